@@ -1,0 +1,22 @@
+"""Long-running operations behind an HTTP API shaped like Microsoft Graph's `commsOperation`.
+
+This is the whole public surface; everything else may change between releases.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tracker.model import Operation, ResultInfo
+    from tracker.types import Context, Rejected, Retry, handles
+
+__all__ = ["Context", "Operation", "Rejected", "ResultInfo", "Retry", "handles"]
+
+_HOMES = {"Operation": "tracker.model", "ResultInfo": "tracker.model"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: the command line starts without pydantic."""
+    if name not in __all__:
+        raise AttributeError(f"module 'tracker' has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "tracker.types")), name)

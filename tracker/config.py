@@ -1,0 +1,111 @@
+"""Settings: the only reader of the environment.
+
+`rq` reads `RQ_KEY_PREFIX` when it is imported, so `load()` sets it first when one hash tag for all keys is
+asked for; every process calls `load()` before it imports anything of rq's.
+"""
+
+import os
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from tracker.errors import ConfigurationError
+
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+BUILT_IN_TYPES = ("workers.handlers.acknowledge", "workers.handlers.play_prompt")
+DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
+
+Words = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """One process's settings. Every name is the environment variable in lower case.
+
+    Durations are in seconds. `docs/configuration` in the README lists them all; a test compares.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TRACKER_", frozen=True, extra="ignore")
+
+    redis_url: str = Field(DEFAULT_REDIS_URL, validation_alias="REDIS_URL", description="the Redis or Valkey to use")
+    hash_tag: str = Field("", pattern=r"^[A-Za-z0-9_-]{0,32}$", description="one Cluster hash tag for every key")
+    rq_key_prefix: str = Field("rq", validation_alias="RQ_KEY_PREFIX", description="RQ's own prefix, as RQ reads it")
+    types: Words = Field((), description="modules with operation types, separated by commas")
+    unknown_types: Literal["refuse", "accept"] = Field("refuse", description="what the API does with a type it lacks")
+
+    host: str = Field("127.0.0.1", description="address the API listens on")
+    port: int = Field(8080, ge=0, le=65535, description="port the API listens on; 0 chooses a free one")
+    public_url: str = Field("", description="the API's address as clients see it, for absolute links")
+    trusted_proxies: Words = Field((), description="addresses or networks whose X-Forwarded-* headers count")
+    auth: Literal["tokens", "none"] = Field("tokens", description="`none` is allowed on a loopback address only")
+    tokens: str = Field("", description="lines of `name:tenant:sha256-of-token`")
+    tokens_file: Path | None = Field(None, description="a file of such lines")
+
+    retention: float = Field(7 * DAY, gt=0, description="seconds a finished operation is kept")
+    tombstone: float = Field(7 * DAY, ge=0, description="seconds its id answers 410 after that")
+    drain_seconds: float = Field(25.0, ge=0, description="seconds a stopping worker waits for its operations")
+    worker_processes: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=0, description="RQ workers to start")
+
+    media_dir: Path | None = Field(None, description="directory that prompts may be read from")
+    media_hosts: Words = Field((), description="hosts (`name` or `name:port`) that prompts may be fetched from")
+    media_max_bytes: int = Field(20 * 1024 * 1024, gt=0, description="largest prompt accepted")
+    playback_speed: float = Field(1.0, gt=0, description="1 plays prompts in real time, 2 twice as fast")
+
+    log_format: Literal["auto", "human", "json"] = Field("auto", description="`auto`: human on a terminal")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+    test_clock: bool = Field(default=False, description="scripts honour a time offset; for tests only")
+
+    @field_validator("types", "trusted_proxies", "media_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(word.strip() for word in value.split(",") if word.strip())
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _without_slash(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/")
+
+    @cached_property
+    def key_prefix(self) -> str:
+        """What every key of ours starts with."""
+        return f"{{{self.hash_tag}}}tracker" if self.hash_tag else "tracker"
+
+    @cached_property
+    def type_modules(self) -> tuple[str, ...]:
+        """The built-in types' modules, then the team's own."""
+        return (*BUILT_IN_TYPES, *self.types)
+
+
+def load() -> Settings:
+    """Read the settings from the environment.
+
+    Raises ConfigurationError with one line per wrong variable, or when a hash tag is asked for after rq was
+    imported without it.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        lines = [f"{_variable(str(item['loc'][0]))}: {item['msg']}" for item in error.errors()]
+        raise ConfigurationError("; ".join(lines)) from None
+    if not settings.hash_tag:
+        return settings
+    prefix = f"{{{settings.hash_tag}}}rq"
+    _give_rq_the_hash_tag(prefix)
+    return settings.model_copy(update={"rq_key_prefix": prefix})
+
+
+def _variable(field: str) -> str:
+    return field if field.isupper() else f"TRACKER_{field.upper()}"
+
+
+def _give_rq_the_hash_tag(prefix: str) -> None:
+    if "rq.defaults" in sys.modules and os.environ.get("RQ_KEY_PREFIX") != prefix:
+        raise ConfigurationError("TRACKER_HASH_TAG was set after rq had been imported")
+    os.environ["RQ_KEY_PREFIX"] = prefix

@@ -1,0 +1,158 @@
+"""What a client asks for: a request's body, judged member by member."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from pydantic import ValidationError
+
+from tracker.errors import Detail, Invalid
+from tracker.model import CLIENT_CONTEXT_LIMIT, Json, Operation, ResultInfo
+from tracker.types import COMMS_OPERATION, Catalogue, OperationType
+
+MEMBERS_LIMIT = 64 * 1024
+"""Bytes of all typed and dynamic members together, as JSON."""
+DEPTH_LIMIT = 32
+
+READ_ONLY = frozenset(
+    {
+        *("status", "createdDateTime", "startedDateTime", "completedDateTime", "lastActionDateTime"),
+        *("expirationDateTime", "percentComplete", "statusDetail", "attempt", "cancelRequestedDateTime"),
+    }
+)
+"""Members that only the service writes: ignored in a body, not refused (OData 4.01, 11.4.2)."""
+_OWN = frozenset({"id", "clientContext", "resultInfo"})
+_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_RESULT_TYPE = "microsoft.graph.resultinfo"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A body that is acceptable. `digest` tells the same request again from another with the same id."""
+
+    type: OperationType
+    id: str | None
+    client_context: str | None
+    result_info: ResultInfo | None
+    members: Json
+    digest: str
+
+
+@dataclass(slots=True)
+class _Findings:
+    details: list[Detail] = field(default_factory=list)
+
+    def add(self, target: str, message: str) -> None:
+        self.details.append(Detail("badRequest", message, target))
+
+    def raise_any(self) -> None:
+        if self.details:
+            first = self.details[0]
+            raise Invalid(f"{first.target}: {first.message}", target=first.target, details=self.details)
+
+
+def read_draft(call_id: str, body: Json, catalogue: Catalogue, *, accept_unknown: bool = False) -> Draft:
+    """Judge a create request's body. Raises Invalid naming every wrong member."""
+    findings = _Findings()
+    kind = _type(body.get("@odata.type"), catalogue, findings, accept_unknown=accept_unknown)
+    operation_id = _id(body.get("id"), findings)
+    client_context = _client_context(body.get("clientContext"), findings)
+    result_info = _result_info(body.get("resultInfo"), findings)
+    if not isinstance(body.get("status"), str | None):
+        findings.add("status", "must be a string")
+    members = _members(body, kind, findings)
+    if kind is not None:
+        try:
+            members = kind.validate(members)
+        except Invalid as error:
+            findings.details.extend(error.details)
+    findings.raise_any()
+    assert kind is not None  # noqa: S101 - _type has reported it otherwise
+    result = result_info and result_info.model_dump()
+    told = json.dumps([call_id, kind.name, client_context, result, members], sort_keys=True)
+    digest = sha256(told.encode()).hexdigest()[:32]
+    return Draft(kind, operation_id, client_context, result_info, members, digest)
+
+
+def check_call_id(call_id: str) -> None:
+    """A call's name: 1–256 characters, none of them a control character. Raises Invalid."""
+    if not 1 <= len(call_id) <= 256 or any(ord(letter) < 32 or ord(letter) == 127 for letter in call_id):  # noqa: PLR2004 - the contract's numbers
+        raise Invalid("callId: must be 1 to 256 characters without control characters", target="callId")
+
+
+def _type(value: Any, catalogue: Catalogue, findings: _Findings, *, accept_unknown: bool) -> OperationType | None:
+    if value is None:
+        value = COMMS_OPERATION
+    if not isinstance(value, str):
+        findings.add("@odata.type", "must be a string")
+        return None
+    if value in catalogue:
+        return catalogue[value]
+    if accept_unknown and re.fullmatch(r"#?[A-Za-z_][\w.]{0,126}", value, re.ASCII):
+        return OperationType(f"#{value.removeprefix('#')}", Operation, None)
+    findings.add("@odata.type", f"'{value[:128]}' is not a registered operation type")
+    return None
+
+
+def _id(value: Any, findings: _Findings) -> str | None:
+    if value is None or (isinstance(value, str) and _ID.fullmatch(value)):
+        return value
+    findings.add("id", "must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ -")
+    return None
+
+
+def _client_context(value: Any, findings: _Findings) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        findings.add("clientContext", "must be a string")
+    elif len(value) > CLIENT_CONTEXT_LIMIT:
+        findings.add("clientContext", f"must have at most {CLIENT_CONTEXT_LIMIT} characters, has {len(value)}")
+    else:
+        return value
+    return None
+
+
+def _result_info(value: Any, findings: _Findings) -> ResultInfo | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        findings.add("resultInfo", "must be an object")
+        return None
+    kind = value.get("@odata.type", _RESULT_TYPE)
+    if not isinstance(kind, str) or kind.removeprefix("#").lower() != _RESULT_TYPE:
+        findings.add("resultInfo/@odata.type", "must be #microsoft.graph.resultInfo")
+    try:
+        return ResultInfo.model_validate({name: value[name] for name in value if value[name] is not None})
+    except ValidationError as error:
+        for item in error.errors(include_url=False):
+            findings.add(f"resultInfo/{item['loc'][0]}", item["msg"])
+        return None
+
+
+def _members(body: Json, kind: OperationType | None, findings: _Findings) -> Json:
+    """Typed and dynamic members: what is neither ours, nor read-only, nor OData's control information."""
+    results = kind.model.result_members() if kind else frozenset()
+    left_out = READ_ONLY | _OWN | results
+    members = {name: value for name, value in body.items() if "@" not in name and name not in left_out}
+    if _depth(members) > DEPTH_LIMIT:
+        findings.add("", f"members may be nested at most {DEPTH_LIMIT} deep")
+    elif len(json.dumps(members, separators=(",", ":")).encode()) > MEMBERS_LIMIT:
+        findings.add("", f"members may take at most {MEMBERS_LIMIT} bytes in all")
+    return members
+
+
+def _depth(value: Any) -> int:
+    """How deep objects and arrays are nested, without recursion."""
+    deepest, level = 0, [value]
+    while level:
+        deepest += 1
+        level = [inner for outer in level for inner in _children(outer) if isinstance(inner, dict | list)]
+    return deepest - 1
+
+
+def _children(value: Any) -> Iterator[Any]:
+    return iter(value.values() if isinstance(value, dict) else value)

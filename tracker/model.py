@@ -1,0 +1,184 @@
+"""What an operation is: its public status, its stages, its result, and the record that is the only truth."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from tracker.errors import ConfigurationError
+
+Micros = int
+"""Microseconds: since 1970-01-01 UTC by the Redis server's clock for stamps, a length for durations."""
+
+SECOND: Micros = 1_000_000
+CLIENT_CONTEXT_LIMIT = 256
+"""Characters of `clientContext` (Graph: "Can have a maximum of 256 characters")."""
+
+Int32 = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+Json = dict[str, Any]
+
+
+class OperationStatus(StrEnum):
+    """Graph's `operationStatus`. It never goes backwards, and no other word ever appears."""
+
+    NOT_STARTED = "NotStarted"
+    """No attempt has begun; a worker's first claim moves it on."""
+    RUNNING = "Running"
+    """An attempt has begun; it stays so between attempts. A worker's outcome moves it on."""
+    COMPLETED = "Completed"
+    """Done; final."""
+    FAILED = "Failed"
+    """Failed or canceled; final."""
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing moves it any more."""
+        return self in {OperationStatus.COMPLETED, OperationStatus.FAILED}
+
+
+class Stage(StrEnum):
+    """Where the lifecycle has the operation. Each member says who moves it on."""
+
+    DELAYED = "delayed"
+    """Waits until it is due (backoff); the sweeper queues it, or a cancel ends it."""
+    QUEUED = "queued"
+    """A ticket is out; a worker's claim starts it, the sweeper notices when the ticket vanished."""
+    RUNNING = "running"
+    """An attempt holds the lease; its worker ends it, or the sweeper when the lease runs out."""
+    COMPLETED = "completed"
+    """Final; the sweeper makes it a tombstone when its retention ends."""
+    FAILED = "failed"
+    """Final; as completed."""
+    TOMBSTONE = "tombstone"
+    """Only the id and the final status are left; the sweeper forgets it when its time is over."""
+
+
+class ResultInfo(BaseModel):
+    """Graph's `resultInfo`: `code` follows HTTP classes, `subcode` is specific, `message` is for people."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    code: Int32
+    subcode: Int32 = 0
+    message: str = Field("", max_length=4096)
+
+
+DONE = ResultInfo(code=200, subcode=0, message="Action completed successfully.")
+CANCELED = ResultInfo(code=499, subcode=0, message="The operation was canceled.")
+REJECTED_CODE = 400
+TIMED_OUT = ResultInfo(code=408, subcode=1, message="The attempt did not end within its time limit.")
+RAISED = ResultInfo(code=500, subcode=1, message="The handler failed.")
+LOST = ResultInfo(code=503, subcode=1, message="The worker was lost and no attempts are left.")
+UNTAKEN = ResultInfo(code=503, subcode=2, message="No worker could take the operation.")
+
+
+class Operation(BaseModel):
+    """An operation as its handler sees it: subclass it to declare a type and its members.
+
+    `class Transcode(Operation, type="#contoso.transcodeOperation")` gives the type validation at create and a
+    schema. JSON names are camelCase. Undeclared members are kept as they are (Graph's open type). A member
+    with `json_schema_extra={"readOnly": True}` is a result member: a client cannot set it, the handler can,
+    and it is stored with the outcome.
+    """
+
+    model_config = ConfigDict(extra="allow", alias_generator=to_camel, populate_by_name=True, validate_assignment=True)
+
+    odata_type: ClassVar[str] = "#microsoft.graph.commsOperation"
+    canceled_result: ClassVar[ResultInfo] = CANCELED
+    """The `resultInfo` of a canceled operation of this type."""
+    canceled_members: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Result members (by JSON name) that a cancel sets."""
+
+    client_context: str | None = Field(None, max_length=CLIENT_CONTEXT_LIMIT)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, *, type: str | None = None, **kwargs: Any) -> None:  # noqa: A002 - the word users write
+        super().__pydantic_init_subclass__(**kwargs)
+        if type is None:
+            raise ConfigurationError(f"{cls.__qualname__} needs a type: class …(Operation, type='#namespace.name')")
+        if not type.startswith("#") or any(letter in type for letter in " ,/'\"") or len(type) > 128:  # noqa: PLR2004 - once
+            raise ConfigurationError(f"{cls.__qualname__}: {type!r} is not of the form '#namespace.name'")
+        cls.odata_type = type
+
+    def __init_subclass__(cls, *, type: str | None = None, **kwargs: Any) -> None:  # noqa: A002 - read above
+        super().__init_subclass__(**kwargs)
+
+    @classmethod
+    def result_members(cls) -> frozenset[str]:
+        """JSON names of the members that only a handler may set."""
+        return frozenset(
+            info.alias or name
+            for name, info in cls.model_fields.items()
+            if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("readOnly") is True
+        )
+
+    @classmethod
+    def from_members(cls, members: Json, client_context: str | None) -> Self:
+        """Rebuild a stored operation without judging it again: it was judged at create."""
+        return cls.model_validate({**members, "clientContext": client_context})
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How an operation is tried, resolved at create and stored: a later deploy does not change it.
+
+    Durations are in seconds.
+    """
+
+    attempts: int = 3
+    run_within: float = 900.0
+    backoff_first: float = 1.0
+    backoff_cap: float = 60.0
+    retention: float = 604_800.0
+    tombstone: float = 604_800.0
+    canceled: ResultInfo = CANCELED
+    canceled_members: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The stored operation: the only truth about it. Changed only by `lifecycle`, through `store`.
+
+    `attempt` is raised by every claim and is the fence; `charged` counts failed, lost and timed-out attempts;
+    `ticket` is the number of the ticket that is or was out last; `vanished` counts tickets that came to nothing
+    since the last claim. Stamps are microseconds; 0 means "not yet".
+    """
+
+    key: str
+    tenant: str
+    call_id: str
+    id: str
+    type: str
+    digest: str
+    policy: Policy
+    client_context: str | None = None
+    members: Json = field(default_factory=dict)
+    result_info: ResultInfo | None = None
+    status: OperationStatus = OperationStatus.NOT_STARTED
+    stage: Stage = Stage.QUEUED
+    attempt: int = 0
+    charged: int = 0
+    ticket: int = 0
+    vanished: int = 0
+    revision: int = 0
+    percent: int | None = None
+    detail: str = ""
+    worker: str = ""
+    canceled: bool = False
+    hidden: bool = False
+    cancel_reason: str = ""
+    created: Micros = 0
+    started: Micros = 0
+    completed: Micros = 0
+    changed: Micros = 0
+    expires: Micros = 0
+    cancel_requested: Micros = 0
+
+    @property
+    def etag(self) -> str:
+        """The record's revision as a weak validator (RFC 9110, 8.8.3)."""
+        return f'W/"{self.revision}"'

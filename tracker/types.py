@@ -1,0 +1,212 @@
+"""The catalogue: `@odata.type` → class, handler, policy. The only registry of operation types."""
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib import import_module
+from inspect import iscoroutinefunction
+from typing import Any, Protocol, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import PydanticUndefined
+
+from tracker.errors import ConfigurationError, Detail, Invalid
+from tracker.model import REJECTED_CODE, Json, Operation, Policy, ResultInfo
+
+COMMS_OPERATION = "#microsoft.graph.commsOperation"
+
+OperationT = TypeVar("OperationT", bound=Operation)
+Handler = Callable[[Any, "Context"], Awaitable[ResultInfo | None] | ResultInfo | None]
+HandlerT = TypeVar("HandlerT", bound=Handler)
+Duration = str | float | timedelta
+
+
+class Rejected(Exception):
+    """Raised by a handler: the operation's input is not acceptable; it fails and is not tried again."""
+
+    def __init__(self, message: str, subcode: int = 1, *, code: int = REJECTED_CODE) -> None:
+        super().__init__(message)
+        self.result = ResultInfo(code=code, subcode=subcode, message=message)
+
+
+class Retry(Exception):
+    """Raised by a handler: try again, `after` that long if given, else by the type's backoff.
+
+    The attempt is charged: after the type's last attempt the operation fails with 500/1.
+    """
+
+    def __init__(
+        self, message: str = "The handler asked for another attempt.", *, after: Duration | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.after = None if after is None else seconds(after)
+
+
+class Context(Protocol):
+    """What a handler is given beside its operation."""
+
+    @property
+    def operation_id(self) -> str:
+        """The operation's public id."""
+
+    @property
+    def call_id(self) -> str:
+        """The call it belongs to."""
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of one operation: hand it to the systems the handler calls."""
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether somebody asked for a cancel; a handler that polls may end early."""
+
+    def progress(self, percent: float | None = None, detail: str = "") -> Awaitable[None]:
+        """Report progress: `percent` 0–100, never falling within an attempt, and a short text.
+
+        A coroutine handler awaits it; a plain function just calls it. At most four reports a second are
+        stored, the latest wins.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class OperationType:
+    """One entry of the catalogue."""
+
+    name: str
+    model: type[Operation]
+    handler: Handler | None
+    attempts: int = 3
+    run_within: float = 900.0
+
+    @property
+    def is_coroutine(self) -> bool:
+        """Whether the handler is awaited, rather than called."""
+        return iscoroutinefunction(self.handler)
+
+    def policy(self, *, retention: float, tombstone: float) -> Policy:
+        """Resolve what is stored with a new operation. Durations in seconds."""
+        return Policy(
+            attempts=self.attempts,
+            run_within=self.run_within,
+            retention=retention,
+            tombstone=tombstone,
+            canceled=self.model.canceled_result,
+            canceled_members=dict(self.model.canceled_members),
+        )
+
+    def validate(self, members: Json) -> Json:
+        """Judge the members a client sent and fill in the type's defaults.
+
+        Raises Invalid with a detail per wrong member. What the client sent is kept letter by letter.
+        """
+        try:
+            operation = self.model.model_validate_json(json.dumps(members), strict=True)
+        except ValidationError as error:
+            details = [_detail(item["loc"], item["msg"]) for item in error.errors(include_url=False)]
+            first = details[0]
+            raise Invalid(f"{first.target}: {first.message}", target=first.target, details=details) from None
+        defaults = operation.model_dump(mode="json", by_alias=True, include=self._defaulted(operation))
+        return {**{name: value for name, value in defaults.items() if value is not None}, **members}
+
+    def _defaulted(self, operation: Operation) -> set[str]:
+        declared = {name for name, info in self.model.model_fields.items() if info.default is not PydanticUndefined}
+        return declared - operation.model_fields_set - {"client_context"}
+
+
+class Catalogue(Mapping[str, OperationType]):
+    """Operation types by name; a name is found in any case, with or without its `#`."""
+
+    def __init__(self) -> None:
+        self._types: dict[str, OperationType] = {}
+
+    def add(self, entry: OperationType) -> None:
+        """Register a type. The same class again (a module loaded twice) replaces itself.
+
+        Raises ConfigurationError when another class has the name.
+        """
+        known = self._types.get(canonical(entry.name))
+        if known is not None and known.model.__qualname__ != entry.model.__qualname__:
+            raise ConfigurationError(f"two classes claim {entry.name}: {known.model!r} and {entry.model!r}")
+        self._types[canonical(entry.name)] = entry
+
+    def __getitem__(self, name: str) -> OperationType:
+        return self._types[canonical(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        return (entry.name for entry in self._types.values())
+
+    def __len__(self) -> int:
+        return len(self._types)
+
+
+CATALOGUE = Catalogue()
+"""What `handles` fills; composition roots hand it on, nobody else reads it from here."""
+
+
+def handles(
+    model: type[OperationT], *, run_within: Duration = "15m", attempts: int = 3
+) -> Callable[[HandlerT], HandlerT]:
+    """Make a function the handler of an operation type.
+
+    `run_within` limits one attempt ("90s", "10m", seconds or a timedelta); `attempts` is how many may fail, be
+    lost or time out before the operation does. Raises ConfigurationError for a declaration that cannot work.
+    """
+    if attempts < 1:
+        raise ConfigurationError(f"{model.odata_type}: attempts must be at least 1")
+    limit = seconds(run_within)
+    if limit <= 0:
+        raise ConfigurationError(f"{model.odata_type}: run_within must be more than 0")
+
+    def register(handler: HandlerT) -> HandlerT:
+        CATALOGUE.add(OperationType(model.odata_type, model, handler, attempts=attempts, run_within=limit))
+        return handler
+
+    return register
+
+
+def load_types(modules: Iterable[str], catalogue: Catalogue = CATALOGUE) -> Catalogue:
+    """Import the modules that declare types. Raises ConfigurationError naming one that does not load."""
+    for module in modules:
+        try:
+            import_module(module)
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            raise ConfigurationError(f"TRACKER_TYPES: {module} does not load: {error!r}") from error
+    return catalogue
+
+
+def canonical(name: str) -> str:
+    """The form under which type names are compared: OData's `#` is optional, case does not count."""
+    return name.removeprefix("#").lower()
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+
+def seconds(duration: Duration) -> float:
+    """Read a duration: "90s", "1h30m", "250ms", a number of seconds, or a timedelta.
+
+    Raises ConfigurationError for anything else.
+    """
+    if isinstance(duration, timedelta):
+        return duration.total_seconds()
+    if isinstance(duration, int | float):
+        return float(duration)
+    if not re.fullmatch(f"(?:{_PART.pattern})+", duration):
+        raise ConfigurationError(f"{duration!r} is not a duration like '90s', '10m' or '1h30m'")
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(duration))
+
+
+def _detail(location: tuple[int | str, ...], message: str) -> Detail:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f"/{part}" for part in location).lstrip("/")
+    return Detail(code="badRequest", message=message, target=path or None)
