@@ -1,0 +1,257 @@
+"""One attempt, from claim to outcome.
+
+The process that runs this executes no handler code: the handler is in a child of its own, so beats cannot be
+starved, and the child can be killed without losing the outcome.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import structlog
+
+from tracker import lifecycle
+from tracker.background import beside
+from tracker.errors import NotFound, Refused, TrackerError, Unavailable
+from tracker.lifecycle import Arrow, Change
+from tracker.log import transition
+from tracker.model import LOST, Json, Record, ResultInfo
+from tracker.store import CancelPending, Store, UnknownType
+from tracker.types import Catalogue, canonical
+
+log = structlog.get_logger()
+
+BEAT_EVERY = 2.0
+"""Seconds between two beats: a fifth of the lease."""
+KILL_GRACE = 5.0
+"""Seconds from asking a handler to stop to killing it."""
+PROGRESS_EVERY = 0.25
+"""Seconds between two stored progress reports."""
+LINE_LIMIT = 1024 * 1024
+
+
+class Stop(StrEnum):
+    """Why a handler was asked to stop."""
+
+    CANCEL = "cancel"
+    """Somebody asked for a cancel."""
+    DEADLINE = "deadline"
+    """The attempt's time is over."""
+    DRAIN = "drain"
+    """The worker is stopping."""
+    FENCED = "fenced"
+    """The attempt is not the current one any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """The handler's process and the line to it."""
+
+    pid: int
+    channel: socket.socket
+
+
+class Attempt:
+    """Runs one ticket's attempt. `run` never raises for anything that a handler, a client or Redis does."""
+
+    def __init__(self, store: Store, catalogue: Catalogue, handler: Handler, *, worker: str) -> None:
+        self._store, self._catalogue, self._handler, self._worker = store, catalogue, handler, worker
+        self._stop: Stop | None = None
+        self._progress: Json | None = None
+        self._reported = asyncio.Event()
+
+    async def run(self, key: str, ticket: int) -> None:
+        """Claim, run the handler, write exactly one outcome; or leave a ticket that is not to be run."""
+        record = await self._claim(key, ticket)
+        if record is None:
+            self._handler.channel.close()
+            return
+        transition(Arrow.CLAIM, record, worker=self._worker)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        deadline = loop.call_later(record.policy.run_within, self.stop, Stop.DEADLINE)
+        async with beside(self._beat(record), self._store_progress(record)):
+            outcome = await self._outcome(record)
+        deadline.cancel()
+        await self._commit(record, outcome, duration=round(loop.time() - began, 3))
+
+    def stop(self, why: Stop) -> None:
+        """Ask the handler to stop, and kill it when it has not within the grace. The first reason counts."""
+        if self._stop is None:
+            self._stop = why
+            self._signal(signal.SIGTERM)
+            asyncio.get_running_loop().call_later(KILL_GRACE, self._signal, signal.SIGKILL)
+
+    async def _claim(self, key: str, ticket: int) -> Record | None:
+        types = [canonical(name) for name, entry in self._catalogue.items() if entry.handler is not None]
+        try:
+            return await self._store.claim(key, ticket, worker=self._worker, types=types)
+        except UnknownType as unknown:
+            with contextlib.suppress(TrackerError):
+                change = lifecycle.decline(unknown.record)
+                transition(change.arrow, await self._store.apply(change), worker=self._worker)
+        except (Refused, NotFound) as refused:
+            log.info("ticket_refused", key=key, ticket=ticket, reason=refused.message)
+        except Unavailable as away:
+            log.warning("ticket_dropped", key=key, ticket=ticket, reason=away.message)
+        return None
+
+    async def _outcome(self, record: Record) -> Json:
+        """Tell the handler what to do, follow its progress, return its outcome line or how its process died."""
+        reader, writer = await asyncio.open_unix_connection(sock=self._handler.channel, limit=LINE_LIMIT)
+        died = asyncio.create_task(asyncio.to_thread(os.waitpid, self._handler.pid, 0))
+        lines = asyncio.create_task(self._read(reader))
+        with contextlib.suppress(ConnectionError):
+            writer.write(json.dumps(_order(record)).encode() + b"\n")
+            await writer.drain()
+        await asyncio.wait({died, lines}, return_when=asyncio.FIRST_COMPLETED)
+        if not lines.done():  # its process has ended, but a child of its own may hold the line open
+            await asyncio.wait({lines}, timeout=1)
+        outcome = lines.result() if lines.done() else None
+        lines.cancel()
+        if outcome is not None:
+            self._signal(signal.SIGKILL)
+        _, status = await died
+        writer.close()
+        return outcome or {"outcome": "died", "signal": os.waitstatus_to_exitcode(status)}
+
+    async def _read(self, reader: asyncio.StreamReader) -> Json | None:
+        with contextlib.suppress(ConnectionError, ValueError):
+            async for text in reader:
+                line: Json = json.loads(text)
+                if "outcome" in line:
+                    return line
+                self._progress = line
+                self._reported.set()
+        return None
+
+    async def _beat(self, record: Record) -> None:
+        while True:
+            try:
+                if await self._store.beat(record):
+                    self.stop(Stop.CANCEL)
+            except Refused:
+                self.stop(Stop.FENCED)
+            except Unavailable:
+                log.warning("beat_missed", operation_id=record.id, attempt=record.attempt)
+            await asyncio.sleep(BEAT_EVERY)
+
+    async def _store_progress(self, record: Record) -> None:
+        while True:
+            await self._reported.wait()
+            self._reported.clear()
+            line = self._progress or {}
+            try:
+                await self._store.apply(lifecycle.progress(record, line["progress"], line["detail"]))
+            except (Refused, NotFound):
+                self.stop(Stop.FENCED)
+            except Unavailable:
+                log.debug("progress_dropped", operation_id=record.id)
+            await asyncio.sleep(PROGRESS_EVERY)
+
+    async def _commit(self, record: Record, outcome: Json, *, duration: float) -> None:
+        """Write the outcome, waiting for Redis as long as it takes; the fence decides whether it still counts."""
+        pause = 0.1
+        while True:
+            try:
+                change = await self._decide(record, outcome)
+                if change is not None:
+                    after = await self._store.apply(self._with_progress(change))
+                    transition(change.arrow, after, duration=duration, worker=self._worker, **_for_the_log(outcome))
+                    return
+                reason = "the attempt is not the current one"
+            except CancelPending:
+                self._stop, outcome = Stop.CANCEL, {"outcome": "stopped"}
+                continue
+            except Unavailable:
+                log.warning("outcome_waits", operation_id=record.id, attempt=record.attempt)
+                await asyncio.sleep(pause)
+                pause = min(2.0, pause * 2)
+                continue
+            except (Refused, NotFound) as refused:
+                reason = refused.message
+            log.warning("outcome_refused", operation_id=record.id, attempt=record.attempt, reason=reason)
+            return
+
+    def _with_progress(self, change: Change) -> Change:
+        """The latest report goes with the outcome: it may have come too soon after another to be stored."""
+        if self._progress is None:
+            return change
+        latest = {"percent": self._progress["progress"], "detail": self._progress["detail"]}
+        return replace(change, fields={**latest, **change.fields})
+
+    async def _decide(self, record: Record, outcome: Json) -> Change | None:
+        """The change that an outcome means, or None when the attempt is no longer ours to end."""
+        if outcome["outcome"] in {"succeeded", "rejected", "retry"}:
+            return _ended_by_handler(record, outcome)
+        match self._stop:
+            case None:
+                return _ended_by_failure(record, outcome)
+            case Stop.CANCEL:
+                return await self._canceled(record, outcome.get("members", {}))
+            case Stop.DEADLINE:
+                return lifecycle.time_out(record)
+            case Stop.DRAIN:
+                return lifecycle.hand_back(record)
+            case Stop.FENCED:
+                return None
+
+    async def _canceled(self, record: Record, members: Json) -> Change | None:
+        """A cancel is decided on the record as it is now, which knows who asked and why."""
+        for current in await self._store.read([record.key]):
+            if current.stage == record.stage and current.attempt == record.attempt:
+                return lifecycle.cancel(current, members=members)
+        return None
+
+    def _signal(self, signum: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._handler.pid, signum)
+
+
+def _order(record: Record) -> Json:
+    return {
+        "type": record.type,
+        "id": record.id,
+        "call_id": record.call_id,
+        "attempt": record.attempt,
+        "key": record.key,
+        "members": record.members,
+        "client_context": record.client_context,
+    }
+
+
+def _ended_by_handler(record: Record, outcome: Json) -> Change:
+    """The handler had its say before anybody stopped it, or in spite of it."""
+    result, members = ResultInfo(**outcome["result"]), outcome["members"]
+    match outcome["outcome"]:
+        case "succeeded":
+            return lifecycle.succeed(record, result, members)
+        case "rejected":
+            return lifecycle.reject(record, result, members)
+        case _:
+            return lifecycle.fail(record, result, members, after=outcome["after"])
+
+
+def _ended_by_failure(record: Record, outcome: Json) -> Change:
+    """The handler raised, or its process died (somebody else's SIGTERM counts as that), unasked."""
+    match outcome["outcome"]:
+        case "raised":
+            return lifecycle.fail(record, ResultInfo(**outcome["result"]), outcome.get("members", {}))
+        case "died":
+            return lifecycle.fail(record, _death(outcome["signal"]), {})
+        case _:
+            return lifecycle.fail(record, _death(-signal.SIGTERM), {})
+
+
+def _death(code: int) -> ResultInfo:
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended by itself with exit code {code}"
+    return LOST.model_copy(update={"message": f"The handler's process {how}."})
+
+
+def _for_the_log(outcome: Json) -> Json:
+    return {name: outcome[name] for name in ("traceback", "signal") if name in outcome}

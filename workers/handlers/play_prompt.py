@@ -1,0 +1,116 @@
+"""`#microsoft.graph.playPromptOperation`: plays WAV prompts in real time."""
+
+import asyncio
+import time
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from itertools import accumulate, chain, count
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from tracker import Context, Operation, Rejected, ResultInfo, Retry, handles
+from tracker.config import Settings, load
+from tracker.model import DONE
+from workers.handlers import sources
+from workers.handlers.media import PLAYABLE, MediaError, count_frames
+
+STEP_SECONDS = 0.1
+"""How often the player looks up, to report progress."""
+
+
+class _Nested(BaseModel):
+    """A part of a Graph type: members not declared here (`@odata.type`, newer ones) do not matter."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
+
+
+class MediaInfo(_Nested):
+    """Graph's `mediaInfo`: `uri` says where the WAV is, `resourceId` is the caller's name for it."""
+
+    uri: str = Field(min_length=1, max_length=2048)
+    resource_id: str | None = None
+
+
+class MediaPrompt(_Nested):
+    """Graph's `mediaPrompt`."""
+
+    media_info: MediaInfo
+
+
+class PlayPrompt(Operation, type="#microsoft.graph.playPromptOperation"):
+    """Plays prompts in their order; with `loop` again and again, until it is canceled or out of time."""
+
+    canceled_result: ClassVar[ResultInfo] = ResultInfo(code=400, subcode=8508, message="The operation was canceled.")
+    canceled_members: ClassVar[Mapping[str, Any]] = MappingProxyType({"completionReason": "mediaOperationCanceled"})
+
+    prompts: list[MediaPrompt] = Field(min_length=1, max_length=20)
+    loop: bool = False
+    completion_reason: (
+        Literal["unknown", "completedSuccessfully", "mediaOperationCanceled", "unknownFutureValue"] | None
+    ) = Field(None, json_schema_extra={"readOnly": True})
+
+
+@handles(PlayPrompt)
+async def play_prompt(operation: PlayPrompt, context: Context) -> ResultInfo:
+    """Load every prompt, then play them all: one that cannot be played fails before anything was heard.
+
+    Raises Rejected naming the prompt and what was found, Retry when its server is not to be had.
+    """
+    operation.completion_reason = "unknown"
+    settings = load()
+    uris = [prompt.media_info.uri for prompt in operation.prompts]
+    clips = [await _frames(number, uri, settings) for number, uri in enumerate(uris, 1)]
+    await Player(clips, speed=settings.playback_speed).play(context, loop=operation.loop)
+    operation.completion_reason = "completedSuccessfully"
+    return DONE
+
+
+async def _frames(number: int, uri: str, settings: Settings) -> int:
+    name = f"prompt {number} ({sources.shown(uri)})"
+    try:
+        return await asyncio.to_thread(count_frames, await sources.read(uri, settings))
+    except MediaError as error:
+        raise Rejected(f"{name}: {error}", error.subcode) from error
+    except sources.SourceError as error:
+        raise Retry(f"{name}: {error}") from error
+
+
+class Player:
+    """Plays clips, given by their numbers of frames, by the clock: there is no sound device."""
+
+    def __init__(
+        self,
+        clips: Iterable[int],
+        *,
+        speed: float,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._ends = list(accumulate(clips))
+        self._total = self._ends[-1]
+        self._frames_a_second = PLAYABLE.rate * speed
+        self._now, self._sleep = now, sleep
+
+    async def play(self, context: Context, *, loop: bool) -> None:
+        """Return when the last frame's time has come; never when looping.
+
+        Every frame's time is counted from the start, so slow reports do not make the clip longer.
+        """
+        begun = self._now()
+        for played in self._positions(loop=loop):
+            await self._sleep(max(0.0, begun + played / self._frames_a_second - self._now()))
+            if loop:
+                await context.progress(None, f"pass {played // self._total + 1}")
+            else:
+                await context.progress(100 * played / self._total, self._which(played))
+
+    def _positions(self, *, loop: bool) -> Iterable[int]:
+        """Frames played at the end of each step."""
+        step = max(1, round(STEP_SECONDS * self._frames_a_second))
+        return count(step, step) if loop else chain(range(step, self._total, step), [self._total])
+
+    def _which(self, played: int) -> str:
+        return f"prompt {bisect_right(self._ends, played - 1) + 1} of {len(self._ends)}"
