@@ -1,0 +1,143 @@
+"""Idle latencies, beside a PING on the same connection: `python benchmarks/latency.py [--rounds N]`.
+
+Starts a private Valkey (`appendfsync always`), the API and one worker, and measures one operation after another:
+
+* create, read: one HTTP request each, over one kept connection;
+* script: the create's own Redis step, on the connection that is pinged;
+* create → Running: from sending the POST to the record's event that its attempt has begun.
+
+Every figure is a median and a 99th percentile in milliseconds, with its ratio to the PING's median.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import aiohttp
+
+from tracker.config import Settings, load
+from tracker.connection import open_redis
+from tracker.embedded import start_server
+from tracker.model import Policy, Record
+from tracker.store import Store
+from tracker.types import COMMS_OPERATION
+
+ROOT = Path(__file__).parents[1]
+PATH = "/communications/calls/bench/operations"
+
+
+async def measure(rounds: int, step: Callable[[], Awaitable[object]], *, rest: float = 0.0) -> list[float]:
+    """Milliseconds of each round, after a few that warm up; `rest` seconds pass between two."""
+    times = []
+    for number in range(rounds + 5):
+        begun = time.perf_counter()
+        await step()
+        if number >= 5:
+            times.append((time.perf_counter() - begun) * 1000)
+        await asyncio.sleep(rest)
+    return times
+
+
+def show(name: str, times: list[float], ping: float) -> None:
+    """Print one line of the table."""
+    times.sort()
+    median, last = statistics.median(times), times[int(len(times) * 0.99) - 1]
+    print(f"{name:32} p50 {median:8.3f} ms   p99 {last:8.3f} ms   {median / ping:7.1f} x PING", flush=True)
+
+
+@asynccontextmanager
+async def process(*argv: str) -> AsyncIterator[None]:
+    """One of our processes, for as long as the body runs."""
+    child = await asyncio.create_subprocess_exec(sys.executable, "-m", *argv, cwd=ROOT)
+    try:
+        yield
+    finally:
+        child.terminate()
+        await child.wait()
+
+
+async def until_ready(http: aiohttp.ClientSession) -> None:
+    """Wait for the API."""
+    for _ in range(500):
+        try:
+            async with http.get("/readyz") as answer:
+                if answer.status == 200:
+                    return
+        except aiohttp.ClientConnectionError:
+            pass
+        await asyncio.sleep(0.02)
+    raise SystemExit("the API is not ready after 10 s")
+
+
+async def main(rounds: int, settings: Settings) -> None:
+    """Measure everything, one operation after another."""
+    async with (
+        process("tracker.cli.main", "serve"),
+        process("workers.worker"),
+        open_redis(settings, most=1) as redis,
+        open_redis(settings) as listener,
+        listener.pubsub(ignore_subscribe_messages=True) as feed,
+        aiohttp.ClientSession(f"http://{settings.host}:{settings.port}") as http,
+    ):
+        store = Store(redis, settings)
+        await until_ready(http)
+        await feed.subscribe(store.keys.events)
+
+        async def create() -> str:
+            async with http.post(PATH, json={}) as answer:
+                assert answer.status == 201, await answer.text()
+                return str((await answer.json())["id"])
+
+        async def started() -> None:
+            key = (await create()).replace("-", "")
+            async with asyncio.timeout(10):
+                while True:
+                    message = await feed.get_message(timeout=10)
+                    words = message["data"].split() if message else [""]
+                    if words[0] == key and words[2] in {"running", "completed"}:
+                        return
+
+        async def script() -> None:
+            key = uuid4()
+            await store.create(
+                Record(key.hex, "bench", "bench", str(key), COMMS_OPERATION, digest=key.hex, policy=Policy())
+            )
+
+        running = await measure(rounds // 2, started, rest=0.25)  # until RQ's worker is idle again
+        known = await create()
+
+        async def read() -> None:
+            async with http.get(f"{PATH}/{known}") as answer:
+                await answer.read()
+
+        reads = await measure(rounds, read)
+        pings = await measure(rounds, redis.ping)
+        scripts = await measure(rounds, script)
+        creates = await measure(rounds, create)
+        ping = statistics.median(pings)
+        show("PING", pings, ping)
+        show("create, its Redis step alone", scripts, ping)
+        show("create over HTTP", creates, ping)
+        show("read over HTTP", reads, ping)
+        show("create to Running", running, ping)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=200, help="operations per figure (default 200)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        server = start_server(Path(directory))
+        os.environ.update(REDIS_URL=server.url, TRACKER_AUTH="none", TRACKER_PORT="18099", TRACKER_LOG_LEVEL="warning")
+        try:
+            asyncio.run(main(arguments.rounds, load()))
+        finally:
+            server.stop()

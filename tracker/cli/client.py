@@ -1,0 +1,152 @@
+"""The HTTP client of the command line."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Self
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from tracker.cli.output import Exit, Json, Stop
+
+Headers = Mapping[str, str]
+Show = Callable[[Json], None]
+
+FINAL = frozenset({"Completed", "Failed"})
+LONGEST_HOLD = 30
+"""Seconds one `Prefer: wait` asks the server to hold its answer."""
+ANSWER_WITHIN = 30.0
+"""Seconds a server may take for an answer, beside what it was asked to hold it."""
+PAUSE = 1.0
+"""Seconds between two looks at an operation that has not changed, at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server said, when it did not refuse."""
+
+    status: int
+    headers: Headers
+    body: Json
+
+
+class Client:
+    """Speaks to one server. Use it as an asynchronous context manager."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    async def __aenter__(self) -> Self:
+        timeout = aiohttp.ClientTimeout(total=ANSWER_WITHIN + LONGEST_HOLD)
+        self._session = aiohttp.ClientSession(headers=self._headers, timeout=timeout)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._session.close()
+
+    async def create(self, call_id: str, operation: Json) -> Json:
+        """Create an operation; returns it."""
+        return (await self._send("POST", _path(call_id), body=operation)).body
+
+    async def get(self, call_id: str, operation_id: str) -> Json:
+        """Return an operation."""
+        return (await self._send("GET", _path(call_id, operation_id))).body
+
+    async def list(self, call_id: str, wanted: Mapping[str, str | None], top: int) -> Json:
+        """Return the first page of a call's operations whose members equal the wanted ones, newest first."""
+        tests = [f"{name} eq {_literal(value)}" for name, value in wanted.items() if value is not None]
+        query = {"$top": str(top)} | ({"$filter": " and ".join(tests)} if tests else {})
+        return (await self._send("GET", _path(call_id), query=query)).body
+
+    async def cancel(self, call_id: str, operation_id: str, reason: str | None) -> Json:
+        """Ask an operation to stop; returns it."""
+        body = {} if reason is None else {"reason": reason}
+        return (await self._send("POST", f"{_path(call_id, operation_id)}/cancel", body=body)).body
+
+    async def wait(self, call_id: str, operation_id: str, seconds: float, show: Show) -> Json:
+        """Follow an operation until it is final; every state seen goes to `show`. Returns the last one.
+
+        A server that is away is tried again until the time is up. Raises Stop: TIMED_OUT when the operation
+        is not final in time, UNREACHABLE when the server is away at that moment, NOT_FOUND, REFUSED.
+        """
+        loop = asyncio.get_running_loop()
+        end, etag = loop.time() + seconds, None
+        while True:
+            asked = loop.time()
+            answer = None
+            try:
+                answer = await self._changed(_path(call_id, operation_id), etag, end - asked)
+            except Stop as stop:
+                if stop.code is not Exit.UNREACHABLE or asked >= end:
+                    raise
+            if answer is not None:
+                etag = answer.headers.get("ETag")
+                show(answer.body)
+                if answer.body.get("status") in FINAL:
+                    return answer.body
+            if asked >= end:
+                raise Stop(Exit.TIMED_OUT, f"{operation_id} is not final after {seconds:g} seconds")
+            if answer is None or etag is None:  # the server is away, or does not hold its answers
+                await asyncio.sleep(min(end, asked + PAUSE) - loop.time())
+
+    async def _changed(self, path: str, etag: str | None, left: float) -> Answer | None:
+        """Return the operation when it is not as `etag` knows it, or becomes so while the server holds."""
+        hold = min(LONGEST_HOLD, int(left))
+        headers = {"Prefer": f"wait={hold}"} if hold > 0 else {}
+        answer = await self._send("GET", path, headers=headers | ({"If-None-Match": etag} if etag else {}))
+        return None if answer.status == HTTPStatus.NOT_MODIFIED else answer
+
+    async def _send(
+        self, method: str, path: str, *, body: Any = None, query: Headers | None = None, headers: Headers | None = None
+    ) -> Answer:
+        """Send one request.
+
+        Raises Stop: UNREACHABLE without an answer or with a 5xx, NOT_FOUND for 404 and 410, REFUSED for the
+        other 4xx, each with the server's own message.
+        """
+        try:
+            url = URL(f"{self._url}/v1.0{path}", encoded=True).update_query(query or {})
+            async with self._session.request(method, url, json=body, headers=headers) as response:
+                return Answer(response.status, response.headers, await _read(response))
+        except aiohttp.InvalidURL:
+            raise Stop(Exit.USAGE, f"{self._url} is not a usable URL") from None
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Stop(Exit.UNREACHABLE, f"{self._url}: {str(error) or type(error).__name__}") from None
+
+
+def _path(call_id: str, operation_id: str | None = None) -> str:
+    """Return the path of a call's operations, or of one of them."""
+    path = f"/communications/calls/{quote(call_id, safe='')}/operations"
+    return path if operation_id is None else f"{path}/{quote(operation_id, safe='')}"
+
+
+def _literal(text: str) -> str:
+    """Quote a string as OData does (a quote is doubled)."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+async def _read(response: aiohttp.ClientResponse) -> Json:
+    """Return the answer's JSON object; raises Stop for an answer that refuses."""
+    try:
+        body = await response.json(content_type=None)
+    except ValueError:
+        body = None
+    if response.status < HTTPStatus.BAD_REQUEST:
+        return body if isinstance(body, dict) else {}
+    message = f"{response.status} {response.reason}: {_message(body)}"
+    if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise Stop(Exit.UNREACHABLE, f"the server cannot serve it now: {message}")
+    missing = response.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
+    raise Stop(Exit.NOT_FOUND if missing else Exit.REFUSED, message)
+
+
+def _message(body: Any) -> str:
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return "no further word"
+    details = [f"{item.get('target')}: {item.get('message')}" for item in error.get("details") or ()]
+    return "; ".join([str(error.get("message")), *details])

@@ -1,0 +1,48 @@
+"""`tracker dev`: Valkey, the API and workers in one terminal, with nothing else to install."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def dev(
+    data_dir: Annotated[Path, typer.Option(help="Where Valkey keeps its data.")] = Path(".tracker"),
+    host: Annotated[str, typer.Option(help="Address the API listens on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Its port; 0 chooses a free one.")] = 8080,
+    redis_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Let Valkey listen on 127.0.0.1 too.")
+    ] = None,
+    redis_url: Annotated[
+        str | None, typer.Option(envvar="REDIS_URL", help="Use this server, and start no Valkey.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="RQ workers; 0 for none. Default: TRACKER_WORKER_PROCESSES, the cores.")
+    ] = None,
+    types: Annotated[
+        str | None, typer.Option(envvar="TRACKER_TYPES", help="Modules with operation types, by commas.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(envvar="TRACKER_DEV_TOKEN", help="The bearer token. Default: a new one.")
+    ] = None,
+) -> None:
+    """Run everything here: Valkey, the API and workers. Ctrl-C stops all."""
+    from tracker import config, log
+    from tracker.cli import stack
+    from tracker.cli.token import new_token
+
+    settings = config.load()
+    log.configure(settings)
+    plan = stack.Plan(
+        settings=settings,
+        data_dir=data_dir,
+        host=host,
+        port=port,
+        redis_port=redis_port,
+        redis_url=redis_url or None,
+        workers=settings.worker_processes if workers is None else workers,
+        types=types,
+        token=token or new_token("dev", "dev")[0],
+    )
+    asyncio.run(stack.run(plan))

@@ -1,0 +1,65 @@
+"""The command line. Commands import what they need when they run, so that `tracker --help` is there at once."""
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from tracker.cli import dev, doctor, operations, serve, token
+from tracker.cli.output import MEANINGS, Exit, Stop
+from tracker.errors import ConfigurationError
+
+EXIT_CODES = "Exit codes: " + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."
+
+app = typer.Typer(
+    name="tracker",
+    help="Track long-running operations: run the service, and use it.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("operation-tracker"))
+        raise typer.Exit
+
+
+@app.callback()
+def _tracker(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+for panel, commands in {
+    "Run the service": (dev.dev, serve.serve, serve.worker),
+    "Use it": (operations.create, operations.get, operations.list_, operations.wait, operations.cancel),
+    "Look after it": (doctor.doctor, token.token),
+}.items():
+    for command in commands:
+        app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)
+
+
+def main() -> None:
+    """Run the command line; a deliberate error is one line on standard error."""
+    try:
+        app()
+    except Stop as stop:
+        _end(stop.code, stop.message)
+    except ConfigurationError as error:
+        _end(Exit.USAGE, error.message)
+
+
+def _end(code: Exit, message: str) -> None:
+    typer.echo(f"tracker: {message}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

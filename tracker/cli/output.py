@@ -1,0 +1,80 @@
+"""What every command shares: exit codes, the error that ends a command, and the ways to print."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from enum import IntEnum, StrEnum
+from typing import Annotated, Any
+
+import typer
+
+Json = dict[str, Any]
+
+WIDE = 10_000
+"""Columns of what is not a terminal: a program that reads a table wants a row in a line."""
+
+
+class Exit(IntEnum):
+    """The exit codes of `tracker`, as its help lists them."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    NOT_FOUND = 4
+    REFUSED = 5
+    TIMED_OUT = 6
+
+
+MEANINGS: Mapping[Exit, str] = {
+    Exit.OK: "done",
+    Exit.FAILED: "the operation failed, or a check of the doctor did",
+    Exit.USAGE: "wrong usage or configuration",
+    Exit.UNREACHABLE: "the server or Redis cannot be reached",
+    Exit.NOT_FOUND: "no such operation, or not any more",
+    Exit.REFUSED: "the server refused the request",
+    Exit.TIMED_OUT: "timed out waiting",
+}
+
+
+class Stop(Exception):
+    """Ends the command with one line on standard error and an exit code."""
+
+    def __init__(self, code: Exit, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Format(StrEnum):
+    """How a result is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+Output = Annotated[Format, typer.Option("--output", "-o", help="How to print the result.")]
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, and nothing else, to standard output."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Print rows under a header; no cell's text is taken for markup. Cells fold on a terminal only."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
+
+
+def note(text: str) -> None:
+    """Say something to the person at the terminal, beside the result."""
+    typer.echo(text, err=True)

@@ -1,0 +1,42 @@
+"""`tracker token`: a new bearer token, and the line that makes servers know it."""
+
+import re
+import secrets
+from hashlib import sha256
+from typing import Annotated
+
+import typer
+
+from tracker.cli.output import Format, Output, print_json
+
+WORD = re.compile(r"[A-Za-z0-9._~@-]{1,64}")
+"""What servers take for a name or a tenant (`tracker.api.auth`)."""
+
+
+def token(
+    name: Annotated[str, typer.Option(help="Who will use it; appears in logs.")] = "client",
+    tenant: Annotated[str, typer.Option(help="Whose operations it may see.")] = "default",
+    output: Output = Format.TABLE,
+) -> None:
+    """Make a bearer token. It is shown once; servers keep its hash only."""
+    for value in (name, tenant):
+        if not WORD.fullmatch(value):
+            raise typer.BadParameter(f"{value!r}: take up to 64 letters, digits, and `.`, `_`, `~`, `@`, `-`")
+    secret, line = new_token(name, tenant)
+    if output is Format.JSON:
+        print_json({"token": secret, "name": name, "tenant": tenant, "line": line})
+        return
+    typer.echo(f"token  {secret}")
+    typer.echo(f"line   {line}")
+    typer.echo("Give the token to the client; put the line into TRACKER_TOKENS or the file TRACKER_TOKENS_FILE.")
+
+
+def new_token(name: str, tenant: str) -> tuple[str, str]:
+    """Make a token of 256 random bits; returns it and its line for TRACKER_TOKENS."""
+    secret = f"tracker_{secrets.token_urlsafe(32)}"
+    return secret, token_line(name, tenant, secret)
+
+
+def token_line(name: str, tenant: str, secret: str) -> str:
+    """The line of TRACKER_TOKENS by which a server knows a token: `name:tenant:sha256`."""
+    return f"{name}:{tenant}:{sha256(secret.encode()).hexdigest()}"
