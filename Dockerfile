@@ -1,0 +1,33 @@
+# One image for the API (`tracker serve`) and the workers (`tracker worker`).
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS build
+# Where pip finds packages, if the defaults do not do: set at build time, left out of the image.
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ARG PIP_TRUSTED_HOST
+ARG PIP_CERT
+WORKDIR /src
+RUN python3 -m venv /opt/tracker
+# The dependencies first: this layer stays until one of them changes.
+COPY pyproject.toml constraints.txt ./
+RUN python3 -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+      > requirements.txt \
+ && /opt/tracker/bin/python -m pip install --no-cache-dir --disable-pip-version-check \
+      --constraint constraints.txt --requirement requirements.txt
+COPY README.md LICENSE ./
+COPY tracker tracker
+COPY workers workers
+RUN /opt/tracker/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-deps .
+
+FROM ${BASE}
+RUN useradd --system --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin tracker
+COPY --from=build /opt/tracker /opt/tracker
+ENV PATH=/opt/tracker/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER tracker
+EXPOSE 8080
+# The API's; docker-compose.yml switches it off for the workers.
+HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 \
+  CMD ["python3", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8080/healthz', timeout=2)"]
+ENTRYPOINT ["tracker"]
+CMD ["serve", "--host", "0.0.0.0"]

@@ -1,0 +1,299 @@
+"""Build the stack, use it over its published port, kill parts of it, check that nothing is lost.
+
+`make compose-test`. Needs a Docker Engine and docker-compose 1.29 or Compose v2. Uses a project name and a port of
+its own, and removes what it made. Exits 0 only if every check held.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientError, ClientSession, ClientTimeout
+
+ROOT = Path(__file__).resolve().parent.parent
+OPERATIONS = 50
+PROMPTS_OF_FIVE = 2
+LIMIT_SECONDS = 300.0
+COLLECTION = "/v1.0/communications/calls/compose/operations"
+FINAL = {"Completed", "Failed"}
+ENDINGS = {"operation_completed", "operation_failed", "operation_retried", "operation_handed_back"}
+
+Json = dict[str, Any]
+
+
+class CheckError(Exception):
+    """A check did not hold; the text says which, and what was found."""
+
+
+def say(text: str) -> None:
+    """Print at once, also into a pipe."""
+    print(text, flush=True)
+
+
+class Stack:
+    """The compose project under test."""
+
+    def __init__(self) -> None:
+        self.project = f"tracker-test-{secrets.token_hex(4)}"
+        self.port = free_port()
+        self.token = secrets.token_urlsafe(24)
+
+    @cached_property
+    def _compose(self) -> list[str]:
+        """The command: Compose v2 where the engine's client has it, else docker-compose."""
+        v2 = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+        command = ["docker", "compose"] if v2.returncode == 0 else ["docker-compose"]
+        return [*command, "--project-name", self.project, "--file", str(ROOT / "docker-compose.yml")]
+
+    @cached_property
+    def _environment(self) -> dict[str, str]:
+        digest = sha256(self.token.encode()).hexdigest()
+        return {**os.environ, "TRACKER_PORT": str(self.port), "TRACKER_TOKENS": f"test:test:{digest}"}
+
+    def compose(self, *words: str) -> str:
+        """Run one compose command and return its output. Raises CheckError when it fails."""
+        return self._run([*self._compose, *words])
+
+    def docker(self, *words: str) -> str:
+        """Run one docker command and return its output. Raises CheckError when it fails."""
+        return self._run(["docker", *words])
+
+    def _run(self, command: list[str]) -> str:
+        done = subprocess.run(
+            command, env=self._environment, cwd=ROOT, text=True, check=False, timeout=LIMIT_SECONDS,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        if done.returncode:
+            raise CheckError(f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}")
+        return done.stdout
+
+    def workers(self) -> list[str]:
+        """Names of the worker containers, running or not."""
+        listed = self.docker(
+            "ps", "--all", "--format", "{{.Names}}", "--filter", f"label=com.docker.compose.project={self.project}",
+            "--filter", "label=com.docker.compose.service=worker",
+        )  # fmt: skip
+        return listed.split()
+
+    def last_words(self) -> str:
+        """The ends of all logs, for a test that failed."""
+        try:
+            return self.compose("logs", "--tail", "40")
+        except (CheckError, subprocess.TimeoutExpired) as error:
+            return f"no logs: {error}"
+
+    def down(self) -> None:
+        """Remove containers, volume, network and the images that were built; says so when it cannot."""
+        try:
+            self.compose("down", "--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "30")
+        except (CheckError, subprocess.TimeoutExpired) as error:
+            say(f"! not everything could be removed: {error}")
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Client:
+    """The API over its published port."""
+
+    def __init__(self, session: ClientSession) -> None:
+        self._session = session
+
+    async def create(self, body: Json) -> str:
+        """Create an operation; returns its id."""
+        async with self._session.post(COLLECTION, json=body) as answer:
+            created = await answer.json()
+            if answer.status != 201:
+                raise CheckError(f"POST answered {answer.status}: {created}")
+            return str(created["id"])
+
+    async def get(self, name: str) -> Json:
+        """Read an operation."""
+        async with self._session.get(f"{COLLECTION}/{name}") as answer:
+            found: Json = await answer.json()
+            if answer.status != 200:
+                raise CheckError(f"GET of {name} answered {answer.status}: {found}")
+            return found
+
+    async def get_all(self, names: list[str]) -> list[Json]:
+        """Read operations."""
+        return list(await asyncio.gather(*map(self.get, names)))
+
+    async def status(self, method: str, path: str, body: Json | None = None) -> tuple[int, str]:
+        """Return the HTTP status and the Retry-After of one request; status 0 when nothing answers."""
+        try:
+            async with self._session.request(method, path, json=body) as answer:
+                return answer.status, answer.headers.get("Retry-After", "")
+        except (ClientError, TimeoutError):
+            return 0, ""
+
+
+async def until(what: str, holds: Callable[[], Awaitable[bool]], *, within: float) -> float:
+    """Wait until something holds; returns the seconds it took. Raises CheckError when it does not."""
+    begun = time.monotonic()
+    while not await holds():
+        if time.monotonic() - begun > within:
+            raise CheckError(f"not within {within:g} s: {what}")
+        await asyncio.sleep(0.25)
+    return time.monotonic() - begun
+
+
+async def ready(client: Client, *, within: float = 90.0) -> float:
+    """Wait for readiness."""
+
+    async def holds() -> bool:
+        return (await client.status("GET", "/readyz"))[0] == 200
+
+    return await until("/readyz answers 200", holds, within=within)
+
+
+def body(number: int) -> Json:
+    """Return an operation to create: of every five, two prompts of three seconds and three that are done at once."""
+    if number % 5 >= PROMPTS_OF_FIVE:
+        return {"clientContext": f"operation {number}"}
+    return {
+        "@odata.type": "#microsoft.graph.playPromptOperation",
+        "clientContext": f"operation {number}",
+        "prompts": [{"mediaInfo": {"uri": "welcome.wav"}}],
+    }
+
+
+def events(lines: str) -> list[tuple[str, str]]:
+    """Return event and operation id of every log line that has both."""
+    found = []
+    for line in lines.splitlines():
+        with suppress(ValueError):
+            entry = json.loads(line)
+            if "operation_id" in entry:
+                found.append((entry["event"], entry["operation_id"]))
+    return found
+
+
+def in_hand(stack: Stack, container: str) -> set[str]:
+    """Return the operations that a worker container has started and not ended, by its own log."""
+    started: set[str] = set()
+    for event, name in events(stack.docker("logs", container)):
+        if event == "operation_started":
+            started.add(name)
+        elif event in ENDINGS:
+            started.discard(name)
+    return started
+
+
+async def check_the_kill(stack: Stack, client: Client) -> list[str]:
+    """SIGKILL a worker container with work in hand: every operation still ends. Returns the ids."""
+    ids = [await client.create(body(number)) for number in range(OPERATIONS)]
+    say(f"ok  {OPERATIONS} operations accepted over port {stack.port}")
+    victim = stack.workers()[0]
+
+    async def halfway() -> bool:
+        ended = [operation for operation in await client.get_all(ids) if operation["status"] in FINAL]
+        return len(ended) >= OPERATIONS // 4 and bool(in_hand(stack, victim))
+
+    await until(f"a quarter has ended and {victim} is busy", halfway, within=60)
+    stack.docker("kill", "--signal", "KILL", victim)
+    hit = in_hand(stack, victim)
+    left = [operation for operation in await client.get_all(ids) if operation["status"] not in FINAL]
+    if not hit:
+        raise CheckError("the kill hit no running work")
+    say(f"ok  {victim} killed with {len(hit)} operations in hand, {len(left)} of {OPERATIONS} not ended")
+
+    async def all_ended() -> bool:
+        return all(operation["status"] in FINAL for operation in await client.get_all(ids))
+
+    seconds = await until("every operation has ended", all_ended, within=120)
+    ended = {operation["id"]: operation for operation in await client.get_all(ids)}
+    if any(operation["status"] != "Completed" for operation in ended.values()):
+        raise CheckError(f"not all completed: {ended}")
+    if any(ended[name]["attempt"] < 2 for name in hit):
+        raise CheckError(f"killed work was not tried again: {[ended[name] for name in hit]}")
+    say(f"ok  all {OPERATIONS} Completed {seconds:.1f} s later, the killed ones at a further attempt")
+    return ids
+
+
+def check_the_logs(stack: Stack, ids: list[str]) -> None:
+    """Every operation is named in the workers' logs."""
+    named = {name for container in stack.workers() for _, name in events(stack.docker("logs", container))}
+    if missing := set(ids) - named:
+        raise CheckError(f"no worker's log names {sorted(missing)}")
+    say(f"ok  the workers' logs name all {OPERATIONS}")
+
+
+async def check_the_outage(stack: Stack, client: Client, ids: list[str]) -> None:
+    """Redis stops and starts: 503 meanwhile, everything as it was afterwards, and new work is done."""
+    before = await client.get_all(ids)
+    stack.compose("stop", "redis")
+    requests = [("GET", "/readyz", None), ("GET", f"{COLLECTION}/{ids[0]}", None), ("POST", COLLECTION, body(4))]
+    for method, path, sent in requests:
+        status, retry_after = await client.status(method, path, sent)
+        if status != 503 or not retry_after.isdecimal() or int(retry_after) < 1:
+            raise CheckError(f"without Redis {method} {path} answered {status}, Retry-After {retry_after!r}")
+    if (await client.status("GET", "/healthz"))[0] != 200:
+        raise CheckError("without Redis /healthz does not answer 200")
+    say("ok  without Redis: alive, not ready, 503 with Retry-After for reads and creates")
+    stack.compose("start", "redis")
+    say(f"ok  ready again {await ready(client):.1f} s after Redis was started")
+    if (after := await client.get_all(ids)) != before:
+        raise CheckError(f"records changed over the restart: {after}")
+    say(f"ok  all {OPERATIONS} read as before")
+    new = await client.create(body(0))
+
+    async def done() -> bool:
+        return bool((await client.get(new))["status"] == "Completed")
+
+    say(f"ok  a new prompt Completed {await until(f'{new} completes', done, within=60):.1f} s after its create")
+
+
+async def check(stack: Stack) -> None:
+    """Build, start, and run all checks."""
+    say(f"building {stack.project}")
+    await asyncio.to_thread(stack.compose, "build", "--quiet")
+    await asyncio.to_thread(stack.compose, "up", "--detach", "--scale", "worker=2")
+    headers = {"Authorization": f"Bearer {stack.token}"}
+    timeout = ClientTimeout(total=15)
+    async with ClientSession(f"http://127.0.0.1:{stack.port}", headers=headers, timeout=timeout) as session:
+        client = Client(session)
+        say(f"ok  built and ready, {len(stack.workers())} worker containers, {await ready(client):.1f} s after up")
+        ids = await check_the_kill(stack, client)
+        check_the_logs(stack, ids)
+        await check_the_outage(stack, client, ids)
+
+
+async def main() -> int:
+    """Run the test, always clean up, and say how it ended."""
+    begun = time.monotonic()
+    stack = Stack()
+    this = asyncio.current_task()
+    assert this is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+    try:
+        async with asyncio.timeout(LIMIT_SECONDS):
+            await check(stack)
+    except (CheckError, ClientError, TimeoutError, subprocess.TimeoutExpired) as error:
+        say(f"FAILED: {str(error) or type(error).__name__}")
+        say(stack.last_words())
+        return 1
+    finally:
+        stack.down()
+    say(f"compose-test passed in {time.monotonic() - begun:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
