@@ -1,6 +1,5 @@
 """Fixtures that everything shares: one private server for the session, emptied before each test."""
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
 from tests.clock import Clock
+from tests.leaks import leaks
 from tracker.config import Settings
 from tracker.connection import open_redis
 from tracker.embedded import start_server
@@ -31,11 +31,12 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def redis_url(server_url: str) -> str:
-    """The session's server, empty."""
+def redis_url(server_url: str) -> Iterator[str]:
+    """The session's server, empty; afterwards it may hold only keys that the page of keys knows."""
     with BlockingRedis.from_url(server_url) as redis:
         redis.flushall()
-    return server_url
+        yield server_url
+        assert not (leaked := leaks(redis)), leaked
 
 
 @pytest.fixture
@@ -64,16 +65,3 @@ def store(redis: Redis, settings: Settings) -> Store:
 def clock(redis: Redis, store: Store) -> Clock:
     """Moves the server's time as the scripts read it."""
     return Clock(redis, store.keys.clock)
-
-
-@pytest.fixture(autouse=True)
-def _no_task_is_left_behind() -> Iterator[None]:
-    yield
-    assert not [task for task in _tasks() if not task.done()], "a test left a task running"
-
-
-def _tasks() -> set[asyncio.Task[object]]:
-    try:
-        return asyncio.all_tasks()
-    except RuntimeError:
-        return set()

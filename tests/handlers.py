@@ -141,3 +141,15 @@ async def once(_operation: Once, context: Context) -> None:
     if context.attempt == 1:
         tell("started", str(os.getppid()))
         await asyncio.sleep(60)
+
+
+class Recorded(Operation, type="#test.recorded"):
+    seconds: float = 0.1
+
+
+@handles(Recorded, attempts=9)
+async def recorded(operation: Recorded, context: Context) -> None:
+    """Takes a while, and notes on disk each attempt's end."""
+    await asyncio.sleep(operation.seconds)
+    with (Path(os.environ["TEST_HANDLERS_DIR"]) / "ends").open("a") as log:
+        log.write(f"{context.operation_id} {context.attempt}\n")

@@ -7,15 +7,14 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
+from tests.dev import TOKEN, TRACKER, Dev, environment, running_dev
 from tracker.cli import main
 from tracker.cli.orphans import identity
 from tracker.cli.output import Exit
@@ -23,56 +22,6 @@ from tracker.embedded import start_server, until
 
 Json = dict[str, Any]
 Run = Callable[..., tuple[int, str, str]]
-TOKEN = "dev-token"
-TRACKER = (sys.executable, "-m", "tracker.cli.main")
-
-
-@dataclass(frozen=True)
-class Dev:
-    """A `tracker dev` that said it is ready."""
-
-    process: subprocess.Popen[str]
-    url: str
-    told: str
-    data_dir: Path
-
-    @property
-    def children(self) -> dict[str, int]:
-        recorded = json.loads((self.data_dir / "children.json").read_text())
-        return {name: pid for name, (pid, _) in recorded.items()}
-
-    def ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-
-def environment(changes: Mapping[str, str]) -> dict[str, str]:
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("TRACKER_", "REDIS_URL"))}
-    return {**ours, "TRACKER_DEV_TOKEN": TOKEN, "TRACKER_DRAIN_SECONDS": "5", **changes}
-
-
-@contextmanager
-def running_dev(data_dir: Path, *options: str, **changes: str) -> Iterator[Dev]:
-    log = data_dir.with_suffix(".log")
-    words = (*TRACKER, "dev", "--data-dir", str(data_dir), "--port", "0", *options)
-    with (
-        log.open("a") as errors,
-        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment(changes)) as process,
-    ):
-        try:
-            assert process.stdout is not None
-            told = ""
-            while "\nready " not in told:
-                line = process.stdout.readline()
-                assert line, log.read_text()[-2000:]
-                told += line
-            yield Dev(process, told.split()[-1], told, data_dir)
-        finally:
-            process.terminate()
-            process.wait(30)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,87 @@
+"""RQ's own tools against a running stack."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+
+from tests.dev import Client, Dev, descendants, running_dev
+from tracker.embedded import PrivateServer, until
+
+PATH = "/communications/calls/stock/operations"
+RQ = (sys.executable, "-m", "rq.cli")
+
+
+def store_url(dev: Dev) -> str:
+    return PrivateServer(dev.data_dir).url
+
+
+def snapshot(url: str) -> dict[bytes, object]:
+    """Everything in the store, but what heartbeats, leases and the sweeper's lock write by themselves."""
+    alive = (b"rq:worker:", b"tracker:sweeper", b"tracker:leases")
+    with redis.Redis.from_url(url) as client:
+        return {key: client.dump(key) for key in client.scan_iter() if not key.startswith(alive)}
+
+
+def test_rq_info_shows_queue_and_workers_and_changes_nothing(tmp_path: Path) -> None:
+    options = ("--workers", "1", "--types", "tests.handlers")
+    with running_dev(tmp_path / "data", *options, TEST_HANDLERS_DIR=str(tmp_path)) as dev:
+        url, client = store_url(dev), Client(dev.url)
+        for _ in range(3):
+            assert client("POST", PATH, {"@odata.type": "#test.sleeping"})[0] == 201
+        assert until((tmp_path / "started").exists, 20)
+        before = snapshot(url)
+        shown = subprocess.run((*RQ, "info", "--url", url), capture_output=True, text=True, check=True).stdout
+        assert re.search(r"operations .*2, 1 executing", shown), shown
+        assert "1 workers, 1 queues" in shown
+        assert snapshot(url) == before
+
+
+@contextmanager
+def stock_worker(url: str, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {
+        **os.environ,
+        "REDIS_URL": url,
+        "TRACKER_TYPES": "tests.handlers",
+        "TEST_HANDLERS_DIR": str(directory),
+    }
+    words = (*RQ, "worker", "--url", url, "--serializer", "json", "--quiet", "operations")
+    with subprocess.Popen(words, env=environment, start_new_session=True) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def test_stock_workers_complete_operations_of_three_types_one_of_them_after_its_horse_was_killed(
+    tmp_path: Path,
+) -> None:
+    options = ("--workers", "0", "--types", "tests.handlers")
+    with running_dev(tmp_path / "data", *options, TEST_HANDLERS_DIR=str(tmp_path)) as dev:
+        client = Client(dev.url)
+        bodies = [{"@odata.type": "#test.once"}, *[{}] * 9, *[{"@odata.type": "#test.plain", "text": "abc"}] * 10]
+        for body in bodies:
+            assert client("POST", PATH, body)[0] == 201
+
+        def completed() -> Counter[str]:
+            return Counter(item["status"] for item in client("GET", PATH)[1]["value"])
+
+        with stock_worker(store_url(dev), tmp_path) as worker:
+            started = tmp_path / "started"
+            assert until(lambda: started.exists() and started.read_text().endswith("\n"), 20)
+            horse = int(started.read_text())
+            assert horse in descendants(worker.pid)
+            os.kill(horse, signal.SIGKILL)
+            killed = time.monotonic()
+            assert until(lambda: completed()["Completed"] == 20, 25), completed()
+            took = time.monotonic() - killed
+        print(f"20 completed {took:.1f} s after the kill")
+        assert took < 15

@@ -1,0 +1,115 @@
+"""A running API over real HTTP, and raw bytes for what no client library would send."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from tracker.api.app import running
+from tracker.config import Settings
+from tracker.model import Json
+
+COLLECTION = "/communications/calls/call-1/operations"
+TYPE = "#microsoft.graph.commsOperation"
+DOCUMENTED = b"""{
+  "@odata.type": "#microsoft.graph.commsOperation",
+  "status": "String",
+  "clientContext": "Client Context value",
+  "resultInfo": {
+    "@odata.type": "microsoft.graph.ResultInfo",
+    "code": 4,
+    "subcode": 7,
+    "message": "Message value"
+  }
+}
+"""
+"""The example body of Graph's documentation, letter by letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer, read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Json:
+        assert self.headers["Content-Type"].startswith("application/json")
+        value = json.loads(self.body)
+        assert isinstance(value, dict)
+        return value
+
+    @property
+    def error(self) -> Json:
+        """The error, after checking that the body is Graph's whole form of it."""
+        error = self.json["error"]
+        assert isinstance(error, dict)
+        assert error["code"]
+        assert error["message"]
+        assert error["innerError"]["request-id"] == self.headers["request-id"]
+        assert {"date", "client-request-id"} <= set(error["innerError"])
+        return error
+
+
+class Api:
+    """A client of one running API, with the token of tenant `test` unless another is given."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+        self.url, self._session = url, session
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str | None = "test-token",
+        headers: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> Answer:
+        """Send one request; `path` is sent as it is, percent-encoding included."""
+        address = URL(path if path.startswith("http") else self.url + path, encoded=True)
+        sent = {**({} if token is None else {"Authorization": f"Bearer {token}"}), **(headers or {})}
+        async with self._session.request(method, address, headers=sent, allow_redirects=False, **kwargs) as response:
+            return Answer(response.status, response.headers, await response.read())
+
+    async def get(self, path: str, **kwargs: Any) -> Answer:
+        return await self.request("GET", path, **kwargs)
+
+    async def post(self, path: str = COLLECTION, **kwargs: Any) -> Answer:
+        return await self.request("POST", path, **kwargs)
+
+    async def delete(self, path: str, **kwargs: Any) -> Answer:
+        return await self.request("DELETE", path, **kwargs)
+
+    async def created(self, path: str = COLLECTION, **body: Any) -> Json:
+        """Create an operation that must be accepted."""
+        answer = await self.post(path, json=body)
+        assert answer.status == 201
+        return answer.json
+
+    async def raw(self, data: bytes) -> bytes:
+        """Send bytes on a connection of their own; return all that comes until the server closes it."""
+        url = URL(self.url)
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        try:
+            writer.write(data)
+            await writer.drain()
+            return await asyncio.wait_for(reader.read(), 15)
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def open_api(settings: Settings, **changes: Any) -> AsyncIterator[Api]:
+    """Run an API on a free port, with some settings changed."""
+    changed = settings.model_copy(update={"port": 0, **changes})
+    timeout = aiohttp.ClientTimeout(total=30)
+    async with running(changed) as url, aiohttp.ClientSession(timeout=timeout) as session:
+        yield Api(url, session)

@@ -1,0 +1,152 @@
+"""Lists of operations: order, pages, counts and filters."""
+
+from collections.abc import AsyncIterator
+from urllib.parse import quote
+
+import pytest
+
+from tests.factories_http import COLLECTION, TYPE, Api, open_api
+from tracker.config import Settings
+from tracker.model import Json
+from tracker.store import Store
+from tracker.types import canonical
+
+
+@pytest.fixture
+async def api(settings: Settings) -> AsyncIterator[Api]:
+    async with open_api(settings) as api:
+        yield api
+
+
+def ids(page: Json) -> list[str]:
+    return [operation["id"] for operation in page["value"]]
+
+
+def filtered(text: str) -> str:
+    return f"{COLLECTION}?$filter={quote(text)}"
+
+
+async def test_an_unknown_call_is_an_empty_list(api: Api) -> None:
+    answer = await api.get(f"/v1.0{COLLECTION}?$count=true")
+    assert answer.json == {
+        "@odata.context": f"{api.url}/v1.0/$metadata#communications/calls('call-1')/operations",
+        "@odata.count": 0,
+        "value": [],
+    }
+
+
+async def test_a_list_is_newest_first_and_its_members_are_the_operations(api: Api) -> None:
+    made = [await api.created(clientContext=str(number)) for number in range(3)]
+    page = (await api.get(COLLECTION)).json
+    for operation in made:
+        del operation["@odata.context"]
+    assert page["value"] == made[::-1]
+    assert "@odata.nextLink" not in page
+    assert "@odata.count" not in page
+
+
+async def test_pages_hold_every_operation_once_and_keep_the_options(api: Api) -> None:
+    made = [(await api.created(clientContext="a b&c"))["id"] for _ in range(5)]
+    await api.created(clientContext="other")
+    found: list[str] = []
+    path = "/beta" + filtered("clientContext eq 'a b&c'") + "&top=2&$count=true&custom=1"
+    for size, more in ((2, True), (2, True), (1, False)):
+        page = (await api.get(path)).json
+        assert page["@odata.count"] == 5
+        assert len(page["value"]) == size
+        assert ("@odata.nextLink" in page) is more
+        found += ids(page)
+        path = page.get("@odata.nextLink", "")
+        assert not more or (path.startswith(f"{api.url}/beta{COLLECTION}?") and "custom=1" in path)
+    assert found == made[::-1]
+
+
+async def test_a_last_page_that_is_full_leads_to_no_operations_twice(api: Api) -> None:
+    made = {(await api.created())["id"] for _ in range(4)}
+    first = (await api.get(f"{COLLECTION}?$top=2")).json
+    second = (await api.get(first["@odata.nextLink"])).json
+    assert set(ids(first)) | set(ids(second)) == made
+    if "@odata.nextLink" in second:
+        assert ids((await api.get(second["@odata.nextLink"])).json) == []
+
+
+async def test_filters_find_by_status_and_client_context(api: Api, store: Store) -> None:
+    waiting = await api.created(clientContext="O'Neill")
+    started = await api.created(clientContext="O'Neill")
+    record = await store.find("test", started["id"])
+    await store.claim(record.key, record.ticket, worker="w", types=[canonical(TYPE)])
+    await api.created(clientContext="o'neill")
+    for text, expected in [
+        ("clientContext eq 'O''Neill'", [started["id"], waiting["id"]]),
+        ("status eq 'Running'", [started["id"]]),
+        ("status eq microsoft.graph.operationStatus'notStarted' and clientContext eq 'O''Neill'", [waiting["id"]]),
+        ("clientContext eq 'O''Neill' and status eq 'running'", [started["id"]]),
+        ("status eq 'Completed'", []),
+    ]:
+        page = (await api.get(f"{filtered(text)}&count=true")).json
+        assert (ids(page), page["@odata.count"]) == (expected, len(expected))
+
+
+async def test_top_zero_counts_and_shows_nothing(api: Api) -> None:
+    await api.created()
+    page = (await api.get(f"{COLLECTION}?$top=0&$count=true")).json
+    assert (page["value"], page["@odata.count"]) == ([], 1)
+    assert "@odata.nextLink" not in page
+
+
+@pytest.mark.parametrize("spelling", ["odata.maxpagesize", "maxpagesize"])
+async def test_the_preferred_page_size_is_applied_and_said_so(api: Api, spelling: str) -> None:
+    for _ in range(3):
+        await api.created()
+    answer = await api.get(COLLECTION, headers={"Prefer": f"respond-async, {spelling}=2"})
+    assert len(answer.json["value"]) == 2
+    assert answer.headers["Preference-Applied"] == f"{spelling}=2"
+
+
+async def test_a_skip_token_of_another_list_is_refused(api: Api) -> None:
+    for _ in range(2):
+        await api.created()
+    link = (await api.get(f"{COLLECTION}?$top=1")).json["@odata.nextLink"]
+    filtered_too = link + "&$filter=" + quote("status eq 'Running'")
+    for wrong in (link.replace("call-1", "call-2"), filtered_too, f"{link}x"):
+        answer = await api.get(wrong)
+        assert (answer.status, answer.error["target"]) == (400, "$skiptoken")
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "target"),
+    [
+        ("$top=1000", 400, "$top"),
+        ("$top=-1", 400, "$top"),
+        ("$count=maybe", 400, "$count"),
+        ("$skiptoken=zzz", 400, "$skiptoken"),
+        ("$filter=status%20eq", 400, "$filter"),
+        ("$filter=status%20eq%20'Sleeping'", 400, "$filter"),
+        ("$filter=" + "(" * 3000, 400, "$filter"),
+        ("$unknown=1", 400, "$unknown"),
+        ("$top=1&top=1", 400, "$top"),
+        ("$filter=status%20ne%20'Running'", 501, "$filter"),
+        ("$orderby=createdDateTime", 501, "$orderby"),
+        ("orderby=createdDateTime", 501, "$orderby"),
+        ("$select=id", 501, "$select"),
+        ("$skip=5", 501, "$skip"),
+        ("$expand=x", 501, "$expand"),
+        ("$search=x", 501, "$search"),
+    ],
+)
+async def test_an_option_that_cannot_be_served_is_never_ignored(api: Api, query: str, status: int, target: str) -> None:
+    answer = await api.get(f"{COLLECTION}?{query}")
+    assert (answer.status, answer.error["target"]) == (status, target)
+
+
+@pytest.mark.parametrize("query", ["api-version=2", "x", "&&&", "%FF=%FF", "a=%00"])
+async def test_a_custom_option_is_ignored(api: Api, query: str) -> None:
+    assert (await api.get(f"{COLLECTION}?{query}")).status == 200
+
+
+async def test_options_are_refused_where_there_are_none(api: Api) -> None:
+    operation = await api.created()
+    assert (await api.get(f"{COLLECTION}/{operation['id']}?$select=id")).status == 501
+    assert (await api.get(f"{COLLECTION}/{operation['id']}?$what=id")).status == 400
+    assert (await api.post(f"{COLLECTION}?$expand=x", json={})).status == 501
+    assert (await api.get(f"/operations/{operation['id']}?api-version=1")).status == 200

@@ -1,0 +1,26 @@
+"""Keys that should not be there: of a name that nobody wrote down, or without the lifetime they must have."""
+
+import re
+from typing import Any
+
+OURS = re.compile(
+    r"(\{\w+\})?tracker:("
+    r"op:[0-9a-f]{32}|ids:[0-9a-f]{32}|call:[0-9a-f]{32}(:status:\w+|:context:[0-9a-f]{32})?"
+    r"|tickets|ticketed|suspects|leases|due|expiries|litter|sweeper|clock)"
+)
+RQS = re.compile(r"(\{\w+\})?rq:.*")
+"""RQ's keys have RQ's lifetimes; what RQ leaves of our tickets is the sweeper's litter."""
+FINAL = {b"completed", b"failed", b"tombstone"}
+
+
+def leaks(redis: Any) -> list[str]:
+    """Name and fault of each key that is not as the page of keys says."""
+    found = []
+    for key in (name.decode() for name in redis.scan_iter()):
+        if not OURS.fullmatch(key) and not RQS.fullmatch(key):
+            found.append(f"{key}: not on the page of keys")
+        elif ":op:" in key and redis.hget(key, "stage") in FINAL and redis.ttl(key) == -1:
+            found.append(f"{key}: final, and lives for ever")
+        elif key.endswith(":sweeper") and redis.ttl(key) == -1:
+            found.append(f"{key}: a lock that never runs out")
+    return found

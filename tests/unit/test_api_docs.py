@@ -1,0 +1,46 @@
+"""docs/api.md says what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tracker import errors, model
+from tracker.api.odata import SERVED
+from tracker.api.problems import HTTP_STATUS, status_of
+from tracker.api.routes import ROUTES, Route
+from workers.handlers.media import MediaSubcode
+
+DOCS = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+ROWS = {tuple(cell.strip() for cell in line.strip("|").split("|")) for line in DOCS.splitlines() if line[:1] == "|"}
+FIRST_CELLS = {row[0] for row in ROWS}
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_every_route_has_its_row(route: Route) -> None:
+    assert f"`{route.method} {route.path}`" in FIRST_CELLS
+
+
+def test_no_row_names_a_route_that_is_not_there() -> None:
+    documented = {cell.strip("`") for cell in FIRST_CELLS if re.match(r"`[A-Z]+ /", cell)}
+    assert documented == {f"{route.method} {route.path}" for route in ROUTES}
+
+
+def test_every_reserved_result_has_its_row() -> None:
+    reserved = [value for value in vars(model).values() if isinstance(value, model.ResultInfo)]
+    assert {f"{result.code} / {result.subcode}" for result in reserved} <= FIRST_CELLS
+    assert len(reserved) >= 6
+
+
+def test_every_subcode_of_a_prompt_has_its_row() -> None:
+    assert {str(int(subcode)) for subcode in MediaSubcode} <= FIRST_CELLS
+
+
+@pytest.mark.parametrize("error", HTTP_STATUS, ids=lambda error: error.__name__)
+def test_every_error_has_its_row(error: type[errors.TrackerError]) -> None:
+    status = status_of(error("x"))
+    assert (str(int(status)), f"`{error.code}`") in {row[:2] for row in ROWS}
+
+
+def test_every_query_option_has_its_row() -> None:
+    assert {f"`${option}`" for option in SERVED} <= FIRST_CELLS

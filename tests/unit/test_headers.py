@@ -1,0 +1,132 @@
+import pytest
+
+from tracker.api.headers import (
+    accepts_json,
+    client_request_id,
+    is_json,
+    is_readable_encoding,
+    odata_version,
+    preferences,
+    whole_number,
+)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "application/json",
+        "Application/JSON",
+        "application/json; charset=UTF-8",
+        'application/json;charset="utf-8"',
+        "application/json;odata.metadata=minimal;odata.streaming=true;IEEE754Compatible=true",
+    ],
+)
+def test_json_with_any_odata_parameter_is_json(value: str) -> None:
+    assert is_json(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "text/json",
+        "application/jsonx",
+        "application/json/x",
+        "application/json; charset=latin-1",
+        "application/xml",
+    ],
+)
+def test_another_type_or_charset_is_not_json(value: str) -> None:
+    assert not is_json(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "*/*",
+        "application/*",
+        "application/json",
+        "APPLICATION/JSON;odata.metadata=full",
+        "application/json;odata.metadata=minimal;odata.streaming=true;q=0.1",
+        "text/html, */*;q=0.1",
+        "application/json;q=0, application/json;odata.metadata=none",
+        "nonsense",
+        ";;,,",
+        "application/json;q=broken",
+        'text/html;x="a,b;c", application/json',
+    ],
+)
+def test_an_accept_header_that_leaves_json_in_is_served(value: str) -> None:
+    assert accepts_json(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "application/xml",
+        "text/html, text/plain;q=0.5",
+        "application/json;q=0",
+        "application/json;q=0.000, */*",
+        "application/*;q=0, */*",
+        "*/*;q=0",
+    ],
+)
+def test_an_accept_header_that_excludes_json_is_noticed(value: str) -> None:
+    assert not accepts_json(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "version"),
+    [("", "4.0"), ("4.0", "4.0"), ("4.01", "4.01"), ("5.0", "4.01"), ("3.0", "4.0"), ("x", "4.0"), ("nan", "4.0")],
+)
+def test_the_odata_version_is_the_newest_that_both_sides_know(value: str, version: str) -> None:
+    assert odata_version(value) == version
+
+
+@pytest.mark.parametrize("value", ["x", "a" * 128, "!{~}"])
+def test_a_usable_client_request_id_is_echoed(value: str) -> None:
+    assert client_request_id(value) == value
+
+
+@pytest.mark.parametrize("value", [None, "", "a" * 129, "a b", "é", "a\udcff", "a\x00b"])
+def test_an_unusable_client_request_id_is_not(value: str | None) -> None:
+    assert client_request_id(value) is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (["wait=10"], {"wait": "10"}),
+        (["Wait = 10"], {"wait": "10"}),
+        (['wait="10"; x=y'], {"wait": "10"}),
+        (
+            ["respond-async, wait=5", "odata.maxpagesize=3"],
+            {"respond-async": "", "wait": "5", "odata.maxpagesize": "3"},
+        ),
+        (["wait=1, wait=2", "wait=3"], {"wait": "1"}),
+        (['x="a, wait=9", wait=2'], {"x": "a, wait=9", "wait": "2"}),
+        (['x="a\\"b"'], {"x": 'a"b'}),
+        (["=5, ,;, a b=1, wait=2"], {"wait": "2"}),
+        ([], {}),
+    ],
+)
+def test_preferences_are_read_and_malformed_ones_ignored(lines: list[str], found: dict[str, str]) -> None:
+    assert preferences(lines) == found
+
+
+@pytest.mark.parametrize("text", ["0", "60", "007", "999999999"])
+def test_a_whole_number_is_ascii_digits(text: str) -> None:
+    assert whole_number(text) == int(text)
+
+
+@pytest.mark.parametrize("text", [None, "", "-1", "+1", "1.0", "1_0", " 1", "٣", "²", "9999999999"])
+def test_anything_else_is_no_whole_number(text: str | None) -> None:
+    assert whole_number(text) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "readable"), [("", True), ("GZIP", True), ("deflate", True), ("br", False), ("gzip, gzip", False)]
+)
+def test_only_encodings_that_can_be_undone_are_taken(value: str, readable: bool) -> None:
+    assert is_readable_encoding(value) is readable

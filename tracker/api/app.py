@@ -1,0 +1,77 @@
+"""The composition root of the HTTP side: settings in, a running API out."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from tracker.api import openapi, routes
+from tracker.api.admission import ADDRESSES, CALLERS, OPERATIONS
+from tracker.api.auth import open_callers
+from tracker.api.links import Addresses
+from tracker.api.server import Runner
+from tracker.api.waits import WAITS, Waits
+from tracker.config import Settings
+from tracker.service import open_operations
+from tracker.types import load_types
+
+log = structlog.get_logger()
+
+BODY_LIMIT: Final = 1024 * 1024
+"""Most bytes of a request's body, before and after decompression."""
+
+
+def create_app(settings: Settings) -> web.Application:
+    """Build the application. Raises ConfigurationError; Redis is not needed yet."""
+    app = web.Application(client_max_size=BODY_LIMIT)
+    app[CALLERS] = open_callers(settings)
+    app[ADDRESSES] = Addresses(settings)
+    app[WAITS] = Waits()
+    app[openapi.DESCRIPTION] = openapi.written(routes.ROUTES, load_types(settings.type_modules))
+    routes.mount(app)
+    app.cleanup_ctx.append(partial(_operations, settings))
+    app.on_shutdown.append(app[WAITS].release)
+    return app
+
+
+async def _operations(settings: Settings, app: web.Application) -> AsyncIterator[None]:
+    async with open_operations(settings) as operations:
+        app[OPERATIONS] = operations
+        yield
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[str]:
+    """Listen as the settings say; yields the API's own URL. Open requests are answered before it ends."""
+    runner = Runner(create_app(settings))
+    try:
+        await runner.setup()
+        site = web.TCPSite(runner, settings.host, settings.port)
+        await site.start()
+        yield _url(settings.host, site.port)
+    finally:
+        await runner.cleanup()
+
+
+async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:
+    """Run the API until SIGTERM or SIGINT. `on_ready` is told its URL once it listens."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings) as url:
+        log.info("api_ready", url=url)
+        if on_ready is not None:
+            on_ready(url)
+        await stop.wait()
+        log.info("api_stopping", url=url)
+
+
+def _url(host: str, port: int) -> str:
+    name = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"

@@ -1,0 +1,99 @@
+"""Who calls: bearer tokens, known by their hashes only."""
+
+import re
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from tracker.config import Settings
+from tracker.errors import ConfigurationError, Unauthorized
+from tracker.service import Caller
+
+ANONYMOUS: Final = Caller(name="anonymous", tenant="default")
+
+_WORD: Final = re.compile(r"[A-Za-z0-9._~@-]{1,64}")
+_HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
+
+
+class Callers:
+    """The callers this API lets in."""
+
+    def __init__(self, by_hash: Mapping[str, Caller], *, anonymous: Caller | None = None) -> None:
+        self._by_hash = by_hash
+        self._anonymous = anonymous
+
+    def identify(self, authorization: str | None) -> Caller:
+        """Find who sent an `Authorization` header. Raises Unauthorized.
+
+        Only hashes are compared, so the time it takes tells nothing about a token.
+        """
+        if self._anonymous is not None:
+            return self._anonymous
+        scheme, _, token = (authorization or "").strip().partition(" ")
+        if scheme.lower() != "bearer":
+            raise Unauthorized("Send a token: Authorization: Bearer <token>.")
+        caller = self._by_hash.get(hash_token(token.strip()))
+        if caller is None:
+            raise Unauthorized("The token is not known here.")
+        return caller
+
+
+def open_callers(settings: Settings) -> Callers:
+    """Read who may call.
+
+    Raises ConfigurationError for a malformed line, for no token at all, and for `auth none` on an address that
+    others can reach.
+    """
+    if settings.auth == "none":
+        if not _is_loopback(settings.host):
+            raise ConfigurationError(
+                f"TRACKER_AUTH=none is for a loopback address only, and TRACKER_HOST is {settings.host}"
+            )
+        return Callers({}, anonymous=ANONYMOUS)
+    by_hash = dict(_entries("TRACKER_TOKENS", settings.tokens))
+    if settings.tokens_file is not None:
+        by_hash.update(_entries(str(settings.tokens_file), _text(settings.tokens_file)))
+    if not by_hash:
+        raise ConfigurationError(
+            "no tokens are configured: make one with `tracker token` and put its line into TRACKER_TOKENS or the"
+            " file that TRACKER_TOKENS_FILE names"
+        )
+    return Callers(by_hash)
+
+
+def hash_token(token: str) -> str:
+    """The hash under which a token is configured. Bytes that are no UTF-8 are hashed as they came."""
+    return sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _entries(source: str, text: str) -> Iterator[tuple[str, Caller]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        entry = line.strip()
+        if entry and not entry.startswith("#"):
+            yield _entry(entry, f"{source}, line {number}")
+
+
+def _entry(entry: str, place: str) -> tuple[str, Caller]:
+    match entry.split(":"):
+        case [name, tenant, digest] if _WORD.fullmatch(name) and _WORD.fullmatch(tenant) and _HASH.fullmatch(digest):
+            return digest.lower(), Caller(name=name, tenant=tenant)
+        case _:
+            raise ConfigurationError(f"{place} is not of the form name:tenant:sha256-of-token")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"TRACKER_TOKENS_FILE: {path} cannot be read: {error}") from None
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,155 @@
+"""Request bodies: strict JSON objects, judged as JSON only. What the members mean is the service's to judge."""
+
+import json
+import math
+import re
+from collections import Counter
+from typing import Any, Final, NoReturn
+
+from aiohttp import web
+
+from tracker.api.headers import JSON_NEEDED, is_json, is_readable_encoding
+from tracker.errors import Invalid, PayloadTooLarge, UnsupportedMediaType
+from tracker.model import Json
+
+DEPTH_LIMIT: Final = 64
+"""How deep objects and arrays may nest; looked at before parsing, so that no bomb reaches the parser."""
+DIGITS_LIMIT: Final = 4300
+"""Digits of an integer: Python's own bound against quadratic conversion."""
+
+_STRING_OR_BRACKET: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{}\]]', re.DOTALL)
+"""One token; a string without its end is taken whole, so that scanning stays linear on hostile text."""
+_SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+async def read_object(request: web.Request) -> Json:
+    """Read the body as one JSON object.
+
+    Raises UnsupportedMediaType, PayloadTooLarge (also for what a small body decompresses to) or Invalid.
+    """
+    if not is_json(request.headers.get("Content-Type", "")):
+        raise UnsupportedMediaType(JSON_NEEDED)
+    return parse_object(await _read(request))
+
+
+async def read_optional_object(request: web.Request) -> Json:
+    """Read the body as `read_object` does; no body at all, of any type, is an empty object."""
+    if not request.body_exists:
+        return {}
+    body = await _read(request)
+    if not body:
+        return {}
+    if not is_json(request.headers.get("Content-Type", "")):
+        raise UnsupportedMediaType(JSON_NEEDED)
+    return parse_object(body)
+
+
+def parse_object(body: bytes) -> Json:
+    """Parse one JSON object in UTF-8; a byte order mark is tolerated. Raises Invalid with the place or cause."""
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Invalid(f"The body is not UTF-8: byte {error.start} is wrong.") from None
+    if not text.strip():
+        raise Invalid("The body is empty; send a JSON object.")
+    if _depth(text) > DEPTH_LIMIT:
+        raise Invalid(f"The body nests deeper than {DEPTH_LIMIT} levels.")
+    value = _parse(text)
+    if not isinstance(value, dict):
+        raise Invalid("The body must be a JSON object.")
+    if _SURROGATE_ESCAPE.search(text):
+        _refuse_lone_surrogates(value, "")
+    return value
+
+
+async def _read(request: web.Request) -> bytes:
+    if not is_readable_encoding(request.headers.get("Content-Encoding", "")):
+        raise UnsupportedMediaType("Content-Encoding must be gzip, deflate or identity.")
+    if (request.content_length or 0) > request.client_max_size:
+        raise PayloadTooLarge(f"The body is over {request.client_max_size} bytes.")
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise PayloadTooLarge(f"The body is over {request.client_max_size} bytes.") from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise Invalid("The body ended early, or is not encoded as its headers say.") from None
+
+
+def _depth(text: str) -> int:
+    if text.count("{") + text.count("[") <= DEPTH_LIMIT:
+        return 0
+    deepest = depth = 0
+    for token in _STRING_OR_BRACKET.finditer(text):
+        match text[token.start()]:
+            case "{" | "[":
+                depth += 1
+                deepest = max(deepest, depth)
+            case "}" | "]":
+                depth -= 1
+    return deepest
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+            parse_float=_number,
+            parse_int=_integer,
+        )
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise Invalid(f"The body is not JSON: {error.msg} at {place}.") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Json:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise Invalid(f"The member {_quoted(twice)} is there twice.", target=twice)
+    return members
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise Invalid(f"{word} is not JSON.")
+
+
+def _number(literal: str) -> float:
+    number = float(literal)
+    if math.isinf(number):
+        raise Invalid(f"The number {literal[:40]} is too large.")
+    return number
+
+
+def _integer(literal: str) -> int:
+    if len(literal) > DIGITS_LIMIT:
+        raise Invalid(f"The number {literal[:20]}… has more than {DIGITS_LIMIT} digits.")
+    return int(literal)
+
+
+def _refuse_lone_surrogates(value: Any, path: str) -> None:
+    match value:
+        case str():
+            if not _is_encodable(value):
+                raise Invalid(f"{path}: a string holds half of a surrogate pair.", target=path)
+        case list():
+            for index, item in enumerate(value):
+                _refuse_lone_surrogates(item, f"{path}[{index}]")
+        case dict():
+            for name, item in value.items():
+                if not _is_encodable(name):
+                    raise Invalid(f"The member name {_quoted(name)} holds half of a surrogate pair.")
+                _refuse_lone_surrogates(item, f"{path}/{name}" if path else name)
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text[:80])

@@ -1,0 +1,118 @@
+"""Request headers that mean something here. Values repeat between requests, so what is read is remembered."""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final
+
+JSON_NEEDED: Final = "Send the body with Content-Type: application/json, in UTF-8."
+
+_REMEMBERED: Final = 256
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_MEDIA_TYPE: Final = re.compile(rf"{_TOKEN.pattern}/{_TOKEN.pattern}")
+_CLIENT_ID: Final = re.compile(r"[!-~]{1,128}")
+_QUALITY: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
+
+_JSON_RANGES: Final = ("application/json", "application/*", "*/*")
+"""What an Accept header may say that takes JSON in, the most specific first."""
+
+
+@lru_cache(_REMEMBERED)
+def is_json(content_type: str) -> bool:
+    """Whether a Content-Type names JSON in UTF-8, with any OData parameters."""
+    name, *parameters = _split(content_type, ";")
+    if name.lower() != "application/json":
+        return False
+    charset = _parameters(parameters).get("charset", "utf-8")
+    return charset.lower() in {"utf-8", "utf8", "us-ascii"}
+
+
+@lru_cache(_REMEMBERED)
+def is_readable_encoding(content_encoding: str) -> bool:
+    """Whether a Content-Encoding is one that can be undone."""
+    return content_encoding.strip().lower() in {"", "identity", "gzip", "deflate"}
+
+
+@lru_cache(_REMEMBERED)
+def accepts_json(accept: str) -> bool:
+    """Whether an Accept header leaves JSON in: not when it names other types only, or JSON with q=0.
+
+    What cannot be read is taken as no wish at all.
+    """
+    qualities: dict[str, float] = {}
+    for entry in _split(accept, ","):
+        media_type, *parameters = _split(entry, ";")
+        if _MEDIA_TYPE.fullmatch(media_type):
+            name = media_type.lower()
+            qualities[name] = max(qualities.get(name, 0.0), _quality(_parameters(parameters)))
+    if not qualities:
+        return True
+    return next((qualities[name] for name in _JSON_RANGES if name in qualities), 0.0) > 0
+
+
+@lru_cache(_REMEMBERED)
+def odata_version(max_version: str) -> str:
+    """The OData version of the answer: 4.0, or 4.01 when `OData-MaxVersion` allows for it."""
+    try:
+        return "4.01" if float(max_version) >= 4.01 else "4.0"  # noqa: PLR2004 - the version's own name
+    except ValueError:
+        return "4.0"
+
+
+def client_request_id(value: str | None) -> str | None:
+    """The client's name for its request, if it is one that can be sent back: ≤ 128 visible ASCII characters."""
+    return value if value is not None and _CLIENT_ID.fullmatch(value) else None
+
+
+def preferences(header: Sequence[str]) -> Mapping[str, str]:
+    """The preferences of a `Prefer` header (its lines) by lower-case name (RFC 7240).
+
+    A malformed one is ignored; of two with one name the first counts.
+    """
+    found: dict[str, str] = {}
+    for line in header:
+        for preference in _split(line, ","):
+            name, _, value = _split(preference, ";")[0].partition("=")
+            if _TOKEN.fullmatch(name.strip()):
+                found.setdefault(name.strip().lower(), _unquoted(value.strip()))
+    return MappingProxyType(found)
+
+
+def whole_number(text: str | None) -> int | None:
+    """A number written in at most nine ASCII digits, else None."""
+    if text is None or not (text.isascii() and text.isdigit()) or len(text) > 9:  # noqa: PLR2004 - see above
+        return None
+    return int(text)
+
+
+def _quality(parameters: Mapping[str, str]) -> float:
+    text = parameters.get("q", "1")
+    return float(text) if _QUALITY.fullmatch(text) else 1.0
+
+
+def _parameters(parameters: Sequence[str]) -> dict[str, str]:
+    pairs = (parameter.partition("=") for parameter in parameters)
+    return {name.strip().lower(): _unquoted(value.strip()) for name, _, value in pairs}
+
+
+def _unquoted(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        return re.sub(r"\\(.)", r"\1", value[1:-1])
+    return value
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split a header's value at a separator that stands outside quotes; parts come without outer spaces."""
+    parts, start, quoted, escaped = [], 0, False, False
+    for index, letter in enumerate(text):
+        if escaped:
+            escaped = False
+        elif quoted and letter == "\\":
+            escaped = True
+        elif letter == '"':
+            quoted = not quoted
+        elif letter == separator and not quoted:
+            parts.append(text[start:index].strip())
+            start = index + 1
+    return [*parts, text[start:].strip()]

@@ -1,0 +1,106 @@
+"""Absolute addresses of what an answer names, as the client of this request sees the API."""
+
+import re
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Final
+from urllib.parse import quote
+
+from aiohttp import web
+
+from tracker.config import Settings
+from tracker.errors import ConfigurationError
+
+PREFIXES: Final = ("", "/v1.0", "/beta")
+"""Every path stands under each of these; links keep the request's own."""
+
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9._~-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+
+
+class Links:
+    """Addresses below one base, such as `https://example.org/v1.0`."""
+
+    __slots__ = ("base",)
+
+    def __init__(self, base: str) -> None:
+        self.base = base
+
+    def collection(self, call_id: str) -> str:
+        """The operations of a call."""
+        return f"{self.base}/communications/calls/{quote(call_id, safe='')}/operations"
+
+    def operation(self, call_id: str, operation_id: str) -> str:
+        """One operation."""
+        return f"{self.collection(call_id)}/{operation_id}"
+
+    def monitor(self, operation_id: str) -> str:
+        """The status monitor of one operation."""
+        return f"{self.base}/operations/{operation_id}"
+
+    def context(self, call_id: str) -> str:
+        """The `@odata.context` of a call's operations; one that stands alone adds `/$entity`."""
+        key = quote(call_id.replace("'", "''"), safe="'")
+        return f"{self.base}/$metadata#communications/calls('{key}')/operations"
+
+
+class Addresses:
+    """How the API is reached: by its public address, else as the request says."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._public = settings.public_url
+        self._proxies = tuple(_network(word) for word in settings.trusted_proxies)
+
+    def links(self, request: web.Request) -> Links:
+        """The links of one request. `X-Forwarded-Proto` and `-Host` count from a trusted proxy only."""
+        return Links(f"{self._public or self._origin(request)}{_prefix(request)}")
+
+    def _origin(self, request: web.Request) -> str:
+        scheme, host = request.scheme, request.headers.get("Host", "")
+        if self._proxies and self._is_trusted(request.remote):
+            scheme = _forwarded(request, "X-Forwarded-Proto").lower() or scheme
+            host = _forwarded(request, "X-Forwarded-Host") or host
+        if scheme not in {"http", "https"}:
+            scheme = request.scheme
+        return f"{scheme}://{host if _is_host(host) else _own_address(request)}"
+
+    def _is_trusted(self, remote: str | None) -> bool:
+        if not remote:
+            return False
+        address = ip_address(remote.partition("%")[0])
+        return any(address in network for network in self._proxies)
+
+
+def _prefix(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    path = "" if resource is None else resource.canonical
+    return next((prefix for prefix in PREFIXES if prefix and path.startswith(f"{prefix}/")), "")
+
+
+def _forwarded(request: web.Request, name: str) -> str:
+    """The last value: the one that the peer itself, which is trusted, has written."""
+    lines = request.headers.getall(name, [])
+    return lines[-1].rpartition(",")[2].strip() if lines else ""
+
+
+@lru_cache(256)
+def _is_host(host: str) -> bool:
+    return _HOST.fullmatch(host) is not None
+
+
+def _own_address(request: web.Request) -> str:
+    """Where the request arrived, for one whose `Host` is missing or cannot stand in an address."""
+    name = None if request.transport is None else request.transport.get_extra_info("sockname")
+    match name:
+        case (str(host), int(port)):
+            return f"{host}:{port}"
+        case (str(host), int(port), _, _):
+            return f"[{host.partition('%')[0]}]:{port}"
+        case _:
+            return "localhost"
+
+
+def _network(word: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(word, strict=False)
+    except ValueError as error:
+        raise ConfigurationError(f"TRACKER_TRUSTED_PROXIES: {error}") from None

@@ -1,0 +1,34 @@
+"""`/operations/{id}`: the status monitor, in the words of Azure's pollers.
+
+They take any 200 from `Location` for success and do not know `Completed`; `Operation-Location` leads here.
+"""
+
+from http import HTTPStatus
+
+from aiohttp import web
+
+from tracker.api.admission import OPERATIONS, links
+from tracker.api.operations import retry_after
+from tracker.api.wire import encode, monitor
+from tracker.service import Caller
+
+
+async def read(request: web.Request, caller: Caller) -> web.Response:
+    """Read how far an operation is."""
+    record = await request.app[OPERATIONS].find(caller, request.match_info["operation_id"])
+    location = links(request).operation(record.call_id, record.id)
+    return web.Response(
+        body=encode(monitor(record, resource_location=location)),
+        headers=retry_after(record),
+        content_type="application/json",
+    )
+
+
+async def cancel(request: web.Request, caller: Caller) -> web.Response:
+    """Ask an operation to stop: 202, or 204 when it had ended before."""
+    operations = request.app[OPERATIONS]
+    record = await operations.find(caller, request.match_info["operation_id"])
+    if record.status.final:
+        return web.Response(status=HTTPStatus.NO_CONTENT)
+    await operations.cancel(caller, None, record.id)
+    return web.Response(status=HTTPStatus.ACCEPTED)

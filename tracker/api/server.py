@@ -1,0 +1,134 @@
+"""The server around the application: every answer passes here, also those to bytes that are not HTTP.
+
+aiohttp's own error pages (routing, `Expect`, its parser, crashed handlers) are replaced by Graph's error body, and
+each answer gets the headers that the contract promises.
+"""
+
+import asyncio
+import re
+from http import HTTPStatus
+from typing import Final
+from uuid import uuid4
+
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
+
+from tracker.api.headers import client_request_id, odata_version
+from tracker.api.problems import Ids, answer, answer_error
+
+log = structlog.get_logger()
+
+SERVER_NAME: Final = "operation-tracker"
+SHUTDOWN_SECONDS: Final = 10.0
+"""How long a stopping server waits for requests that are being answered."""
+
+LINGER_SECONDS: Final = 2.0
+"""How long a body that nobody wants is still read, so that its sender gets to see the answer."""
+
+_SLASHES: Final = re.compile("/{2,}")
+
+
+class Connection(RequestHandler):
+    """aiohttp's protocol with our error answers."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - aiohttp's text, which quotes what was sent
+    ) -> web.StreamResponse:
+        """Answer what never became a request, and close the connection. A parser's error is always a 400."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("part of an answer is sent already")
+        ids = _ids(request)
+        if status == HTTPStatus.BAD_REQUEST:
+            too_long = isinstance(exc, LineTooLong)
+            what = "A line or header of the request is too long." if too_long else "The request is not valid HTTP."
+            log.info("request_refused", reason=type(exc).__name__, remote=request.remote, request_id=ids.request)
+            response = answer(status, what, ids)
+        else:
+            response = answer_error(exc if isinstance(exc, Exception) else TimeoutError(), request, ids)
+        _stamp(response, request, ids)
+        response.force_close()
+        return response
+
+
+class Server(web.Server):
+    """Makes our connections, and rewrites duplicate slashes before a request is routed."""
+
+    def __init__(self, inner: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+        self._route = inner.request_handler
+        self._inner_factory = inner.request_factory
+        super().__init__(
+            self._answer,
+            request_factory=self._request,
+            loop=loop,
+            access_log=None,
+            lingering_time=LINGER_SECONDS,
+        )
+
+    def __call__(self) -> RequestHandler:
+        """Make the protocol of a new connection."""
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+    def _request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> web.BaseRequest:
+        if "//" in message.path:
+            message = _with_single_slashes(message)
+        return self._inner_factory(message, payload, protocol, writer, task)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        ids = _ids(request)
+        try:
+            response = await self._route(request)
+        except Exception as error:  # noqa: BLE001 - the last place that can answer; what is unexpected is logged
+            response = answer_error(error, request, ids)
+        _stamp(response, request, ids)
+        return response
+
+
+class Runner(web.AppRunner):
+    """aiohttp's runner with our server."""
+
+    def __init__(self, app: web.Application) -> None:
+        super().__init__(app, shutdown_timeout=SHUTDOWN_SECONDS)
+
+    async def _make_server(self) -> web.Server:
+        return Server(await super()._make_server(), asyncio.get_running_loop())
+
+
+def _ids(request: web.BaseRequest) -> Ids:
+    return Ids(request=str(uuid4()), client=client_request_id(request.headers.get("client-request-id")))
+
+
+def _stamp(response: web.StreamResponse, request: web.BaseRequest, ids: Ids) -> None:
+    """Add what every answer carries; aiohttp adds `Date`."""
+    headers = response.headers
+    headers["request-id"] = ids.request
+    if ids.client is not None:
+        headers["client-request-id"] = ids.client
+    headers["OData-Version"] = odata_version(request.headers.get("OData-MaxVersion", ""))
+    headers[hdrs.SERVER] = SERVER_NAME
+
+
+def _with_single_slashes(message: RawRequestMessage) -> RawRequestMessage:
+    """The message with runs of slashes in its path made one; the query stays as it is."""
+    path = _SLASHES.sub("/", message.url.raw_path)
+    if path == message.url.raw_path:
+        return message
+    url = message.url.with_path(path, encoded=True, keep_query=True)
+    return message._replace(url=url, path=url.raw_path_qs)

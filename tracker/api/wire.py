@@ -1,0 +1,99 @@
+"""Records as JSON: the resource, the collection and the monitor. Nothing is judged or changed here."""
+
+import json
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from tracker.api.words import status_word
+from tracker.model import Json, Micros, OperationStatus, Record, ResultInfo
+
+RESULT_INFO_TYPE: Final = "#microsoft.graph.resultInfo"
+
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - naive on purpose: the `Z` is written by hand
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+_MONITOR_WORDS: Final = {
+    OperationStatus.NOT_STARTED: "NotStarted",
+    OperationStatus.RUNNING: "Running",
+    OperationStatus.COMPLETED: "Succeeded",
+    OperationStatus.FAILED: "Failed",
+}
+"""Azure's words for a status; a canceled operation is `Canceled`, by the record's flag."""
+
+
+def encode(value: Any) -> bytes:
+    """Write compact JSON in UTF-8. A lone surrogate in a handler's message becomes "?", never a failure."""
+    return _ENCODER.encode(value).encode("utf-8", "replace")
+
+
+def timestamp(stamp: Micros) -> str:
+    """Write a stamp as RFC 3339 in UTC, with as many digits of the second as it has: 2026-01-31T12:00:00.25Z."""
+    text = (_EPOCH + timedelta(microseconds=stamp)).isoformat()
+    return f"{text.rstrip('0')}Z" if "." in text else f"{text}Z"
+
+
+def resource(record: Record, *, context: str | None = None) -> Json:
+    """The operation as clients see it; `context` is the `@odata.context` of one that stands alone."""
+    body: Json = {} if context is None else {"@odata.context": context}
+    body["@odata.type"] = record.type
+    body["id"] = record.id
+    body["status"] = record.status
+    body["clientContext"] = record.client_context
+    body["resultInfo"] = None if record.result_info is None else result_info(record.result_info)
+    body["createdDateTime"] = timestamp(record.created)
+    if record.started:
+        body["startedDateTime"] = timestamp(record.started)
+    if record.completed:
+        body["completedDateTime"] = timestamp(record.completed)
+    body["lastActionDateTime"] = timestamp(record.changed)
+    if record.expires:
+        body["expirationDateTime"] = timestamp(record.expires)
+    percent = percent_complete(record)
+    if percent is not None:
+        body["percentComplete"] = percent
+    if record.detail:
+        body["statusDetail"] = record.detail
+    body["attempt"] = record.attempt
+    if record.cancel_requested:
+        body["cancelRequestedDateTime"] = timestamp(record.cancel_requested)
+    for name, value in record.members.items():
+        body.setdefault(name, value)
+    return body
+
+
+def percent_complete(record: Record) -> int | None:
+    """100 once completed, whatever the handler reported last; None when it reported nothing."""
+    return 100 if record.status is OperationStatus.COMPLETED else record.percent
+
+
+def result_info(result: ResultInfo) -> Json:
+    """Graph's `resultInfo`, with the type annotation that its own services write."""
+    return {
+        "@odata.type": RESULT_INFO_TYPE,
+        "code": result.code,
+        "subcode": result.subcode,
+        "message": result.message,
+    }
+
+
+def monitor(record: Record, *, resource_location: str) -> Json:
+    """The operation as Azure's pollers want it."""
+    body: Json = {"id": record.id, "status": "Canceled" if record.canceled else _MONITOR_WORDS[record.status]}
+    percent = percent_complete(record)
+    if percent is not None:
+        body["percentComplete"] = percent
+    body["createdDateTime"] = timestamp(record.created)
+    body["lastActionDateTime"] = timestamp(record.changed)
+    body["resourceLocation"] = resource_location
+    if record.status is OperationStatus.FAILED:
+        body["error"] = monitor_error(record)
+    return body
+
+
+def monitor_error(record: Record) -> Json:
+    """Why it failed: "canceled", else the word for the HTTP status that `resultInfo.code` follows."""
+    result = record.result_info
+    message = "" if result is None else result.message
+    if record.canceled:
+        return {"code": "canceled", "message": message}
+    return {"code": "failed" if result is None else status_word(result.code), "message": message}
