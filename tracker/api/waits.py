@@ -5,6 +5,7 @@ from typing import Final
 
 from aiohttp import web
 
+from tracker.background import end
 from tracker.model import Record
 from tracker.service import Caller, Operations
 
