@@ -47,10 +47,8 @@ class Events:
         """Listen until cancelled; survives every outage of Redis."""
         while True:
             try:
-                async with answering(), self._redis.pubsub(ignore_subscribe_messages=True) as subscription:
+                async with answering(), self._redis.pubsub() as subscription:
                     await subscription.subscribe(self._channel)
-                    self.subscribed.set()
-                    self._wake_all()
                     await self._listen(subscription)
             except Unavailable as error:
                 log.debug("events_interrupted", reason=str(error.__cause__))
@@ -59,11 +57,17 @@ class Events:
             await asyncio.sleep(RECONNECT_AFTER)
 
     async def _listen(self, subscription: Any) -> None:
+        """Hand on what comes. redis-py mends a lost connection by itself; a new "subscribe" tells of it."""
         while True:
             with suppress(TimeoutError):
                 message = await subscription.get_message(timeout=None)
-                if message is not None:
+                if message is None:
+                    continue
+                if message["type"] == "message":
                     self._wake(str(message["data"]).partition(" ")[0])
+                else:
+                    self.subscribed.set()
+                    self._wake_all()
 
     def _wake(self, key: str) -> None:
         for event in self._watchers.get(key, ()):
