@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from tracker import lifecycle
+from tracker import fitness, lifecycle
 from tracker.background import beside
 from tracker.connection import open_redis
 from tracker.drafts import check_call_id, read_draft
@@ -189,5 +189,5 @@ async def open_operations(settings: "Settings") -> AsyncIterator[Operations]:
     async with open_redis(settings) as redis:
         store = Store(redis, settings)
         events = Events(redis, store.keys.events)
-        async with beside(events.run(), Sweeper(store).run()):
+        async with beside(events.run(), Sweeper(store).run(), fitness.report(redis)):
             yield Operations(store, events, catalogue, settings)

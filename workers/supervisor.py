@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from tracker import log
+from tracker import fitness, log
 from tracker.background import beside
 from tracker.connection import open_redis
 from tracker.processes import Child, Keeper
@@ -55,7 +55,10 @@ async def _supervise(settings: "Settings", processes: int, drain_seconds: float)
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop)
-    async with open_redis(settings, most=4) as redis, beside(Sweeper(Store(redis, settings)).run()):
+    async with (
+        open_redis(settings, most=4) as redis,
+        beside(Sweeper(Store(redis, settings)).run(), fitness.report(redis)),
+    ):
         _log.info("worker_ready", processes=processes, pid=os.getpid())
         try:
             await keeper.run()

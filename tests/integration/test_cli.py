@@ -4,21 +4,25 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 
+from tracker import fitness, log
 from tracker.api.auth import open_callers
 from tracker.cli import checks, main, output
-from tracker.cli.checks import Facts, Level
+from tracker.cli.checks import Facts
 from tracker.config import Settings
+from tracker.fitness import Level, Server
 from tracker.keys import Keys
 from tracker.model import OperationStatus
 
 Run = Callable[..., tuple[int, str, str]]
-HEALTHY = Facts(
+FIT = Server(
     info={
         "server_name": "valkey",
         "valkey_version": "9.1.2",
@@ -27,13 +31,8 @@ HEALTHY = Facts(
         "maxmemory_policy": "noeviction",
     },
     fsync="always",
-    drift=0.01,
-    sweeping=True,
-    leases=0,
-    due=0,
-    suspects=0,
-    workers=2,
 )
+HEALTHY = Facts(server=FIT, drift=0.01, sweeping=True, leases=0, due=0, suspects=0, workers=2)
 
 
 @pytest.fixture
@@ -167,28 +166,28 @@ def test_doctor_finds_lost_operations_a_sweeper_and_workers(run: Run, redis_url:
 
 def judged(**facts: Any) -> dict[str, Level]:
     """Checks that are not ok, of a healthy installation but for these facts."""
-    found = checks.examine(Facts(**{name: facts.get(name, getattr(HEALTHY, name)) for name in Facts.__slots__}))
+    found = checks.examine(replace(HEALTHY, **facts))
     assert all(finding.advice for finding in found if finding.level is not Level.OK)
     return {finding.check: finding.level for finding in found if finding.level is not Level.OK}
 
 
-def info(**changes: Any) -> Mapping[str, Any]:
-    return {**HEALTHY.info, **changes}
+def info(**changes: Any) -> Server:
+    return replace(FIT, info={**FIT.info, **changes})
 
 
 @pytest.mark.parametrize(
     ("facts", "found"),
     [
         ({}, {}),
-        ({"info": info(valkey_version="7.2.9")}, {"version": Level.FAIL}),
-        ({"info": info(server_name="redis")}, {}),
-        ({"info": info(server_name="redis", redis_version="6.2.14")}, {"version": Level.FAIL}),
-        ({"info": info(aof_enabled=0)}, {"appendonly": Level.FAIL}),
-        ({"info": info(aof_last_write_status="err")}, {"appendonly": Level.FAIL}),
-        ({"info": info(maxmemory_policy="allkeys-lru")}, {"maxmemory-policy": Level.FAIL}),
-        ({"fsync": "everysec"}, {"appendfsync": Level.WARN}),
-        ({"fsync": "no"}, {"appendfsync": Level.FAIL}),
-        ({"fsync": None}, {"appendfsync": Level.WARN}),
+        ({"server": info(valkey_version="7.2.9")}, {"version": Level.FAIL}),
+        ({"server": info(server_name="redis")}, {}),
+        ({"server": info(server_name="redis", redis_version="6.2.14")}, {"version": Level.FAIL}),
+        ({"server": info(aof_enabled=0)}, {"appendonly": Level.FAIL}),
+        ({"server": info(aof_last_write_status="err")}, {"appendonly": Level.FAIL}),
+        ({"server": info(maxmemory_policy="allkeys-lru")}, {"maxmemory-policy": Level.FAIL}),
+        ({"server": replace(FIT, fsync="everysec")}, {"appendfsync": Level.WARN}),
+        ({"server": replace(FIT, fsync="no")}, {"appendfsync": Level.FAIL}),
+        ({"server": replace(FIT, fsync=None)}, {"appendfsync": Level.WARN}),
         ({"drift": -1.5}, {"clock": Level.WARN}),
         ({"sweeping": False, "workers": 0}, {"sweeper": Level.WARN, "workers": Level.WARN}),
         (
@@ -199,3 +198,18 @@ def info(**changes: Any) -> Mapping[str, Any]:
 )
 def test_doctor_judges(facts: dict[str, Any], found: dict[str, Level]) -> None:
     assert judged(**facts) == found
+
+
+async def test_a_process_says_at_its_start_what_of_the_server_does_not_fit(
+    settings: Settings, redis: AsyncRedis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.configure(settings)
+    await redis.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        await fitness.report(redis)
+    finally:
+        await redis.config_set("maxmemory-policy", "noeviction")
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["event"], line["check"], line["level"]) for line in told] == [
+        ("server_unfit", "maxmemory-policy", "error")
+    ]

@@ -14,8 +14,11 @@ from tracker.model import Stage
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "tracker").rglob("*.py"), *(ROOT / "workers").rglob("*.py")])
-CORE = ["errors", "model", "lifecycle", "config", "types", "log", "keys", "queue", "scripts", "codec", "connection"]
-CORE += ["drafts", "processes", "background", "store", "events", "embedded", "sweeper", "service"]
+CORE = [
+    *("errors", "model", "lifecycle", "config", "types", "log", "keys", "queue", "scripts", "codec"),
+    *("connection", "fitness", "drafts", "processes", "background", "store", "events", "embedded"),
+    *("sweeper", "service"),
+]
 LAYER = {f"tracker.{name}": number for number, name in enumerate(CORE)}
 """A module of the core may import only from modules before it; above them stand api, cli and workers."""
 

@@ -17,6 +17,7 @@ def doctor(
     """Examine the Redis server and the installation; exits 1 when a check fails."""
     from tracker import config
     from tracker.cli import checks
+    from tracker.fitness import Level
 
     settings = config.load()
     if redis_url is not None:
@@ -27,5 +28,5 @@ def doctor(
     else:
         rows = ((finding.level, finding.check, finding.found, finding.advice) for finding in findings)
         print_table(("", "check", "found", "advice"), rows)
-    if any(finding.level is checks.Level.FAIL for finding in findings):
+    if any(finding.level is Level.FAIL for finding in findings):
         raise typer.Exit(Exit.FAILED)
