@@ -5,6 +5,10 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+import structlog
+
+log = structlog.get_logger()
+
 ASK_AGAIN = 0.02
 
 
@@ -12,11 +16,19 @@ ASK_AGAIN = 0.02
 async def beside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run coroutines in the background while the body runs; they have ended when it is left."""
     tasks = [asyncio.create_task(each) for each in work]
+    for task in tasks:
+        task.add_done_callback(_tell)
     try:
         yield
     finally:
         await end(*tasks)
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _tell(task: asyncio.Task[None]) -> None:
+    """A background task that dies must not do so in silence."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("background_task_died", task=task.get_name(), exc_info=error)
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:

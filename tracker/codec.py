@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from tracker.keys import call_digest, context_digest, owner_digest
-from tracker.model import OperationStatus, Policy, Record, ResultInfo, Stage
+from tracker.model import Json, OperationStatus, Policy, Record, ResultInfo, Stage
 
 _TEXTS = ("key", "tenant", "call_id", "id", "type", "digest", "detail", "worker", "cancel_reason")
 _NUMBERS = (
-    *("attempt", "charged", "ticket", "vanished", "revision"),
+    *("attempt", "charged", "ticket", "vanished", "declined", "revision", "percent"),
     *("created", "started", "completed", "changed", "expires", "cancel_requested"),
 )
 _FLAGS = ("canceled", "hidden")
@@ -17,10 +18,11 @@ _FLAGS = ("canceled", "hidden")
 
 def encode(record: Record) -> dict[str, str]:
     """A new record's fields, with the digests that scripts build index keys from."""
+    stored = encode_fields({name: getattr(record, name) for name in (*_TEXTS, "members", "result_info")})
+    context = {} if record.client_context is None else {"client_context": record.client_context}
     return {
-        **encode_fields(
-            {name: getattr(record, name) for name in (*_TEXTS, "client_context", "members", "result_info")}
-        ),
+        **{name: value for name, value in stored.items() if value},
+        **context,
         "policy": _encode_policy(record.policy),
         "owner": owner_digest(record.tenant),
         "call": call_digest(record.tenant, record.call_id),
@@ -28,10 +30,9 @@ def encode(record: Record) -> dict[str, str]:
     }
 
 
-def encode_fields(fields: Mapping[str, Any]) -> dict[str, str]:
-    """Record fields as they are stored; those that are empty are left out."""
-    stored = {name: _encode_value(name, value) for name, value in fields.items()}
-    return {name: value for name, value in stored.items() if value is not None}
+def encode_fields(changed: Mapping[str, Any]) -> dict[str, str]:
+    """Record fields as a change stores them; one that is empty is stored as empty, over what was there."""
+    return {name: _encode_value(value) for name, value in changed.items()}
 
 
 def decode(answer: Sequence[str]) -> Record:
@@ -42,13 +43,11 @@ def decode(answer: Sequence[str]) -> Record:
 def decode_hash(stored: Mapping[str, str]) -> Record:
     """A record from its hash."""
     known: dict[str, Any] = {name: stored[name] for name in _TEXTS if name in stored}
-    known.update({name: int(stored[name]) for name in _NUMBERS if name in stored})
+    known.update({name: int(stored[name]) for name in _NUMBERS if stored.get(name)})
     known.update({name: stored[name] == "1" for name in _FLAGS if name in stored})
-    if "percent" in stored:
-        known["percent"] = int(stored["percent"])
-    if "members" in stored:
+    if stored.get("members"):
         known["members"] = json.loads(stored["members"])
-    if "result_info" in stored:
+    if stored.get("result_info"):
         known["result_info"] = _decode_result(json.loads(stored["result_info"]))
     return Record(
         **known,
@@ -59,38 +58,32 @@ def decode_hash(stored: Mapping[str, str]) -> Record:
     )
 
 
-def _encode_value(name: str, value: Any) -> str | None:
+def _encode_value(value: Any) -> str:
     match value:
         case None | False:
-            return None
+            return ""
         case True:
             return "1"
         case ResultInfo():
             return json.dumps([value.code, value.subcode, value.message], separators=(",", ":"))
         case Mapping():
-            return json.dumps(dict(value), separators=(",", ":")) if value else None
-        case str():
-            return value if value or name == "client_context" else None
+            return json.dumps(dict(value), separators=(",", ":")) if value else ""
         case _:
             return str(value)
 
 
 def _encode_policy(policy: Policy) -> str:
-    canceled = policy.canceled
+    """By name: the scripts read `retention` and `tombstone`."""
+    canceled = [policy.canceled.code, policy.canceled.subcode, policy.canceled.message]
+    stored = {item.name: getattr(policy, item.name) for item in fields(policy)}
     return json.dumps(
-        [
-            *(policy.attempts, policy.run_within, policy.backoff_first, policy.backoff_cap),
-            *(policy.retention, policy.tombstone),  # the scripts read these two, by their places
-            [canceled.code, canceled.subcode, canceled.message],
-            dict(policy.canceled_members),
-        ],
-        separators=(",", ":"),
+        {**stored, "canceled": canceled, "canceled_members": dict(policy.canceled_members)}, separators=(",", ":")
     )
 
 
-def _decode_policy(stored: Sequence[Any]) -> Policy:
-    attempts, run_within, first, cap, retention, tombstone, canceled, members = stored
-    return Policy(attempts, run_within, first, cap, retention, tombstone, _decode_result(canceled), members)
+def _decode_policy(stored: Json) -> Policy:
+    known = {item.name: stored[item.name] for item in fields(Policy) if item.name in stored}
+    return Policy(**{**known, "canceled": _decode_result(stored["canceled"])})
 
 
 def _decode_result(stored: Sequence[Any]) -> ResultInfo:

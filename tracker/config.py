@@ -15,7 +15,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tracker.errors import ConfigurationError
 
-MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+DAY = 86400.0
+LONGEST = 3660 * DAY
 BUILT_IN_TYPES = ("workers.handlers.acknowledge", "workers.handlers.play_prompt")
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 
@@ -44,15 +45,17 @@ class Settings(BaseSettings):
     tokens: str = Field("", description="lines of `name:tenant:sha256-of-token`")
     tokens_file: Path | None = Field(None, description="a file of such lines")
 
-    retention: float = Field(7 * DAY, gt=0, description="seconds a finished operation is kept")
-    tombstone: float = Field(7 * DAY, ge=0, description="seconds its id answers 410 after that")
-    drain_seconds: float = Field(25.0, ge=0, description="seconds a stopping worker waits for its operations")
+    retention: float = Field(7 * DAY, gt=0, le=LONGEST, description="seconds a finished operation is kept")
+    tombstone: float = Field(7 * DAY, ge=0, le=LONGEST, description="seconds its id answers 410 after that")
+    drain_seconds: float = Field(
+        25.0, ge=0, le=LONGEST, description="seconds a stopping worker waits for its operations"
+    )
     worker_processes: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=0, description="RQ workers to start")
 
     media_dir: Path | None = Field(None, description="directory that prompts may be read from")
     media_hosts: Words = Field((), description="hosts (`name` or `name:port`) that prompts may be fetched from")
     media_max_bytes: int = Field(20 * 1024 * 1024, gt=0, description="largest prompt accepted")
-    playback_speed: float = Field(1.0, gt=0, description="1 plays prompts in real time, 2 twice as fast")
+    playback_speed: float = Field(1.0, gt=0, le=1000, description="1 plays prompts in real time, 2 twice as fast")
 
     log_format: Literal["auto", "human", "json"] = Field("auto", description="`auto`: human on a terminal")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")

@@ -27,6 +27,7 @@ def open_redis(settings: "Settings", *, most: int = MOST_CONNECTIONS) -> "Redis"
         timeout=ANSWER_WITHIN,
         socket_timeout=ANSWER_WITHIN,
         socket_connect_timeout=ANSWER_WITHIN,
+        health_check_interval=10,
         decode_responses=True,
         retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.25), 2),
         retry_on_error=[RedisConnectionError],

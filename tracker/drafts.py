@@ -6,24 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
+from unicodedata import category
 
 from pydantic import ValidationError
 
 from tracker.errors import Detail, Invalid
-from tracker.model import CLIENT_CONTEXT_LIMIT, Json, Operation, ResultInfo
+from tracker.model import CLIENT_CONTEXT_LIMIT, READ_ONLY, TYPE_NAME, Json, Operation, ResultInfo
 from tracker.types import COMMS_OPERATION, Catalogue, OperationType
 
 MEMBERS_LIMIT = 64 * 1024
 """Bytes of all typed and dynamic members together, as JSON."""
 DEPTH_LIMIT = 32
+CALL_ID_LIMIT = 256
 
-READ_ONLY = frozenset(
-    {
-        *("status", "createdDateTime", "startedDateTime", "completedDateTime", "lastActionDateTime"),
-        *("expirationDateTime", "percentComplete", "statusDetail", "attempt", "cancelRequestedDateTime"),
-    }
-)
-"""Members that only the service writes: ignored in a body, not refused (OData 4.01, 11.4.2)."""
 _OWN = frozenset({"id", "clientContext", "resultInfo"})
 _ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _RESULT_TYPE = "microsoft.graph.resultinfo"
@@ -63,23 +58,23 @@ def read_draft(call_id: str, body: Json, catalogue: Catalogue, *, accept_unknown
     result_info = _result_info(body.get("resultInfo"), findings)
     if not isinstance(body.get("status"), str | None):
         findings.add("status", "must be a string")
-    members = _members(body, kind, findings)
+    sent = members = _members(body, kind, findings)
     if kind is not None:
         try:
-            members = kind.validate(members)
+            members = kind.validate(sent)
         except Invalid as error:
             findings.details.extend(error.details)
     findings.raise_any()
     assert kind is not None  # noqa: S101 - _type has reported it otherwise
     result = result_info and result_info.model_dump()
-    told = json.dumps([call_id, kind.name, client_context, result, members], sort_keys=True)
+    told = json.dumps([call_id, kind.name, client_context, result, sent], sort_keys=True)
     digest = sha256(told.encode()).hexdigest()[:32]
     return Draft(kind, operation_id, client_context, result_info, members, digest)
 
 
 def check_call_id(call_id: str) -> None:
     """A call's name: 1–256 characters, none of them a control character. Raises Invalid."""
-    if not 1 <= len(call_id) <= 256 or any(ord(letter) < 32 or ord(letter) == 127 for letter in call_id):  # noqa: PLR2004 - the contract's numbers
+    if not 1 <= len(call_id) <= CALL_ID_LIMIT or any(category(letter) == "Cc" for letter in call_id):
         raise Invalid("callId: must be 1 to 256 characters without control characters", target="callId")
 
 
@@ -91,7 +86,7 @@ def _type(value: Any, catalogue: Catalogue, findings: _Findings, *, accept_unkno
         return None
     if value in catalogue:
         return catalogue[value]
-    if accept_unknown and re.fullmatch(r"#?[A-Za-z_][\w.]{0,126}", value, re.ASCII):
+    if accept_unknown and re.fullmatch(TYPE_NAME, value):
         return OperationType(f"#{value.removeprefix('#')}", Operation, None)
     findings.add("@odata.type", f"'{value[:128]}' is not a registered operation type")
     return None

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RECONNECT_AFTER = 0.5
+CHECK_EVERY = 10.0
+"""Seconds of silence after which redis-py asks whether the connection still lives."""
 
 
 class Events:
@@ -60,7 +62,7 @@ class Events:
         """Hand on what comes. redis-py mends a lost connection by itself; a new "subscribe" tells of it."""
         while True:
             with suppress(TimeoutError):
-                message = await subscription.get_message(timeout=None)
+                message = await subscription.get_message(timeout=CHECK_EVERY)
                 if message is None:
                     continue
                 if message["type"] == "message":

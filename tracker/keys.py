@@ -6,8 +6,8 @@ digest, an operation by its internal key (32 hex digits).
 
 key                            type    content                                  lifetime               written by
 <p>:op:<key>                   HASH    the record                               open: none; final:     create, claim,
-                                                                                retention + 1 day at   change, expire
-                                                                                most, tombstone alike
+                                                                                until its tombstone    change, expire
+                                                                                ends, + 1 day at most
 <p>:ids:<tenant>               HASH    public id → key                          field until forgotten  create, expire
 <p>:call:<call>                ZSET    key → order of creation (µs)             member until hidden    create, change,
                                                                                 or expired             expire

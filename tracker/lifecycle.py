@@ -8,8 +8,9 @@ table, and one test runs every arrow through Python and Lua.
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from secrets import token_hex
 from typing import Any
 
 from tracker.errors import IllegalTransition
@@ -106,7 +107,8 @@ class Change:
 
     `delay` is in seconds and counts when the stage becomes delayed. `stamp` names a field that takes the
     server's time. `lease_ran_out` asks the script to refuse if the lease was renewed after all;
-    `revision` to refuse unless the record's revision is still that one.
+    `revision` to refuse unless the record's revision is still that one. `token` names the change: applied twice,
+    because its answer was lost, it is written once.
     """
 
     arrow: Arrow
@@ -117,6 +119,7 @@ class Change:
     stamp: str = ""
     lease_ran_out: bool = False
     revision: int | None = None
+    token: str = field(default_factory=lambda: token_hex(6), compare=False)
 
 
 def succeed(seen: Record, result: ResultInfo, members: Json) -> Change:
@@ -158,14 +161,14 @@ def hand_back(seen: Record) -> Change:
 
 def decline(seen: Record) -> Change:
     """Put off an operation whose type this worker lacks; the wait doubles up to a minute, nothing is charged."""
-    delay = min(DECLINE_CAP, 2.0**seen.vanished)
-    return _change(Arrow.DECLINE, seen, Stage.DELAYED, vanished=seen.vanished + 1, delay=delay)
+    delay = min(DECLINE_CAP, 2.0 ** min(seen.declined, 6))
+    return _change(Arrow.DECLINE, seen, Stage.DELAYED, declined=seen.declined + 1, delay=delay)
 
 
 def lose(seen: Record) -> Change:
     """Charge an attempt whose lease ran out: queue it again, or end it when attempts are spent (503/1)."""
     if seen.cancel_requested:
-        return cancel(seen)
+        return replace(cancel(seen), lease_ran_out=True)
     charged = seen.charged + 1
     if charged >= seen.policy.attempts:
         return _change(Arrow.LOSE, seen, Stage.FAILED, lease_ran_out=True, charged=charged, **_result(seen, LOST, {}))
@@ -221,15 +224,7 @@ def hide(seen: Record, *, revision: int | None = None) -> Change:
         stamp = "" if seen.cancel_requested else "cancel_requested"
         return _change(Arrow.HIDE, seen, Stage.RUNNING, hidden=True, stamp=stamp, revision=revision)
     canceled = cancel(seen)
-    return _change(
-        Arrow.CANCEL,
-        seen,
-        Stage.FAILED,
-        **canceled.fields,
-        hidden=True,
-        stamp=canceled.stamp,
-        revision=revision,
-    )
+    return replace(canceled, fields={**canceled.fields, "hidden": True}, revision=revision)
 
 
 def backoff(first: float, cap: float, failures: int, jitter: Callable[[float, float], float] = random.uniform) -> float:

@@ -1,5 +1,7 @@
 """What an operation is: its public status, its stages, its result, and the record that is the only truth."""
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,6 +19,20 @@ Micros = int
 SECOND: Micros = 1_000_000
 CLIENT_CONTEXT_LIMIT = 256
 """Characters of `clientContext` (Graph: "Can have a maximum of 256 characters")."""
+
+MESSAGE_LIMIT = 4096
+"""Characters of a `resultInfo` message."""
+
+TYPE_NAME = r"#?[A-Za-z_][A-Za-z0-9_.]{0,126}"
+"""A type's name: ASCII, because scripts compare names without case, and know ASCII only."""
+
+READ_ONLY = frozenset(
+    {
+        *("status", "createdDateTime", "startedDateTime", "completedDateTime", "lastActionDateTime"),
+        *("expirationDateTime", "percentComplete", "statusDetail", "attempt", "cancelRequestedDateTime"),
+    }
+)
+"""Members that only the service writes: ignored in a body, not refused (OData 4.01, 11.4.2)."""
 
 Int32 = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 Json = dict[str, Any]
@@ -64,7 +80,7 @@ class ResultInfo(BaseModel):
 
     code: Int32
     subcode: Int32 = 0
-    message: str = Field("", max_length=4096)
+    message: str = Field("", max_length=MESSAGE_LIMIT)
 
 
 DONE = ResultInfo(code=200, subcode=0, message="Action completed successfully.")
@@ -100,8 +116,11 @@ class Operation(BaseModel):
         super().__pydantic_init_subclass__(**kwargs)
         if type is None:
             raise ConfigurationError(f"{cls.__qualname__} needs a type: class …(Operation, type='#namespace.name')")
-        if not type.startswith("#") or any(letter in type for letter in " ,/'\"") or len(type) > 128:  # noqa: PLR2004 - once
+        if not re.fullmatch(TYPE_NAME, type) or not type.startswith("#"):
             raise ConfigurationError(f"{cls.__qualname__}: {type!r} is not of the form '#namespace.name'")
+        names = {info.alias or name for name, info in cls.model_fields.items()}
+        if taken := names & (READ_ONLY | {"id", "resultInfo"}):
+            raise ConfigurationError(f"{type}: {', '.join(sorted(taken))} is a member of every operation already")
         cls.odata_type = type
 
     def __init_subclass__(cls, *, type: str | None = None, **kwargs: Any) -> None:  # noqa: A002 - read above
@@ -118,8 +137,9 @@ class Operation(BaseModel):
 
     @classmethod
     def from_members(cls, members: Json, client_context: str | None) -> Self:
-        """Rebuild a stored operation without judging it again: it was judged at create."""
-        return cls.model_validate({**members, "clientContext": client_context})
+        """Rebuild a stored operation, as JSON like at its create. Raises ValidationError if the type has changed."""
+        text = json.dumps({**members, "clientContext": client_context})
+        return cls.model_validate_json(text, by_alias=True, by_name=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +164,8 @@ class Record:
     """The stored operation: the only truth about it. Changed only by `lifecycle`, through `store`.
 
     `attempt` is raised by every claim and is the fence; `charged` counts failed, lost and timed-out attempts;
-    `ticket` is the number of the ticket that is or was out last; `vanished` counts tickets that came to nothing
-    since the last claim. Stamps are microseconds; 0 means "not yet".
+    `ticket` is the number of the ticket that is or was out last; `vanished` counts tickets that came to nothing,
+    `declined` workers that lacked the type, both since the last claim. Stamps are microseconds; 0 means "not yet".
     """
 
     key: str
@@ -164,6 +184,7 @@ class Record:
     charged: int = 0
     ticket: int = 0
     vanished: int = 0
+    declined: int = 0
     revision: int = 0
     percent: int | None = None
     detail: str = ""

@@ -30,16 +30,13 @@ LUA = Path(__file__).parent / "lua"
 _HEADER = re.compile(r"^-- (KEYS|ARGV) (\w+)\s+(\S+)", re.MULTILINE)
 _INCLUDE = re.compile(r"^-- INCLUDE (\w+)$", re.MULTILINE)
 _AWAY = (
-    "LOADING",
-    "READONLY",
-    "MASTERDOWN",
-    "CLUSTERDOWN",
-    "MISCONF",
-    "OOM",
-    "TRYAGAIN",
-    "NOREPLICAS",
-    "BUSY",
+    *(redis_errors.ConnectionError, redis_errors.TimeoutError, TimeoutError, OSError),
+    *(redis_errors.ReadOnlyError, redis_errors.MasterDownError, redis_errors.ClusterDownError),
+    *(redis_errors.TryAgainError, redis_errors.OutOfMemoryError),
 )
+"""What redis-py raises when the server cannot serve this now: away, failing over, or full."""
+_AWAY_WORDS = ("MISCONF", "NOREPLICAS", "BUSY ", "UNKILLABLE")
+"""The same, where redis-py has no class of its own."""
 
 Answer = Any
 
@@ -105,10 +102,10 @@ async def answering() -> AsyncIterator[None]:
     """Turn "Redis cannot serve this now" into Unavailable; every other error of Redis is a bug and stays."""
     try:
         yield
-    except (redis_errors.ConnectionError, redis_errors.TimeoutError, TimeoutError, OSError) as error:
+    except _AWAY as error:
         raise Unavailable("The store is not reachable at the moment.") from error
     except redis_errors.ResponseError as error:
-        if isinstance(error, redis_errors.OutOfMemoryError) or str(error).startswith(_AWAY):
+        if str(error).startswith(_AWAY_WORDS):
             raise Unavailable("The store does not accept this at the moment.") from error
         raise
 

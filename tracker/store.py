@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
+
 from tracker import queue
 from tracker.codec import decode, decode_hash, encode, encode_fields
 from tracker.errors import Conflict, Gone, NotFound, Refused
@@ -17,12 +19,18 @@ if TYPE_CHECKING:
 
     from tracker.config import Settings
 
+log = structlog.get_logger()
+
 LEASE = 10.0
 """Seconds that an attempt may go without a beat."""
 VANISHED_AFTER = 5.0
 """Seconds that a ticket may be missing from its queue, unclaimed."""
 EXAMINE = 10_000
 """Most operations that a filter without an index of its own looks at for one page."""
+
+
+FILTER_CHUNK = 500
+"""How many of them are read at a time."""
 
 
 class CancelPending(Conflict):
@@ -111,7 +119,7 @@ class Store:
             for key in keys:
                 pipe.hgetall(self.keys.operation(key))
             hashes = await pipe.execute()
-        return [decode_hash(stored) for stored in hashes if "stage" in stored]
+        return [record for stored in hashes if (record := _decodable(stored)) is not None]
 
     async def apply(self, change: Change) -> Record:
         """Write a change, if the record is still where it was seen; return it as it now is.
@@ -129,6 +137,7 @@ class Store:
             lease_ran_out=int(change.lease_ran_out),
             stage=change.stage,
             delay=round(change.delay * SECOND),
+            token=change.token,
             stamp=change.stamp,
             fields=_flat(encode_fields(change.fields)),
         )
@@ -221,7 +230,8 @@ class Store:
         index = self._index(tenant, call_id, status, client_context)
         found: list[Record] = []
         examined, last = 0, cursor
-        async for order, record in self._walk(index, cursor, chunk=top + 1):
+        chunk = top + 1 if status is None or client_context is None else max(top + 1, FILTER_CHUNK)
+        async for order, record in self._walk(index, cursor, chunk=chunk):
             if len(found) == top or examined == EXAMINE:
                 return Slice(found, last)
             examined, last = examined + 1, order
@@ -238,11 +248,23 @@ class Store:
                     index, ceiling, "-inf", desc=True, byscore=True, withscores=True, offset=0, num=chunk
                 )
             records = {record.key: record for record in await self.read(key for key, _ in entries)}
+            await self._prune(index, [key for key, _ in entries if key not in records])
             for key, score in entries:
                 cursor = int(score)
                 yield cursor, records.get(key)
             if len(entries) < chunk:
                 return
+
+    async def _prune(self, index: str, keys: list[str]) -> None:
+        """Take out members whose records Redis let go, because nobody swept for all of their time."""
+        if not keys:
+            return
+        async with answering(), self.redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.exists(self.keys.operation(key))
+            gone = [key for key, there in zip(keys, await pipe.execute(), strict=True) if not there]
+            if gone:
+                await self.redis.zrem(index, *gone)
 
     async def count_call(self, tenant: str, call_id: str, *, status: str | None, client_context: str | None) -> int:
         """How many of a call's operations match, from the indexes alone."""
@@ -259,6 +281,17 @@ class Store:
         if status is not None:
             return self.keys.status(tenant, call_id, status)
         return self.keys.call(tenant, call_id)
+
+
+def _decodable(stored: dict[str, str]) -> Record | None:
+    """The record, unless it is gone or not of a form that this version knows (a newer one's, in an update)."""
+    if "stage" not in stored:
+        return None
+    try:
+        return decode_hash(stored)
+    except (ValueError, KeyError, TypeError):
+        log.exception("record_unreadable", key=stored.get("key"))
+        return None
 
 
 def _flat(pairs: dict[str, str]) -> list[str]:

@@ -27,6 +27,8 @@ EVERY = 1.0
 """Seconds between two sweeps."""
 LOCK_FOR = 5.0
 """Seconds after which another process takes over from one that died sweeping."""
+MERCY = 6.0
+"""Seconds after an outage in which no lease counts as lost: nobody could beat, and now they do."""
 LIMIT = 500
 """Most operations per duty and sweep."""
 
@@ -48,11 +50,13 @@ class Sweeper:
 
     def __init__(self, store: "Store", *, every: float = EVERY) -> None:
         self._store, self._every = store, every
+        self._lenient_until = 0.0
         self._lock = store.redis.lock(store.keys.sweeper, timeout=LOCK_FOR, blocking=False, thread_local=False)
 
     async def run(self) -> None:
         """Sweep until cancelled, whenever this process has the lock; survives every outage of Redis."""
         away = False
+        loop = asyncio.get_running_loop()
         try:
             while True:
                 try:
@@ -66,6 +70,9 @@ class Sweeper:
                     if not away:
                         log.warning("store_away")
                     away = True
+                    self._lenient_until = loop.time() + MERCY
+                except Exception:
+                    log.exception("sweep_failed")
                 await asyncio.sleep(self._every)
         finally:
             await self._let_go()
@@ -73,7 +80,8 @@ class Sweeper:
     async def sweep(self) -> Swept:
         """Do every duty once, bounded in size. Raises Unavailable while Redis is away."""
         overdue = await self._store.overdue(LIMIT)
-        lost = await self._apply(overdue.lost, lifecycle.lose)
+        lenient = asyncio.get_running_loop().time() < self._lenient_until
+        lost = await self._apply([] if lenient else overdue.lost, lifecycle.lose)
         vanished = await self._apply(overdue.vanished, lifecycle.vanish)
         due = await self._apply(overdue.due, lifecycle.due)
         expired, forgotten = await self._store.expire(LIMIT)

@@ -1,6 +1,7 @@
 """The catalogue: `@odata.type` → class, handler, policy. The only registry of operation types."""
 
 import json
+import math
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
 from tracker.errors import ConfigurationError, Detail, Invalid
-from tracker.model import REJECTED_CODE, Json, Operation, Policy, ResultInfo
+from tracker.model import MESSAGE_LIMIT, REJECTED_CODE, Json, Operation, Policy, ResultInfo
 
 COMMS_OPERATION = "#microsoft.graph.commsOperation"
 
@@ -28,7 +29,7 @@ class Rejected(Exception):
 
     def __init__(self, message: str, subcode: int = 1, *, code: int = REJECTED_CODE) -> None:
         super().__init__(message)
-        self.result = ResultInfo(code=code, subcode=subcode, message=message)
+        self.result = ResultInfo(code=code, subcode=subcode, message=message[:MESSAGE_LIMIT])
 
 
 class Retry(Exception):
@@ -43,6 +44,8 @@ class Retry(Exception):
         super().__init__(message)
         self.message = message
         self.after = None if after is None else seconds(after)
+        if self.after is not None and not 0 <= self.after < math.inf:
+            raise ConfigurationError(f"Retry(after={after!r}): must be a finite time, not negative")
 
 
 class Context(Protocol):
@@ -108,7 +111,7 @@ class OperationType:
         Raises Invalid with a detail per wrong member. What the client sent is kept letter by letter.
         """
         try:
-            operation = self.model.model_validate_json(json.dumps(members), strict=True)
+            operation = self.model.model_validate_json(json.dumps(members), strict=True, by_alias=True, by_name=False)
         except ValidationError as error:
             details = [_detail(item["loc"], item["msg"]) for item in error.errors(include_url=False)]
             first = details[0]
@@ -162,8 +165,8 @@ def handles(
     if attempts < 1:
         raise ConfigurationError(f"{model.odata_type}: attempts must be at least 1")
     limit = seconds(run_within)
-    if limit <= 0:
-        raise ConfigurationError(f"{model.odata_type}: run_within must be more than 0")
+    if not 0 < limit < math.inf:
+        raise ConfigurationError(f"{model.odata_type}: run_within must be more than 0, and finite")
 
     def register(handler: HandlerT) -> HandlerT:
         CATALOGUE.add(OperationType(model.odata_type, model, handler, attempts=attempts, run_within=limit))

@@ -7,11 +7,14 @@ starved, and the child can be killed without losing the outcome.
 import asyncio
 import contextlib
 import json
+import math
 import os
 import signal
 import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TypeVar
 
 import structlog
 
@@ -20,9 +23,10 @@ from tracker.background import beside
 from tracker.errors import NotFound, Refused, TrackerError, Unavailable
 from tracker.lifecycle import Arrow, Change
 from tracker.log import transition
-from tracker.model import LOST, Json, Record, ResultInfo
-from tracker.store import CancelPending, Store, UnknownType
+from tracker.model import RAISED, Json, Record
+from tracker.store import LEASE, CancelPending, Store, UnknownType
 from tracker.types import Catalogue, canonical
+from workers import outcomes
 
 log = structlog.get_logger()
 
@@ -33,6 +37,9 @@ KILL_GRACE = 5.0
 PROGRESS_EVERY = 0.25
 """Seconds between two stored progress reports."""
 LINE_LIMIT = 1024 * 1024
+FIRST_PAUSE = 0.1
+
+T = TypeVar("T")
 
 
 class Stop(StrEnum):
@@ -62,15 +69,31 @@ class Attempt:
     def __init__(self, store: Store, catalogue: Catalogue, handler: Handler, *, worker: str) -> None:
         self._store, self._catalogue, self._handler, self._worker = store, catalogue, handler, worker
         self._stop: Stop | None = None
+        self._reaped = False
         self._progress: Json | None = None
         self._reported = asyncio.Event()
 
     async def run(self, key: str, ticket: int) -> None:
         """Claim, run the handler, write exactly one outcome; or leave a ticket that is not to be run."""
-        record = await self._claim(key, ticket)
-        if record is None:
-            self._handler.channel.close()
-            return
+        record = None
+        try:
+            record = await self._claim(key, ticket)
+        finally:
+            if record is None:
+                self._handler.channel.close()  # without an order it ends by itself
+                await self._ended()
+        if record is not None:
+            await self._run(record)
+
+    def stop(self, why: Stop) -> None:
+        """Ask the handler to stop, and kill it when it has not within the grace. The first reason counts."""
+        if self._stop is None:
+            self._stop = why
+            if not self._reaped:
+                os.kill(self._handler.pid, signal.SIGTERM)
+                asyncio.get_running_loop().call_later(KILL_GRACE, self._kill)
+
+    async def _run(self, record: Record) -> None:
         transition(Arrow.CLAIM, record, worker=self._worker)
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -80,17 +103,10 @@ class Attempt:
         deadline.cancel()
         await self._commit(record, outcome, duration=round(loop.time() - began, 3))
 
-    def stop(self, why: Stop) -> None:
-        """Ask the handler to stop, and kill it when it has not within the grace. The first reason counts."""
-        if self._stop is None:
-            self._stop = why
-            self._signal(signal.SIGTERM)
-            asyncio.get_running_loop().call_later(KILL_GRACE, self._signal, signal.SIGKILL)
-
     async def _claim(self, key: str, ticket: int) -> Record | None:
         types = [canonical(name) for name, entry in self._catalogue.items() if entry.handler is not None]
         try:
-            return await self._store.claim(key, ticket, worker=self._worker, types=types)
+            return await _patiently(lambda: self._store.claim(key, ticket, worker=self._worker, types=types))
         except UnknownType as unknown:
             with contextlib.suppress(TrackerError):
                 change = lifecycle.decline(unknown.record)
@@ -104,21 +120,37 @@ class Attempt:
     async def _outcome(self, record: Record) -> Json:
         """Tell the handler what to do, follow its progress, return its outcome line or how its process died."""
         reader, writer = await asyncio.open_unix_connection(sock=self._handler.channel, limit=LINE_LIMIT)
-        died = asyncio.create_task(asyncio.to_thread(os.waitpid, self._handler.pid, 0))
+        died = asyncio.create_task(self._ended())
         lines = asyncio.create_task(self._read(reader))
         with contextlib.suppress(ConnectionError):
             writer.write(json.dumps(_order(record)).encode() + b"\n")
             await writer.drain()
         await asyncio.wait({died, lines}, return_when=asyncio.FIRST_COMPLETED)
-        if not lines.done():  # its process has ended, but a child of its own may hold the line open
+        if not lines.done():  # its process has ended, but a child of its own may have held the line open
             await asyncio.wait({lines}, timeout=1)
         outcome = lines.result() if lines.done() else None
         lines.cancel()
-        if outcome is not None:
-            self._signal(signal.SIGKILL)
-        _, status = await died
+        self._kill()
+        code = await died
         writer.close()
-        return outcome or {"outcome": "died", "signal": os.waitstatus_to_exitcode(status)}
+        return outcome or {"outcome": "died", "signal": code}
+
+    async def _ended(self) -> int:
+        """Wait until the handler's process has ended, and end what it leaves behind; return its exit code.
+
+        It is reaped by this thread, which also sends the signals: none can reach a pid that is somebody else's.
+        """
+        pid = self._handler.pid
+        await asyncio.to_thread(os.waitid, os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        self._kill()
+        _, status = os.waitpid(pid, 0)  # noqa: ASYNC222 - it has ended, this does not wait
+        self._reaped = True
+        return os.waitstatus_to_exitcode(status)
+
+    def _kill(self) -> None:
+        if not self._reaped:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._handler.pid, signal.SIGKILL)
 
     async def _read(self, reader: asyncio.StreamReader) -> Json | None:
         with contextlib.suppress(ConnectionError, ValueError):
@@ -139,6 +171,8 @@ class Attempt:
                 self.stop(Stop.FENCED)
             except Unavailable:
                 log.warning("beat_missed", operation_id=record.id, attempt=record.attempt)
+            except Exception:
+                log.exception("beat_failed", operation_id=record.id, attempt=record.attempt)
             await asyncio.sleep(BEAT_EVERY)
 
     async def _store_progress(self, record: Record) -> None:
@@ -156,27 +190,26 @@ class Attempt:
 
     async def _commit(self, record: Record, outcome: Json, *, duration: float) -> None:
         """Write the outcome, waiting for Redis as long as it takes; the fence decides whether it still counts."""
-        pause = 0.1
-        while True:
-            try:
-                change = await self._decide(record, outcome)
-                if change is not None:
-                    after = await self._store.apply(self._with_progress(change))
-                    transition(change.arrow, after, duration=duration, worker=self._worker, **_for_the_log(outcome))
-                    return
-                reason = "the attempt is not the current one"
-            except CancelPending:
-                self._stop, outcome = Stop.CANCEL, {"outcome": "stopped"}
-                continue
-            except Unavailable:
-                log.warning("outcome_waits", operation_id=record.id, attempt=record.attempt)
-                await asyncio.sleep(pause)
-                pause = min(2.0, pause * 2)
-                continue
-            except (Refused, NotFound) as refused:
-                reason = refused.message
-            log.warning("outcome_refused", operation_id=record.id, attempt=record.attempt, reason=reason)
-            return
+        try:
+            after = await _patiently(lambda: self._end(record, outcome), within=math.inf)
+        except (Refused, NotFound) as refused:
+            log.warning("outcome_refused", operation_id=record.id, attempt=record.attempt, reason=refused.message)
+        except Exception:
+            log.exception("outcome_unusable", operation_id=record.id, attempt=record.attempt)
+            if outcome is not _UNUSABLE:
+                await self._commit(record, _UNUSABLE, duration=duration)
+        else:
+            arrow, ended = after
+            transition(arrow, ended, duration=duration, worker=self._worker, **outcomes.for_the_log(outcome))
+
+    async def _end(self, record: Record, outcome: Json) -> tuple[Arrow, Record]:
+        """Decide and apply the attempt's end. Raises Refused when it is not the current one any more."""
+        change = await self._decide(record, outcome)
+        try:
+            return change.arrow, await self._store.apply(self._with_progress(change))
+        except CancelPending:
+            change = await self._canceled(record, outcome.get("members", {}))
+            return change.arrow, await self._store.apply(self._with_progress(change))
 
     def _with_progress(self, change: Change) -> Change:
         """The latest report goes with the outcome: it may have come too soon after another to be stored."""
@@ -185,13 +218,13 @@ class Attempt:
         latest = {"percent": self._progress["progress"], "detail": self._progress["detail"]}
         return replace(change, fields={**latest, **change.fields})
 
-    async def _decide(self, record: Record, outcome: Json) -> Change | None:
-        """The change that an outcome means, or None when the attempt is no longer ours to end."""
+    async def _decide(self, record: Record, outcome: Json) -> Change:
+        """The change that an outcome means. Raises Refused when the attempt is no longer ours to end."""
         if outcome["outcome"] in {"succeeded", "rejected", "retry"}:
-            return _ended_by_handler(record, outcome)
+            return outcomes.by_handler(record, outcome)
         match self._stop:
             case None:
-                return _ended_by_failure(record, outcome)
+                return outcomes.by_failure(record, outcome)
             case Stop.CANCEL:
                 return await self._canceled(record, outcome.get("members", {}))
             case Stop.DEADLINE:
@@ -199,18 +232,34 @@ class Attempt:
             case Stop.DRAIN:
                 return lifecycle.hand_back(record)
             case Stop.FENCED:
-                return None
+                raise Refused("a beat was refused")
 
-    async def _canceled(self, record: Record, members: Json) -> Change | None:
+    async def _canceled(self, record: Record, members: Json) -> Change:
         """A cancel is decided on the record as it is now, which knows who asked and why."""
         for current in await self._store.read([record.key]):
             if current.stage == record.stage and current.attempt == record.attempt:
                 return lifecycle.cancel(current, members=members)
-        return None
+        raise Refused("the attempt is not the current one")
 
-    def _signal(self, signum: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._handler.pid, signum)
+
+_UNUSABLE: Json = {"outcome": "raised", "result": RAISED.model_dump()}
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]], *, within: float = LEASE) -> T:
+    """Ask Redis again while it is away, for that many seconds. What is asked must bear being repeated."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            return await ask()
+        except Unavailable:
+            if loop.time() >= deadline:
+                raise
+            if pause == FIRST_PAUSE:
+                log.warning("store_away")
+            await asyncio.sleep(pause)
+            pause = min(2.0, pause * 2)
 
 
 def _order(record: Record) -> Json:
@@ -223,35 +272,3 @@ def _order(record: Record) -> Json:
         "members": record.members,
         "client_context": record.client_context,
     }
-
-
-def _ended_by_handler(record: Record, outcome: Json) -> Change:
-    """The handler had its say before anybody stopped it, or in spite of it."""
-    result, members = ResultInfo(**outcome["result"]), outcome["members"]
-    match outcome["outcome"]:
-        case "succeeded":
-            return lifecycle.succeed(record, result, members)
-        case "rejected":
-            return lifecycle.reject(record, result, members)
-        case _:
-            return lifecycle.fail(record, result, members, after=outcome["after"])
-
-
-def _ended_by_failure(record: Record, outcome: Json) -> Change:
-    """The handler raised, or its process died (somebody else's SIGTERM counts as that), unasked."""
-    match outcome["outcome"]:
-        case "raised":
-            return lifecycle.fail(record, ResultInfo(**outcome["result"]), outcome.get("members", {}))
-        case "died":
-            return lifecycle.fail(record, _death(outcome["signal"]), {})
-        case _:
-            return lifecycle.fail(record, _death(-signal.SIGTERM), {})
-
-
-def _death(code: int) -> ResultInfo:
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended by itself with exit code {code}"
-    return LOST.model_copy(update={"message": f"The handler's process {how}."})
-
-
-def _for_the_log(outcome: Json) -> Json:
-    return {name: outcome[name] for name in ("traceback", "signal") if name in outcome}

@@ -6,6 +6,7 @@ plain function gets `Stopped` raised where it is.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -30,21 +31,32 @@ class Stopped(BaseException):
     """Raised inside a plain function that has to stop; not an Exception, so that few handlers swallow it."""
 
 
-def main(channel: socket.socket, catalogue: Catalogue) -> NoReturn:
-    """Run the handler that the first line asks for, answer, and end this process."""
+def main(channel: socket.socket, catalogue: Catalogue, *, parent: int) -> NoReturn:
+    """Run the handler that the first line asks for, answer, and end this process.
+
+    Expects SIGTERM to be blocked; it is let in while the handler runs, and a stop that came before it counts.
+    """
     code = 1
     try:
-        die_with_parent(signal.SIGKILL)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with contextlib.suppress(OSError):
+            os.setpgid(0, 0)
+        die_with_parent(signal.SIGKILL, parent=parent)
         with channel.makefile("rb") as lines:
             order = lines.readline()
         if order:
-            _send(channel, _perform(json.loads(order), channel, catalogue))
+            outcome = _perform(json.loads(order), channel, catalogue)
+            _flush()  # whoever reads the outcome ends this process
+            _send(channel, outcome)
         code = 0
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         os._exit(code)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
 
 
 def _perform(order: Json, channel: socket.socket, catalogue: Catalogue) -> Json:
@@ -96,6 +108,7 @@ def _call(entry: OperationType, operation: Operation, context: HandlerContext) -
 
     signal.signal(signal.SIGTERM, stop)
     try:
+        _let_stops_in()
         return entry.handler(operation, context)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -112,15 +125,20 @@ async def _await(entry: OperationType, operation: Operation, context: HandlerCon
             task.cancel()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+    _let_stops_in()
     return await handler(operation, context)
 
 
+def _let_stops_in() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
 def _result_members(entry: OperationType, operation: Operation) -> Json:
-    """The result members that the handler set. Raises ValueError when they take too much room."""
+    """The result members that the handler set. Raises ValueError when they are no JSON or take too much room."""
     names = entry.model.result_members()
     dumped = operation.model_dump(mode="json", by_alias=True)
     members = {name: dumped[name] for name in names if dumped.get(name) is not None}
-    size = len(json.dumps(members).encode())
+    size = len(json.dumps(members, allow_nan=False).encode())
     if size > MEMBERS_LIMIT:
         raise ValueError(f"the result members take {size} bytes, at most {MEMBERS_LIMIT} are kept")
     return members
@@ -141,4 +159,5 @@ def _with_message(message: str) -> Json:
 
 
 def _send(channel: socket.socket, line: Json) -> None:
-    channel.sendall(json.dumps(line).encode() + b"\n")
+    """One line of JSON. Half a surrogate pair (a file name that is no UTF-8) becomes "?": Redis stores UTF-8."""
+    channel.sendall(json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n")

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import structlog
 from rq import get_current_job
@@ -48,12 +48,21 @@ def run_ticket(key: str, ticket: int, *, worker: str) -> None:
 
 
 def _fork_handler(catalogue: Catalogue) -> Handler:
-    """Fork the handler's process before there is an event loop; it waits for its order."""
+    """Fork the handler's process before there is an event loop; it waits for its order.
+
+    SIGTERM is held back across the fork: the child lets it in when its handler can be stopped. The child leads
+    a process group, so that whatever its handler starts can be ended with it.
+    """
     ours, theirs = socket.socketpair()
+    parent = os.getpid()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     pid = os.fork()
     if pid == 0:
         ours.close()
-        child.main(theirs, catalogue)
+        child.main(theirs, catalogue, parent=parent)
+    with suppress(OSError):  # the child does the same; whoever comes first
+        os.setpgid(pid, pid)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     theirs.close()
     return Handler(pid, ours)
 

@@ -40,7 +40,7 @@ class OperationWorker(Worker):
     def setup_work_horse_signals(self) -> None:
         """Hand the operation back when the worker dies (SIGTERM is what `run_operation` listens to)."""
         super().setup_work_horse_signals()  # type: ignore[no-untyped-call] # RQ is typed in part
-        die_with_parent(signal.SIGTERM)
+        die_with_parent(signal.SIGTERM, parent=self.pid)
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - RQ's signature
         """Second signal: the work horse hands its operation back; the worker ends when it has."""

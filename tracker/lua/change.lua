@@ -19,6 +19,7 @@
 -- ARGV lease_ran_out   0|1     refuse when the lease was renewed after all
 -- ARGV stage           string  where it goes
 -- ARGV delay           int     microseconds, when it becomes delayed
+-- ARGV token           string  names this change: the same one again (its answer was lost) is OK, and writes nothing
 -- ARGV stamp           string  a field that takes the time, or empty
 -- ARGV fields          ...     field, value, field, value, ... to set
 --
@@ -27,6 +28,7 @@
 -- INCLUDE move
 local record = look(op)
 if not record then return {'MISSING'} end
+if record.token == token then return {'OK', unpack(redis.call('HGETALL', op))} end
 if record.stage ~= seen_stage or (record.attempt == '' and '0' or record.attempt) ~= seen_attempt
   or record.ticket ~= seen_ticket or (seen_revision ~= '' and record.revision ~= seen_revision) then
   return {'CONFLICT'}
@@ -36,7 +38,7 @@ if lease_ran_out == '1' and (tonumber(redis.call('ZSCORE', leases, key)) or 0) >
 local starts_again = stage == 'queued' or stage == 'delayed'
 if record.stage == 'running' and starts_again and record.cancel_requested ~= '' then return {'CANCEL'} end
 
-if #ARGV >= fields then redis.call('HSET', op, unpack(ARGV, fields)) end
+redis.call('HSET', op, 'token', token, unpack(ARGV, fields))
 if stamp ~= '' then redis.call('HSET', op, stamp, digits(now)) end
 if redis.call('HGET', op, 'hidden') == '1' and record.hidden == '' then
   unindex(key, record)

@@ -36,6 +36,6 @@ local now = server_time()
 redis.call('HINCRBY', op, 'attempt', 1)
 redis.call('HSETNX', op, 'started', digits(now))
 redis.call('HSET', op, 'worker', worker)
-redis.call('HDEL', op, 'percent', 'detail', 'vanished')
+redis.call('HDEL', op, 'percent', 'detail', 'vanished', 'declined')
 move(op, key, record, 'running', now, tonumber(lease))
 return {'CLAIMED', unpack(redis.call('HGETALL', op))}

@@ -25,8 +25,8 @@
 -- The same key again (a repeated call whose answer was lost) is CREATED again, and writes nothing.
 -- INCLUDE move
 local holder = redis.call('HGET', ids, id)
-if holder then
-  local there = redis.call('HMGET', C.operation .. holder, 'digest', 'stage', 'hidden')
+local there = holder and redis.call('HMGET', C.operation .. holder, 'digest', 'stage', 'hidden')
+if there and there[2] then -- else the id is free, or its record outlived every sweeper and Redis let it go
   if there[1] ~= digest or there[2] == 'tombstone' or there[3] == '1' then return {'CONFLICT'} end
   return {holder == key and 'CREATED' or 'EXISTS', unpack(redis.call('HGETALL', C.operation .. holder))}
 end

@@ -7,7 +7,7 @@ local DAY = 86400 * 1000000
 -- What a move needs to know of a record, read in one command. Returns nil when there is none.
 local function look(op)
   local names = {'stage', 'status', 'attempt', 'ticket', 'revision', 'created', 'owner', 'call', 'context', 'id',
-    'hidden', 'cancel_requested', 'policy', 'worker', 'type', 'key'}
+    'hidden', 'cancel_requested', 'policy', 'worker', 'type', 'token'}
   local values = redis.call('HMGET', op, unpack(names))
   if not values[1] then return nil end
   local record = {}
@@ -39,7 +39,7 @@ end
 local function bury(op, key, record, now)
   unindex(key, record)
   redis.call('HDEL', op, 'members', 'result_info', 'detail', 'client_context', 'cancel_reason', 'worker')
-  local ends = now + cjson.decode(record.policy)[6] * 1000000
+  local ends = now + cjson.decode(record.policy).tombstone * 1000000
   redis.call('HSET', op, 'expires', digits(ends))
   redis.call('ZADD', expiries, digits(ends), key)
   redis.call('PEXPIREAT', op, digits((ends + DAY) / 1000))
@@ -75,10 +75,11 @@ local function enter(op, key, record, stage, now, length)
   elseif stage == 'tombstone' then
     bury(op, key, record, now)
   else
-    local ends = now + cjson.decode(record.policy)[5] * 1000000
+    local policy = cjson.decode(record.policy)
+    local ends = now + policy.retention * 1000000
     redis.call('HSET', op, 'completed', digits(now), 'expires', digits(ends))
     redis.call('ZADD', expiries, digits(ends), key)
-    redis.call('PEXPIREAT', op, digits((ends + DAY) / 1000))
+    redis.call('PEXPIREAT', op, digits((ends + policy.tombstone * 1000000 + DAY) / 1000))
   end
 end
 
