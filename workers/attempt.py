@@ -191,7 +191,7 @@ class Attempt:
     async def _commit(self, record: Record, outcome: Json, *, duration: float) -> None:
         """Write the outcome, waiting for Redis as long as it takes; the fence decides whether it still counts."""
         try:
-            after = await _patiently(lambda: self._end(record, outcome), within=math.inf)
+            arrow, after = await self._end(record, outcome)
         except (Refused, NotFound) as refused:
             log.warning("outcome_refused", operation_id=record.id, attempt=record.attempt, reason=refused.message)
         except Exception:
@@ -199,17 +199,22 @@ class Attempt:
             if outcome is not _UNUSABLE:
                 await self._commit(record, _UNUSABLE, duration=duration)
         else:
-            arrow, ended = after
-            transition(arrow, ended, duration=duration, worker=self._worker, **outcomes.for_the_log(outcome))
+            transition(arrow, after, duration=duration, worker=self._worker, **outcomes.for_the_log(outcome))
 
     async def _end(self, record: Record, outcome: Json) -> tuple[Arrow, Record]:
         """Decide and apply the attempt's end. Raises Refused when it is not the current one any more."""
-        change = await self._decide(record, outcome)
+        change = await _patiently(lambda: self._decide(record, outcome), within=math.inf)
         try:
-            return change.arrow, await self._store.apply(self._with_progress(change))
+            return change.arrow, await self._apply(change)
         except CancelPending:
-            change = await self._canceled(record, outcome.get("members", {}))
-            return change.arrow, await self._store.apply(self._with_progress(change))
+            members = outcome.get("members", {})
+            change = await _patiently(lambda: self._canceled(record, members), within=math.inf)
+            return change.arrow, await self._apply(change)
+
+    async def _apply(self, change: Change) -> Record:
+        """Apply the very same change until there is an answer: by its token it is written once."""
+        change = self._with_progress(change)
+        return await _patiently(lambda: self._store.apply(change), within=math.inf)
 
     def _with_progress(self, change: Change) -> Change:
         """The latest report goes with the outcome: it may have come too soon after another to be stored."""

@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 from tests.clock import Clock
 from tests.factories import make_record
 from tests.waiting import eventually
-from tracker import Operation, Rejected, Retry, lifecycle
+from tracker import Operation, Rejected, Retry, lifecycle, log
 from tracker.background import beside
 from tracker.config import Settings
 from tracker.connection import open_redis
@@ -434,3 +434,28 @@ def test_what_a_handler_prints_is_not_lost(monkeypatch: pytest.MonkeyPatch, tmp_
     os.waitpid(handler.pid, 0)
     handler.channel.close()
     assert (tmp_path / "output").read_text() == "said\n"
+
+
+async def test_an_outcome_whose_answer_was_lost_is_written_once_and_not_called_refused(
+    store: Store, review_types: Catalogue, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Lossy(Store):
+        lost = 0
+
+        async def apply(self, change: lifecycle.Change) -> Record:
+            record = await super().apply(change)
+            if change.stage is Stage.COMPLETED and not self.lost:
+                self.lost += 1
+                raise Unavailable("the answer was lost")
+            return record
+
+    settings = Settings()
+    log.configure(settings)
+    lossy = Lossy(store.redis, settings)
+    record, _ = await store.create(make_record(type="#review.named"))
+    handler = job._fork_handler(review_types)
+    await Attempt(lossy, review_types, handler, worker="w").run(record.key, record.ticket)
+    told = capsys.readouterr().err
+    assert lossy.lost == 1
+    assert "operation_completed" in told
+    assert "outcome_refused" not in told
