@@ -200,6 +200,11 @@ class Record:
     cancel_requested: Micros = 0
 
     @property
+    def visible(self) -> bool:
+        """Whether clients can see it: neither deleted nor past its retention."""
+        return not self.hidden and self.stage is not Stage.TOMBSTONE
+
+    @property
     def etag(self) -> str:
         """The record's revision as a weak validator (RFC 9110, 8.8.3)."""
         return f'W/"{self.revision}"'

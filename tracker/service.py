@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from tracker import fitness, lifecycle
 from tracker.background import beside
+from tracker.calls import Calls
 from tracker.connection import open_redis
 from tracker.drafts import check_call_id, read_draft
 from tracker.errors import NotFound, PreconditionFailed, Refused, Unavailable
@@ -63,6 +64,7 @@ class Operations:
 
     def __init__(self, store: Store, events: Events, catalogue: Catalogue, settings: "Settings") -> None:
         self._store, self._events, self._catalogue, self._settings = store, events, catalogue, settings
+        self._calls = Calls(store)
 
     async def ready(self) -> None:
         """Whether work can be accepted: Redis answers and the scripts are loaded."""
@@ -110,8 +112,8 @@ class Operations:
         """A call's operations, newest first."""
         check_call_id(call_id)
         filters = {"status": query.status, "client_context": query.client_context}
-        part = await self._store.list_call(caller.tenant, call_id, **filters, cursor=query.cursor, top=query.top)
-        count = await self._store.count_call(caller.tenant, call_id, **filters) if query.count else None
+        part = await self._calls.page(caller.tenant, call_id, **filters, cursor=query.cursor, top=query.top)
+        count = await self._calls.count(caller.tenant, call_id, **filters) if query.count else None
         return Page(part.records, part.cursor, count)
 
     async def cancel(self, caller: Caller, call_id: str | None, operation_id: str, *, reason: str = "") -> Record:

@@ -21,6 +21,7 @@ from tests.factories import make_record
 from tests.waiting import eventually
 from tracker import Operation, Rejected, Retry, lifecycle, log
 from tracker.background import beside
+from tracker.calls import Calls
 from tracker.config import Settings
 from tracker.connection import open_redis
 from tracker.drafts import check_call_id, read_draft
@@ -98,8 +99,8 @@ async def test_no_index_names_a_record_that_redis_expired(store: Store) -> None:
     record = await running(store, client_context="c")
     await store.apply(lifecycle.succeed(record, DONE, {}))
     await store.redis.delete(store.keys.operation(record.key))
-    await store.list_call("test", record.call_id, status=None, client_context=None, cursor=None, top=5)
-    assert await store.count_call("test", record.call_id, status=None, client_context=None) == 0
+    await Calls(store).page("test", record.call_id, status=None, client_context=None, cursor=None, top=5)
+    assert await Calls(store).count("test", record.call_id, status=None, client_context=None) == 0
 
 
 async def test_a_repeated_change_whose_answer_was_lost_is_the_same_change(store: Store) -> None:
@@ -113,7 +114,7 @@ async def test_a_page_of_one_reads_few_times_however_many_do_not_match(store: St
     for _ in range(60):
         await store.create(make_record(client_context="x"))
     before = (await store.redis.info("commandstats"))["cmdstat_zrange"]["calls"]
-    part = await store.list_call("test", "call-1", status="Failed", client_context="x", cursor=None, top=1)
+    part = await Calls(store).page("test", "call-1", status="Failed", client_context="x", cursor=None, top=1)
     reads = (await store.redis.info("commandstats"))["cmdstat_zrange"]["calls"] - before
     assert not part.records
     assert reads < 10

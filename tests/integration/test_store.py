@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import pytest
 from redis.asyncio import Redis
@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from tests.clock import Clock
 from tests.factories import CALL, make_record
 from tracker import lifecycle
+from tracker.calls import Calls
 from tracker.errors import Conflict, Gone, IllegalTransition, NotFound, Refused
 from tracker.lifecycle import ARROWS, Arrow, Change
 from tracker.model import DONE, OperationStatus, Policy, Record, ResultInfo, Stage
@@ -184,8 +185,8 @@ async def test_the_indexes_follow_the_status(store: Store) -> None:
     await store.apply(lifecycle.succeed(record, DONE, {}))
 
     async def count(status: str | None, context: str | None) -> int:
-        number = await store.count_call("test", CALL, status=status, client_context=context)
-        part = await store.list_call("test", CALL, status=status, client_context=context, cursor=None, top=5)
+        number = await Calls(store).count("test", CALL, status=status, client_context=context)
+        part = await Calls(store).page("test", CALL, status=status, client_context=context, cursor=None, top=5)
         assert len(part.records) == number
         return number
 
@@ -199,7 +200,7 @@ async def test_pages_neither_skip_nor_repeat_while_operations_come_and_end(store
     seen: list[str] = []
     cursor = None
     while True:
-        part = await store.list_call("test", CALL, status=None, client_context=None, cursor=cursor, top=10)
+        part = await Calls(store).page("test", CALL, status=None, client_context=None, cursor=cursor, top=10)
         seen += [record.id for record in part.records]
         await queued(store)
         await store.apply(lifecycle.cancel(made[len(seen) // 2]))
@@ -209,10 +210,25 @@ async def test_pages_neither_skip_nor_repeat_while_operations_come_and_end(store
     assert seen == [record.id for record in reversed(made)]
 
 
+async def test_an_operation_deleted_between_the_index_and_its_record_is_not_listed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, deleted = await queued(store), await queued(store)
+    read = store.read
+
+    async def read_after_delete(keys: Iterable[str]) -> list[Record]:
+        await store.apply(lifecycle.hide(deleted))
+        return await read(keys)
+
+    monkeypatch.setattr(store, "read", read_after_delete)
+    part = await Calls(store).page("test", CALL, status=None, client_context=None, cursor=None, top=5)
+    assert [record.id for record in part.records] == [kept.id]
+
+
 async def test_a_full_last_page_has_no_next(store: Store) -> None:
     for _ in range(4):
         await queued(store)
-    part = await store.list_call("test", CALL, status=None, client_context=None, cursor=None, top=4)
+    part = await Calls(store).page("test", CALL, status=None, client_context=None, cursor=None, top=4)
     assert (len(part.records), part.cursor) == (4, None)
 
 
@@ -235,12 +251,12 @@ async def test_a_deleted_running_operation_lives_on_hidden_until_its_attempt_end
     await store.apply(lifecycle.hide(record))
     with pytest.raises(Gone):
         await store.find("test", record.id)
-    assert await store.count_call("test", CALL, status=None, client_context=None) == 0
-    assert await store.count_call("test", CALL, status="Running", client_context=None) == 0
+    assert await Calls(store).count("test", CALL, status=None, client_context=None) == 0
+    assert await Calls(store).count("test", CALL, status="Running", client_context=None) == 0
     assert await store.beat(record), "its worker learns that it should stop"
     ended = await store.apply(lifecycle.succeed(record, DONE, {"big": "x" * 1000}))
     assert (ended.stage, ended.status, ended.members) == (Stage.TOMBSTONE, OperationStatus.COMPLETED, {})
-    assert await store.count_call("test", CALL, status="Completed", client_context=None) == 0
+    assert await Calls(store).count("test", CALL, status="Completed", client_context=None) == 0
 
 
 async def test_retention_ends_in_a_tombstone_and_then_in_nothing(store: Store, clock: Clock, redis: Redis) -> None:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "tracker").rglob("*.py"), *(ROOT / "workers").rglob("*.py")])
 CORE = [
     *("errors", "model", "lifecycle", "config", "types", "log", "keys", "queue", "scripts", "codec"),
-    *("connection", "fitness", "drafts", "processes", "background", "store", "events", "embedded"),
+    *("connection", "fitness", "drafts", "processes", "background", "store", "calls", "events", "embedded"),
     *("sweeper", "service"),
 ]
 LAYER = {f"tracker.{name}": number for number, name in enumerate(CORE)}
