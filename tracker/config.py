@@ -9,6 +9,7 @@ import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -40,7 +41,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: int = Field(8080, ge=0, le=65535, description="port the API listens on; 0 chooses a free one")
     public_url: str = Field("", description="the API's address as clients see it, for absolute links")
-    trusted_proxies: Words = Field((), description="addresses or networks whose X-Forwarded-* headers count")
+    trusted_proxies: Words = Field((), description="proxies whose Forwarded and X-Forwarded-* headers count")
     auth: Literal["tokens", "none"] = Field("tokens", description="`none` is allowed on a loopback address only")
     tokens: str = Field("", description="lines of `name:tenant:sha256-of-token`")
     tokens_file: Path | None = Field(None, description="a file of such lines")
@@ -68,6 +69,20 @@ class Settings(BaseSettings):
             return tuple(word.strip() for word in value.split(",") if word.strip())
         return value
 
+    @field_validator("redis_url")
+    @classmethod
+    def _is_redis(cls, value: str) -> str:
+        if not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("media_dir")
+    @classmethod
+    def _is_directory(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_dir():
+            raise ValueError(f"{value} is not a directory")
+        return value
+
     @field_validator("public_url")
     @classmethod
     def _without_slash(cls, value: str) -> str:
@@ -79,6 +94,12 @@ class Settings(BaseSettings):
     def key_prefix(self) -> str:
         """What every key of ours starts with."""
         return f"{{{self.hash_tag}}}tracker" if self.hash_tag else "tracker"
+
+    @cached_property
+    def redis_address(self) -> str:
+        """The Redis URL without its password and options, for logs and messages."""
+        parts = urlsplit(self.redis_url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
     @cached_property
     def type_modules(self) -> tuple[str, ...]:

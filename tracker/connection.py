@@ -7,6 +7,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from tracker.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from tracker.config import Settings
 
@@ -19,8 +21,15 @@ def open_redis(settings: "Settings", *, most: int = MOST_CONNECTIONS) -> "Redis"
     """A client over its own pool; it connects when it is first used.
 
     A command that finds its connection broken is sent again twice, so that a restart of Redis costs no
-    request; every script of ours may be repeated.
+    request; every script of ours may be repeated. Raises ConfigurationError for a URL that is none.
     """
+    try:
+        return _open(settings, most)
+    except ValueError as error:
+        raise ConfigurationError(f"REDIS_URL: {error}") from None
+
+
+def _open(settings: "Settings", most: int) -> "Redis":
     pool = BlockingConnectionPool.from_url(
         settings.redis_url,
         max_connections=most,

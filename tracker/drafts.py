@@ -18,9 +18,13 @@ MEMBERS_LIMIT = 64 * 1024
 """Bytes of all typed and dynamic members together, as JSON."""
 DEPTH_LIMIT = 32
 CALL_ID_LIMIT = 256
+KNOWN_SHOWN = 20
+"""Type names that an error lists at most."""
 
 _OWN = frozenset({"id", "clientContext", "resultInfo"})
 _ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_DOTS = frozenset({".", ".."})
+"""What clients take out of a path (RFC 3986, 5.2.4), so that nobody could ask for it."""
 _RESULT_TYPE = "microsoft.graph.resultinfo"
 
 
@@ -46,7 +50,8 @@ class _Findings:
     def raise_any(self) -> None:
         if self.details:
             first = self.details[0]
-            raise Invalid(f"{first.target}: {first.message}", target=first.target, details=self.details)
+            where = f"{first.target}: " if first.target else ""
+            raise Invalid(f"{where}{first.message}", target=first.target or None, details=self.details)
 
 
 def read_draft(call_id: str, body: Json, catalogue: Catalogue, *, accept_unknown: bool = False) -> Draft:
@@ -74,8 +79,10 @@ def read_draft(call_id: str, body: Json, catalogue: Catalogue, *, accept_unknown
 
 def check_call_id(call_id: str) -> None:
     """A call's name: 1–256 characters, none of them a control character. Raises Invalid."""
-    if not 1 <= len(call_id) <= CALL_ID_LIMIT or any(category(letter) == "Cc" for letter in call_id):
-        raise Invalid("callId: must be 1 to 256 characters without control characters", target="callId")
+    controls = any(category(letter) == "Cc" for letter in call_id)
+    if controls or call_id in _DOTS or not 1 <= len(call_id) <= CALL_ID_LIMIT:
+        message = f"callId: must be 1 to {CALL_ID_LIMIT} characters without control characters, and not . or .."
+        raise Invalid(message, target="callId")
 
 
 def _type(value: Any, catalogue: Catalogue, findings: _Findings, *, accept_unknown: bool) -> OperationType | None:
@@ -88,14 +95,15 @@ def _type(value: Any, catalogue: Catalogue, findings: _Findings, *, accept_unkno
         return catalogue[value]
     if accept_unknown and re.fullmatch(TYPE_NAME, value):
         return OperationType(f"#{value.removeprefix('#')}", Operation, None)
-    findings.add("@odata.type", f"'{value[:128]}' is not a registered operation type")
+    known = ", ".join(list(catalogue)[:KNOWN_SHOWN])
+    findings.add("@odata.type", f"'{value[:128]}' is not a registered operation type; known here: {known}")
     return None
 
 
 def _id(value: Any, findings: _Findings) -> str | None:
-    if value is None or (isinstance(value, str) and _ID.fullmatch(value)):
+    if value is None or (isinstance(value, str) and _ID.fullmatch(value) and value not in _DOTS):
         return value
-    findings.add("id", "must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ -")
+    findings.add("id", "must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ -, and not . or ..")
     return None
 
 
@@ -135,7 +143,7 @@ def _members(body: Json, kind: OperationType | None, findings: _Findings) -> Jso
     members = {name: value for name, value in body.items() if "@" not in name and name not in left_out}
     if _depth(members) > DEPTH_LIMIT:
         findings.add("", f"members may be nested at most {DEPTH_LIMIT} deep")
-    elif len(json.dumps(members, separators=(",", ":")).encode()) > MEMBERS_LIMIT:
+    elif len(json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()) > MEMBERS_LIMIT:
         findings.add("", f"members may take at most {MEMBERS_LIMIT} bytes in all")
     return members
 

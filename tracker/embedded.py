@@ -68,6 +68,7 @@ class PrivateServer:
             "maxmemory-policy": "noeviction",
             "daemonize": "no",
             "logfile": "",
+            "loglevel": "warning",
         }
         return [find_server(), *(word for name, value in options.items() for word in (f"--{name}", value))]
 
@@ -124,7 +125,7 @@ def locked(directory: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise ConfigurationError(
-                f"{directory} is in use by process {file.read().strip()}: stop it, or take another directory"
+                f"{directory} is in use by process {file.read().strip()}: stop it, or take another --data-dir"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))

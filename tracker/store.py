@@ -54,6 +54,7 @@ class Store:
 
     def __init__(self, redis: "Redis", settings: "Settings") -> None:
         self.redis = redis
+        self.address = settings.redis_address
         self.keys = Keys(settings.key_prefix, settings.rq_key_prefix)
         constants = queue.constants(self.keys, test_clock=settings.test_clock)
         self._scripts = Scripts(redis, self.keys, constants)
@@ -85,7 +86,10 @@ class Store:
             case "CREATED" | "EXISTS":
                 return decode(answer), word == "CREATED"
             case "CONFLICT":
-                raise Conflict(f"An operation with the id '{record.id}' exists already.", target="id")
+                message = (
+                    f"The id '{record.id}' is another operation's, or a deleted one's whose tombstone has not ended."
+                )
+                raise Conflict(message, target="id")
             case other:
                 raise AssertionError(f"create.lua answered {other!r}")
 

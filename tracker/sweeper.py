@@ -64,11 +64,11 @@ class Sweeper:
                         while LIMIT in astuple(await self.sweep()):
                             await self._has_lock()
                     if away:
-                        log.info("store_back")
+                        log.info("store_back", redis=self._store.address)
                     away = False
-                except Unavailable:
+                except Unavailable as error:
                     if not away:
-                        log.warning("store_away")
+                        log.warning("store_away", redis=self._store.address, reason=str(error.__cause__))
                     away = True
                     self._lenient_until = loop.time() + MERCY
                 except Exception:

@@ -3,11 +3,14 @@
 import json
 import math
 import re
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import __file__ as import_file
 from importlib import import_module
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, signature
+from traceback import extract_tb
 from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
@@ -169,6 +172,10 @@ def handles(
         raise ConfigurationError(f"{model.odata_type}: run_within must be more than 0, and finite")
 
     def register(handler: HandlerT) -> HandlerT:
+        try:
+            signature(handler).bind(None, None)
+        except TypeError:
+            raise ConfigurationError(f"{model.odata_type}: a handler takes (operation, context)") from None
         CATALOGUE.add(OperationType(model.odata_type, model, handler, attempts=attempts, run_within=limit))
         return handler
 
@@ -176,15 +183,37 @@ def handles(
 
 
 def load_types(modules: Iterable[str], catalogue: Catalogue = CATALOGUE) -> Catalogue:
-    """Import the modules that declare types. Raises ConfigurationError naming one that does not load."""
+    """Import the modules that declare types.
+
+    Raises ConfigurationError naming a module that does not load, and where in it, or that declares no type with
+    a handler.
+    """
     for module in modules:
         try:
             import_module(module)
-        except ConfigurationError:
-            raise
+        except ConfigurationError as error:
+            raise ConfigurationError(f"TRACKER_TYPES: {module}: {error.message}{_place(error)}") from error
         except Exception as error:
-            raise ConfigurationError(f"TRACKER_TYPES: {module} does not load: {error!r}") from error
+            raise ConfigurationError(f"TRACKER_TYPES: {module} does not load: {error!r}{_place(error)}") from error
+        if not any(_within(module, entry.handler) for entry in catalogue.values()):
+            raise ConfigurationError(f"TRACKER_TYPES: {module} declares no operation type with a handler (@handles)")
     return catalogue
+
+
+def _within(module: str, handler: Handler | None) -> bool:
+    home = getattr(handler, "__module__", "")
+    return home == module or home.startswith(f"{module}.") or hasattr(sys.modules[module], _name(handler))
+
+
+def _name(handler: Handler | None) -> str:
+    return getattr(handler, "__name__", "")
+
+
+def _place(error: BaseException) -> str:
+    """Where a module's own code raised: the innermost frame that is not the import machinery's, nor ours."""
+    frames = [frame for frame in extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    own = [frame for frame in frames if frame.filename not in {__file__, import_file}]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
 
 
 def canonical(name: str) -> str:

@@ -108,13 +108,14 @@ class Attempt:
         try:
             return await _patiently(lambda: self._store.claim(key, ticket, worker=self._worker, types=types))
         except UnknownType as unknown:
+            log.warning("type_not_here", type=unknown.record.type, advice="give this worker the same TRACKER_TYPES")
             with contextlib.suppress(TrackerError):
                 change = lifecycle.decline(unknown.record)
                 transition(change.arrow, await self._store.apply(change), worker=self._worker)
         except (Refused, NotFound) as refused:
             log.info("ticket_refused", key=key, ticket=ticket, reason=refused.message)
         except Unavailable as away:
-            log.warning("ticket_dropped", key=key, ticket=ticket, reason=away.message)
+            log.warning("ticket_dropped", key=key, ticket=ticket, redis=self._store.address, reason=away.message)
         return None
 
     async def _outcome(self, record: Record) -> Json:
@@ -258,11 +259,11 @@ async def _patiently(ask: Callable[[], Awaitable[T]], *, within: float = LEASE) 
     while True:
         try:
             return await ask()
-        except Unavailable:
+        except Unavailable as error:
             if loop.time() >= deadline:
                 raise
             if pause == FIRST_PAUSE:
-                log.warning("store_away")
+                log.warning("store_away", reason=str(error.__cause__))
             await asyncio.sleep(pause)
             pause = min(2.0, pause * 2)
 

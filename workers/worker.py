@@ -67,21 +67,21 @@ def main() -> int:
         sys.stderr.write(f"{error.message}\n")
         return 2
     redis = Redis.from_url(settings.redis_url)
-    _wait_for(redis)
+    _wait_for(redis, settings.redis_address)
     queue = Keys(settings.key_prefix, settings.rq_key_prefix).queue_name
     OperationWorker([queue], connection=redis).work(logging_level="WARNING")
     return 0
 
 
-def _wait_for(redis: Any) -> None:
+def _wait_for(redis: Any, address: str) -> None:
     """Wait until Redis answers, however long that takes; SIGTERM ends the process as usual."""
     told = False
     while True:
         try:
             redis.ping()
-        except (RedisError, OSError):
+        except (RedisError, OSError) as error:
             if not told:
-                _log.warning("store_away")
+                _log.warning("store_away", redis=address, reason=str(error))
             told = True
             time.sleep(0.5)
         else:

@@ -115,19 +115,30 @@ def test_a_port_that_is_taken_is_refused(dev: Dev, tmp_path: Path, option: str) 
     assert f"port {taken}: Address already in use" in done.stderr
 
 
-def test_types_that_do_not_load_end_it_with_the_reason(tmp_path: Path) -> None:
-    words = (*TRACKER, "dev", "--data-dir", str(tmp_path / "data"), "--port", "0", "--workers", "0")
-    done = subprocess.run(
-        (*words, "--types", "no.such.module"),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-        env=environment({}),
-    )
+@pytest.mark.parametrize(
+    ("options", "changes", "told"),
+    [
+        (("--types", "no.such.module"), {}, "tracker: TRACKER_TYPES: no.such.module does not load"),
+        ((), {"TRACKER_TOKENS": "nonsense"}, "api    | tracker: TRACKER_TOKENS, line 1 is not of the form"),
+        ((), {"TRACKER_TOKENS": "nonsense"}, "tracker: api cannot start"),
+        ((), {"TRACKER_MEDIA_DIR": "no/such"}, "tracker: TRACKER_MEDIA_DIR: Value error, no/such is not a directory"),
+    ],
+)
+def test_a_configuration_that_cannot_work_ends_it_with_the_reason(
+    tmp_path: Path, options: tuple[str, ...], changes: dict[str, str], told: str
+) -> None:
+    words = (*TRACKER, "dev", "--data-dir", str(tmp_path / "data"), "--port", "0", "--workers", "0", *options)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False, env=environment(changes))
     assert (done.returncode, done.stdout) == (Exit.USAGE, "")
-    assert "api    | tracker: TRACKER_TYPES: no.such.module does not load" in done.stderr
-    assert "tracker: api cannot start" in done.stderr
+    assert told in done.stderr
+
+
+def test_a_given_server_that_does_not_answer_ends_it_with_the_reason(tmp_path: Path) -> None:
+    words = (*TRACKER, "dev", "--data-dir", str(tmp_path / "data"), "--port", "0")
+    changes = environment({"REDIS_URL": "redis://127.0.0.1:1/0"})
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False, env=changes)
+    assert (done.returncode, done.stdout) == (Exit.UNREACHABLE, "")
+    assert "REDIS_URL is set, and its server does not answer" in done.stderr
 
 
 @pytest.mark.parametrize("child", ["valkey", "api", "worker"])

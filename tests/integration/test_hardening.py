@@ -20,9 +20,10 @@ from tests.clock import Clock
 from tests.factories import make_record
 from tests.waiting import eventually
 from tracker import Operation, Rejected, Retry, lifecycle, log
+from tracker.api.auth import open_callers
 from tracker.background import beside
 from tracker.calls import Calls
-from tracker.config import Settings
+from tracker.config import Settings, load
 from tracker.connection import open_redis
 from tracker.drafts import check_call_id, read_draft
 from tracker.embedded import start_server
@@ -460,3 +461,25 @@ async def test_an_outcome_whose_answer_was_lost_is_written_once_and_not_called_r
     assert lossy.lost == 1
     assert "operation_completed" in told
     assert "outcome_refused" not in told
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_name_that_clients_take_out_of_a_path_is_refused(catalogue: Catalogue, name: str) -> None:
+    with pytest.raises(Invalid):
+        check_call_id(name)
+    with pytest.raises(Invalid):
+        read_draft("call", {"id": name}, catalogue)
+
+
+@pytest.mark.parametrize("url", ["redis://h:port/0", "redis://h:99999999/0", "http://h"])
+def test_a_redis_url_that_is_none_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+    with pytest.raises(ConfigurationError, match="REDIS_URL"):
+        open_redis(load())
+
+
+def test_one_token_cannot_belong_to_two_tenants(settings: Settings) -> None:
+    digest = "0" * 64
+    lines = f"one:a:{digest}\ntwo:b:{digest}"
+    with pytest.raises(ConfigurationError, match="line 2 gives two the token of one"):
+        open_callers(settings.model_copy(update={"tokens": lines}))

@@ -28,7 +28,7 @@ def admitted(resource: Resource, *, has_options: bool = False) -> Handler:
 
     async def admit(request: web.Request) -> web.StreamResponse:
         caller = request.app[CALLERS].identify(request.headers.get("Authorization"))
-        if not accepts_json(request.headers.get("Accept", "")):
+        if not accepts_json(", ".join(request.headers.getall("Accept", ()))):
             raise web.HTTPNotAcceptable(text="Answers are application/json, which the Accept header excludes.")
         _refuse_broken_utf8(request.raw_path)
         if request.query_string and not has_options:

@@ -17,6 +17,7 @@ from tracker.api.links import Addresses
 from tracker.api.server import Runner
 from tracker.api.waits import WAITS, Waits
 from tracker.config import Settings
+from tracker.errors import ConfigurationError
 from tracker.service import open_operations
 from tracker.types import load_types
 
@@ -47,12 +48,18 @@ async def _operations(settings: Settings, app: web.Application) -> AsyncIterator
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[str]:
-    """Listen as the settings say; yields the API's own URL. Open requests are answered before it ends."""
+    """Listen as the settings say; yields the API's own URL. Open requests are answered before it ends.
+
+    Raises ConfigurationError when the address cannot be listened on.
+    """
     runner = Runner(create_app(settings))
     try:
         await runner.setup()
         site = web.TCPSite(runner, settings.host, settings.port)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            raise ConfigurationError(f"{settings.host} port {settings.port}: {error.strerror}") from None
         yield _url(settings.host, site.port)
     finally:
         await runner.cleanup()

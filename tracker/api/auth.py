@@ -52,9 +52,10 @@ def open_callers(settings: Settings) -> Callers:
                 f"TRACKER_AUTH=none is for a loopback address only, and TRACKER_HOST is {settings.host}"
             )
         return Callers({}, anonymous=ANONYMOUS)
-    by_hash = dict(_entries("TRACKER_TOKENS", settings.tokens))
-    if settings.tokens_file is not None:
-        by_hash.update(_entries(str(settings.tokens_file), _text(settings.tokens_file)))
+    by_hash: dict[str, Caller] = {}
+    for place, digest, caller in _configured(settings):
+        if by_hash.setdefault(digest, caller) != caller:
+            raise ConfigurationError(f"{place} gives {caller.name} the token of {by_hash[digest].name}")
     if not by_hash:
         raise ConfigurationError(
             "no tokens are configured: make one with `tracker token` and put its line into TRACKER_TOKENS or the"
@@ -68,11 +69,17 @@ def hash_token(token: str) -> str:
     return sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _entries(source: str, text: str) -> Iterator[tuple[str, Caller]]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        entry = line.strip()
-        if entry and not entry.startswith("#"):
-            yield _entry(entry, f"{source}, line {number}")
+def _configured(settings: Settings) -> Iterator[tuple[str, str, Caller]]:
+    """Place, hash and caller of every line; raises ConfigurationError for a malformed one, never with its hash."""
+    texts = {"TRACKER_TOKENS": settings.tokens}
+    if settings.tokens_file is not None:
+        texts[str(settings.tokens_file)] = _text(settings.tokens_file)
+    for source, text in texts.items():
+        for number, line in enumerate(text.splitlines(), start=1):
+            entry = line.strip()
+            if entry and not entry.startswith("#"):
+                place = f"{source}, line {number}"
+                yield place, *_entry(entry, place)
 
 
 def _entry(entry: str, place: str) -> tuple[str, Caller]:

@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn
 
 from aiohttp import web
 
-from tracker.api.headers import JSON_NEEDED, is_json, is_readable_encoding
+from tracker.api.headers import ENCODING_NEEDED, JSON_NEEDED, is_json, is_readable_encoding
 from tracker.errors import Invalid, PayloadTooLarge, UnsupportedMediaType
 from tracker.model import Json
 
@@ -58,13 +58,13 @@ def parse_object(body: bytes) -> Json:
     if not isinstance(value, dict):
         raise Invalid("The body must be a JSON object.")
     if _SURROGATE_ESCAPE.search(text):
-        _refuse_lone_surrogates(value, "")
+        _refuse_lone_surrogates(value)
     return value
 
 
 async def _read(request: web.Request) -> bytes:
     if not is_readable_encoding(request.headers.get("Content-Encoding", "")):
-        raise UnsupportedMediaType("Content-Encoding must be gzip, deflate or identity.")
+        raise UnsupportedMediaType(ENCODING_NEEDED)
     if (request.content_length or 0) > request.client_max_size:
         raise PayloadTooLarge(f"The body is over {request.client_max_size} bytes.")
     try:
@@ -128,19 +128,25 @@ def _integer(literal: str) -> int:
     return int(literal)
 
 
-def _refuse_lone_surrogates(value: Any, path: str) -> None:
+def _refuse_lone_surrogates(value: Any, place: tuple[str | int, ...] = ()) -> None:
+    """Look at every string; the path to one is only written once it is refused, as names may be long."""
     match value:
         case str():
             if not _is_encodable(value):
+                path = _path(place)
                 raise Invalid(f"{path}: a string holds half of a surrogate pair.", target=path)
         case list():
             for index, item in enumerate(value):
-                _refuse_lone_surrogates(item, f"{path}[{index}]")
+                _refuse_lone_surrogates(item, (*place, index))
         case dict():
             for name, item in value.items():
                 if not _is_encodable(name):
                     raise Invalid(f"The member name {_quoted(name)} holds half of a surrogate pair.")
-                _refuse_lone_surrogates(item, f"{path}/{name}" if path else name)
+                _refuse_lone_surrogates(item, (*place, name))
+
+
+def _path(place: tuple[str | int, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f"/{part}" for part in place).removeprefix("/")
 
 
 def _is_encodable(text: str) -> bool:

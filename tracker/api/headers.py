@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 JSON_NEEDED: Final = "Send the body with Content-Type: application/json, in UTF-8."
+ENCODING_NEEDED: Final = "Content-Encoding must be gzip, deflate or identity."
 
 _REMEMBERED: Final = 256
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -77,6 +78,11 @@ def preferences(header: Sequence[str]) -> Mapping[str, str]:
             if _TOKEN.fullmatch(name.strip()):
                 found.setdefault(name.strip().lower(), _unquoted(value.strip()))
     return MappingProxyType(found)
+
+
+def forwarded(header: Sequence[str]) -> Mapping[str, str]:
+    """The parameters of the last element of a `Forwarded` header (its lines) by lower-case name (RFC 7239)."""
+    return MappingProxyType(_parameters(_split(_split(header[-1], ",")[-1], ";")) if header else {})
 
 
 def whole_number(text: str | None) -> int | None:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from tracker.api.headers import forwarded
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
 
@@ -51,14 +52,14 @@ class Addresses:
         self._proxies = tuple(_network(word) for word in settings.trusted_proxies)
 
     def links(self, request: web.Request) -> Links:
-        """The links of one request. `X-Forwarded-Proto` and `-Host` count from a trusted proxy only."""
+        """The links of one request. What a proxy says of its client's request counts from a trusted one only."""
         return Links(f"{self._public or self._origin(request)}{_prefix(request)}")
 
     def _origin(self, request: web.Request) -> str:
         scheme, host = request.scheme, request.headers.get("Host", "")
         if self._proxies and self._is_trusted(request.remote):
-            scheme = _forwarded(request, "X-Forwarded-Proto").lower() or scheme
-            host = _forwarded(request, "X-Forwarded-Host") or host
+            proto, named = _as_forwarded(request)
+            scheme, host = proto.lower() or scheme, named or host
         if scheme not in {"http", "https"}:
             scheme = request.scheme
         return f"{scheme}://{host if _is_host(host) else _own_address(request)}"
@@ -76,9 +77,22 @@ def _prefix(request: web.Request) -> str:
     return next((prefix for prefix in PREFIXES if prefix and path.startswith(f"{prefix}/")), "")
 
 
-def _forwarded(request: web.Request, name: str) -> str:
-    """The last value: the one that the peer itself, which is trusted, has written."""
-    lines = request.headers.getall(name, [])
+def _as_forwarded(request: web.Request) -> tuple[str, str]:
+    """Scheme and host that the peer, which is trusted, was called with; "" for what it does not say.
+
+    `X-Forwarded-*`, else `Forwarded`: never a value of each, because a proxy that writes the one may let a
+    client's other one pass.
+    """
+    proto, host = _last(request, "X-Forwarded-Proto"), _last(request, "X-Forwarded-Host")
+    if proto or host:
+        return proto, host
+    element = forwarded(request.headers.getall("Forwarded", ()))
+    return element.get("proto", ""), element.get("host", "")
+
+
+def _last(request: web.Request, name: str) -> str:
+    """The last value: the one that the peer itself has written."""
+    lines = request.headers.getall(name, ())
     return lines[-1].rpartition(",")[2].strip() if lines else ""
 
 

@@ -14,11 +14,11 @@ import structlog
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
-from tracker.api.headers import client_request_id, odata_version
+from tracker.api.headers import ENCODING_NEEDED, client_request_id, odata_version
 from tracker.api.problems import Ids, answer, answer_error
 
 log = structlog.get_logger()
@@ -45,15 +45,13 @@ class Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - aiohttp's text, which quotes what was sent
     ) -> web.StreamResponse:
-        """Answer what never became a request, and close the connection. A parser's error is always a 400."""
+        """Answer what never became a request, and close the connection. A parser's error is never ours."""
         if request.writer.output_size > 0:
             raise ConnectionError("part of an answer is sent already")
         ids = _ids(request)
         if status == HTTPStatus.BAD_REQUEST:
-            too_long = isinstance(exc, LineTooLong)
-            what = "A line or header of the request is too long." if too_long else "The request is not valid HTTP."
             log.info("request_refused", reason=type(exc).__name__, remote=request.remote, request_id=ids.request)
-            response = answer(status, what, ids)
+            response = answer(*_refusal(exc), ids)
         else:
             response = answer_error(exc if isinstance(exc, Exception) else TimeoutError(), request, ids)
         _stamp(response, request, ids)
@@ -109,6 +107,16 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         return Server(await super()._make_server(), asyncio.get_running_loop())
+
+
+def _refusal(error: BaseException | None) -> tuple[HTTPStatus, str]:
+    match error:
+        case ContentEncodingError():
+            return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, ENCODING_NEEDED
+        case LineTooLong():
+            return HTTPStatus.BAD_REQUEST, "A line or header of the request is too long."
+        case _:
+            return HTTPStatus.BAD_REQUEST, "The request is not valid HTTP."
 
 
 def _ids(request: web.BaseRequest) -> Ids:

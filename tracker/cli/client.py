@@ -95,7 +95,7 @@ class Client:
 
     async def _changed(self, path: str, etag: str | None, left: float) -> Answer | None:
         """Return the operation when it is not as `etag` knows it, or becomes so while the server holds."""
-        hold = min(LONGEST_HOLD, int(left))
+        hold = int(min(LONGEST_HOLD, left))
         headers = {"Prefer": f"wait={hold}"} if hold > 0 else {}
         answer = await self._send("GET", path, headers=headers | ({"If-None-Match": etag} if etag else {}))
         return None if answer.status == HTTPStatus.NOT_MODIFIED else answer
@@ -112,8 +112,8 @@ class Client:
             url = URL(f"{self._url}/v1.0{path}", encoded=True).update_query(query or {})
             async with self._session.request(method, url, json=body, headers=headers) as response:
                 return Answer(response.status, response.headers, await _read(response))
-        except aiohttp.InvalidURL:
-            raise Stop(Exit.USAGE, f"{self._url} is not a usable URL") from None
+        except (aiohttp.NonHttpUrlClientError, ValueError):  # a URL that cannot be read, a token with a line break
+            raise Stop(Exit.USAGE, f"{self._url} is not a usable URL, or the token not a usable token") from None
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Stop(Exit.UNREACHABLE, f"{self._url}: {str(error) or type(error).__name__}") from None
 

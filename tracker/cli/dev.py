@@ -30,10 +30,18 @@ def dev(
     """Run everything here: Valkey, the API and workers. Ctrl-C stops all."""
     from tracker import config, log
     from tracker.cli import stack
+    from tracker.cli.output import Exit, Stop
     from tracker.cli.token import new_token
+    from tracker.types import load_types
 
     settings = config.load()
+    if types is not None:
+        words = (word.strip() for word in types.split(","))
+        settings = settings.model_copy(update={"types": tuple(filter(None, words))})
     log.configure(settings)
+    load_types(settings.type_modules)
+    if redis_url and (reason := stack.unreachable(redis_url)):
+        raise Stop(Exit.UNREACHABLE, f"REDIS_URL is set, and its server does not answer: {reason}")
     plan = stack.Plan(
         settings=settings,
         data_dir=data_dir,

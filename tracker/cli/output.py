@@ -10,6 +10,9 @@ import typer
 
 Json = dict[str, Any]
 
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+"""What moves a terminal's cursor or colours it, made visible: a table shows what other clients have written."""
+
 WIDE = 10_000
 """Columns of what is not a terminal: a program that reads a table wants a row in a line."""
 
@@ -71,7 +74,7 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(cell.translate(_CONTROLS)) for cell in row))
     Console(width=None if sys.stdout.isatty() else WIDE).print(table)
 
 

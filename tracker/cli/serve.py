@@ -1,9 +1,11 @@
 """`tracker serve` and `tracker worker`: the two processes of an installation."""
 
 import asyncio
+import sys
 from collections.abc import Coroutine
 from enum import StrEnum
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -30,6 +32,7 @@ def serve(
     changes = {name: value for name, value in chosen.items() if value is not None}
     settings = config.load().model_copy(update=changes)
     log.configure(settings)
+    _find_modules_here()
 
     from tracker.api.app import serve as serve_api
 
@@ -50,6 +53,7 @@ def worker(
 
     settings = config.load()
     log.configure(settings)
+    _find_modules_here()
     supervisor = import_module("workers.supervisor")  # by name: tracker does not depend on workers
     code = supervisor.run(
         settings,
@@ -57,6 +61,13 @@ def worker(
         drain_seconds=settings.drain_seconds if drain_seconds is None else drain_seconds,
     )
     raise typer.Exit(code)
+
+
+def _find_modules_here() -> None:
+    """Let TRACKER_TYPES name modules in the working directory too, as under `tracker dev` and `rq worker`."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:

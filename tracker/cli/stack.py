@@ -96,6 +96,19 @@ class Plan:
         return environment
 
 
+def unreachable(redis_url: str) -> str | None:
+    """Why a given server does not answer, or None when it does."""
+    from redis import Redis
+    from redis.exceptions import RedisError
+
+    try:
+        with Redis.from_url(redis_url, socket_connect_timeout=5, socket_timeout=5) as redis:
+            redis.ping()
+    except (RedisError, OSError) as error:
+        return str(error)
+    return None
+
+
 async def run(plan: Plan) -> None:
     """Run the plan until SIGINT or SIGTERM, and stop all; a second one cuts the workers' drain short.
 
@@ -192,7 +205,7 @@ async def _introduce(plan: Plan) -> None:
     operations = f"{plan.url}/v1.0/communications/calls/demo/operations"
     redis = plan.redis_url or (f"redis://127.0.0.1:{plan.redis_port}" if plan.redis_port else plan.server.url)
     typer.echo(f"token  {plan.token}  (tenant dev)")
-    typer.echo(f"redis  {redis}")
+    typer.echo(f"redis  {redis}{'  (REDIS_URL; no Valkey of its own)' if plan.redis_url else ''}")
     authorization = shlex.quote(f"Authorization: Bearer {plan.token}")
     typer.echo(f"try    curl -i {operations} \\")
     typer.echo(f"         -H {authorization} -H 'Content-Type: application/json' \\")

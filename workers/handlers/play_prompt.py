@@ -53,7 +53,7 @@ class PlayPrompt(Operation, type="#microsoft.graph.playPromptOperation"):
     ) = Field(None, json_schema_extra={"readOnly": True})
 
 
-@handles(PlayPrompt)
+@handles(PlayPrompt, run_within="4h")
 async def play_prompt(operation: PlayPrompt, context: Context) -> ResultInfo:
     """Load every prompt, then play them all: one that cannot be played fails before anything was heard.
 

@@ -9,6 +9,7 @@ import io
 import os
 import re
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -36,7 +37,7 @@ class SourceError(Exception):
 
 def shown(uri: str) -> str:
     """Return a uri as messages show it: printable, short, without credentials and query."""
-    bare = re.sub(r"//[^/@]*@", "//", re.split(r"[?#]", uri, maxsplit=1)[0])
+    bare = re.sub(r"//[^/]*@", "//", re.split(r"[?#]", uri, maxsplit=1)[0])
     printable = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in bare)
     return printable if len(printable) <= SHOWN_CHARACTERS else printable[:SHOWN_CHARACTERS] + "…"
 
@@ -164,13 +165,11 @@ async def _follow(session: "ClientSession", url: "URL", settings: Settings) -> b
 def _redirected(url: "URL", location: str) -> "URL":
     from yarl import URL  # noqa: PLC0415 - heavy, needed here only
 
-    try:
+    with suppress(ValueError):  # malformed, or without an origin: mailto:, data:, file:
         target = url.join(URL(location))
-    except ValueError:
-        target = None
-    if not location or target is None or target.origin() != url.origin() or target.user is not None:
-        raise MediaError(MediaSubcode.UNREADABLE, "the server redirects away from itself")
-    return target
+        if location and target.origin() == url.origin() and target.user is None and target.password is None:
+            return target
+    raise MediaError(MediaSubcode.UNREADABLE, "the server redirects away from itself")
 
 
 async def _body(answer: "ClientResponse", settings: Settings) -> bytes:

@@ -1,0 +1,75 @@
+"""Declaring and loading operation types."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tracker import Context, Operation, handles
+from tracker.errors import ConfigurationError
+from tracker.types import CATALOGUE, load_types, seconds
+
+HEAD = "from tracker import Context, Operation, handles\n"
+CLASS = 'class T(Operation, type="#wrong.t"):\n    pass\n'
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A module `wrong` that a test writes."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path / "wrong.py"
+    sys.modules.pop("wrong", None)
+    CATALOGUE._types.pop("wrong.t", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("import nope_mod\n", "wrong does not load: ModuleNotFoundError.*wrong.py, line 1"),
+        ("def f(:\n", "wrong does not load: SyntaxError"),
+        (f'{HEAD}{CLASS}@handles(T, run_within="10 minutes")\ndef f(a, b): ...\n', "wrong: '10 minutes'.*line 4"),
+        (f"{HEAD}{CLASS}@handles(T)\ndef f(a): ...\n", r"wrong: #wrong.t: a handler takes \(operation, context\)"),
+        (f"{HEAD}{CLASS}", "wrong declares no operation type with a handler"),
+        (f'{HEAD}class T(Operation, type="#wrong.t"):\n    status: str\n', "wrong: #wrong.t: status is a member of"),
+        (f'{HEAD}class T(Operation, type="wrong.t"): ...\n', "wrong: T: 'wrong.t' is not of the form"),
+        (f"{HEAD}class T(Operation): ...\n", "wrong: T needs a type"),
+    ],
+)
+def test_a_module_that_cannot_work_is_refused_with_its_name_and_the_place(module: Path, text: str, told: str) -> None:
+    module.write_text(text)
+    with pytest.raises(ConfigurationError, match=told):
+        load_types(["wrong"])
+
+
+def test_a_module_may_hand_on_the_types_of_another(module: Path) -> None:
+    (module.parent / "wrong.py").write_text("from workers.handlers.acknowledge import acknowledge\n")
+    assert "#microsoft.graph.commsOperation" in load_types(["wrong"])
+
+
+def test_two_classes_cannot_share_a_name() -> None:
+    class First(Operation, type="#test.shared"):
+        pass
+
+    class Second(Operation, type="#TEST.Shared"):
+        pass
+
+    async def handler(operation: Operation, context: Context) -> None: ...
+
+    handles(First)(handler)
+    with pytest.raises(ConfigurationError, match="two classes claim"):
+        handles(Second)(handler)
+    CATALOGUE._types.pop("test.shared")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("90s", 90), ("1h30m", 5400), ("250ms", 0.25), ("1.5m", 90), (7, 7), ("2d", 172800)]
+)
+def test_durations_are_read(text: str, value: float) -> None:
+    assert seconds(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "10", "10 m", "-1s", "1y", "s"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        seconds(text)
