@@ -7,8 +7,9 @@ from uuid import UUID
 import pytest
 
 from tests.factories_http import COLLECTION, Answer, Api, open_api
+from tracker.api.admission import Route
 from tracker.api.links import PREFIXES
-from tracker.api.routes import ROUTES, Route
+from tracker.api.routes import ROUTES
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from tracker import errors, model
+from tracker.api.admission import Route
 from tracker.api.odata import SERVED
 from tracker.api.problems import HTTP_STATUS, status_of
-from tracker.api.routes import ROUTES, Route
+from tracker.api.routes import ROUTES
 from workers.handlers.media import MediaSubcode
 
 DOCS = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")

@@ -1,6 +1,7 @@
 """What every request to an operation passes first, and the things that handlers find in the application."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
@@ -18,6 +19,17 @@ ADDRESSES: Final = web.AppKey("addresses", Addresses)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Resource = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method at one path. `open`: without a token, and at the root only."""
+
+    method: str
+    path: str
+    handler: Handler
+    name: str
+    open: bool = False
 
 
 def admitted(resource: Resource, *, has_options: bool = False) -> Handler:

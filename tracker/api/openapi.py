@@ -14,7 +14,7 @@ from tracker.model import Json
 from tracker.types import Catalogue, OperationType
 
 if TYPE_CHECKING:
-    from tracker.api.routes import Route
+    from tracker.api.admission import Route
 
 DESCRIPTION: Final = web.AppKey("description", bytes)
 

@@ -1,29 +1,17 @@
 """Every path of the API, once; `app` mounts them and `openapi` describes them."""
 
-from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
 from tracker.api import health, monitor, openapi, operations
-from tracker.api.admission import Handler, admitted
+from tracker.api.admission import Route, admitted
 from tracker.api.links import PREFIXES
 
 COLLECTION: Final = "/communications/calls/{call_id}/operations"
 OPERATION: Final = f"{COLLECTION}/{{operation_id}}"
 CANCEL: Final = f"{OPERATION}/cancel"
 MONITOR: Final = "/operations/{operation_id}"
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One method at one path. `open`: without a token, and at the root only."""
-
-    method: str
-    path: str
-    handler: Handler
-    name: str
-    open: bool = False
 
 
 ROUTES: Final = (
