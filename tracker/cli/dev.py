@@ -1,6 +1,5 @@
 """`tracker dev`: Valkey, the API and workers in one terminal, with nothing else to install."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +27,8 @@ def dev(
     ] = None,
 ) -> None:
     """Run everything here: Valkey, the API and workers. Ctrl-C stops all."""
+    import asyncio
+
     from tracker import config, log
     from tracker.cli import stack
     from tracker.cli.output import Exit, Stop

@@ -1,6 +1,5 @@
 """`tracker doctor`: whether the Redis behind an installation is fit for it, and whether anything is lost."""
 
-import asyncio
 from typing import Annotated
 
 import typer
@@ -15,6 +14,8 @@ def doctor(
     output: Output = Format.TABLE,
 ) -> None:
     """Examine the Redis server and the installation; exits 1 when a check fails."""
+    import asyncio
+
     from tracker import config
     from tracker.cli import checks
     from tracker.fitness import Level

@@ -1,7 +1,6 @@
 """The command line. Commands import what they need when they run, so that `tracker --help` is there at once."""
 
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -24,6 +23,8 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         typer.echo(version("operation-tracker"))
         raise typer.Exit
 

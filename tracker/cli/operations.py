@@ -1,6 +1,5 @@
 """`tracker create`, `get`, `list`, `wait`, `cancel`: operations over HTTP."""
 
-import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -118,6 +117,8 @@ def cancel(
 
 
 def _over_http(url: str, token: str, work: "Callable[[Client], Awaitable[T]]") -> T:
+    import asyncio
+
     from tracker.cli.client import Client
 
     async def connected() -> T:

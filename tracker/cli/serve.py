@@ -1,6 +1,5 @@
 """`tracker serve` and `tracker worker`: the two processes of an installation."""
 
-import asyncio
 import sys
 from collections.abc import Coroutine
 from enum import StrEnum
@@ -75,6 +74,8 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
     try:
         import uvloop
     except ImportError:
+        import asyncio
+
         asyncio.run(main)
     else:
         uvloop.run(main)
