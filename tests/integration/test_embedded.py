@@ -131,3 +131,11 @@ def test_a_damaged_roster_is_reported(tmp_path: Path) -> None:
     (tmp_path / "children.json").write_text("[")
     with pytest.raises(ConfigurationError, match="damaged"):
         Roster(tmp_path).orphans()
+
+
+def test_a_roster_that_cannot_be_written_is_told_and_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "children.new").mkdir()  # where the roster writes its draft
+    Roster(tmp_path).record("api", os.getpid())
+    assert "cannot be written, the next start will not know api" in capsys.readouterr().err

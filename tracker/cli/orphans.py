@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tracker.cli.output import note
 from tracker.embedded import PrivateServer, listener, until
 from tracker.errors import ConfigurationError
 
@@ -29,8 +30,11 @@ class Roster:
         """Note that `name` runs as `pid` now."""
         self._children[name] = (pid, identity(pid))
         draft = self._path.with_suffix(".new")
-        draft.write_text(json.dumps(self._children))
-        draft.replace(self._path)
+        try:
+            draft.write_text(json.dumps(self._children))
+            draft.replace(self._path)
+        except OSError as error:  # a full disk, say: no reason to stop what runs
+            note(f"{self._path} cannot be written, the next start will not know {name}: {error.strerror}")
 
     def orphans(self) -> dict[str, int]:
         """Pid by name of the recorded children that still live."""
