@@ -27,7 +27,7 @@ Words = Annotated[tuple[str, ...], NoDecode]
 class Settings(BaseSettings):
     """One process's settings. Every name is the environment variable in lower case.
 
-    Durations are in seconds. `docs/configuration` in the README lists them all; a test compares.
+    Durations are in seconds. The README's table lists them all; a test compares.
     """
 
     model_config = SettingsConfigDict(env_prefix="TRACKER_", frozen=True, extra="ignore")
@@ -65,9 +65,7 @@ class Settings(BaseSettings):
     @field_validator("types", "trusted_proxies", "media_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(word.strip() for word in value.split(",") if word.strip())
-        return value
+        return words(value) if isinstance(value, str) else value
 
     @field_validator("redis_url")
     @classmethod
@@ -105,6 +103,11 @@ class Settings(BaseSettings):
     def type_modules(self) -> tuple[str, ...]:
         """The built-in types' modules, then the team's own."""
         return (*BUILT_IN_TYPES, *self.types)
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a list that commas separate."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def load() -> Settings:

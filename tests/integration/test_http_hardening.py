@@ -158,7 +158,7 @@ async def test_an_address_that_cannot_be_listened_on_is_a_configuration_error(se
                     pass
 
 
-@pytest.mark.parametrize("command", ["serve", "worker"])
+@pytest.mark.parametrize("command", ["serve", "worker", "dev"])
 @pytest.mark.usefixtures("settings")
 def test_a_teams_module_is_found_in_the_working_directory(
     command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -29,17 +29,14 @@ def dev(
     """Run everything here: Valkey, the API and workers. Ctrl-C stops all."""
     import asyncio
 
-    from tracker import config, log
     from tracker.cli import stack
     from tracker.cli.output import Exit, Stop
+    from tracker.cli.start import start
     from tracker.cli.token import new_token
+    from tracker.config import words
     from tracker.types import load_types
 
-    settings = config.load()
-    if types is not None:
-        words = (word.strip() for word in types.split(","))
-        settings = settings.model_copy(update={"types": tuple(filter(None, words))})
-    log.configure(settings)
+    settings = start(types=None if types is None else words(types), worker_processes=workers)
     load_types(settings.type_modules)
     if redis_url and (reason := stack.unreachable(redis_url)):
         raise Stop(Exit.UNREACHABLE, f"REDIS_URL is set, and its server does not answer: {reason}")
@@ -50,7 +47,7 @@ def dev(
         port=port,
         redis_port=redis_port,
         redis_url=redis_url or None,
-        workers=settings.worker_processes if workers is None else workers,
+        workers=settings.worker_processes,
         types=types,
         token=token or new_token("dev", "dev")[0],
     )

@@ -1,13 +1,13 @@
 """`tracker serve` and `tracker worker`: the two processes of an installation."""
 
-import sys
 from collections.abc import Coroutine
 from enum import StrEnum
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from tracker.cli.start import start
 
 
 class Auth(StrEnum):
@@ -25,13 +25,7 @@ def serve(
     auth: Annotated[Auth | None, typer.Option(help="`none` on a loopback address only. Default: TRACKER_AUTH.")] = None,
 ) -> None:
     """Run the HTTP API until SIGTERM or Ctrl-C."""
-    from tracker import config, log
-
-    chosen = {"host": host, "port": port, "auth": None if auth is None else auth.value}
-    changes = {name: value for name, value in chosen.items() if value is not None}
-    settings = config.load().model_copy(update=changes)
-    log.configure(settings)
-    _find_modules_here()
+    settings = start(host=host, port=port, auth=None if auth is None else auth.value)
 
     from tracker.api.app import serve as serve_api
 
@@ -48,25 +42,14 @@ def worker(
     ] = None,
 ) -> None:
     """Run RQ workers under a supervisor until SIGTERM or Ctrl-C."""
-    from tracker import config, log
-
-    settings = config.load()
-    log.configure(settings)
-    _find_modules_here()
+    settings = start(worker_processes=processes, drain_seconds=drain_seconds)
     supervisor = import_module("workers.supervisor")  # by name: tracker does not depend on workers
     code = supervisor.run(
         settings,
-        processes=settings.worker_processes if processes is None else processes,
-        drain_seconds=settings.drain_seconds if drain_seconds is None else drain_seconds,
+        processes=settings.worker_processes,
+        drain_seconds=settings.drain_seconds,
     )
     raise typer.Exit(code)
-
-
-def _find_modules_here() -> None:
-    """Let TRACKER_TYPES name modules in the working directory too, as under `tracker dev` and `rq worker`."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:

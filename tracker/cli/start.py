@@ -1,0 +1,24 @@
+"""How the commands that run the service begin."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tracker.config import Settings
+
+
+def start(**options: Any) -> "Settings":
+    """Load the settings, with the options that were given over them, and set up logging.
+
+    TRACKER_TYPES may name modules in the working directory from here on, as under `rq worker`.
+    """
+    from tracker import config, log
+
+    changes = {name: value for name, value in options.items() if value is not None}
+    settings = config.load().model_copy(update=changes)
+    log.configure(settings)
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    return settings
