@@ -118,3 +118,6 @@ class IllegalTransition(TrackerError):
 
 class ConfigurationError(TrackerError):
     """A setting, a type's declaration or the Redis server is not usable as it is."""
+
+    exit_code: ClassVar[int] = 2
+    """With which a process ends that another try would not help; its keeper then gives up too."""

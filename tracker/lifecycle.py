@@ -74,7 +74,7 @@ EVENTS: Mapping[Arrow, str] = {
     Arrow.CANCEL: "operation_canceled",
     Arrow.HIDE: "operation_deleted",
 }
-"""The log's stable name for each arrow (those that the sweeper makes in bulk are logged as counts)."""
+"""The log's stable name for each arrow. `expire` and `forget` happen in bulk, inside Redis, and are not logged."""
 
 _FINAL = frozenset({Stage.COMPLETED, Stage.FAILED})
 _NOTHING: frozenset[Stage] = frozenset()
@@ -212,8 +212,9 @@ def cancel(seen: Record, reason: str = "", members: Json | None = None) -> Chang
     if result == CANCELED and reason:
         result = result.model_copy(update={"message": f"The operation was canceled: {reason}"})
     fields = _result(seen, result, {**(members or {}), **policy.canceled_members})
-    stamp = "" if seen.cancel_requested else "cancel_requested"
-    return _change(Arrow.CANCEL, seen, Stage.FAILED, **fields, canceled=True, cancel_reason=reason, stamp=stamp)
+    return _change(
+        Arrow.CANCEL, seen, Stage.FAILED, **fields, canceled=True, cancel_reason=reason, stamp=_cancel_stamp(seen)
+    )
 
 
 def hide(seen: Record, *, revision: int | None = None) -> Change:
@@ -221,8 +222,7 @@ def hide(seen: Record, *, revision: int | None = None) -> Change:
     if seen.stage in _FINAL:
         return _change(Arrow.HIDE, seen, Stage.TOMBSTONE, hidden=True, revision=revision)
     if seen.stage is Stage.RUNNING:
-        stamp = "" if seen.cancel_requested else "cancel_requested"
-        return _change(Arrow.HIDE, seen, Stage.RUNNING, hidden=True, stamp=stamp, revision=revision)
+        return _change(Arrow.HIDE, seen, Stage.RUNNING, hidden=True, stamp=_cancel_stamp(seen), revision=revision)
     canceled = cancel(seen)
     return replace(canceled, fields={**canceled.fields, "hidden": True}, revision=revision)
 
@@ -231,6 +231,11 @@ def backoff(first: float, cap: float, failures: int, jitter: Callable[[float, fl
     """Seconds to wait after that many failures: exponential with full jitter, at most `cap`."""
     ceiling: float = min(cap, first * 2.0 ** min(failures - 1, 32))
     return jitter(0.0, ceiling)
+
+
+def _cancel_stamp(seen: Record) -> str:
+    """The first request counts: a later one leaves its time alone."""
+    return "" if seen.cancel_requested else "cancel_requested"
 
 
 def _result(seen: Record, result: ResultInfo, members: Json) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Logging: structlog, for people on a terminal and as JSON lines elsewhere.
 
-Event names are stable (`operation_claimed`); ids travel as fields.
+Event names are stable (`operation_started`); ids travel as fields.
 """
 
 import logging

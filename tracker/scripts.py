@@ -8,7 +8,8 @@ A header names what a script takes, one line each:
 
 From it come the script's first lines (`local op = KEYS[1]`, `local attempt = ARGV[1]`, …), so the comment cannot
 drift, and a call takes exactly these names. Keys that are the same for every call are bound from `Keys` by name.
-`-- INCLUDE name` pulls in another file once. Constants (`C.queue_name`, …) are written into the script's text.
+`-- INCLUDE name` pulls in another file once, with the names of its header. Constants (`C.queue_name`, …) are
+written into the script's text.
 """
 
 import re
@@ -45,13 +46,13 @@ class Script:
     """One script, loaded on first use and again whenever the server lost it."""
 
     def __init__(self, name: str, redis: "Redis", keys: Keys, constants: Mapping[str, Any]) -> None:
-        source = (LUA / f"{name}.lua").read_text()
+        source = _expand((LUA / f"{name}.lua").read_text())
         parameters = _HEADER.findall(source)
         self._keys = [word for kind, word, _ in parameters if kind == "KEYS"]
         self._args = [(word, form == "...") for kind, word, form in parameters if kind == "ARGV"]
         same = vars(keys)
         self._bound = {word: same[word] for word in self._keys if word in same}
-        self._script = redis.register_script("\n".join([*self._preamble(), _constants(constants), _expand(source)]))
+        self._script = redis.register_script("\n".join([*self._preamble(), _constants(constants), source]))
         self.name = name
 
     def _preamble(self) -> list[str]:

@@ -143,23 +143,19 @@ class Operations:
                 return
         raise Unavailable("The operation changes too fast; try again.")
 
-    async def wait(
-        self, caller: Caller, call_id: str, operation_id: str, *, etag: str | None, seconds: float
-    ) -> Record:
-        """Wait until the operation's ETag is another than `etag` (by default than it is now), or time is up.
+    async def wait(self, caller: Caller, known: Record, *, seconds: float) -> Record:
+        """Wait until an operation's record is another than `known`, or time is up; return it as it then is.
 
         What has ended is answered at once: it does not change any more.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        record = await self.get(caller, call_id, operation_id)
-        known = record.etag if etag is None else etag
-        with self._events.watch(record.key) as changed:
+        with self._events.watch(known.key) as changed:
             while True:
                 changed.clear()
-                record = await self.get(caller, call_id, operation_id)
+                record = await self.get(caller, known.call_id, known.id)
                 left = deadline - loop.time()
-                if record.etag != known or record.status.final or left <= 0:
+                if record.etag != known.etag or record.status.final or left <= 0:
                     return record
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), left)

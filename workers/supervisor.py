@@ -11,6 +11,7 @@ import structlog
 from tracker import fitness, log
 from tracker.background import beside
 from tracker.connection import open_redis
+from tracker.errors import ConfigurationError
 from tracker.processes import Child, Keeper
 from tracker.store import Store
 from tracker.sweeper import Sweeper
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
-CONFIGURATION_EXIT = 2
 HAND_BACK_WITHIN = KILL_GRACE + 3.0
 """Seconds that workers have to hand back after their second SIGTERM, before they are killed."""
 
@@ -41,7 +41,7 @@ def run(settings: "Settings", *, processes: int, drain_seconds: float) -> int:
 async def _supervise(settings: "Settings", processes: int, drain_seconds: float) -> int:
     keeper = Keeper(
         [Child(f"worker-{number}", (sys.executable, "-m", "workers.worker")) for number in range(1, processes + 1)],
-        fatal_exit=CONFIGURATION_EXIT,
+        fatal_exit=ConfigurationError.exit_code,
     )
     asked = asyncio.Event()
     stops: set[asyncio.Task[None]] = set()

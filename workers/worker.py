@@ -65,7 +65,7 @@ def main() -> int:
         load_types(settings.type_modules)
     except ConfigurationError as error:
         sys.stderr.write(f"{error.message}\n")
-        return 2
+        return error.exit_code
     redis = Redis.from_url(settings.redis_url)
     _wait_for(redis, settings.redis_address)
     queue = Keys(settings.key_prefix, settings.rq_key_prefix).queue_name

@@ -18,9 +18,7 @@ class Waits:
 
     async def hold(self, operations: Operations, caller: Caller, record: Record, seconds: int) -> Record:
         """Wait until the operation is another than `record`, time is up, or the server stops."""
-        change = asyncio.create_task(
-            operations.wait(caller, record.call_id, record.id, etag=record.etag, seconds=seconds)
-        )
+        change = asyncio.create_task(operations.wait(caller, record, seconds=seconds))
         stop = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait((change, stop), return_when=asyncio.FIRST_COMPLETED)

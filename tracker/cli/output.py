@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from tracker.errors import ConfigurationError
+
 Json = dict[str, Any]
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
@@ -22,7 +24,7 @@ class Exit(IntEnum):
 
     OK = 0
     FAILED = 1
-    USAGE = 2
+    USAGE = ConfigurationError.exit_code
     UNREACHABLE = 3
     NOT_FOUND = 4
     REFUSED = 5

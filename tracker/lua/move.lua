@@ -1,6 +1,16 @@
 -- INCLUDE clock
--- The moves that every transition is made of. Whoever includes this names these in its header:
--- KEYS op, leases, due, expiries, ticketed, suspects, tickets, queue, queues, litter, events.
+-- The moves that every transition is made of, and the keys that they take:
+--
+-- KEYS leases    ZSET    key -> when the lease runs out
+-- KEYS due       ZSET    key -> when it is due
+-- KEYS expiries  ZSET    key -> when the sweeper ends it
+-- KEYS ticketed  ZSET    key -> ticket
+-- KEYS suspects  ZSET    key -> when its ticket was missed
+-- KEYS tickets   STRING  number of the last ticket
+-- KEYS queue     LIST    RQ's queue
+-- KEYS queues    SET     RQ's queues
+-- KEYS litter    ZSET    RQ job id -> when to remove what is left of it
+-- KEYS events    PUBSUB  where every transition is told
 
 local DAY = 86400 * 1000000
 
