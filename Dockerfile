@@ -22,6 +22,8 @@ RUN /opt/tracker/bin/python -m pip install --no-cache-dir --disable-pip-version-
 
 FROM ${BASE}
 RUN useradd --system --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin tracker
+# A volume that is mounted here takes this owner.
+RUN install -d -o tracker /spool
 COPY --from=build /opt/tracker /opt/tracker
 ENV PATH=/opt/tracker/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER tracker

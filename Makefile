@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := .venv-bench
+PEERS := arq celery dramatiq saq taskiq
 
 .DEFAULT_GOAL := help
 
@@ -29,12 +31,27 @@ check: install ## Lint, format and type-check, exactly as CI does
 	$(BIN)/mypy
 
 bench: install ## Measure idle latencies beside a PING on the same connection (half a minute)
-	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python -m benchmarks.latency
+
+bench-workers: install $(PEERS:%=$(BENCH)/%/.installed) ## Measure workers beside Celery, Dramatiq, … (an hour; ARGS=--quick: a minute)
+	$(BIN)/python -m benchmarks.workers $(ARGS)
+
+bench-memory: install ## Measure what a worker and 100,000 finished operations take (two minutes)
+	$(BIN)/python -m benchmarks.memory $(ARGS)
+
+$(BENCH)/%/.installed: pyproject.toml constraints-bench.txt
+	$(PYTHON) -m venv $(BENCH)/$*
+	$(BENCH)/$*/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BENCH)/$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-bench.txt --group bench-$*
+	@touch $@
+
+chaos: install ## Ten minutes of load while everything is killed, and a verdict (ARGS="--seed N --minutes M" replays)
+	$(BIN)/python -m chaos $(ARGS)
 
 compose-test: install ## Build the images, run the stack, kill parts of it, check that nothing is lost
 	$(BIN)/python deploy/compose_test.py
 
 clean: ## Remove what the targets made, and the data of `tracker dev` in .tracker
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
+	rm -rf $(VENV) $(BENCH) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
 
-.PHONY: help install demo test check bench compose-test clean
+.PHONY: help install demo test check bench bench-workers bench-memory chaos compose-test clean

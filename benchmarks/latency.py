@@ -1,4 +1,4 @@
-"""Idle latencies, beside a PING on the same connection: `python benchmarks/latency.py [--rounds N]`.
+"""Idle latencies, beside a PING on the same connection: `python -m benchmarks.latency [--rounds N]`.
 
 Starts a private Valkey (`appendfsync always`), the API and one worker, and measures one operation after another:
 
@@ -16,13 +16,13 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from uuid import uuid4
 
 import aiohttp
 
+from benchmarks.processes import running
 from tracker.config import Settings, load
 from tracker.connection import open_redis
 from tracker.embedded import start_server
@@ -30,7 +30,7 @@ from tracker.model import Policy, Record
 from tracker.store import Store
 from tracker.types import COMMS_OPERATION
 
-ROOT = Path(__file__).parents[1]
+TRACKER = (sys.executable, "-m", "tracker.cli.main")
 PATH = "/communications/calls/bench/operations"
 
 
@@ -53,17 +53,6 @@ def show(name: str, times: list[float], ping: float) -> None:
     print(f"{name:32} p50 {median:8.3f} ms   p99 {last:8.3f} ms   {median / ping:7.1f} x PING", flush=True)
 
 
-@asynccontextmanager
-async def process(*argv: str) -> AsyncIterator[None]:
-    """One of our processes, for as long as the body runs."""
-    child = await asyncio.create_subprocess_exec(sys.executable, "-m", *argv, cwd=ROOT)
-    try:
-        yield
-    finally:
-        child.terminate()
-        await child.wait()
-
-
 async def until_ready(http: aiohttp.ClientSession) -> None:
     """Wait for the API."""
     for _ in range(500):
@@ -80,8 +69,8 @@ async def until_ready(http: aiohttp.ClientSession) -> None:
 async def main(rounds: int, settings: Settings) -> None:
     """Measure everything, one operation after another."""
     async with (
-        process("tracker.cli.main", "serve"),
-        process("workers.worker"),
+        running(*TRACKER, "serve", env={}),
+        running(*TRACKER, "worker", env={}),
         open_redis(settings, most=1) as redis,
         open_redis(settings) as listener,
         listener.pubsub(ignore_subscribe_messages=True) as feed,
@@ -111,7 +100,7 @@ async def main(rounds: int, settings: Settings) -> None:
                 Record(key.hex, "bench", "bench", str(key), COMMS_OPERATION, digest=key.hex, policy=Policy())
             )
 
-        running = await measure(rounds // 2, started, rest=0.25)  # until RQ's worker is idle again
+        starts = await measure(rounds // 2, started, rest=0.05)  # until the worker is idle again
         known = await create()
 
         async def read() -> None:
@@ -127,7 +116,7 @@ async def main(rounds: int, settings: Settings) -> None:
         show("create, its Redis step alone", scripts, ping)
         show("create over HTTP", creates, ping)
         show("read over HTTP", reads, ping)
-        show("create to Running", running, ping)
+        show("create to Running", starts, ping)
 
 
 if __name__ == "__main__":

@@ -77,6 +77,11 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def parent(pid: int) -> int:
+    """The process that started it."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 class Client:
     """Plain HTTP with the dev token; an API that is away or says "try again" is asked again."""
 

@@ -3,8 +3,10 @@
 from typing import Any
 from uuid import uuid4
 
+from tracker.errors import Refused
 from tracker.model import Policy, Record
-from tracker.types import COMMS_OPERATION
+from tracker.store import Store
+from tracker.types import COMMS_OPERATION, canonical
 
 CALL = "call-1"
 
@@ -21,3 +23,12 @@ def make_record(**fields: Any) -> Record:
         "policy": Policy(),
     }
     return Record(**{**defaults, **fields})
+
+
+async def claim(store: Store, record: Record, worker: str = "w1", *, types: tuple[str, ...] = ()) -> Record:
+    """Claim the ticket that a record names, as a stock RQ worker's job does. Raises Refused."""
+    kinds = dict.fromkeys(types or (canonical(record.type),), "coroutines")
+    claims = await store.claim_ticket(f"{record.key}-{record.ticket}", worker=worker, kinds=kinds)
+    if claims.refused:
+        raise Refused(str(claims.refused))
+    return [*claims.started, *claims.parked][0]

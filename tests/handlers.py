@@ -137,9 +137,9 @@ async def deaf(_operation: Deaf, _context: Context) -> None:
 
 @handles(Once)
 async def once(_operation: Once, context: Context) -> None:
-    """Never ends at the first attempt; tells the pid of its work horse."""
+    """Never ends at the first attempt; tells the pid of its host."""
     if context.attempt == 1:
-        tell("started", str(os.getppid()))
+        tell("started", str(os.getpid()))
         await asyncio.sleep(60)
 
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tracker.model import Operation, ResultInfo
     from tracker.types import Context, Rejected, Retry, handles
+    from tracker.urls import handles_url
 
-__all__ = ["Context", "Operation", "Rejected", "ResultInfo", "Retry", "handles"]
+__all__ = ["Context", "Operation", "Rejected", "ResultInfo", "Retry", "handles", "handles_url"]
 
-_HOMES = {"Operation": "tracker.model", "ResultInfo": "tracker.model"}
+_HOMES = {"Operation": "tracker.model", "ResultInfo": "tracker.model", "handles_url": "tracker.urls"}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 ASK_AGAIN = 0.02
 
@@ -29,6 +31,15 @@ def _tell(task: asyncio.Task[None]) -> None:
     """A background task that dies must not do so in silence."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("background_task_died", task=task.get_name(), exc_info=error)
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run on uvloop where it is installed, else on asyncio's own loop."""
+    try:
+        import uvloop  # noqa: PLC0415 - it may be missing
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:

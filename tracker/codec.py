@@ -1,33 +1,33 @@
 """The record's form in Redis: a hash of strings. Fields at their defaults are left out."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any
 
-from tracker.keys import call_digest, context_digest, owner_digest
+from tracker.keys import gate_digest
 from tracker.model import Json, OperationStatus, Policy, Record, ResultInfo, Stage
 
-_TEXTS = ("key", "tenant", "call_id", "id", "type", "digest", "detail", "worker", "cancel_reason")
-_NUMBERS = (
-    *("attempt", "charged", "ticket", "vanished", "declined", "revision", "percent"),
-    *("created", "started", "completed", "changed", "expires", "cancel_requested"),
+_TEXTS = (
+    *("key", "tenant", "call_id", "id", "type", "digest", "detail", "worker", "cancel_reason", "cancel_by", "blocker"),
+    "client_context",
 )
-_FLAGS = ("canceled", "hidden")
+_NUMBERS = (
+    *("attempt", "charged", "ticket", "vanished", "revision", "percent", "not_before", "start_by"),
+    *("created", "started", "began", "completed", "changed", "expires", "cancel_requested"),
+)
+_FLAGS = ("canceled", "hidden", "rq")
+_DEFAULT = Policy()
 
 
 def encode(record: Record) -> dict[str, str]:
-    """A new record's fields, with the digests that scripts build index keys from."""
+    """A new record's fields. An id that is the key as a UUID, as the server makes them, is left out."""
     stored = encode_fields({name: getattr(record, name) for name in (*_TEXTS, "members", "result_info")})
+    if record.id == _as_uuid(record.key):
+        del stored["id"]
     context = {} if record.client_context is None else {"client_context": record.client_context}
-    return {
-        **{name: value for name, value in stored.items() if value},
-        **context,
-        "policy": _encode_policy(record.policy),
-        "owner": owner_digest(record.tenant),
-        "call": call_digest(record.tenant, record.call_id),
-        "context": context_digest(record.client_context),
-    }
+    return {**{name: value for name, value in stored.items() if value}, **context, **_encode_policy(record)}
 
 
 def encode_fields(changed: Mapping[str, Any]) -> dict[str, str]:
@@ -42,20 +42,19 @@ def decode(answer: Sequence[str]) -> Record:
 
 def decode_hash(stored: Mapping[str, str]) -> Record:
     """A record from its hash."""
-    known: dict[str, Any] = {name: stored[name] for name in _TEXTS if name in stored}
-    known.update({name: int(stored[name]) for name in _NUMBERS if stored.get(name)})
-    known.update({name: stored[name] == "1" for name in _FLAGS if name in stored})
-    if stored.get("members"):
-        known["members"] = json.loads(stored["members"])
-    if stored.get("result_info"):
-        known["result_info"] = _decode_result(json.loads(stored["result_info"]))
-    return Record(
-        **known,
-        client_context=stored.get("client_context"),
-        policy=_decode_policy(json.loads(stored["policy"])),
-        status=OperationStatus(stored["status"]),
-        stage=Stage(stored["stage"]),
-    )
+    known: dict[str, Any] = {}
+    for name, text in stored.items():
+        read = _READERS.get(name)
+        if read is None:
+            continue
+        if text:
+            known[name] = read(text)
+        elif name == "client_context":
+            known[name] = ""
+    known.setdefault("policy", _DEFAULT)
+    if "id" not in known:
+        known["id"] = _as_uuid(known["key"])
+    return Record(**known)
 
 
 def _encode_value(value: Any) -> str:
@@ -65,27 +64,59 @@ def _encode_value(value: Any) -> str:
         case True:
             return "1"
         case ResultInfo():
-            return json.dumps([value.code, value.subcode, value.message], separators=(",", ":"))
+            return f"[{value.code},{value.subcode},{json.dumps(value.message)}]"
         case Mapping():
             return json.dumps(dict(value), separators=(",", ":")) if value else ""
         case _:
             return str(value)
 
 
-def _encode_policy(policy: Policy) -> str:
-    """By name: the scripts read `retention` and `tombstone`."""
-    canceled = [policy.canceled.code, policy.canceled.subcode, policy.canceled.message]
-    stored = {item.name: getattr(policy, item.name) for item in fields(policy)}
-    return json.dumps(
-        {**stored, "canceled": canceled, "canceled_members": dict(policy.canceled_members)}, separators=(",", ":")
-    )
+def _encode_policy(record: Record) -> dict[str, str]:
+    """What differs from the defaults, by name, as the scripts read it; and what they ask for often, by itself."""
+    policy = record.policy
+    changed = {
+        item.name: getattr(policy, item.name)
+        for item in fields(Policy)
+        if getattr(policy, item.name) != getattr(_DEFAULT, item.name)
+    }
+    if "canceled" in changed:
+        changed["canceled"] = [policy.canceled.code, policy.canceled.subcode, policy.canceled.message]
+    stored = {
+        "policy": json.dumps(changed, separators=(",", ":")) if changed else "",
+        "lane": "" if policy.priority == _DEFAULT.priority else policy.priority,
+        "gate": gate_digest(record.type) if policy.concurrency or policy.rate else "",
+        "serial": "1" if policy.serial else "",
+    }
+    return {name: value for name, value in stored.items() if value}
 
 
-def _decode_policy(stored: Json) -> Policy:
+@lru_cache(maxsize=1024)
+def _decode_policy(text: str) -> Policy:
+    """Frozen, so operations of one type share it."""
+    stored: Json = json.loads(text)
     known = {item.name: stored[item.name] for item in fields(Policy) if item.name in stored}
-    return Policy(**{**known, "canceled": _decode_result(stored["canceled"])})
+    if "canceled" in known:
+        known["canceled"] = _decode_result(known["canceled"])
+    return Policy(**known)
 
 
 def _decode_result(stored: Sequence[Any]) -> ResultInfo:
     code, subcode, message = stored
     return ResultInfo.model_construct(code=code, subcode=subcode, message=message)
+
+
+def _as_uuid(key: str) -> str:
+    return f"{key[:8]}-{key[8:12]}-{key[12:16]}-{key[16:20]}-{key[20:]}"
+
+
+_READERS: Mapping[str, Callable[[str], Any]] = {
+    **dict.fromkeys(_TEXTS, str),
+    **dict.fromkeys(_NUMBERS, int),
+    **dict.fromkeys(_FLAGS, "1".__eq__),
+    "members": json.loads,
+    "result_info": lambda text: _decode_result(json.loads(text)),
+    "policy": _decode_policy,
+    "status": OperationStatus,
+    "stage": Stage,
+}
+"""What turns a stored field, when it is not empty, into the record's."""

@@ -5,6 +5,7 @@ asked for; every process calls `load()` before it imports anything of rq's.
 """
 
 import os
+import re
 import sys
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +15,10 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from tracker.durations import LONGEST
 from tracker.errors import ConfigurationError
 
 DAY = 86400.0
-LONGEST = 3660 * DAY
 BUILT_IN_TYPES = ("workers.handlers.acknowledge", "workers.handlers.play_prompt")
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 
@@ -37,6 +38,8 @@ class Settings(BaseSettings):
     rq_key_prefix: str = Field("rq", validation_alias="RQ_KEY_PREFIX", description="RQ's own prefix, as RQ reads it")
     types: Words = Field((), description="modules with operation types, separated by commas")
     unknown_types: Literal["refuse", "accept"] = Field("refuse", description="what the API does with a type it lacks")
+    url_handlers: Words = Field((), description="types whose handler is a URL: words of `#type=URL`")
+    url_secrets: Words = Field((), repr=False, description="what signs URL handlers' requests: `[#type=]whsec_…`")
 
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: int = Field(8080, ge=0, le=65535, description="port the API listens on; 0 chooses a free one")
@@ -51,7 +54,13 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         25.0, ge=0, le=LONGEST, description="seconds a stopping worker waits for its operations"
     )
-    worker_processes: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=0, description="RQ workers to start")
+    worker_concurrency: int = Field(100, ge=0, le=10_000, description="coroutine operations a worker runs at once")
+    worker_processes: int = Field(
+        default_factory=lambda: os.cpu_count() or 1, ge=0, le=1000, description="plain functions a worker runs at once"
+    )
+    recycle_after: int = Field(1000, ge=1, description="operations after which a plain function's process is replaced")
+    memory_limit: int = Field(0, ge=0, description="MiB above which a handlers' process is replaced; 0: none")
+    spool_dir: Path | None = Field(None, description="directory for outcomes that wait for Redis")
 
     media_dir: Path | None = Field(None, description="directory that prompts may be read from")
     media_hosts: Words = Field((), description="hosts (`name` or `name:port`) that prompts may be fetched from")
@@ -62,7 +71,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     test_clock: bool = Field(default=False, description="scripts honour a time offset; for tests only")
 
-    @field_validator("types", "trusted_proxies", "media_hosts", mode="before")
+    @field_validator("types", "url_handlers", "url_secrets", "trusted_proxies", "media_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return words(value) if isinstance(value, str) else value
@@ -106,8 +115,8 @@ class Settings(BaseSettings):
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The words of a list that commas separate."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+    """The words of a list that commas or line ends separate."""
+    return tuple(word.strip() for word in re.split(r"[,\n]", text) if word.strip())
 
 
 def load() -> Settings:

@@ -4,20 +4,24 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 from unicodedata import category
 
 from pydantic import ValidationError
 
-from tracker.errors import Detail, Invalid
-from tracker.model import CLIENT_CONTEXT_LIMIT, READ_ONLY, TYPE_NAME, Json, Operation, ResultInfo
+from tracker.durations import seconds
+from tracker.errors import ConfigurationError, Detail, Invalid
+from tracker.model import CLIENT_CONTEXT_LIMIT, READ_ONLY, TYPE_NAME, Json, Micros, Operation, ResultInfo
 from tracker.types import COMMS_OPERATION, Catalogue, OperationType
 
 MEMBERS_LIMIT = 64 * 1024
 """Bytes of all typed and dynamic members together, as JSON."""
 DEPTH_LIMIT = 32
 CALL_ID_LIMIT = 256
+LONGEST_WAIT = timedelta(days=366)
+"""How far ahead an operation may be put off."""
 KNOWN_SHOWN = 20
 """Type names that an error lists at most."""
 
@@ -26,17 +30,29 @@ _ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _DOTS = frozenset({".", ".."})
 """What clients take out of a path (RFC 3986, 5.2.4), so that nobody could ask for it."""
 _RESULT_TYPE = "microsoft.graph.resultinfo"
+_WAITS = frozenset({"delay", "notBefore"})
+"""Ours, unless the type declares a member of that name."""
+_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
+"""RFC 3339, 5.6."""
+_DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?(?<![PT])", re.ASCII)
+"""OData's Edm.Duration, days and less (CSDL 4.01, 3.3), without a sign."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A body that is acceptable. `digest` tells the same request again from another with the same id."""
+    """A body that is acceptable. `digest` tells the same request again from another with the same id.
+
+    The operation starts neither before `delay` seconds from now nor before `not_before`.
+    """
 
     type: OperationType
     id: str | None
     client_context: str | None
     result_info: ResultInfo | None
     members: Json
+    delay: float
+    not_before: Micros
     digest: str
 
 
@@ -63,7 +79,9 @@ def read_draft(call_id: str, body: Json, catalogue: Catalogue, *, accept_unknown
     result_info = _result_info(body.get("resultInfo"), findings)
     if not isinstance(body.get("status"), str | None):
         findings.add("status", "must be a string")
-    sent = members = _members(body, kind, findings)
+    waits = _waits(body, kind)
+    delay, not_before = _delay(waits.get("delay"), findings), _not_before(waits.get("notBefore"), findings)
+    sent = members = _members(body, kind, waits, findings)
     if kind is not None:
         try:
             members = kind.validate(sent)
@@ -72,9 +90,11 @@ def read_draft(call_id: str, body: Json, catalogue: Catalogue, *, accept_unknown
     findings.raise_any()
     assert kind is not None  # noqa: S101 - _type has reported it otherwise
     result = result_info and result_info.model_dump()
-    told = json.dumps([call_id, kind.name, client_context, result, sent], sort_keys=True)
-    digest = sha256(told.encode()).hexdigest()[:32]
-    return Draft(kind, operation_id, client_context, result_info, members, digest)
+    told = [call_id, kind.name, client_context, result, sent]
+    if asked := {name: value for name, value in waits.items() if value is not None}:
+        told.append(asked)
+    digest = sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+    return Draft(kind, operation_id, client_context, result_info, members, delay, not_before, digest)
 
 
 def check_call_id(call_id: str) -> None:
@@ -136,10 +156,62 @@ def _result_info(value: Any, findings: _Findings) -> ResultInfo | None:
         return None
 
 
-def _members(body: Json, kind: OperationType | None, findings: _Findings) -> Json:
+def _waits(body: Json, kind: OperationType | None) -> Json:
+    """What the body says of when the operation may start; the type's own members of these names are none of it."""
+    declared = {info.alias or name for name, info in kind.model.model_fields.items()} if kind else set()
+    return {name: body.get(name) for name in _WAITS - declared}
+
+
+def _delay(value: Any, findings: _Findings) -> float:
+    """Seconds to wait at least."""
+    length = 0.0 if value is None else _seconds(value)
+    if length is None:
+        findings.add("delay", "must be a number of seconds, or a text like '90s', '1h30m' or 'PT90S'")
+    elif not 0 <= length <= LONGEST_WAIT.total_seconds():
+        findings.add("delay", f"must be at least 0 and at most {LONGEST_WAIT.days} days")
+    else:
+        return float(length)
+    return 0.0
+
+
+def _seconds(value: Any) -> float | None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        return None
+    if match := _DURATION.fullmatch(value):
+        return sum(float(number or 0) * unit for number, unit in zip(match.groups(), (86400, 3600, 60, 1), strict=True))
+    try:
+        return seconds(value)
+    except ConfigurationError:
+        return None
+
+
+def _not_before(value: Any, findings: _Findings) -> Micros:
+    """The time to wait for at least; one that is past is no wait."""
+    moment = _EPOCH if value is None else _date_time(value)
+    if moment is None:
+        findings.add("notBefore", "must be a date-time with an offset (RFC 3339), like 2026-01-31T12:00:00Z")
+    elif moment - datetime.now(UTC) > LONGEST_WAIT:
+        findings.add("notBefore", f"must be at most {LONGEST_WAIT.days} days ahead")
+    else:
+        return max(0, (moment - _EPOCH) // timedelta(microseconds=1))
+    return 0
+
+
+def _date_time(value: Any) -> datetime | None:
+    if not isinstance(value, str) or not _DATE_TIME.fullmatch(value):
+        return None
+    try:
+        return datetime.fromisoformat(value.upper())
+    except ValueError:
+        return None
+
+
+def _members(body: Json, kind: OperationType | None, waits: Json, findings: _Findings) -> Json:
     """Typed and dynamic members: what is neither ours, nor read-only, nor OData's control information."""
     results = kind.model.result_members() if kind else frozenset()
-    left_out = READ_ONLY | _OWN | results
+    left_out = READ_ONLY | _OWN | results | waits.keys()
     members = {name: value for name, value in body.items() if "@" not in name and name not in left_out}
     if _depth(members) > DEPTH_LIMIT:
         findings.add("", f"members may be nested at most {DEPTH_LIMIT} deep")

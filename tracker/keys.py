@@ -8,50 +8,73 @@ key                            type    content                                  
 <p>:op:<key>                   HASH    the record                               open: none; final:     create, claim,
                                                                                 until its tombstone    change, expire
                                                                                 ends, + 1 day at most
+<p>:history:<key>              LIST    ended attempts, JSON, the last 10        as its record          change
 <p>:ids:<tenant>               HASH    public id → key                          field until forgotten  create, expire
-<p>:call:<call>                ZSET    key → order of creation (µs)             member until hidden    create, change,
-                                                                                or expired             expire
-<p>:call:<call>:status:<S>     ZSET    the same, of one public status           alike                  the same, claim
-<p>:call:<call>:context:<c>    ZSET    the same, of one clientContext           alike                  create, change,
-                                                                                                       expire
-<p>:tickets                    STRING  number of the last ticket pushed         ever (one key)         create, change
-<p>:ticketed                   ZSET    queued key → its ticket's number         member while queued    create, change,
-                                                                                                       claim, overdue
-<p>:suspects                   ZSET    queued key → when its ticket was missed  member while queued    overdue, claim,
-                                                                                                       change
-<p>:leases                     ZSET    running key → when its lease runs out    member while running   claim, beat,
-                                                                                                       change
-<p>:due                        ZSET    delayed key → when it is due             member while delayed   change
-<p>:expiries                   ZSET    final key → when the sweeper ends it     member until ended     change, expire
-<p>:litter                     ZSET    RQ job id of ours left behind → when to  member until removed   change, sweeper
+<p>:call:<call>                ZSET    key → order of creation (µs)             member until hidden    create, move
+                                                                                or expired
+<p>:call:<call>:status:<S>     ZSET    the same, of one public status           alike                  create, move
+<p>:call:<call>:context:<c>    ZSET    the same, of one clientContext           alike                  create, move
+<p>:line:<call>                ZSET    key → place; a call's serial operations  member until final     move
+<p>:gate:<type>:parked         ZSET    key → order of creation; held back by    member while parked    claim, move
+                                       the type's cap or rate
+<p>:gate:<type>:taken          ZSET    key → since when it runs, or 0: let     while it runs or has   claim, move
+                                       through, and not begun                  been let through
+<p>:gate:<type>:full           STRING  when the bucket of tokens is full again  until then             claim, move
+<p>:gates                      ZSET    <type> → when to look at it again        while any is parked    claim, move
+<p>:lack:<type>                ZSET    key → order of creation; held back as    member while parked    claim, move
+                                       no worker has the type
+<p>:lacking                    ZSET    type → since when, or last probe         while any is parked    claim, overdue
+<p>:able                       ZSET    type → when a worker with it last        ever (one per type)    claim
+                                       claimed
+<p>:tickets                    STRING  number of the last ticket pushed         ever (one key)         create, move
+<p>:ticketed:<lane>            ZSET    queued key → its ticket's number         member while queued    move, overdue
+<p>:suspects                   ZSET    queued key → when its ticket was missed  member while queued    overdue, move
+<p>:leases                     ZSET    running key → when its lease runs out    member while running   move, beat
+<p>:due                        ZSET    delayed key → when it is due             member while delayed   move
+<p>:deadlines                  ZSET    key → when it must have started          until it has           create, move
+<p>:expiries                   ZSET    final key → when the sweeper ends it     member until ended     move, expire
+<p>:litter                     ZSET    RQ job id of ours left behind → when to  member until removed   move, sweeper
                                        remove what RQ keeps of it
+<p>:batch:<worker>             STRING  what the worker's latest claim claimed   10 min                 claim
+<p>:worker:<worker>            STRING  what the worker is: types, room, host    60 s                   worker
+<p>:workers                    ZSET    worker → when it last said so            1 min after the last   worker
 <p>:sweeper                    STRING  token of the process that sweeps         5 s                    sweeper (lock)
 <p>:events                     PUBSUB  `key revision stage status`              -                      all that write
+<p>:wake                       PUBSUB  a lane that is no longer empty           -                      move
+<p>:control:<worker>           PUBSUB  `cancel key attempt`                     -                      change
 <p>:clock                      STRING  µs added to the time, in test mode only  ever (tests)           tests
-<r>:queues, <r>:queue:<q>, <r>:job:<key>-<ticket>: RQ's, written as RQ writes them (see queue.py)
+<r>:queues, <r>:queue:<q>, <r>:job:<key>-<ticket>: RQ's, written as RQ writes them (see queue.py). What
+OperationWorker claims it also shows in <r>:execution:*, <r>:executions:*, <r>:wip:<q>, <r>:worker:<worker>*.
+`move` stands for every script that changes a stage: create, claim, change, expire, overdue.
 """
 
-from hashlib import sha256
+from hashlib import sha1
+
+QUEUES = {"high": "operations.high", "default": "operations", "low": "operations.low"}
+"""RQ's queue of each lane, in order of priority."""
 
 
 class Keys:
     """Every key this service owns, and the three kinds of RQ's that it writes."""
 
-    def __init__(self, prefix: str = "tracker", rq_prefix: str = "rq", queue: str = "operations") -> None:
+    def __init__(self, prefix: str = "tracker", rq_prefix: str = "rq") -> None:
         self.prefix = prefix
         self.rq_prefix = rq_prefix
-        self.queue_name = queue
         self.tickets = f"{prefix}:tickets"
-        self.ticketed = f"{prefix}:ticketed"
         self.suspects = f"{prefix}:suspects"
         self.leases = f"{prefix}:leases"
         self.due = f"{prefix}:due"
+        self.deadlines = f"{prefix}:deadlines"
+        self.gates = f"{prefix}:gates"
+        self.lacking = f"{prefix}:lacking"
+        self.able = f"{prefix}:able"
+        self.workers = f"{prefix}:workers"
+        self.wake = f"{prefix}:wake"
         self.expiries = f"{prefix}:expiries"
         self.litter = f"{prefix}:litter"
         self.sweeper = f"{prefix}:sweeper"
         self.events = f"{prefix}:events"
         self.clock = f"{prefix}:clock"
-        self.queue = f"{rq_prefix}:queue:{queue}"
         self.queues = f"{rq_prefix}:queues"
 
     def operation(self, key: str) -> str:
@@ -74,6 +97,38 @@ class Keys:
         """The call's operations of one client context."""
         return f"{self.call(tenant, call_id)}:context:{context_digest(client_context)}"
 
+    def history(self, key: str) -> str:
+        """The ended attempts of an operation."""
+        return f"{self.prefix}:history:{key}"
+
+    def worker(self, name: str) -> str:
+        """What a worker says of itself."""
+        return f"{self.prefix}:worker:{name}"
+
+    def control(self, worker: str) -> str:
+        """Where a worker is told of cancels."""
+        return f"{self.prefix}:control:{worker}"
+
+    def ticketed(self, lane: str) -> str:
+        """The queued operations of a lane."""
+        return f"{self.prefix}:ticketed:{lane}"
+
+    def queue(self, lane: str = "default") -> str:
+        """The RQ queue of a lane."""
+        return f"{self.rq_prefix}:queue:{QUEUES[lane]}"
+
+    def line(self, tenant: str, call_id: str) -> str:
+        """The serial operations of a call, in their order."""
+        return f"{self.prefix}:line:{call_digest(tenant, call_id)}"
+
+    def gate(self, type_name: str, part: str) -> str:
+        """A type's gate: `parked`, `taken` or `full`."""
+        return f"{self.prefix}:gate:{gate_digest(type_name)}:{part}"
+
+    def lack(self, type_name: str) -> str:
+        """The operations that wait for a worker with the type."""
+        return f"{self.prefix}:lack:{gate_digest(type_name)}"
+
     def job(self, job_id: str) -> str:
         """RQ's hash of a job."""
         return f"{self.rq_prefix}:job:{job_id}"
@@ -85,8 +140,8 @@ def owner_digest(tenant: str) -> str:
 
 
 def call_digest(tenant: str, call_id: str) -> str:
-    """A call's name in keys; calls of two tenants never share one."""
-    return _digest(tenant, call_id)
+    """A call's name in keys; calls of two tenants never share one, as neither's name has a line end."""
+    return _digest(f"{tenant}\n{call_id}")
 
 
 def context_digest(client_context: str | None) -> str:
@@ -94,6 +149,11 @@ def context_digest(client_context: str | None) -> str:
     return "" if client_context is None else _digest(client_context)
 
 
-def _digest(*texts: str) -> str:
-    framed = b"".join(len(data).to_bytes(4) + data for data in (text.encode() for text in texts))
-    return sha256(framed).hexdigest()[:32]
+def gate_digest(type_name: str) -> str:
+    """A type's name in keys, whatever its case and with or without its `#`."""
+    return _digest(type_name.removeprefix("#").lower())
+
+
+def _digest(text: str) -> str:
+    """SHA-1, because it is what scripts can compute. It only names; nobody gains by two that are alike."""
+    return sha1(text.encode(), usedforsecurity=False).hexdigest()

@@ -1,104 +1,33 @@
-"""The table of arrows: every change of an operation's stage, named, and decided here.
+"""Every change of an operation's stage, named (see `arrows`) and decided here.
 
 Python decides, Redis compares: a function below turns the record as it was seen into a `Change`, and one script
-(`change.lua`) writes it only if the record's stage, attempt and ticket are still those. `claim`, `expire` and
-`forget` are decided inside Lua, which must choose among records that nobody has read yet; they stand in the same
-table, and one test runs every arrow through Python and Lua.
+(`change.lua`) writes it only if the record's stage, attempt and ticket are still those. `claim`, `park`,
+`release`, `expire` and `forget` are decided inside Lua, which must choose among records that nobody has read yet;
+they stand in the same table, and one test runs every arrow through Python and Lua.
 """
 
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from secrets import token_hex
 from typing import Any
 
+from tracker.arrows import ARROWS, FINAL, Arrow
 from tracker.errors import IllegalTransition
-from tracker.model import CANCELED, LOST, TIMED_OUT, UNTAKEN, Json, Record, ResultInfo, Stage
+from tracker.model import (
+    CANCELED,
+    LOST,
+    NEVER_STARTED,
+    NO_WORKER,
+    TIMED_OUT,
+    UNTAKEN,
+    Json,
+    Record,
+    ResultInfo,
+    Stage,
+)
 
 VANISH_BACKOFF = (1.0, 2.0, 4.0, 8.0)
 """Seconds before each new ticket after one vanished; the ticket after these ends the operation."""
-DECLINE_CAP = 60.0
-
-
-class Arrow(StrEnum):
-    """What can happen to an operation. Each member says who makes it happen."""
-
-    CREATE = "create"
-    """A client's POST."""
-    CLAIM = "claim"
-    """A worker takes the ticket and begins the next attempt."""
-    DECLINE = "decline"
-    """A worker that does not know the type puts it off for one that does."""
-    SUCCEED = "succeed"
-    """The handler returned."""
-    FAIL = "fail"
-    """The handler rejected the input, or the last attempt failed or ran out of time."""
-    RETRY = "retry"
-    """The attempt failed or ran out of time and attempts are left: wait for the backoff."""
-    HAND_BACK = "hand_back"
-    """A draining worker returns unfinished work, uncharged."""
-    LOSE = "lose"
-    """The sweeper found a lease that ran out."""
-    VANISH = "vanish"
-    """The sweeper found that a ticket came to nothing."""
-    DUE = "due"
-    """The sweeper found that the wait is over."""
-    PROGRESS = "progress"
-    """The handler reported progress."""
-    REQUEST_CANCEL = "request_cancel"
-    """A client asked to cancel a running operation: the intent is stored, its worker acts on it."""
-    CANCEL = "cancel"
-    """The cancel takes effect: at once when nothing runs, else when the worker has stopped the handler."""
-    HIDE = "hide"
-    """A client's DELETE: nobody sees it any more; a running attempt lives on until its end."""
-    EXPIRE = "expire"
-    """The sweeper found that retention ended."""
-    FORGET = "forget"
-    """The sweeper found that the tombstone's time ended."""
-
-
-EVENTS: Mapping[Arrow, str] = {
-    Arrow.CREATE: "operation_created",
-    Arrow.CLAIM: "operation_started",
-    Arrow.DECLINE: "operation_declined",
-    Arrow.SUCCEED: "operation_completed",
-    Arrow.FAIL: "operation_failed",
-    Arrow.RETRY: "operation_retried",
-    Arrow.HAND_BACK: "operation_handed_back",
-    Arrow.LOSE: "lease_lost",
-    Arrow.VANISH: "ticket_vanished",
-    Arrow.DUE: "operation_due",
-    Arrow.PROGRESS: "operation_progressed",
-    Arrow.REQUEST_CANCEL: "cancel_requested",
-    Arrow.CANCEL: "operation_canceled",
-    Arrow.HIDE: "operation_deleted",
-}
-"""The log's stable name for each arrow. `expire` and `forget` happen in bulk, inside Redis, and are not logged."""
-
-_FINAL = frozenset({Stage.COMPLETED, Stage.FAILED})
-_NOTHING: frozenset[Stage] = frozenset()
-
-ARROWS: Mapping[Arrow, tuple[frozenset[Stage], frozenset[Stage]]] = {
-    Arrow.CREATE: (_NOTHING, frozenset({Stage.QUEUED})),
-    Arrow.CLAIM: (frozenset({Stage.QUEUED}), frozenset({Stage.RUNNING})),
-    Arrow.DECLINE: (frozenset({Stage.QUEUED}), frozenset({Stage.DELAYED})),
-    Arrow.SUCCEED: (frozenset({Stage.RUNNING}), frozenset({Stage.COMPLETED})),
-    Arrow.FAIL: (frozenset({Stage.RUNNING}), frozenset({Stage.FAILED})),
-    Arrow.RETRY: (frozenset({Stage.RUNNING}), frozenset({Stage.DELAYED})),
-    Arrow.HAND_BACK: (frozenset({Stage.RUNNING}), frozenset({Stage.QUEUED})),
-    Arrow.LOSE: (frozenset({Stage.RUNNING}), frozenset({Stage.QUEUED, Stage.FAILED})),
-    Arrow.VANISH: (frozenset({Stage.QUEUED}), frozenset({Stage.DELAYED, Stage.FAILED})),
-    Arrow.DUE: (frozenset({Stage.DELAYED}), frozenset({Stage.QUEUED})),
-    Arrow.PROGRESS: (frozenset({Stage.RUNNING}), frozenset({Stage.RUNNING})),
-    Arrow.REQUEST_CANCEL: (frozenset({Stage.RUNNING}), frozenset({Stage.RUNNING})),
-    Arrow.CANCEL: (frozenset({Stage.QUEUED, Stage.DELAYED, Stage.RUNNING}), frozenset({Stage.FAILED})),
-    Arrow.HIDE: (frozenset({Stage.RUNNING}) | _FINAL, frozenset({Stage.RUNNING, Stage.TOMBSTONE})),
-    Arrow.EXPIRE: (_FINAL, frozenset({Stage.TOMBSTONE})),
-    Arrow.FORGET: (frozenset({Stage.TOMBSTONE}), _NOTHING),
-}
-"""From which stages an arrow leaves, and where it may lead. A final stage of a hidden operation is written as
-its tombstone at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +36,8 @@ class Change:
 
     `delay` is in seconds and counts when the stage becomes delayed. `stamp` names a field that takes the
     server's time. `lease_ran_out` asks the script to refuse if the lease was renewed after all;
-    `revision` to refuse unless the record's revision is still that one. `token` names the change: applied twice,
+    `revision` to refuse unless the record's revision is still that one. `entry` is appended to the attempt's
+    history. `token` names the change: applied twice,
     because its answer was lost, it is written once.
     """
 
@@ -119,7 +49,8 @@ class Change:
     stamp: str = ""
     lease_ran_out: bool = False
     revision: int | None = None
-    token: str = field(default_factory=lambda: token_hex(6), compare=False)
+    entry: Json | None = None
+    token: str = field(default_factory=lambda: f"{random.getrandbits(48):x}", compare=False)
 
 
 def succeed(seen: Record, result: ResultInfo, members: Json) -> Change:
@@ -138,11 +69,12 @@ def fail(
     members: Json,
     *,
     after: float | None = None,
+    again: bool = True,
     jitter: Callable[[float, float], float] = random.uniform,
 ) -> Change:
-    """Charge the attempt: wait for the backoff (or `after` seconds), or end when it was the last."""
+    """Charge the attempt: wait for the backoff (or `after` seconds), or end when it was the last, or not `again`."""
     charged = seen.charged + 1
-    if charged >= seen.policy.attempts:
+    if charged >= seen.policy.attempts or not again:
         return _change(Arrow.FAIL, seen, Stage.FAILED, **_result(seen, result, members), charged=charged)
     delay = backoff(seen.policy.backoff_first, seen.policy.backoff_cap, charged, jitter) if after is None else after
     return _change(Arrow.RETRY, seen, Stage.DELAYED, charged=charged, delay=delay)
@@ -157,12 +89,6 @@ def time_out(seen: Record) -> Change:
 def hand_back(seen: Record) -> Change:
     """Return unfinished work to the queue, uncharged."""
     return _change(Arrow.HAND_BACK, seen, Stage.QUEUED)
-
-
-def decline(seen: Record) -> Change:
-    """Put off an operation whose type this worker lacks; the wait doubles up to a minute, nothing is charged."""
-    delay = min(DECLINE_CAP, 2.0 ** min(seen.declined, 6))
-    return _change(Arrow.DECLINE, seen, Stage.DELAYED, declined=seen.declined + 1, delay=delay)
 
 
 def lose(seen: Record) -> Change:
@@ -183,8 +109,17 @@ def vanish(seen: Record) -> Change:
     return _change(Arrow.VANISH, seen, Stage.DELAYED, vanished=seen.vanished + 1, delay=delay)
 
 
+def miss(seen: Record) -> Change:
+    """End an operation that did not start in time: 501/1 when no worker had its type, else 408/2."""
+    if seen.attempt:
+        raise IllegalTransition(f"{Arrow.MISS}: operation {seen.id} has started")
+    return _change(
+        Arrow.MISS, seen, Stage.FAILED, **_result(seen, NO_WORKER if seen.blocker == "type" else NEVER_STARTED, {})
+    )
+
+
 def due(seen: Record) -> Change:
-    """Queue an operation whose wait is over."""
+    """Queue an operation whose wait is over, or let it join its call's line."""
     return _change(Arrow.DUE, seen, Stage.QUEUED)
 
 
@@ -193,18 +128,20 @@ def progress(seen: Record, percent: int | None, detail: str) -> Change:
     return _change(Arrow.PROGRESS, seen, Stage.RUNNING, percent=percent, detail=detail)
 
 
-def request_cancel(seen: Record, reason: str = "") -> Change:
+def request_cancel(seen: Record, reason: str = "", *, by: str = "") -> Change:
     """Ask an unfinished operation to stop.
 
     What waits ends at once and never starts. What runs is only marked: its worker learns of it at the next
     beat, and may still succeed first.
     """
     if seen.stage is Stage.RUNNING:
-        return _change(Arrow.REQUEST_CANCEL, seen, Stage.RUNNING, stamp="cancel_requested", cancel_reason=reason)
-    return cancel(seen, reason)
+        return _change(
+            Arrow.REQUEST_CANCEL, seen, Stage.RUNNING, stamp="cancel_requested", cancel_reason=reason, cancel_by=by
+        )
+    return cancel(seen, reason, by=by)
 
 
-def cancel(seen: Record, reason: str = "", members: Json | None = None) -> Change:
+def cancel(seen: Record, reason: str = "", members: Json | None = None, *, by: str = "") -> Change:
     """End an operation as canceled, with its type's cancel code."""
     policy = seen.policy
     result = policy.canceled
@@ -213,17 +150,26 @@ def cancel(seen: Record, reason: str = "", members: Json | None = None) -> Chang
         result = result.model_copy(update={"message": f"The operation was canceled: {reason}"})
     fields = _result(seen, result, {**(members or {}), **policy.canceled_members})
     return _change(
-        Arrow.CANCEL, seen, Stage.FAILED, **fields, canceled=True, cancel_reason=reason, stamp=_cancel_stamp(seen)
+        Arrow.CANCEL,
+        seen,
+        Stage.FAILED,
+        **fields,
+        canceled=True,
+        cancel_reason=reason,
+        cancel_by=seen.cancel_by or by,
+        stamp=_cancel_stamp(seen),
     )
 
 
-def hide(seen: Record, *, revision: int | None = None) -> Change:
+def hide(seen: Record, *, revision: int | None = None, by: str = "") -> Change:
     """Delete what a client no longer wants to see; unfinished work is canceled with it."""
-    if seen.stage in _FINAL:
+    if seen.stage in FINAL:
         return _change(Arrow.HIDE, seen, Stage.TOMBSTONE, hidden=True, revision=revision)
     if seen.stage is Stage.RUNNING:
-        return _change(Arrow.HIDE, seen, Stage.RUNNING, hidden=True, stamp=_cancel_stamp(seen), revision=revision)
-    canceled = cancel(seen)
+        by = seen.cancel_by or by
+        stamp = _cancel_stamp(seen)
+        return _change(Arrow.HIDE, seen, Stage.RUNNING, stamp=stamp, revision=revision, hidden=True, cancel_by=by)
+    canceled = cancel(seen, by=by)
     return replace(canceled, fields={**canceled.fields, "hidden": True}, revision=revision)
 
 
@@ -259,4 +205,15 @@ def _change(
     sources, targets = ARROWS[arrow]
     if seen.stage not in sources or stage not in targets:
         raise IllegalTransition(f"{arrow}: {seen.stage} → {stage} is no arrow (operation {seen.id})")
-    return Change(arrow, seen, stage, fields, delay, stamp, lease_ran_out, revision)
+    entry = _entry(arrow, seen, fields) if seen.stage is Stage.RUNNING and arrow in _ENDINGS else None
+    return Change(arrow, seen, stage, fields, delay, stamp, lease_ran_out, revision, entry)
+
+
+_ENDINGS = frozenset({Arrow.FAIL, Arrow.RETRY, Arrow.HAND_BACK, Arrow.LOSE, Arrow.CANCEL})
+"""How an attempt ends otherwise than well. One that ends well is in the record itself."""
+
+
+def _entry(arrow: Arrow, seen: Record, fields: Mapping[str, Any]) -> Json:
+    result = fields.get("result_info")
+    told = {"code": result.code, "message": result.message} if isinstance(result, ResultInfo) else {}
+    return {"attempt": seen.attempt, "worker": seen.worker, "started": seen.began, "outcome": arrow.value, **told}

@@ -9,15 +9,21 @@ from typing import Any
 
 import structlog
 
+from tracker.arrows import EVENTS, Arrow
 from tracker.config import Settings
-from tracker.lifecycle import EVENTS, Arrow
-from tracker.model import Record
+from tracker.model import Record, Stage
 
 _log = structlog.get_logger()
+_root = logging.getLogger()
 
 
-def transition(arrow: Arrow, after: Record, **more: Any) -> None:
-    """Log one transition: the one line that operators follow an operation by."""
+def transition(arrow: Arrow, after: Record, *, stage: Stage | None = None, **more: Any) -> None:
+    """Log one transition: the one line that operators follow an operation by.
+
+    `after` is the record as it now is, or as it was seen with the `stage` that it has now.
+    """
+    if not _root.isEnabledFor(logging.INFO):
+        return
     result = after.result_info if after.status.final else None
     _log.info(
         EVENTS[arrow],
@@ -25,7 +31,7 @@ def transition(arrow: Arrow, after: Record, **more: Any) -> None:
         call_id=after.call_id,
         type=after.type,
         attempt=after.attempt,
-        stage=str(after.stage),
+        stage=str(stage or after.stage),
         **({"code": result.code, "subcode": result.subcode} if result else {}),
         **{name: value for name, value in more.items() if value is not None},
     )

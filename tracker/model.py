@@ -30,6 +30,7 @@ READ_ONLY = frozenset(
     {
         *("status", "createdDateTime", "startedDateTime", "completedDateTime", "lastActionDateTime"),
         *("expirationDateTime", "percentComplete", "statusDetail", "attempt", "cancelRequestedDateTime"),
+        "notBeforeDateTime",
     }
 )
 """Members that only the service writes: ignored in a body, not refused (OData 4.01, 11.4.2)."""
@@ -60,9 +61,11 @@ class Stage(StrEnum):
     """Where the lifecycle has the operation. Each member says who moves it on."""
 
     DELAYED = "delayed"
-    """Waits until it is due (backoff); the sweeper queues it, or a cancel ends it."""
+    """Waits until it is due (not before, or backoff); the sweeper queues it, or a cancel ends it."""
     QUEUED = "queued"
     """A ticket is out; a worker's claim starts it, the sweeper notices when the ticket vanished."""
+    PARKED = "parked"
+    """Waits for others (its call's line, its type's cap or rate, a worker with its type); their release queues it."""
     RUNNING = "running"
     """An attempt holds the lease; its worker ends it, or the sweeper when the lease runs out."""
     COMPLETED = "completed"
@@ -89,6 +92,8 @@ REJECTED_CODE = 400
 TIMED_OUT = ResultInfo(code=408, subcode=1, message="The attempt did not end within its time limit.")
 RAISED = ResultInfo(code=500, subcode=1, message="The handler failed.")
 LOST = ResultInfo(code=503, subcode=1, message="The worker was lost and no attempts are left.")
+NEVER_STARTED = ResultInfo(code=408, subcode=2, message="The operation was not started in time.")
+NO_WORKER = ResultInfo(code=501, subcode=1, message="No worker had the operation's type in time.")
 UNTAKEN = ResultInfo(code=503, subcode=2, message="No worker could take the operation.")
 
 
@@ -146,13 +151,21 @@ class Operation(BaseModel):
 class Policy:
     """How an operation is tried, resolved at create and stored: a later deploy does not change it.
 
-    Durations are in seconds.
+    Durations are in seconds; 0 stands for "without limit". These defaults are part of the stored form, which
+    leaves them out, so they never change: another default belongs into `handles`.
     """
 
     attempts: int = 3
     run_within: float = 900.0
+    start_within: float = 0.0
+    grace: float = 5.0
     backoff_first: float = 1.0
     backoff_cap: float = 60.0
+    concurrency: int = 0
+    rate: int = 0
+    per: float = 0.0
+    serial: bool = False
+    priority: str = "default"
     retention: float = 604_800.0
     tombstone: float = 604_800.0
     canceled: ResultInfo = CANCELED
@@ -164,8 +177,10 @@ class Record:
     """The stored operation: the only truth about it. Changed only by `lifecycle`, through `store`.
 
     `attempt` is raised by every claim and is the fence; `charged` counts failed, lost and timed-out attempts;
-    `ticket` is the number of the ticket that is or was out last; `vanished` counts tickets that came to nothing,
-    `declined` workers that lacked the type, both since the last claim. Stamps are microseconds; 0 means "not yet".
+    `ticket` is the number of the ticket that is or was out last; `vanished` counts tickets that came to nothing
+    since the last claim. `blocker` says what a parked operation waits for: `serial`, `cap`, `rate` or `type`.
+    `worker` is who claimed the latest attempt, `began` when; `rq` is the worker again when RQ's part of the ticket
+    is its own to remove. Stamps are microseconds; 0 means "not yet".
     """
 
     key: str
@@ -184,16 +199,21 @@ class Record:
     charged: int = 0
     ticket: int = 0
     vanished: int = 0
-    declined: int = 0
     revision: int = 0
     percent: int | None = None
     detail: str = ""
     worker: str = ""
+    rq: bool = False
+    blocker: str = ""
     canceled: bool = False
     hidden: bool = False
     cancel_reason: str = ""
+    cancel_by: str = ""
     created: Micros = 0
+    not_before: Micros = 0
+    start_by: Micros = 0
     started: Micros = 0
+    began: Micros = 0
     completed: Micros = 0
     changed: Micros = 0
     expires: Micros = 0

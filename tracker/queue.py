@@ -10,12 +10,30 @@ import re
 import zlib
 from typing import Any
 
-from tracker.keys import Keys
+from tracker.keys import QUEUES, Keys
+from tracker.model import Policy
 
 FUNCTION = "workers.job.run_operation"
 RESULT_TTL, FAILURE_TTL, NO_TIMEOUT = 0, 300, -1
 LITTER_AGE = 600
 """Seconds after which nothing of RQ's about a lost ticket is of use any more: twice `FAILURE_TTL`."""
+LOOK_AGAIN = 5
+"""Seconds after which a gate that nobody opened is looked at anyhow."""
+PROBE_AFTER = 30
+"""Seconds after which an operation that no worker had the type for is tried again."""
+FOREIGN_FOR = 86_400
+"""Seconds that a job which is no ticket of ours stays in RQ's failed registry."""
+HISTORY_LIMIT = 10
+"""Ended attempts that are kept of an operation."""
+WINDOW = 200
+"""Tickets at the head of a queue among which a worker looks for a kind that it has room for."""
+MOST_JUDGED = 200
+"""Tickets that one claim looks at."""
+TURNS = [
+    [first, *(lane for lane in QUEUES if lane != first)]
+    for first in ("high", "default", "high", "default", "high", "low", "high", "default", "high", "default")
+]
+"""Which lane has the first turn at each of ten claims: none can starve another."""
 
 _JOB_ID = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,15})")
 
@@ -45,15 +63,49 @@ def ticket_fields() -> list[str | bytes | int]:
 
 def constants(keys: Keys, *, test_clock: bool) -> dict[str, Any]:
     """What the scripts are compiled with."""
+    policy = Policy()
     return {
         "operation": keys.operation(""),
         "ids": f"{keys.prefix}:ids:",
         "call": f"{keys.prefix}:call:",
+        "line": f"{keys.prefix}:line:",
+        "gate": f"{keys.prefix}:gate:",
+        "lack": f"{keys.prefix}:lack:",
+        "history": keys.history(""),
+        "control": keys.control(""),
+        "batch": f"{keys.prefix}:batch:",
         "job": keys.job(""),
-        "queue_name": keys.queue_name,
+        "execution": f"{keys.rq_prefix}:execution:",
+        "executions": f"{keys.rq_prefix}:executions:",
+        "rq_worker": f"{keys.rq_prefix}:worker:",
+        "suspended": f"{keys.rq_prefix}:suspended",
+        "lanes": {"" if lane == policy.priority else lane: _lane(keys, lane) for lane in QUEUES},
+        "turns": [["" if lane == policy.priority else lane for lane in turn] for turn in TURNS],
         "ticket_fields": ticket_fields(),
+        "retention": int(policy.retention),
+        "tombstone": int(policy.tombstone),
+        "run_within": int(policy.run_within),
         "litter_age": LITTER_AGE * 1_000_000,
+        "look_again": LOOK_AGAIN * 1_000_000,
+        "probe_after": PROBE_AFTER * 1_000_000,
+        "foreign_for": FOREIGN_FOR,
+        "history_limit": HISTORY_LIMIT,
+        "released_at_once": 100,
+        "window": WINDOW,
+        "chunk": 50,
+        "most_judged": MOST_JUDGED,
         "test_clock": keys.clock if test_clock else False,
+    }
+
+
+def _lane(keys: Keys, lane: str) -> dict[str, str]:
+    name = QUEUES[lane]
+    return {
+        "name": name,
+        "queue": keys.queue(lane),
+        "ticketed": keys.ticketed(lane),
+        "started": f"{keys.rq_prefix}:wip:{name}",
+        "failed": f"{keys.rq_prefix}:failed:{name}",
     }
 
 
@@ -65,9 +117,9 @@ def parse_job_id(job_id: str) -> tuple[str, int] | None:
 
 def leftovers(keys: Keys, job_id: str) -> tuple[list[str], list[str], list[str]]:
     """What RQ may keep of a dead ticket: keys to delete, lists and sorted sets to take its id out of."""
-    rq, queue = keys.rq_prefix, keys.queue_name
+    rq, queues = keys.rq_prefix, QUEUES.values()
     return (
         [keys.job(job_id), f"{rq}:results:{job_id}", f"{rq}:executions:{job_id}"],
-        [f"{rq}:queue:{queue}:intermediate"],
-        [f"{rq}:failed:{queue}", f"{rq}:finished:{queue}"],
+        [f"{rq}:queue:{queue}:intermediate" for queue in queues],
+        [f"{rq}:{registry}:{queue}" for queue in queues for registry in ("failed", "finished")],
     )

@@ -8,7 +8,7 @@ A header names what a script takes, one line each:
 
 From it come the script's first lines (`local op = KEYS[1]`, `local attempt = ARGV[1]`, …), so the comment cannot
 drift, and a call takes exactly these names. Keys that are the same for every call are bound from `Keys` by name.
-`-- INCLUDE name` pulls in another file once, with the names of its header. Constants (`C.queue_name`, …) are
+`-- INCLUDE name` pulls in another file once, with the names of its header. Constants (`C.window`, …) are
 written into the script's text.
 """
 
@@ -135,6 +135,8 @@ def _literal(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"[{_literal(name)}] = {_literal(item)}" for name, item in value.items()) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return "{" + ", ".join(_literal(item) for item in value) + "}"
     data = value.encode() if isinstance(value, str) else value

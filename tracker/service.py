@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from tracker import fitness, lifecycle
+from tracker import fitness, lifecycle, steps
+from tracker.arrows import Arrow
 from tracker.background import beside
 from tracker.calls import Calls
 from tracker.connection import open_redis
 from tracker.drafts import check_call_id, read_draft
 from tracker.errors import NotFound, PreconditionFailed, Refused, Unavailable
 from tracker.events import Events
-from tracker.lifecycle import Arrow
 from tracker.log import transition
 from tracker.model import Json, OperationStatus, Record
 from tracker.store import Store
 from tracker.sweeper import Sweeper
-from tracker.types import Catalogue, load_types
+from tracker.types import Catalogue
+from tracker.urls import load_catalogue
 
 if TYPE_CHECKING:
     from tracker.config import Settings
@@ -71,7 +72,7 @@ class Operations:
         await self._store.ready()
 
     async def create(self, caller: Caller, call_id: str, body: Json) -> tuple[Record, bool]:
-        """Accept an operation: it is stored and queued when this returns.
+        """Accept an operation: it is stored, and queued unless it has to wait, when this returns.
 
         Returns the record and whether it is new; the same id, call and body again is the stored one. Raises
         Invalid naming every wrong member, Conflict when the id is taken.
@@ -91,8 +92,10 @@ class Operations:
             client_context=draft.client_context,
             members=draft.members,
             result_info=draft.result_info,
+            not_before=draft.not_before,
         )
-        stored, new = await self._store.create(record)
+        stored, new = await self._store.create(record, delay=draft.delay)
+        steps.reach(steps.AFTER_CREATE)
         if new:
             transition(Arrow.CREATE, stored, caller=caller.name)
         return stored, new
@@ -123,7 +126,9 @@ class Operations:
             if record.status.final or record.cancel_requested:
                 return record
             with contextlib.suppress(Refused):
-                return await self._apply(lifecycle.request_cancel(record, reason[:REASON_LIMIT]), caller)
+                return await self._apply(
+                    lifecycle.request_cancel(record, reason[:REASON_LIMIT], by=caller.name), caller
+                )
         raise Unavailable("The operation changes too fast; try again.")
 
     async def delete(self, caller: Caller, call_id: str, operation_id: str, *, if_match: str | None = None) -> None:
@@ -139,7 +144,7 @@ class Operations:
                     raise PreconditionFailed("The operation has changed since; its ETag is another now.")
                 revision = record.revision
             with contextlib.suppress(Refused):
-                await self._apply(lifecycle.hide(record, revision=revision), caller)
+                await self._apply(lifecycle.hide(record, revision=revision, by=caller.name), caller)
                 return
         raise Unavailable("The operation changes too fast; try again.")
 
@@ -183,7 +188,7 @@ async def open_operations(settings: "Settings") -> AsyncIterator[Operations]:
 
     Starts while Redis is away; raises ConfigurationError for types that do not load.
     """
-    catalogue = load_types(settings.type_modules)
+    catalogue = load_catalogue(settings)
     async with open_redis(settings) as redis:
         store = Store(redis, settings)
         events = Events(redis, store.keys.events)

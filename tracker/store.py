@@ -1,8 +1,10 @@
 """The record in Redis, through the scripts; nobody else reads or writes it."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -11,7 +13,7 @@ from tracker.codec import decode, decode_hash, encode, encode_fields
 from tracker.errors import Conflict, Gone, NotFound, Refused
 from tracker.keys import Keys
 from tracker.lifecycle import Change
-from tracker.model import SECOND, Record
+from tracker.model import SECOND, Json, Record
 from tracker.scripts import Scripts, answering
 
 if TYPE_CHECKING:
@@ -31,12 +33,42 @@ class CancelPending(Conflict):
     """A cancel was asked for meanwhile: the operation must end, not start again."""
 
 
-class UnknownType(Conflict):
-    """The claimer does not have the operation's type. `record` is the operation."""
+class Word(StrEnum):
+    """What became of one change in a batch."""
 
-    def __init__(self, record: Record) -> None:
-        super().__init__(f"no handler for {record.type} here")
-        self.record = record
+    OK = "OK"
+    """Written, now or by an earlier call whose answer was lost."""
+    CONFLICT = "CONFLICT"
+    """The record is no longer where the change saw it: an older attempt, say."""
+    CANCEL = "CANCEL"
+    """A cancel was asked for meanwhile: the operation must end, not start again."""
+    MISSING = "MISSING"
+    """The record is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a claim brought. `refused` are RQ job ids with what is wrong: STALE, MISSING or FOREIGN."""
+
+    started: Sequence[Record]
+    parked: Sequence[Record] = ()
+    refused: Sequence[tuple[str, str]] = ()
+    suspended: bool = False
+    more: bool = False
+    """Whether it ended before the queues did."""
+    left: bool = False
+    """Whether tickets are left that there was no room for."""
+    opens: float | None = None
+    """In how many seconds the first closed gate opens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many operations a worker can take, by its handlers' kind; `kinds` says which type is of which."""
+
+    coroutines: int
+    functions: int
+    kinds: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +79,7 @@ class Overdue:
     due: Sequence[str]
     vanished: Sequence[str]
     litter: Sequence[str]
+    missed: Sequence[str]
 
 
 class Store:
@@ -63,23 +96,27 @@ class Store:
         """Check that Redis answers and has every script."""
         await self._scripts.loaded()
 
-    async def create(self, record: Record) -> tuple[Record, bool]:
+    async def create(self, record: Record, *, delay: float = 0.0) -> tuple[Record, bool]:
         """Store a new operation and queue its first ticket, in one atomic step and one round trip.
 
-        Returns the stored record and whether it is new: the same id, call and body again is the stored one.
+        It does not start before `delay` seconds from now, nor before `record.not_before`. Returns the stored record
+        and whether it is new: the same id, call and body again is the stored one.
         Raises Conflict when the id is taken by another.
         """
         keys, context = self.keys, record.client_context
         word, *answer = await self._scripts.create(
             op=keys.operation(record.key),
             ids=keys.ids(record.tenant),
-            call=keys.call(record.tenant, record.call_id),
+            of_call=keys.call(record.tenant, record.call_id),
             status=keys.status(record.tenant, record.call_id, record.status),
             context=keys.context(record.tenant, record.call_id, context or ""),
             key=record.key,
             id=record.id,
             digest=record.digest,
             indexed=int(context is not None),
+            delay=round(delay * SECOND),
+            not_before=record.not_before,
+            start_in=round(record.policy.start_within * SECOND),
             fields=_flat(encode(record)),
         )
         match word:
@@ -116,69 +153,83 @@ class Store:
 
         Raises Refused when it is not, CancelPending when a cancel came between, NotFound when it is gone.
         """
+        [[word, *answer]] = await self._scripts.change(brief=0, changes=pack(change))
         seen = change.seen
-        word, *answer = await self._scripts.change(
-            op=self.keys.operation(seen.key),
-            key=seen.key,
-            seen_stage=seen.stage,
-            seen_attempt=seen.attempt,
-            seen_ticket=seen.ticket,
-            seen_revision="" if change.revision is None else change.revision,
-            lease_ran_out=int(change.lease_ran_out),
-            stage=change.stage,
-            delay=round(change.delay * SECOND),
-            token=change.token,
-            stamp=change.stamp,
-            fields=_flat(encode_fields(change.fields)),
-        )
         match word:
-            case "OK":
+            case Word.OK:
                 return decode(answer)
-            case "CONFLICT":
+            case Word.CONFLICT:
                 raise Refused(f"{change.arrow}: operation {seen.id} is no longer {seen.stage}, attempt {seen.attempt}")
-            case "CANCEL":
+            case Word.CANCEL:
                 raise CancelPending(f"{change.arrow}: a cancel of operation {seen.id} is pending")
-            case "MISSING":
+            case Word.MISSING:
                 raise NotFound(f"There is no operation '{seen.id}'.")
             case other:
                 raise AssertionError(f"change.lua answered {other!r}")
 
-    async def claim(self, key: str, ticket: int, *, worker: str, types: Iterable[str], lease: float = LEASE) -> Record:
-        """Begin the next attempt. `types` are canonical names; `lease` is in seconds.
+    async def write(self, changes: Iterable[Sequence[str]]) -> list[Word]:
+        """Write packed changes in one round trip, each fenced by itself; say what became of each."""
+        words = [word for packed in changes for word in packed]
+        return [Word(word) for [word] in await self._scripts.change(brief=1, changes=words)]
 
-        Raises NotFound, Refused when the ticket is not the current one (or the operation ended), UnknownType.
+    async def claim(
+        self, worker: str, room: Room, *, batch: str, turn: int = 0, deep: bool = True, lease: float = LEASE
+    ) -> Claims:
+        """Take tickets from the queues, as many as there is room for, and begin their attempts.
+
+        `batch` names the call: repeated, because its answer was lost, it answers the same. `turn` is how many this
+        worker has claimed before: lanes have their turns by it. `deep` looks past tickets whose kind has no room, as
+        far as 200 in each lane. `lease` is in seconds.
         """
-        word, *answer = await self._scripts.claim(
-            op=self.keys.operation(key),
-            key=key,
-            ticket=ticket,
-            worker=worker,
-            lease=round(lease * SECOND),
-            types=f",{','.join(types)},",
-        )
-        match word:
-            case "CLAIMED":
-                return decode(answer)
-            case "STALE":
-                raise Refused(f"ticket {ticket} is not the current one: the operation is {answer[0]}")
-            case "UNKNOWN_TYPE":
-                raise UnknownType(decode(answer))
-            case "MISSING":
-                raise NotFound("There is no such operation.")
-            case other:
-                raise AssertionError(f"claim.lua answered {other!r}")
+        return await self._claim(worker, room, batch=batch, turn=turn, deep=deep, lease=lease, jobs=[])
 
-    async def beat(self, record: Record, *, lease: float = LEASE) -> bool:
-        """Renew the attempt's lease (seconds); return whether a cancel was asked for. Raises Refused."""
-        word = await self._scripts.beat(
-            op=self.keys.operation(record.key),
-            key=record.key,
-            attempt=record.attempt,
+    async def claim_ticket(self, job_id: str, *, worker: str, kinds: Mapping[str, str], lease: float = LEASE) -> Claims:
+        """Begin the attempt of a ticket that RQ handed out; RQ's own keys are left to RQ.
+
+        May be repeated by the same worker, whose name must be unique to this attempt.
+        """
+        room = Room(coroutines=1, functions=1, kinds=kinds)
+        return await self._claim(worker, room, batch="", turn=0, deep=False, lease=lease, jobs=[job_id])
+
+    async def _claim(
+        self, worker: str, room: Room, *, batch: str, turn: int, deep: bool, lease: float, jobs: list[str]
+    ) -> Claims:
+        state, opens, *verdicts = await self._scripts.claim(
+            worker=worker,
+            batch=batch,
             lease=round(lease * SECOND),
+            coroutines=room.coroutines,
+            functions=room.functions,
+            kinds=json.dumps(dict(room.kinds)),
+            turn=turn,
+            deep=int(deep),
+            jobs=jobs,
         )
-        if word == "REFUSED":
-            raise Refused(f"attempt {record.attempt} of operation {record.id} is not the current one")
-        return bool(word == "CANCEL")
+        return Claims(
+            started=[decode(rest[0]) for word, _, *rest in verdicts if word == "CLAIMED"],
+            parked=[decode(rest[0]) for word, _, *rest in verdicts if word == "PARKED"],
+            refused=[(word, job) for word, job, *_ in verdicts if word not in {"CLAIMED", "PARKED"}],
+            suspended=state == "SUSPENDED",
+            more=state == "MORE",
+            left=state == "LEFT",
+            opens=int(opens) / SECOND if opens else None,
+        )
+
+    async def beat(self, attempts: Iterable[tuple[str, int]], *, lease: float = LEASE) -> list[str]:
+        """Renew the leases (seconds) of attempts, given by key and number, in one round trip.
+
+        Answers a word for each: OK, CANCEL (a cancel was asked for) or REFUSED (not the current attempt any more).
+        """
+        words = [word for attempt in attempts for word in attempt]
+        answer: list[str] = await self._scripts.beat(lease=round(lease * SECOND), attempts=words)
+        return answer
+
+    async def history(self, key: str) -> list[Json]:
+        """The attempts of an operation that did not end well, oldest first; the last ten are kept."""
+        async with answering():
+            entries: list[Any] = await self.redis.lrange(self.keys.history(key), 0, -1)
+        parts = (entry.partition(" ") for entry in entries)
+        return [{**json.loads(text), "ended": int(ended)} for ended, _, text in parts]
 
     async def overdue(self, limit: int) -> Overdue:
         """What the sweeper has to act on now, at most `limit` of each; marks missing tickets as suspects."""
@@ -213,6 +264,19 @@ def _decodable(stored: dict[str, str]) -> Record | None:
     except (ValueError, KeyError, TypeError):
         log.exception("record_unreadable", key=stored.get("key"))
         return None
+
+
+def pack(change: Change) -> list[str]:
+    """A change in the words that its script takes; they can be kept and written later."""
+    seen = change.seen
+    fields = _flat(encode_fields(change.fields))
+    revision = "-" if change.revision is None else change.revision
+    head = (
+        f"{seen.key} {seen.stage} {seen.attempt} {seen.ticket} {revision} {int(change.lease_ran_out)} {change.stage} "
+        f"{round(change.delay * SECOND)} {change.token} {change.stamp or '-'} {len(fields)}"
+    )
+    entry = "" if change.entry is None else json.dumps(change.entry, separators=(",", ":"))
+    return [head, entry, *fields]
 
 
 def _flat(pairs: dict[str, str]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 from redis.exceptions import LockError, RedisError
 
-from tracker import lifecycle
+from tracker import lifecycle, steps
 from tracker.errors import Conflict, IllegalTransition, NotFound, Unavailable
 from tracker.log import transition
 from tracker.scripts import answering
@@ -40,13 +40,14 @@ class Swept:
     lost: int
     due: int
     vanished: int
+    missed: int
     expired: int
     forgotten: int
     litter: int
 
 
 class Sweeper:
-    """The four duties: leases that ran out, tickets that vanished, waits that are over, ended retention."""
+    """Its duties: lost leases, vanished tickets, missed starts, waits that are over, ended retention, RQ's litter."""
 
     def __init__(self, store: "Store", *, every: float = EVERY) -> None:
         self._store, self._every = store, every
@@ -83,11 +84,12 @@ class Sweeper:
         lenient = asyncio.get_running_loop().time() < self._lenient_until
         lost = await self._apply([] if lenient else overdue.lost, lifecycle.lose)
         vanished = await self._apply(overdue.vanished, lifecycle.vanish)
+        missed = await self._apply(overdue.missed, lifecycle.miss)
         due = await self._apply(overdue.due, lifecycle.due)
         expired, forgotten = await self._store.expire(LIMIT)
         if overdue.litter:
             await self._store.remove_litter(overdue.litter)
-        return Swept(lost, due, vanished, expired, forgotten, len(overdue.litter))
+        return Swept(lost, due, vanished, missed, expired, forgotten, len(overdue.litter))
 
     async def _apply(self, keys: Iterable[str], decide: "Callable[[Record], Change]") -> int:
         done = 0
@@ -100,6 +102,7 @@ class Sweeper:
             except IllegalTransition:
                 log.debug("sweep_skipped", operation_id=record.id, stage=record.stage)
                 continue
+            steps.reach(steps.IN_SWEEP)
             done += 1
             transition(change.arrow, after, worker=record.worker or None)
         return done

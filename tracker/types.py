@@ -2,29 +2,30 @@
 
 import json
 import math
-import re
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from importlib import __file__ as import_file
 from importlib import import_module
 from inspect import iscoroutinefunction, signature
+from pathlib import Path
 from traceback import extract_tb
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, Unpack
 
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
+from tracker.durations import Duration, seconds
 from tracker.errors import ConfigurationError, Detail, Invalid
 from tracker.model import MESSAGE_LIMIT, REJECTED_CODE, Json, Operation, Policy, ResultInfo
+from tracker.policies import PolicyOptions, read_policy
 
 COMMS_OPERATION = "#microsoft.graph.commsOperation"
 
 OperationT = TypeVar("OperationT", bound=Operation)
+Exceptions = Collection[type[BaseException]]
 Handler = Callable[[Any, "Context"], Awaitable[ResultInfo | None] | ResultInfo | None]
 HandlerT = TypeVar("HandlerT", bound=Handler)
-Duration = str | float | timedelta
 
 
 class Rejected(Exception):
@@ -89,8 +90,9 @@ class OperationType:
     name: str
     model: type[Operation]
     handler: Handler | None
-    attempts: int = 3
-    run_within: float = 900.0
+    declared: Policy = field(default_factory=Policy)
+    retry_on: tuple[type[BaseException], ...] = ()
+    never_retry: tuple[type[BaseException], ...] = ()
 
     @property
     def is_coroutine(self) -> bool:
@@ -99,9 +101,8 @@ class OperationType:
 
     def policy(self, *, retention: float, tombstone: float) -> Policy:
         """Resolve what is stored with a new operation. Durations in seconds."""
-        return Policy(
-            attempts=self.attempts,
-            run_within=self.run_within,
+        return replace(
+            self.declared,
             retention=retention,
             tombstone=tombstone,
             canceled=self.model.canceled_result,
@@ -158,28 +159,38 @@ CATALOGUE = Catalogue()
 
 
 def handles(
-    model: type[OperationT], *, run_within: Duration = "15m", attempts: int = 3
+    model: type[OperationT],
+    *,
+    retry_on: Exceptions = (),
+    never_retry: Exceptions = (),
+    **policy: Unpack[PolicyOptions],
 ) -> Callable[[HandlerT], HandlerT]:
     """Make a function the handler of an operation type.
 
-    `run_within` limits one attempt ("90s", "10m", seconds or a timedelta); `attempts` is how many may fail, be
-    lost or time out before the operation does. Raises ConfigurationError for a declaration that cannot work.
+    `PolicyOptions` says what each option means. An exception is retried if it is one of `retry_on` (any, when that
+    is empty) and none of `never_retry`; else it fails the operation at once. Raises ConfigurationError for a
+    declaration that cannot work.
     """
-    if attempts < 1:
-        raise ConfigurationError(f"{model.odata_type}: attempts must be at least 1")
-    limit = seconds(run_within)
-    if not 0 < limit < math.inf:
-        raise ConfigurationError(f"{model.odata_type}: run_within must be more than 0, and finite")
+    declared = read_policy(model.odata_type, policy)
+    for item in (*retry_on, *never_retry):
+        if not _is_exception(item):
+            raise ConfigurationError(
+                f"{model.odata_type}: retry_on and never_retry take exception classes, not {item!r}"
+            )
 
     def register(handler: HandlerT) -> HandlerT:
         try:
             signature(handler).bind(None, None)
         except TypeError:
             raise ConfigurationError(f"{model.odata_type}: a handler takes (operation, context)") from None
-        CATALOGUE.add(OperationType(model.odata_type, model, handler, attempts=attempts, run_within=limit))
+        CATALOGUE.add(OperationType(model.odata_type, model, handler, declared, tuple(retry_on), tuple(never_retry)))
         return handler
 
     return register
+
+
+def _is_exception(item: object) -> bool:
+    return isinstance(item, type) and issubclass(item, BaseException)
 
 
 def load_types(modules: Iterable[str], catalogue: Catalogue = CATALOGUE) -> Catalogue:
@@ -209,34 +220,19 @@ def _name(handler: Handler | None) -> str:
     return getattr(handler, "__name__", "")
 
 
+_HERE = str(Path(__file__).parent)
+
+
 def _place(error: BaseException) -> str:
     """Where a module's own code raised: the innermost frame that is not the import machinery's, nor ours."""
     frames = [frame for frame in extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    own = [frame for frame in frames if frame.filename not in {__file__, import_file}]
+    own = [frame for frame in frames if not frame.filename.startswith(_HERE) and frame.filename != import_file]
     return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
 
 
 def canonical(name: str) -> str:
     """The form under which type names are compared: OData's `#` is optional, case does not count."""
     return name.removeprefix("#").lower()
-
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-
-
-def seconds(duration: Duration) -> float:
-    """Read a duration: "90s", "1h30m", "250ms", a number of seconds, or a timedelta.
-
-    Raises ConfigurationError for anything else.
-    """
-    if isinstance(duration, timedelta):
-        return duration.total_seconds()
-    if isinstance(duration, int | float):
-        return float(duration)
-    if not re.fullmatch(f"(?:{_PART.pattern})+", duration):
-        raise ConfigurationError(f"{duration!r} is not a duration like '90s', '10m' or '1h30m'")
-    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(duration))
 
 
 def _detail(location: tuple[int | str, ...], message: str) -> Detail:

@@ -1,22 +1,31 @@
-"""What RQ calls: the ticket's function."""
+"""What RQ calls: the ticket's function, for RQ's own workers."""
 
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import structlog
 from rq import get_current_job
 
 from tracker import config, log
+from tracker.arrows import Arrow
+from tracker.background import beside
 from tracker.connection import open_redis
+from tracker.errors import Unavailable
+from tracker.log import transition
+from tracker.model import Record
 from tracker.queue import parse_job_id
-from tracker.store import Store
-from tracker.types import Catalogue, load_types
-from workers import child
-from workers.attempt import Attempt, Handler, Stop
+from tracker.store import LEASE, Claims, Store
+from tracker.types import Catalogue, canonical
+from tracker.urls import load_catalogue
+from workers.beats import Beats
+from workers.commits import PAUSE, Committer
+from workers.engine import Engine, kinds_of
+from workers.nursery import Nursery
+from workers.pool import Size
+from workers.spool import Spool
 
 _log = structlog.get_logger()
 
@@ -24,65 +33,88 @@ _log = structlog.get_logger()
 def run_operation() -> None:
     """Run the attempt that the current RQ job is the ticket for; never raise into RQ.
 
-    Works under any RQ worker with the JSON serializer: RQ's own `rq worker --serializer json` as well as ours.
-    The settings, `REDIS_URL` among them, come from the environment.
+    For RQ's own `rq worker --serializer json`; `OperationWorker` does not come here. The settings, `REDIS_URL` among
+    them, come from the environment.
     """
     try:
         job = get_current_job()
-        ticket = parse_job_id(job.id) if job is not None else None
-        if job is None or ticket is None:
+        if job is None or parse_job_id(job.id) is None:
             _log.error("foreign_job", job_id=job.id if job is not None else None)
             return
-        run_ticket(*ticket, worker=f"{job.worker_name or 'rq'}/{os.getpid()}")
+        run_ticket(job.id, worker=f"{job.worker_name or 'rq'}/{os.getpid()}")
     except Exception:  # noqa: BLE001 - RQ would judge the job by it; the record is the truth
         _log.exception("ticket_failed")
 
 
-def run_ticket(key: str, ticket: int, *, worker: str) -> None:
-    """Run one attempt in this process, its handler in a child. `worker` must be unique among attempts."""
+def run_ticket(job_id: str, *, worker: str) -> None:
+    """Run one attempt, its handler in a process of its own. `worker` must be unique among attempts."""
     settings = config.load()
     log.configure(settings)
-    catalogue = load_types(settings.type_modules)
-    handler = _fork_handler(catalogue)
-    asyncio.run(_attend(settings, catalogue, handler, key, ticket, worker=worker))
-
-
-def _fork_handler(catalogue: Catalogue) -> Handler:
-    """Fork the handler's process before there is an event loop; it waits for its order.
-
-    SIGTERM is held back across the fork: the child lets it in when its handler can be stopped. The child leads
-    a process group, so that whatever its handler starts can be ended with it.
-    """
-    ours, theirs = socket.socketpair()
-    parent = os.getpid()
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    pid = os.fork()
-    if pid == 0:
-        ours.close()
-        child.main(theirs, catalogue, parent=parent)
-    with suppress(OSError):  # the child does the same; whoever comes first
-        os.setpgid(pid, pid)
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    theirs.close()
-    return Handler(pid, ours)
+    catalogue = load_catalogue(settings)
+    nursery = Nursery.fork(catalogue)
+    asyncio.run(_attend(settings, catalogue, nursery, job_id, worker=worker))
 
 
 async def _attend(
-    settings: config.Settings, catalogue: Catalogue, handler: Handler, key: str, ticket: int, *, worker: str
+    settings: config.Settings, catalogue: Catalogue, nursery: Nursery, job_id: str, *, worker: str
 ) -> None:
-    async with open_redis(settings, most=4) as redis:
-        attempt = Attempt(Store(redis, settings), catalogue, handler, worker=worker)
-        with _handing_back(attempt):
-            await attempt.run(key, ticket)
+    await nursery.open()
+    try:
+        async with open_redis(settings, most=4) as redis:
+            store = Store(redis, settings)
+            claims = await _claim(store, catalogue, job_id, worker=worker)
+            for record in claims.started:
+                await _run(store, catalogue, nursery, record, worker=worker)
+            for record in claims.parked:
+                transition(Arrow.PARK, record, worker=worker, blocker=record.blocker)
+            for reason, _ in claims.refused:
+                _log.info("ticket_refused", job_id=job_id, reason=reason)
+    except Unavailable as away:
+        _log.warning("ticket_dropped", job_id=job_id, redis=settings.redis_address, reason=away.message)
+    finally:
+        await nursery.close()
+
+
+async def _claim(store: Store, catalogue: Catalogue, job_id: str, *, worker: str) -> Claims:
+    """Claim the ticket, asking again while Redis is away, for as long as a lease lasts. Raises Unavailable."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + LEASE
+    while True:
+        try:
+            return await store.claim_ticket(job_id, worker=worker, kinds=kinds_of(catalogue))
+        except Unavailable:
+            if loop.time() >= until:
+                raise
+            await asyncio.sleep(PAUSE[0])
+
+
+async def _run(store: Store, catalogue: Catalogue, nursery: Nursery, record: Record, *, worker: str) -> None:
+    committer = Committer(store, Spool(None), worker=worker)
+    kind = kinds_of(catalogue)[canonical(record.type)]
+    engine = Engine(nursery, {canonical(record.type): kind}, Size(1, 1), worker=worker, end=committer.put)
+    beats = Beats(store, engine, committer, _say_nothing)
+    await engine.pool.open()
+    try:
+        async with beside(committer.run(), beats.run(), beats.store_progress(), engine.watch()):
+            engine.begin(record)
+            with _handing_back(engine):
+                await engine.idle.wait()
+            await committer.settled.wait()
+    finally:
+        await engine.pool.close()
+
+
+async def _say_nothing() -> None:
+    """RQ's worker speaks for itself."""
 
 
 @contextmanager
-def _handing_back(attempt: Attempt) -> Iterator[None]:
+def _handing_back(engine: Engine) -> Iterator[None]:
     """Let SIGTERM hand the operation back, in a work horse, where nobody else handles it."""
     loop = asyncio.get_running_loop()
     free = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     if free:
-        loop.add_signal_handler(signal.SIGTERM, attempt.stop, Stop.DRAIN)
+        loop.add_signal_handler(signal.SIGTERM, engine.hand_back)
     try:
         yield
     finally:

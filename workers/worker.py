@@ -1,76 +1,96 @@
-"""Our RQ worker: RQ's own, that hands work back when it has to stop and outlives Redis."""
+"""Our RQ worker: claims and commits in batches, runs handlers in hosts, and survives what may happen to it."""
 
-import contextlib
 import os
-import signal
 import socket
 import sys
 import time
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import structlog
 from redis import Redis
 from redis.exceptions import RedisError
-from rq.executions import Execution
-from rq.job import Job
-from rq.worker import Worker
+from rq.utils import now
+from rq.worker import BaseWorker
 
-from tracker import config, log
-from tracker.errors import ConfigurationError
-from tracker.keys import Keys
-from tracker.processes import die_with_parent
-from tracker.types import load_types
+from tracker import background, config, log
+from tracker.connection import open_redis
+from tracker.keys import QUEUES
+from tracker.store import Store
+from tracker.types import Catalogue
+from tracker.urls import load_catalogue
+from workers.manager import Identity, Limits, Manager
+from workers.nursery import Nursery
+
+if TYPE_CHECKING:
+    from tracker.config import Settings
 
 _log = structlog.get_logger()
 
 
-class OperationWorker(Worker):
-    """Takes tickets with the JSON serializer.
+class OperationWorker(BaseWorker):
+    """Runs operations. `rq worker --worker-class workers.OperationWorker` and `tracker worker` both start it.
 
-    SIGTERM stops it after the operation at hand; a second one makes it hand that operation back, uncharged. Its
-    work horse does the same by itself when the worker dies.
+    It listens to the three queues of operations, whichever RQ names it; how much it runs at once comes from the
+    settings. SIGTERM or SIGINT stops it after the operations at hand, or after TRACKER_DRAIN_SECONDS; what is then
+    unfinished is handed back, uncharged. A second signal hands back at once.
     """
 
-    def __init__(self, queues: Any, **options: Any) -> None:
+    def __init__(self, queues: Any = (), **options: Any) -> None:
         name = f"{socket.gethostname()}.{os.getpid()}.{uuid4().hex[:8]}"
-        super().__init__(queues, **{"name": name, **options, "serializer": "json"})
+        super().__init__(list(QUEUES.values()), **{"name": name, **options, "serializer": "json"})
+        others = {str(getattr(queue, "name", queue)) for queue in queues} - {*QUEUES.values(), "default"}
+        if others:
+            _log.warning("queues_ignored", queues=sorted(others), advice="this worker runs operations, nothing else")
 
-    def setup_work_horse_signals(self) -> None:
-        """Hand the operation back when the worker dies (SIGTERM is what `run_operation` listens to)."""
-        super().setup_work_horse_signals()  # type: ignore[no-untyped-call] # RQ is typed in part
-        die_with_parent(signal.SIGTERM, parent=self.pid)
+    def work(  # RQ's many other options have no meaning here, and are left alone
+        self,
+        burst: bool = False,  # noqa: FBT001, FBT002 - RQ's signature
+        *_: Any,
+        max_jobs: int | None = None,
+        max_idle_time: int | None = None,
+        **__: Any,
+    ) -> bool:
+        """Work until told to stop; with `burst`, until nothing is left to do. Returns whether anything was done.
 
-    def request_force_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - RQ's signature
-        """Second signal: the work horse hands its operation back; the worker ends when it has."""
-        _log.info("worker_hands_back", worker=self.name)
-        if self.horse_pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.horse_pid, signal.SIGTERM)
-
-    def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
-        """Tell RQ that the job lives. RQ's view is not the truth: Redis being away must not end the worker."""
-        try:
-            super().maintain_heartbeats(job, execution)
-        except (RedisError, OSError):
-            _log.warning("rq_heartbeat_missed", worker=self.name)
-
-
-def main() -> int:
-    """Run one worker until it is told to stop; what the supervisor starts."""
-    try:
+        `max_jobs` and `max_idle_time` (seconds) end it as they end RQ's own worker. RQ's scheduler is not needed:
+        operations that wait are the sweeper's. Raises ConfigurationError for types that do not load.
+        """
         settings = config.load()
         log.configure(settings)
-        load_types(settings.type_modules)
-    except ConfigurationError as error:
-        sys.stderr.write(f"{error.message}\n")
-        return error.exit_code
+        catalogue = load_catalogue(settings)
+        return self.run(settings, catalogue, Limits(burst=burst, operations=max_jobs, idle=max_idle_time))[0] > 0
+
+    def run(self, settings: "Settings", catalogue: Catalogue, limits: Limits) -> tuple[int, bool]:
+        """Work with these settings. Returns how many attempts were begun, and whether nothing was left behind."""
+        self.connection.connection_pool.disconnect()  # or the nursery would hold it open too
+        nursery = Nursery.fork(catalogue)
+        self.birth_date = self.last_heartbeat = now()
+        registers = [self.redis_workers_keys, *(f"{self.redis_workers_keys}:{queue}" for queue in self.queue_names())]
+        identity = Identity(self.name, self.key, self.pubsub_channel_name, registers, self.serialize())
+        return background.run(_manage(settings, catalogue, nursery, identity, limits))
+
+
+async def _manage(
+    settings: "Settings", catalogue: Catalogue, nursery: Nursery, identity: Identity, limits: Limits
+) -> tuple[int, bool]:
+    async with open_redis(settings) as redis:
+        manager = Manager(Store(redis, settings), catalogue, nursery, settings, identity, limits)
+        clean = await manager.run()
+        return manager.claimed, clean
+
+
+def run(settings: "Settings") -> int:
+    """Run one worker until SIGTERM or SIGINT: what `tracker worker` does. Returns the exit code.
+
+    0 when all it had was finished or handed back, else 1. Raises ConfigurationError for types that do not load.
+    """
+    log.configure(settings)
+    catalogue = load_catalogue(settings)
     redis = Redis.from_url(settings.redis_url)
     _wait_for(redis, settings.redis_address)
-    queue = Keys(settings.key_prefix, settings.rq_key_prefix).queue_name
-    OperationWorker([queue], connection=redis).work(logging_level="WARNING")
-    return 0
+    _, clean = OperationWorker(connection=redis).run(settings, catalogue, Limits())
+    return 0 if clean else 1
 
 
 def _wait_for(redis: Any, address: str) -> None:
@@ -82,11 +102,8 @@ def _wait_for(redis: Any, address: str) -> None:
         except (RedisError, OSError) as error:
             if not told:
                 _log.warning("store_away", redis=address, reason=str(error))
+                sys.stderr.flush()
             told = True
             time.sleep(0.5)
         else:
             return
-
-
-if __name__ == "__main__":
-    sys.exit(main())

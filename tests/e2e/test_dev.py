@@ -179,6 +179,6 @@ def test_with_a_redis_url_no_server_is_started(run: Run, tmp_path: Path) -> None
             assert run(dev, "create", "call", "-o", "json")[0] == 0
             assert set(dev.children) == {"api"}
         with redis.Redis.from_url(server.url) as client:
-            assert client.exists("tracker:ticketed")
+            assert client.exists("tracker:ticketed:default")
     finally:
         server.stop()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import redis
 
-from tests.dev import Client, Dev, descendants, running_dev
+from tests.dev import Client, Dev, descendants, parent, running_dev
 from tracker.embedded import PrivateServer, until
 
 PATH = "/communications/calls/stock/operations"
@@ -26,9 +26,15 @@ def store_url(dev: Dev) -> str:
 
 def snapshot(url: str) -> dict[bytes, object]:
     """Everything in the store, but what heartbeats, leases and the sweeper's lock write by themselves."""
-    alive = (b"rq:worker:", b"tracker:sweeper", b"tracker:leases")
+    alive = (b"rq:worker:", b"tracker:worker", b"tracker:sweeper", b"tracker:leases", b"tracker:able")
     with redis.Redis.from_url(url) as client:
         return {key: client.dump(key) for key in client.scan_iter() if not key.startswith(alive)}
+
+
+def states(url: str) -> set[bytes | None]:
+    """What the workers say of themselves to RQ."""
+    with redis.Redis.from_url(url) as client:
+        return {client.hget(key, "state") for key in client.smembers("rq:workers")}
 
 
 def test_rq_info_shows_queue_and_workers_and_changes_nothing(tmp_path: Path) -> None:
@@ -39,8 +45,10 @@ def test_rq_info_shows_queue_and_workers_and_changes_nothing(tmp_path: Path) -> 
             assert client("POST", PATH, {"@odata.type": "#test.sleeping"})[0] == 201
         assert until((tmp_path / "started").exists, 20)
         before = snapshot(url)
+        assert until(lambda: b"busy" in states(url), 10), "RQ learns of a worker's state at its next beat"
         shown = subprocess.run((*RQ, "info", "--url", url), capture_output=True, text=True, check=True).stdout
-        assert re.search(r"operations .*2, 1 executing", shown), shown
+        assert re.search(r"operations .*0, 3 executing", shown), shown
+        assert re.search(r": busy operations\.high, operations, operations\.low", shown), shown
         assert "1 workers, 1 queues" in shown
         assert snapshot(url) == before
 
@@ -77,8 +85,8 @@ def test_stock_workers_complete_operations_of_three_types_one_of_them_after_its_
         with stock_worker(store_url(dev), tmp_path) as worker:
             started = tmp_path / "started"
             assert until(lambda: started.exists() and started.read_text().endswith("\n"), 20)
-            horse = int(started.read_text())
-            assert horse in descendants(worker.pid)
+            horse = next(pid for pid in descendants(worker.pid) if parent(pid) == worker.pid)
+            assert int(started.read_text()) in descendants(horse)
             os.kill(horse, signal.SIGKILL)
             killed = time.monotonic()
             assert until(lambda: completed()["Completed"] == 20, 25), completed()

@@ -5,11 +5,11 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.factories_http import COLLECTION, TYPE, Api, open_api
+from tests.factories import claim
+from tests.factories_http import COLLECTION, Api, open_api
 from tracker.config import Settings
 from tracker.model import Json
 from tracker.store import Store
-from tracker.types import canonical
 
 
 @pytest.fixture
@@ -73,8 +73,7 @@ async def test_a_last_page_that_is_full_leads_to_no_operations_twice(api: Api) -
 async def test_filters_find_by_status_and_client_context(api: Api, store: Store) -> None:
     waiting = await api.created(clientContext="O'Neill")
     started = await api.created(clientContext="O'Neill")
-    record = await store.find("test", started["id"])
-    await store.claim(record.key, record.ticket, worker="w", types=[canonical(TYPE)])
+    await claim(store, await store.find("test", started["id"]))
     await api.created(clientContext="o'neill")
     for text, expected in [
         ("clientContext eq 'O''Neill'", [started["id"], waiting["id"]]),

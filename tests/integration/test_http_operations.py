@@ -6,12 +6,12 @@ from uuid import UUID
 
 import pytest
 
+from tests.factories import claim
 from tests.factories_http import COLLECTION, DOCUMENTED, TYPE, Api, open_api
 from tracker import lifecycle
 from tracker.config import Settings
 from tracker.model import DONE, Json, Record
 from tracker.store import Store
-from tracker.types import canonical
 
 JSON = {"Content-Type": "application/json"}
 
@@ -26,13 +26,12 @@ def path_of(operation: Json) -> str:
     return f"{COLLECTION}/{operation['id']}"
 
 
-async def claim(store: Store, operation: Json) -> Record:
-    record = await store.find("test", operation["id"])
-    return await store.claim(record.key, record.ticket, worker="w", types=[canonical(TYPE)])
+async def start(store: Store, operation: Json) -> Record:
+    return await claim(store, await store.find("test", operation["id"]))
 
 
 async def complete(store: Store, operation: Json) -> Record:
-    return await store.apply(lifecycle.succeed(await claim(store, operation), DONE, {}))
+    return await store.apply(lifecycle.succeed(await start(store, operation), DONE, {}))
 
 
 @pytest.mark.parametrize("body", [DOCUMENTED, DOCUMENTED.replace(b"\n", b"\r\n")], ids=["LF", "CRLF"])
@@ -98,7 +97,7 @@ async def test_every_wrong_member_is_named(api: Api) -> None:
 
 async def test_an_operation_shows_its_way_to_the_result(api: Api, store: Store) -> None:
     operation = await api.created()
-    await claim(store, operation)
+    await start(store, operation)
     running = await api.get(path_of(operation))
     assert (running.json["status"], running.json["attempt"]) == ("Running", 1)
     assert running.headers["Retry-After"] == "1"
@@ -151,7 +150,7 @@ async def test_a_cancel_before_the_start_ends_the_operation(api: Api) -> None:
 
 async def test_a_cancel_while_running_is_a_mark(api: Api, store: Store) -> None:
     operation = await api.created()
-    await claim(store, operation)
+    await start(store, operation)
     answer = await api.post(f"{path_of(operation)}/cancel", data=b"")
     assert (answer.status, answer.json["status"], answer.headers["Retry-After"]) == (202, "Running", "1")
     assert "cancelRequestedDateTime" in answer.json

@@ -8,17 +8,17 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.clock import Clock
-from tests.factories import CALL, make_record
+from tests.factories import CALL, claim, make_record
 from tracker import lifecycle
+from tracker.arrows import ARROWS, Arrow
 from tracker.calls import Calls
 from tracker.errors import Conflict, Gone, IllegalTransition, NotFound, Refused
-from tracker.lifecycle import ARROWS, Arrow, Change
+from tracker.lifecycle import Change
 from tracker.model import DONE, OperationStatus, Policy, Record, ResultInfo, Stage
-from tracker.store import CancelPending, Store, UnknownType
+from tracker.queue import PROBE_AFTER
+from tracker.store import CancelPending, Store
 from tracker.sweeper import Sweeper
-from tracker.types import canonical
 
-TYPES = [canonical("#microsoft.graph.commsOperation")]
 DAY = 86400.0
 
 
@@ -30,18 +30,20 @@ async def queued(store: Store, **fields: object) -> Record:
 
 async def running(store: Store, **fields: object) -> Record:
     record = await queued(store, **fields)
-    return await store.claim(record.key, record.ticket, worker="w1", types=TYPES)
+    return await claim(store, record, "w1")
 
 
-async def put(store: Store, stage: Stage) -> Record:
+async def put(store: Store, stage: Stage) -> Record:  # noqa: PLR0911 - one for each stage
     """An operation in a stage, brought there by arrows."""
     match stage:
         case Stage.QUEUED:
             return await queued(store)
         case Stage.RUNNING:
             return await running(store)
+        case Stage.PARKED:
+            return await claim(store, await queued(store), types=("contoso.other",))
         case Stage.DELAYED:
-            return await store.apply(lifecycle.fail(await running(store), DONE, {}))
+            return (await store.create(make_record(), delay=3600))[0]
         case Stage.COMPLETED:
             return await store.apply(lifecycle.succeed(await running(store), DONE, {}))
         case Stage.FAILED:
@@ -71,7 +73,7 @@ async def test_a_repeated_create_whose_answer_was_lost_makes_nothing_twice(store
     again, new = await store.create(record)
     assert new
     assert again == first
-    assert await redis.llen(store.keys.queue) == 1
+    assert await redis.llen(store.keys.queue()) == 1
 
 
 async def test_the_same_id_with_another_body_is_a_conflict(store: Store) -> None:
@@ -99,34 +101,32 @@ async def test_a_claim_starts_the_next_attempt_and_says_running(store: Store, re
     assert (record.status, record.attempt, record.worker) == (OperationStatus.RUNNING, 1, "w1")
     assert record.started
     assert await redis.zscore(store.keys.leases, record.key)
-    assert not await redis.zscore(store.keys.ticketed, record.key)
+    assert not await redis.zscore(store.keys.ticketed("default"), record.key)
 
 
 async def test_a_claim_repeated_by_its_own_worker_is_the_same_attempt(store: Store) -> None:
     first = await running(store)
-    again = await store.claim(first.key, first.ticket, worker="w1", types=TYPES)
+    again = await claim(store, first, "w1")
     assert again == first
 
 
 async def test_a_second_worker_with_the_same_ticket_is_refused(store: Store) -> None:
     first = await running(store)
     with pytest.raises(Refused):
-        await store.claim(first.key, first.ticket, worker="w2", types=TYPES)
+        await claim(store, first, "w2")
 
 
 async def test_an_older_ticket_is_refused(store: Store) -> None:
     first = await running(store)
     await store.apply(lifecycle.hand_back(first))
     with pytest.raises(Refused):
-        await store.claim(first.key, first.ticket, worker="w2", types=TYPES)
+        await claim(store, first, "w2")
 
 
-async def test_a_worker_without_the_type_does_not_claim(store: Store) -> None:
+async def test_a_worker_without_the_type_parks_the_operation(store: Store) -> None:
     record = await queued(store)
-    with pytest.raises(UnknownType) as caught:
-        await store.claim(record.key, record.ticket, worker="w1", types=["contoso.other"])
-    declined = await store.apply(lifecycle.decline(caught.value.record))
-    assert (declined.stage, declined.attempt, declined.charged) == (Stage.DELAYED, 0, 0)
+    parked = await claim(store, record, types=("contoso.other",))
+    assert (parked.stage, parked.blocker, parked.attempt, parked.charged) == (Stage.PARKED, "type", 0, 0)
 
 
 async def test_a_canceled_operation_is_never_claimed(store: Store) -> None:
@@ -135,20 +135,19 @@ async def test_a_canceled_operation_is_never_claimed(store: Store) -> None:
     assert (canceled.status, canceled.canceled) == (OperationStatus.FAILED, True)
     assert canceled.result_info == ResultInfo(code=499, subcode=0, message="The operation was canceled: not needed")
     with pytest.raises(Refused):
-        await store.claim(record.key, record.ticket, worker="w1", types=TYPES)
+        await claim(store, record, "w1")
 
 
 async def test_a_worker_that_lost_its_lease_cannot_finish_the_next_attempt(store: Store, clock: Clock) -> None:
     first = await running(store)
     await clock.advance(11)
     lost = await store.apply(lifecycle.lose(first))
-    second = await store.claim(lost.key, lost.ticket, worker="w2", types=TYPES)
+    second = await claim(store, lost, "w2")
     with pytest.raises(Refused):
         await store.apply(lifecycle.succeed(first, DONE, {"late": True}))
     with pytest.raises(Refused):
         await store.apply(lifecycle.progress(first, 50, "late"))
-    with pytest.raises(Refused):
-        await store.beat(first)
+    assert await store.beat([(first.key, first.attempt)]) == ["REFUSED"]
     done = await store.apply(lifecycle.succeed(second, DONE, {}))
     assert (done.attempt, done.charged, "late" in done.members) == (2, 1, False)
 
@@ -156,7 +155,7 @@ async def test_a_worker_that_lost_its_lease_cannot_finish_the_next_attempt(store
 async def test_a_lease_that_was_renewed_in_time_is_not_lost(store: Store, clock: Clock) -> None:
     record = await running(store)
     await clock.advance(11)
-    await store.beat(record)
+    assert await store.beat([(record.key, record.attempt)]) == ["OK"]
     with pytest.raises(Refused):
         await store.apply(lifecycle.lose(record))
 
@@ -164,7 +163,7 @@ async def test_a_lease_that_was_renewed_in_time_is_not_lost(store: Store, clock:
 async def test_a_cancel_that_comes_before_the_retry_is_not_forgotten(store: Store) -> None:
     seen = await running(store)
     await store.apply(lifecycle.request_cancel(seen, "enough"))
-    assert await store.beat(seen)
+    assert await store.beat([(seen.key, seen.attempt)]) == ["CANCEL"]
     with pytest.raises(CancelPending):
         await store.apply(lifecycle.fail(seen, DONE, {}))
     with pytest.raises(CancelPending):
@@ -253,7 +252,7 @@ async def test_a_deleted_running_operation_lives_on_hidden_until_its_attempt_end
         await store.find("test", record.id)
     assert await Calls(store).count("test", CALL, status=None, client_context=None) == 0
     assert await Calls(store).count("test", CALL, status="Running", client_context=None) == 0
-    assert await store.beat(record), "its worker learns that it should stop"
+    assert await store.beat([(record.key, 1)]) == ["CANCEL"], "its worker learns that it should stop"
     ended = await store.apply(lifecycle.succeed(record, DONE, {"big": "x" * 1000}))
     assert (ended.stage, ended.status, ended.members) == (Stage.TOMBSTONE, OperationStatus.COMPLETED, {})
     assert await Calls(store).count("test", CALL, status="Completed", client_context=None) == 0
@@ -265,13 +264,13 @@ async def test_retention_ends_in_a_tombstone_and_then_in_nothing(store: Store, c
     await store.apply(lifecycle.succeed(record, DONE, {}))
     assert 2 * DAY < await redis.ttl(store.keys.operation(record.key)) <= 3 * DAY, "the safety net"
     await clock.advance(DAY + 1)
-    assert dataclasses.astuple(await sweeper.sweep()) == (0, 0, 0, 1, 0, 1)
+    assert dataclasses.astuple(await sweeper.sweep()) == (0, 0, 0, 0, 1, 0, 1)
     with pytest.raises(Gone):
         await store.find("test", record.id)
     await clock.advance(DAY + 1)
-    assert dataclasses.astuple(await sweeper.sweep()) == (0, 0, 0, 0, 1, 0)
+    assert dataclasses.astuple(await sweeper.sweep()) == (0, 0, 0, 0, 0, 1, 0)
     left = {key async for key in redis.scan_iter("tracker:*")}
-    assert left == {store.keys.tickets, store.keys.clock}, "nothing outlives an operation unseen"
+    assert left == {store.keys.tickets, store.keys.clock, store.keys.able}, "nothing outlives an operation unseen"
 
 
 @pytest.mark.parametrize("stage", Stage)
@@ -280,7 +279,7 @@ async def test_python_and_lua_agree_on_every_arrow_from_every_stage(
     store: Store, clock: Clock, arrow: Arrow, stage: Stage
 ) -> None:
     before = await put(store, stage)
-    await clock.advance(400 * DAY if arrow in {Arrow.EXPIRE, Arrow.FORGET} else 20)
+    await clock.advance(400 * DAY if arrow in {Arrow.EXPIRE, Arrow.FORGET} else PROBE_AFTER + 1)
     sources, targets = ARROWS[arrow]
     try:
         await follow(store, arrow, before)
@@ -304,7 +303,14 @@ async def follow(store: Store, arrow: Arrow, record: Record) -> None:
     """Let an arrow happen. Where Python decides, Lua is asked too: it must not write what Python would refuse."""
     match arrow:
         case Arrow.CLAIM:
-            await store.claim(record.key, record.ticket, worker="w2", types=TYPES)
+            if (await claim(store, record, "w2")).worker != "w2":
+                raise Refused("it is another's")
+        case Arrow.PARK:
+            await claim(store, record, "w2", types=("contoso.other",))
+        case Arrow.RELEASE:
+            await store.overdue(10)
+            if (await store.read([record.key])) == [record]:
+                raise Refused("nobody released it")
         case Arrow.EXPIRE | Arrow.FORGET:
             counts = await store.expire(10)
             if not counts[arrow is Arrow.FORGET]:
@@ -314,13 +320,13 @@ async def follow(store: Store, arrow: Arrow, record: Record) -> None:
 
 
 DECISIONS: Mapping[Arrow, Callable[[Record], Change]] = {
-    Arrow.DECLINE: lifecycle.decline,
     Arrow.SUCCEED: lambda record: lifecycle.succeed(record, DONE, {}),
     Arrow.FAIL: lambda record: lifecycle.reject(record, DONE, {}),
     Arrow.RETRY: lambda record: lifecycle.fail(record, DONE, {}),
     Arrow.HAND_BACK: lifecycle.hand_back,
     Arrow.LOSE: lifecycle.lose,
     Arrow.VANISH: lifecycle.vanish,
+    Arrow.MISS: lifecycle.miss,
     Arrow.DUE: lifecycle.due,
     Arrow.PROGRESS: lambda record: lifecycle.progress(record, 5, "x"),
     Arrow.REQUEST_CANCEL: lambda record: lifecycle._change(Arrow.REQUEST_CANCEL, record, Stage.RUNNING),

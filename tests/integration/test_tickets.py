@@ -26,7 +26,7 @@ async def test_a_ticket_equals_field_by_field_what_rq_would_have_enqueued(store:
     job_id = f"{record.key}-{record.ticket}"
     with BlockingRedis.from_url(redis_url) as redis:
         ours = redis.hgetall(store.keys.job(job_id))
-        our_list, our_queues = redis.lrange(store.keys.queue, 0, -1), redis.smembers(store.keys.queues)
+        our_list, our_queues = redis.lrange(store.keys.queue(), 0, -1), redis.smembers(store.keys.queues)
         redis.flushall()
         rq = Queue("operations", connection=redis, serializer="json")
         job = Job.create(

@@ -20,7 +20,8 @@ from tracker.store import Store
 from tracker.sweeper import Sweeper
 
 ROOT = Path(__file__).parents[2]
-OURS = ("-m", "workers.worker")
+OURS = ("-m", "tracker.cli.main", "worker", "--processes", "1")
+BY_RQ = ("-m", "rq.cli", "worker", "--worker-class", "workers.OperationWorker", "--quiet")
 STOCK = ("-m", "rq.cli", "worker", "--serializer", "json", "--quiet", "operations")
 
 
@@ -86,7 +87,7 @@ async def create(store: Store, kind: str, **fields: object) -> Record:
 
 
 @pytest.mark.usefixtures("handlers")
-@pytest.mark.parametrize("command", [OURS, STOCK], ids=["ours", "stock"])
+@pytest.mark.parametrize("command", [OURS, BY_RQ, STOCK], ids=["ours", "ours by RQ", "stock"])
 async def test_an_operation_runs_under_any_rq_worker(store: Store, command: tuple[str, ...]) -> None:
     plain = await create(store, "plain", members={"text": "abc"})
     coroutine = await create(store, "coroutine", members={"text": "abc", "extra": 1})
@@ -102,16 +103,16 @@ async def test_an_operation_runs_under_any_rq_worker(store: Store, command: tupl
 @pytest.mark.usefixtures("handlers")
 async def test_what_rq_keeps_of_a_ticket_whose_worker_died_is_removed_in_time(store: Store, clock: Clock) -> None:
     record = await create(store, "plain", members={"text": "x"})
-    async with worker(*OURS):
+    async with worker(*STOCK):
         await eventually(finished(store, record))
         # the worker is killed here: before, or after RQ has cleaned up
     await store.redis.hset(store.keys.job(f"{record.key}-{record.ticket}"), "status", "queued")
-    await store.redis.lpush(f"{store.keys.queue}:intermediate", f"{record.key}-{record.ticket}")
+    await store.redis.lpush(f"{store.keys.queue()}:intermediate", f"{record.key}-{record.ticket}")
     await clock.advance(601)
     swept = await Sweeper(store).sweep()
     assert swept.litter == 1
     assert await nothing_left_of_rq(store)()
-    assert not await store.redis.exists(f"{store.keys.queue}:intermediate", store.keys.litter)
+    assert not await store.redis.exists(f"{store.keys.queue()}:intermediate", store.keys.litter)
 
 
 def nothing_left_of_rq(store: Store) -> Callable[[], Awaitable[bool]]:
@@ -198,29 +199,40 @@ async def test_a_worker_told_twice_to_stop_hands_its_operation_back_uncharged(st
     assert back.ticket > record.ticket
 
 
-async def test_the_death_of_the_worker_hands_its_operation_back_at_once(store: Store, handlers: Path) -> None:
-    record = await create(store, "sleeping")
+@pytest.mark.usefixtures("sweeping")
+async def test_a_dead_workers_operation_runs_again_within_fifteen_seconds(store: Store, handlers: Path) -> None:
+    record = await create(store, "once")
     async with worker(*OURS) as process:
         await eventually(appears(handlers / "started"))
         process.kill()
-        back = await eventually(reaches(store, record, Stage.QUEUED))
-    assert (back.attempt, back.charged) == (1, 0)
+        await process.wait()
+    began = asyncio.get_running_loop().time()
+    async with worker(*OURS):
+        ended = await eventually(finished(store, record), within=20)
+    assert asyncio.get_running_loop().time() - began < 15
+    assert (ended.status, ended.attempt, ended.charged) == (OperationStatus.COMPLETED, 2, 1)
+    [lost] = await store.history(record.key)
+    assert (lost["attempt"], lost["outcome"]) == (1, "lose")
 
 
 @pytest.mark.usefixtures("sweeping")
-async def test_a_killed_work_horse_costs_one_attempt_and_the_operation_runs_again(store: Store, handlers: Path) -> None:
+async def test_a_killed_host_costs_one_attempt_and_the_operation_runs_again(store: Store, handlers: Path) -> None:
     record = await create(store, "once")
     async with worker(*OURS):
-        horse = int(await eventually(appears(handlers / "started")))
-        os.kill(horse, signal.SIGKILL)
-        ended = await eventually(finished(store, record), within=20)
+        os.kill(int(await eventually(appears(handlers / "started"))), signal.SIGKILL)
+        ended = await eventually(finished(store, record))
     assert (ended.status, ended.attempt, ended.charged) == (OperationStatus.COMPLETED, 2, 1)
+    [died] = await store.history(record.key)
+    assert (died["outcome"], died["signal"]) == ("retry", -signal.SIGKILL)
+    assert died["peak_rss"] > 1_000_000
+    assert "out of memory" in died["hint"]
+    assert died["started"] < died["ended"]
 
 
 @pytest.mark.usefixtures("handlers", "sweeping")
 async def test_an_operation_whose_ticket_was_lost_gets_another(store: Store) -> None:
     record = await create(store, "plain", members={"text": "x"})
-    assert await store.redis.lpop(store.keys.queue) is not None
+    assert await store.redis.lpop(store.keys.queue()) is not None
     async with worker(*OURS):
         ended = await eventually(finished(store, record), within=20)
     assert (ended.status, ended.attempt, ended.charged) == (OperationStatus.COMPLETED, 1, 0)

@@ -8,7 +8,7 @@ import pytest
 
 from tracker import Context, Operation, handles
 from tracker.errors import ConfigurationError
-from tracker.types import CATALOGUE, load_types, seconds
+from tracker.types import CATALOGUE, load_types
 
 HEAD = "from tracker import Context, Operation, handles\n"
 CLASS = 'class T(Operation, type="#wrong.t"):\n    pass\n'
@@ -60,16 +60,3 @@ def test_two_classes_cannot_share_a_name() -> None:
     with pytest.raises(ConfigurationError, match="two classes claim"):
         handles(Second)(handler)
     CATALOGUE._types.pop("test.shared")
-
-
-@pytest.mark.parametrize(
-    ("text", "value"), [("90s", 90), ("1h30m", 5400), ("250ms", 0.25), ("1.5m", 90), (7, 7), ("2d", 172800)]
-)
-def test_durations_are_read(text: str, value: float) -> None:
-    assert seconds(text) == value
-
-
-@pytest.mark.parametrize("text", ["", "10", "10 m", "-1s", "1y", "s"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(ConfigurationError):
-        seconds(text)

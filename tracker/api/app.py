@@ -19,7 +19,7 @@ from tracker.api.waits import WAITS, Waits
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
 from tracker.service import open_operations
-from tracker.types import load_types
+from tracker.urls import load_catalogue
 
 log = structlog.get_logger()
 
@@ -33,7 +33,7 @@ def create_app(settings: Settings) -> web.Application:
     app[CALLERS] = open_callers(settings)
     app[ADDRESSES] = Addresses(settings)
     app[WAITS] = Waits()
-    app[openapi.DESCRIPTION] = openapi.written(routes.ROUTES, load_types(settings.type_modules))
+    app[openapi.DESCRIPTION] = openapi.written(routes.ROUTES, load_catalogue(settings))
     routes.mount(app)
     app.cleanup_ctx.append(partial(_operations, settings))
     app.on_shutdown.append(app[WAITS].release)

@@ -103,6 +103,7 @@ def _type_schemas(catalogue: Catalogue) -> dict[str, Json]:
 def _schemas_of(entry: OperationType, name: str) -> dict[str, Json]:
     own = entry.model.model_json_schema(ref_template=f"{texts.SCHEMA_ROOT}{name}.{{model}}")
     inner: dict[str, Json] = own.pop("$defs", {})
-    own["properties"] = {"@odata.type": {"type": "string", "examples": [entry.name]}, **own.get("properties", {})}
+    kind = {"@odata.type": {"type": "string", "examples": [entry.name]}}
+    own["properties"] = {**kind, **texts.WAITS, **own.get("properties", {})}
     own["allOf"] = [texts.ref("anyOperation")]
     return {name: own, **{f"{name}.{model}": schema for model, schema in inner.items()}}

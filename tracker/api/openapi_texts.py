@@ -92,6 +92,21 @@ _STATUS: Final = {"type": "string", "enum": [status.value for status in Operatio
 _INT32: Final = {"type": "integer", "format": "int32"}
 _DETAIL: Final = {name: {"type": "string"} for name in ("code", "message", "target")}
 
+WAITS: Final[Mapping[str, Json]] = {
+    "delay": {
+        "description": "Not before so long from now: seconds, or a text like 90s, 1h30m or PT90S; at most 366 days.",
+        "type": ["number", "string", "null"],
+        "writeOnly": True,
+    },
+    "notBefore": {
+        "description": "Not before this time; at most 366 days ahead.",
+        "type": ["string", "null"],
+        "format": "date-time",
+        "writeOnly": True,
+    },
+}
+"""Members of every operation whose type has no member of its own of that name."""
+
 SCHEMAS: Final[Mapping[str, Json]] = {
     "anyOperation": {
         "type": "object",
@@ -102,6 +117,7 @@ SCHEMAS: Final[Mapping[str, Json]] = {
             "clientContext": {"type": ["string", "null"], "maxLength": CLIENT_CONTEXT_LIMIT},
             "resultInfo": {"anyOf": [ref("resultInfo"), {"type": "null"}]},
             "createdDateTime": _STAMP,
+            "notBeforeDateTime": _STAMP,
             "startedDateTime": _STAMP,
             "completedDateTime": _STAMP,
             "lastActionDateTime": _STAMP,

@@ -41,6 +41,8 @@ def resource(record: Record, *, context: str | None = None) -> Json:
     body["clientContext"] = record.client_context
     body["resultInfo"] = None if record.result_info is None else result_info(record.result_info)
     body["createdDateTime"] = timestamp(record.created)
+    if record.not_before:
+        body["notBeforeDateTime"] = timestamp(record.not_before)
     if record.started:
         body["startedDateTime"] = timestamp(record.started)
     if record.completed:

@@ -1,16 +1,18 @@
 """What `tracker doctor` looks at: the facts, and a judgement of each."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redis.exceptions import RedisError
 
 from tracker.cli.output import Exit, Stop
+from tracker.cli.overview import Overview, look, tell
 from tracker.config import Settings
 from tracker.connection import open_redis
+from tracker.errors import Unavailable
 from tracker.fitness import Finding, Level, Server, judge, read_server
-from tracker.keys import Keys
 from tracker.model import SECOND
+from tracker.store import Store
 
 MOST_DRIFT = 1.0
 """Seconds between the server's clock and ours that are worth a word."""
@@ -33,12 +35,14 @@ class Facts:
     due: int
     suspects: int
     workers: int
+    overview: Overview = field(default_factory=Overview)
 
 
 async def gather(settings: Settings) -> Facts:
-    """Read the facts. Writes nothing. Raises Stop (UNREACHABLE) when the server does not answer."""
-    keys = Keys(settings.key_prefix, settings.rq_key_prefix)
+    """Read the facts. Raises Stop (UNREACHABLE) when the server does not answer."""
     redis = open_redis(settings)
+    store = Store(redis, settings)
+    keys = store.keys
     try:
         server = await read_server(redis)
         asked = time.time()
@@ -52,11 +56,12 @@ async def gather(settings: Settings) -> Facts:
             pipe.smembers(f"{keys.rq_prefix}:workers")
             sweeping, leases, due, suspects, registered = await pipe.execute()
         workers = await redis.exists(*registered) if registered else 0
-    except RedisError as error:
-        raise Stop(Exit.UNREACHABLE, f"Redis cannot be reached: {error}") from None
+        overview = await look(store, server_seconds * SECOND + server_micros)
+    except (RedisError, Unavailable) as error:
+        raise Stop(Exit.UNREACHABLE, f"Redis cannot be reached: {error.__cause__ or error}") from None
     finally:
         await redis.aclose()
-    return Facts(server, drift, bool(sweeping), leases, due, suspects, workers)
+    return Facts(server, drift, bool(sweeping), leases, due, suspects, workers, overview)
 
 
 def examine(facts: Facts) -> list[Finding]:
@@ -69,6 +74,7 @@ def examine(facts: Facts) -> list[Finding]:
         _lost("leases", facts.leases, "their worker was lost and nobody gave them to another"),
         _lost("due", facts.due, "their next attempt is due and nobody queued it"),
         _lost("tickets", facts.suspects, "their tickets left the queue and nobody queued them again"),
+        *tell(facts.overview),
     ]
 
 

@@ -17,7 +17,10 @@ def dev(
         str | None, typer.Option(envvar="REDIS_URL", help="Use this server, and start no Valkey.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="RQ workers; 0 for none. Default: TRACKER_WORKER_PROCESSES, the cores.")
+        int | None,
+        typer.Option(
+            min=0, help="Plain functions to run at once; 0: no worker. Default: TRACKER_WORKER_PROCESSES, the cores."
+        ),
     ] = None,
     types: Annotated[
         str | None, typer.Option(envvar="TRACKER_TYPES", help="Modules with operation types, by commas.")
@@ -34,10 +37,10 @@ def dev(
     from tracker.cli.start import start
     from tracker.cli.token import new_token
     from tracker.config import words
-    from tracker.types import load_types
+    from tracker.urls import load_catalogue
 
     settings = start(types=None if types is None else words(types), worker_processes=workers)
-    load_types(settings.type_modules)
+    load_catalogue(settings)
     if redis_url and (reason := stack.unreachable(redis_url)):
         raise Stop(Exit.UNREACHABLE, f"REDIS_URL is set, and its server does not answer: {reason}")
     plan = stack.Plan(

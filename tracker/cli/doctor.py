@@ -1,28 +1,53 @@
 """`tracker doctor`: whether the Redis behind an installation is fit for it, and whether anything is lost."""
 
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tracker.cli.output import Exit, Format, Output, print_json, print_table
+from tracker.cli.output import Exit, Format, Json, Output, Stop, note, print_json, print_table
+
+if TYPE_CHECKING:
+    from tracker.config import Settings
+    from tracker.verify import Verdict
+
+ROUNDS = 5
+"""Repairs after each of which everything is verified again: one may bring others to light."""
 
 
 def doctor(
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Prove that every operation is where it belongs, and name those that are not."),
+    ] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Put right what --verify finds, and verify again.")] = False,
     redis_url: Annotated[
         str | None, typer.Option(help="The server to examine. Default: REDIS_URL.", show_default=False)
     ] = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Examine the Redis server and the installation; exits 1 when a check fails."""
-    import asyncio
+    """Examine the Redis server and the installation; exits 1 when a check fails.
 
+    With --verify or --repair: walk every operation instead; exits 1 when any is left that is not where it belongs.
+    """
     from tracker import config
-    from tracker.cli import checks
-    from tracker.fitness import Level
 
     settings = config.load()
     if redis_url is not None:
         settings = settings.model_copy(update={"redis_url": redis_url})
+    if verify or repair:
+        _verify(settings, output, repair=repair)
+    else:
+        _examine(settings, output)
+
+
+def _examine(settings: "Settings", output: Format) -> None:
+    import asyncio
+
+    from tracker.cli import checks
+    from tracker.fitness import Level
+
     findings = checks.examine(asyncio.run(checks.gather(settings)))
     if output is Format.JSON:
         print_json([finding.as_json() for finding in findings])
@@ -31,3 +56,79 @@ def doctor(
         print_table(("", "check", "found", "advice"), rows)
     if any(finding.level is Level.FAIL for finding in findings):
         raise typer.Exit(Exit.FAILED)
+
+
+def _verify(settings: "Settings", output: Format, *, repair: bool) -> None:
+    import asyncio
+
+    from tracker import log
+    from tracker.errors import Unavailable
+
+    log.configure(settings)
+    try:
+        found, left, repaired = asyncio.run(_walk(settings, repair=repair))
+    except Unavailable as error:
+        raise Stop(Exit.UNREACHABLE, f"Redis cannot be reached: {error.__cause__}") from None
+    if output is Format.JSON:
+        after: Json = {"repaired": repaired, "left": _faults(left)} if repair else {}
+        told = {"operations": found.operations, "members": found.members, "faults": _faults(found), **after}
+        print_json(told)
+    else:
+        if found.faults:
+            rows = ((fault.id, fault.key, fault.stage, fault.what, fault.where) for fault in found.faults)
+            print_table(("id", "key", "stage", "fault", "where"), rows)
+        note(_summary(found, left, repaired if repair else None))
+    if left.faults:
+        raise typer.Exit(Exit.FAILED)
+
+
+async def _walk(settings: "Settings", *, repair: bool) -> "tuple[Verdict, Verdict, int]":
+    """What is found, what is left of it after repair, and how many operations were repaired."""
+    from tracker.connection import open_redis
+    from tracker.store import Store
+    from tracker.verify import Verifier
+
+    async with open_redis(settings) as redis:
+        verifier = Verifier(Store(redis, settings), settings)
+        with _progress() as show:
+            found = left = await verifier.verify(show)
+            repaired = 0
+            for _ in range(ROUNDS if repair else 0):
+                mended = await verifier.repair(left.faults)
+                if not mended:
+                    break
+                repaired += mended
+                left = await verifier.verify(show)
+        return found, left, repaired
+
+
+def _faults(verdict: "Verdict") -> list[Json]:
+    return [
+        {"id": fault.id, "key": fault.key, "stage": fault.stage, "what": fault.what, "where": fault.where}
+        for fault in verdict.faults
+    ]
+
+
+def _summary(found: "Verdict", left: "Verdict", repaired: int | None) -> str:
+    from tracker.cli.words import counted
+
+    seen = f"{counted(found.operations, 'operation')} and {counted(found.members, 'member')} of sets looked at"
+    wrong, still = ({fault.key for fault in verdict.faults} for verdict in (found, left))
+    if not wrong:
+        return f"{seen}: every operation is where it belongs"
+    named = f"{seen}: {counted(len(wrong), 'operation')} misplaced"
+    if repaired is None:
+        return f"{named}; --repair puts right what can be"
+    return f"{named}, {counted(repaired, 'repair')} made, {len(still)} left"
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """Show how far a walk is on a terminal, on standard error; elsewhere nothing."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("keys", total=None)
+        yield lambda done, size: progress.update(task, completed=done, total=size)

@@ -1,9 +1,8 @@
 """`tracker serve` and `tracker worker`: the two processes of an installation."""
 
-from collections.abc import Coroutine
 from enum import StrEnum
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -28,37 +27,26 @@ def serve(
     settings = start(host=host, port=port, auth=None if auth is None else auth.value)
 
     from tracker.api.app import serve as serve_api
+    from tracker.background import run
 
-    _run(serve_api(settings, on_ready=lambda url: typer.echo(f"ready {url}")))
+    run(serve_api(settings, on_ready=lambda url: typer.echo(f"ready {url}")))
 
 
 def worker(
+    concurrency: Annotated[
+        int | None,
+        typer.Option(min=0, help="Coroutine operations to run at once. Default: TRACKER_WORKER_CONCURRENCY, 100."),
+    ] = None,
     processes: Annotated[
-        int | None, typer.Option(min=0, help="RQ workers to run. Default: TRACKER_WORKER_PROCESSES, the cores.")
+        int | None,
+        typer.Option(min=0, help="Plain functions to run at once. Default: TRACKER_WORKER_PROCESSES, the cores."),
     ] = None,
     drain_seconds: Annotated[
         float | None,
         typer.Option(min=0, help="Seconds to finish operations after SIGTERM. Default: TRACKER_DRAIN_SECONDS."),
     ] = None,
 ) -> None:
-    """Run RQ workers under a supervisor until SIGTERM or Ctrl-C."""
-    settings = start(worker_processes=processes, drain_seconds=drain_seconds)
-    supervisor = import_module("workers.supervisor")  # by name: tracker does not depend on workers
-    code = supervisor.run(
-        settings,
-        processes=settings.worker_processes,
-        drain_seconds=settings.drain_seconds,
-    )
-    raise typer.Exit(code)
-
-
-def _run(main: Coroutine[Any, Any, None]) -> None:
-    """Run on uvloop where it is installed, else on asyncio's own loop."""
-    try:
-        import uvloop
-    except ImportError:
-        import asyncio
-
-        asyncio.run(main)
-    else:
-        uvloop.run(main)
+    """Run operations until SIGTERM or Ctrl-C, which let them finish; a second one hands them back at once."""
+    settings = start(worker_concurrency=concurrency, worker_processes=processes, drain_seconds=drain_seconds)
+    worker = import_module("workers.worker")  # by name: tracker does not depend on workers
+    raise typer.Exit(worker.run(settings))

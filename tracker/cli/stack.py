@@ -87,6 +87,7 @@ class Plan:
             "TRACKER_HOST": self.host,
             "TRACKER_PORT": str(self.port),
             "TRACKER_TOKENS": f"{self.settings.tokens}\n{token_line('dev', 'dev', self.token)}".strip(),
+            "TRACKER_SPOOL_DIR": str(self.settings.spool_dir or self.data_dir.absolute() / "spool"),
             "PYTHONUNBUFFERED": "1",
         }
         if self.types is not None:

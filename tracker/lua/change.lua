@@ -1,38 +1,70 @@
--- Write one lifecycle change, if the operation is still where the caller saw it.
+-- Write lifecycle changes, each if its operation is still where the caller saw it. One that is refused does not
+-- touch its neighbours.
 --
--- KEYS op              HASH    the record
--- ARGV key             string  the internal key
--- ARGV seen_stage      string  stage the caller saw
--- ARGV seen_attempt    int     attempt the caller saw: the fence
--- ARGV seen_ticket     int     ticket the caller saw
--- ARGV seen_revision   int     revision to insist on, or empty
--- ARGV lease_ran_out   0|1     refuse when the lease was renewed after all
--- ARGV stage           string  where it goes
--- ARGV delay           int     microseconds, when it becomes delayed
--- ARGV token           string  names this change: the same one again (its answer was lost) is OK, and writes nothing
--- ARGV stamp           string  a field that takes the time, or empty
--- ARGV fields          ...     field, value, field, value, ... to set
+-- ARGV brief    0|1  answer the words alone, without the records
+-- ARGV changes  ...  for each change: head, entry (of the attempt's history, or empty), and as many words as the head
+--                    says: field, value, … The head holds, between spaces and with - for nothing: key, seen_stage,
+--                    seen_attempt, seen_ticket, seen_revision (to insist on), lease_ran_out (1: refuse when the lease
+--                    was renewed after all), stage (where it goes), delay (microseconds, when it becomes delayed),
+--                    token (names this change: the same one again, its answer lost, is OK and writes nothing), stamp
+--                    (a field that takes the time), count (of the words)
 --
--- Returns OK and the record | MISSING | CONFLICT | CANCEL (a cancel was asked for meanwhile: it must not start
--- again). Writes nothing unless OK.
+-- Returns for each: {OK, field, value, ...} | {MISSING} | {CONFLICT} | {CANCEL} (a cancel was asked for meanwhile: it
+-- must not start again). Writes nothing unless OK.
 -- INCLUDE move
-local record = look(op)
-if not record then return {'MISSING'} end
-if record.token == token then return {'OK', unpack(redis.call('HGETALL', op))} end
-if record.stage ~= seen_stage or (record.attempt == '' and '0' or record.attempt) ~= seen_attempt
-  or record.ticket ~= seen_ticket or (seen_revision ~= '' and record.revision ~= seen_revision) then
-  return {'CONFLICT'}
-end
 local now = server_time()
-if lease_ran_out == '1' and (tonumber(redis.call('ZSCORE', leases, key)) or 0) > now then return {'CONFLICT'} end
-local starts_again = stage == 'queued' or stage == 'delayed'
-if record.stage == 'running' and starts_again and record.cancel_requested ~= '' then return {'CANCEL'} end
 
-redis.call('HSET', op, 'token', token, unpack(ARGV, fields))
-if stamp ~= '' then redis.call('HSET', op, stamp, digits(now)) end
-if redis.call('HGET', op, 'hidden') == '1' and record.hidden == '' then
-  unindex(key, record)
-  record.hidden = '1'
+local function write(change, first, last)
+  local op = C.operation .. change.key
+  local record = look(op)
+  if not record then return {'MISSING'} end
+  local answer = brief == '1' and function() return {'OK'} end
+    or function() return {'OK', unpack(call('HGETALL', op))} end
+  if record.token == change.token then return answer() end
+  if record.stage ~= change.seen_stage or (record.attempt == '' and '0' or record.attempt) ~= change.seen_attempt
+    or (record.ticket == '' and '0' or record.ticket) ~= change.seen_ticket
+    or (change.seen_revision ~= '-' and record.revision ~= change.seen_revision) then
+    return {'CONFLICT'}
+  end
+  if change.lease_ran_out == '1' and (tonumber(call('ZSCORE', leases, change.key)) or 0) > now then
+    return {'CONFLICT'}
+  end
+  local again = change.stage == 'queued' or change.stage == 'delayed'
+  if record.stage == 'running' and again and record.cancel_requested ~= '' then return {'CANCEL'} end
+
+  if change.entry ~= '' then
+    call('RPUSH', C.history .. change.key, digits(now) .. ' ' .. change.entry)
+    call('LTRIM', C.history .. change.key, -C.history_limit, -1)
+  end
+  local extra = {'token', change.token}
+  if change.entry ~= '' then extra[3], extra[4], record.tried = 'tried', '1', '1' end
+  if change.stamp ~= '-' then extra[#extra + 1], extra[#extra + 2] = change.stamp, digits(now) end
+  for index = first, last, 2 do
+    extra[#extra + 1], extra[#extra + 2] = ARGV[index], ARGV[index + 1]
+    if ARGV[index] == 'hidden' and record.hidden == '' then
+      unindex(change.key, record)
+      record.hidden = '1'
+    end
+  end
+  move(op, change.key, record, change.stage, now, tonumber(change.delay), extra)
+  if change.stage == 'running' and change.stamp == 'cancel_requested' then
+    call('PUBLISH', C.control .. record.worker, 'cancel ' .. change.key .. ' ' .. record.attempt)
+  end
+  return answer()
 end
-move(op, key, record, stage, now, tonumber(delay))
-return {'OK', unpack(redis.call('HGETALL', op))}
+
+local PARTS = {'key', 'seen_stage', 'seen_attempt', 'seen_ticket', 'seen_revision', 'lease_ran_out', 'stage', 'delay',
+  'token', 'stamp', 'count'}
+local answers = {}
+local at = changes
+while at <= #ARGV do
+  local change, part = {entry = ARGV[at + 1]}, 0
+  for word in string.gmatch(ARGV[at], '%S+') do
+    part = part + 1
+    change[PARTS[part]] = word
+  end
+  local first = at + 2
+  at = first + tonumber(change.count)
+  answers[#answers + 1] = write(change, first, at - 1)
+end
+return answers

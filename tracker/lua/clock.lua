@@ -8,14 +8,23 @@ local function server_time()
   return now
 end
 
--- A whole number in full: tostring() would round it to 14 digits.
-local function digits(number)
-  return string.format('%.0f', number)
+-- The same for the same input, which comes again and again, computed once.
+local function remembering(compute)
+  local input, output
+  return function(given)
+    if given ~= input then input, output = given, compute(given) end
+    return output
+  end
 end
+
+-- A whole number in full: tostring() would round it to 14 digits.
+local digits = remembering(function(number)
+  return string.format('%.0f', number)
+end)
 
 -- RQ's form of a time: 2026-01-31T12:34:56.789012Z. Civil date from days since the epoch, by eras of 400 years
 -- (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-local function iso(micros)
+local iso = remembering(function(micros)
   local seconds = math.floor(micros / 1000000)
   local days = math.floor(seconds / 86400)
   local rest = seconds - days * 86400
@@ -30,4 +39,4 @@ local function iso(micros)
   local year = yoe + era * 400 + (month <= 2 and 1 or 0)
   return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%06dZ', year, month, day, math.floor(rest / 3600),
     math.floor(rest / 60) % 60, rest % 60, micros - seconds * 1000000)
-end
+end)

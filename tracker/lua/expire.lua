@@ -7,17 +7,17 @@
 -- INCLUDE move
 local now = server_time()
 local expired, forgotten = 0, 0
-for _, key in ipairs(redis.call('ZRANGE', expiries, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, limit)) do
+for _, key in ipairs(call('ZRANGE', expiries, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, limit)) do
   local op = C.operation .. key
   local record = look(op)
   if record and (record.stage == 'completed' or record.stage == 'failed') then
     move(op, key, record, 'tombstone', now, 0)
     expired = expired + 1
   else
-    redis.call('ZREM', expiries, key)
+    call('ZREM', expiries, key)
     if record then
-      redis.call('HDEL', C.ids .. record.owner, record.id)
-      redis.call('DEL', op)
+      call('HDEL', C.ids .. record.owner, record.id)
+      call('DEL', op)
       forgotten = forgotten + 1
     end
   end

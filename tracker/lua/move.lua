@@ -1,120 +1,192 @@
 -- INCLUDE clock
--- The moves that every transition is made of, and the keys that they take:
+-- The moves that every transition is made of, and the keys that they take. Records and what hangs on one (a call's
+-- line, a type's gate, an attempt's history) are found by name, as nobody knows beforehand which are concerned.
 --
 -- KEYS leases    ZSET    key -> when the lease runs out
 -- KEYS due       ZSET    key -> when it is due
+-- KEYS deadlines ZSET    key -> when it must have started
 -- KEYS expiries  ZSET    key -> when the sweeper ends it
--- KEYS ticketed  ZSET    key -> ticket
 -- KEYS suspects  ZSET    key -> when its ticket was missed
+-- KEYS gates     ZSET    gate -> when to look at it again; gates with parked operations only
+-- KEYS lacking   ZSET    type -> since when operations of it wait for a worker that has it
 -- KEYS tickets   STRING  number of the last ticket
--- KEYS queue     LIST    RQ's queue
 -- KEYS queues    SET     RQ's queues
 -- KEYS litter    ZSET    RQ job id -> when to remove what is left of it
 -- KEYS events    PUBSUB  where every transition is told
+-- KEYS wake      PUBSUB  where idle workers hear that a queue is no longer empty
 
-local DAY = 86400 * 1000000
+local call = redis.call
+local SECOND = 1000000
+local DAY = 86400 * SECOND
+local STATUS = {running = 'Running', completed = 'Completed', failed = 'Failed'}
+local FINAL = {completed = true, failed = true, tombstone = true}
 
--- What a move needs to know of a record, read in one command. Returns nil when there is none.
+-- What a record does not store: what can be told from the rest, and fields that it does not have, which are empty.
+local UNSTORED = {
+  id = function(record) -- the server's own: the key as a UUID
+    return string.gsub(record.key, '^(%x%x%x%x%x%x%x%x)(%x%x%x%x)(%x%x%x%x)(%x%x%x%x)', '%1-%2-%3-%4-')
+  end,
+  owner = function(record) return redis.sha1hex(record.tenant) end,
+  call = function(record) return redis.sha1hex(record.tenant .. '\n' .. record.call_id) end,
+  context = function(record)
+    return rawget(record, 'client_context') and redis.sha1hex(record.client_context) or ''
+  end,
+}
+local RECORD = {__index = function(record, name)
+  local value = UNSTORED[name] and UNSTORED[name](record) or ''
+  rawset(record, name, value)
+  return value
+end}
+
+-- The record as a table, and as HGETALL has it; nil when there is none.
 local function look(op)
-  local names = {'stage', 'status', 'attempt', 'ticket', 'revision', 'created', 'owner', 'call', 'context', 'id',
-    'hidden', 'cancel_requested', 'policy', 'worker', 'type', 'token'}
-  local values = redis.call('HMGET', op, unpack(names))
-  if not values[1] then return nil end
+  local flat = call('HGETALL', op)
+  if #flat == 0 then return nil end
   local record = {}
-  for index, name in ipairs(names) do record[name] = values[index] or '' end
-  return record
+  for index = 1, #flat, 2 do record[flat[index]] = flat[index + 1] end
+  if not record.stage then return nil end
+  return setmetatable(record, RECORD), flat
 end
 
--- Put a ticket for the operation on RQ's queue, as Queue.enqueue_job would. Numbers are never used twice.
-local function push_ticket(op, key, now)
-  local ticket = digits(redis.call('INCR', tickets))
+-- The stored policy, with the defaults that records leave out.
+local function policy_of(record)
+  local policy = record.policy == '' and {} or cjson.decode(record.policy)
+  policy.retention = policy.retention or C.retention
+  policy.tombstone = policy.tombstone or C.tombstone
+  return policy
+end
+
+local function type_name(record)
+  return string.lower((string.gsub(record.type, '^#', '')))
+end
+
+local function tell(key, revision, stage, status)
+  call('PUBLISH', events, key .. ' ' .. revision .. ' ' .. stage .. ' ' .. status)
+end
+
+-- Put a ticket for the operation on its lane's RQ queue, as Queue.enqueue_job would. Numbers are never used twice.
+local function push_ticket(key, record, now)
+  local lane = C.lanes[record.lane]
+  local ticket = digits(call('INCR', tickets))
   local job = key .. '-' .. ticket
   local stamp = iso(now)
-  redis.call('SADD', queues, queue)
-  redis.call('HSET', C.job .. job, 'created_at', stamp, 'enqueued_at', stamp, 'origin', C.queue_name,
-    'description', job, unpack(C.ticket_fields))
-  redis.call('RPUSH', queue, job)
-  redis.call('ZADD', ticketed, ticket, key)
-  redis.call('HSET', op, 'ticket', ticket)
+  call('SADD', queues, lane.queue)
+  call('HSET', C.job .. job, 'created_at', stamp, 'enqueued_at', stamp, 'origin', lane.name, 'description', job,
+    unpack(C.ticket_fields))
+  if call('RPUSH', lane.queue, job) == 1 then call('PUBLISH', wake, lane.name) end
+  call('ZADD', lane.ticketed, ticket, key)
+  return ticket
 end
 
 local function unindex(key, record)
-  local call = C.call .. record.call
-  redis.call('ZREM', call, key)
-  redis.call('ZREM', call .. ':status:' .. record.status, key)
-  if record.context ~= '' then redis.call('ZREM', call .. ':context:' .. record.context, key) end
+  local index = C.call .. record.call
+  call('ZREM', index, key)
+  call('ZREM', index .. ':status:' .. record.status, key)
+  if record.context ~= '' then call('ZREM', index .. ':context:' .. record.context, key) end
 end
 
 -- Leave only what a tombstone needs: who it was and how it ended.
 local function bury(op, key, record, now)
   unindex(key, record)
-  redis.call('HDEL', op, 'members', 'result_info', 'detail', 'client_context', 'cancel_reason', 'worker')
-  local ends = now + cjson.decode(record.policy).tombstone * 1000000
-  redis.call('HSET', op, 'expires', digits(ends))
-  redis.call('ZADD', expiries, digits(ends), key)
-  redis.call('PEXPIREAT', op, digits((ends + DAY) / 1000))
+  call('DEL', C.history .. key)
+  call('HDEL', op, 'members', 'result_info', 'detail', 'client_context', 'cancel_reason', 'worker')
+  local ends = now + policy_of(record).tombstone * SECOND
+  call('HSET', op, 'expires', digits(ends))
+  call('ZADD', expiries, digits(ends), key)
+  call('PEXPIREAT', op, digits((ends + DAY) / 1000))
 end
 
--- Take the operation out of the set that its stage keeps. A ticket that is of no use any more is noted as litter:
--- whoever popped it cleans up, but may die first.
+-- INCLUDE gate
+
+-- Remove what RQ knows of an execution that our own worker claimed.
+local function forget_execution(key, record)
+  local job = key .. '-' .. record.ticket
+  local execution = job .. ':' .. key
+  call('DEL', C.job .. job, C.execution .. execution, C.executions .. job)
+  call('ZREM', C.lanes[record.lane].started, execution)
+  call('SREM', C.rq_worker .. record.worker .. ':executions', execution)
+end
+
+-- Take the operation out of the sets that its stage keeps. A ticket that is of no use any more is noted as litter,
+-- unless RQ's part of it is ours to remove: whoever popped it cleans up, but may die first.
 local function leave(key, record, stage, now)
-  if record.stage == 'running' or (record.stage == 'queued' and stage ~= 'running') then
-    redis.call('ZADD', litter, digits(now + C.litter_age), key .. '-' .. record.ticket)
-  end
-  if record.stage == 'queued' then
-    redis.call('ZREM', ticketed, key)
-    redis.call('ZREM', suspects, key)
+  if record.stage == 'running' then
+    call('ZREM', leases, key)
+    if record.rq ~= '' then
+      forget_execution(key, record)
+    else
+      call('ZADD', litter, digits(now + C.litter_age), key .. '-' .. record.ticket)
+    end
+  elseif record.stage == 'queued' then
+    if call('ZREM', C.lanes[record.lane].ticketed, key) == 0 then call('ZREM', suspects, key) end
+    if stage ~= 'running' then
+      call('ZADD', litter, digits(now + C.litter_age), key .. '-' .. record.ticket)
+    end
   elseif record.stage == 'delayed' then
-    redis.call('ZREM', due, key)
-  elseif record.stage == 'running' then
-    redis.call('ZREM', leases, key)
-  else
-    redis.call('ZREM', expiries, key)
+    call('ZREM', due, key)
+  elseif record.stage == 'parked' then
+    unpark(key, record)
+  elseif FINAL[record.stage] then
+    call('ZREM', expiries, key)
   end
+  if record.start_by ~= '' and (stage == 'running' or FINAL[stage]) then call('ZREM', deadlines, key) end
 end
 
-local STATUS = {running = 'Running', completed = 'Completed', failed = 'Failed'}
-
+-- Put the operation into the sets that its new stage keeps. Returns the stage (what should queue may have to park)
+-- and the fields to set.
 local function enter(op, key, record, stage, now, length)
+  if stage == 'queued' and not may_queue(key, record, now) then return 'parked', {'blocker', 'serial'} end
   if stage == 'queued' then
-    push_ticket(op, key, now)
-  elseif stage == 'delayed' then
-    redis.call('ZADD', due, digits(now + length), key)
-  elseif stage == 'running' then
-    redis.call('ZADD', leases, digits(now + length), key)
-  elseif stage == 'tombstone' then
-    bury(op, key, record, now)
-  else
-    local policy = cjson.decode(record.policy)
-    local ends = now + policy.retention * 1000000
-    redis.call('HSET', op, 'completed', digits(now), 'expires', digits(ends))
-    redis.call('ZADD', expiries, digits(ends), key)
-    redis.call('PEXPIREAT', op, digits((ends + policy.tombstone * 1000000 + DAY) / 1000))
+    local fields = {'ticket', push_ticket(key, record, now)}
+    if record.blocker ~= '' then fields[3], fields[4] = 'blocker', '' end
+    return stage, fields
   end
+  if stage == 'delayed' then
+    call('ZADD', due, digits(now + length), key)
+  elseif stage == 'running' then
+    call('ZADD', leases, digits(now + length), key)
+  elseif stage == 'completed' or stage == 'failed' then
+    local policy = policy_of(record)
+    local ends = now + policy.retention * SECOND
+    call('ZADD', expiries, digits(ends), key)
+    local gone = digits((ends + policy.tombstone * SECOND + DAY) / 1000)
+    call('PEXPIREAT', op, gone)
+    if record.tried ~= '' then call('PEXPIREAT', C.history .. key, gone) end
+    return stage, {'completed', digits(now), 'expires', digits(ends)}
+  end
+  return stage, {}
 end
 
-local function tell(key, revision, stage, status)
-  redis.call('PUBLISH', events, key .. ' ' .. revision .. ' ' .. stage .. ' ' .. status)
-end
-
--- Take the record from its stage to another and tell everybody. `length` (microseconds) is the wait of a delayed
--- operation or the lease of a running one. All checks have been made; every write below succeeds.
-local function move(op, key, record, stage, now, length)
+-- Take the record from its stage to another and tell everybody; release what it blocked. `length` (microseconds) is
+-- the wait of a delayed operation or the lease of a running one, `extra` more fields to set. All checks have been
+-- made; every write below succeeds. Returns the stage and what was written: field, value, …
+function move(op, key, record, stage, now, length, extra)
+  local before = record.stage
   local status = STATUS[stage] or record.status
-  if stage ~= record.stage then leave(key, record, stage, now) end
+  if stage ~= before then leave(key, record, stage, now) end
   if status ~= record.status then
     if record.hidden == '' then
-      redis.call('ZREM', C.call .. record.call .. ':status:' .. record.status, key)
-      redis.call('ZADD', C.call .. record.call .. ':status:' .. status, record.created, key)
+      local index = C.call .. record.call .. ':status:'
+      call('ZREM', index .. record.status, key)
+      call('ZADD', index .. status, record.created, key)
     end
     record.status = status
   end
+  local fields = {}
   if record.hidden ~= '' and (stage == 'completed' or stage == 'failed') then
-    redis.call('HSET', op, 'completed', digits(now))
+    call('HSET', op, 'completed', digits(now))
     stage = 'tombstone'
   end
-  if stage ~= record.stage then enter(op, key, record, stage, now, length) end
-  local revision = redis.call('HINCRBY', op, 'revision', 1)
-  redis.call('HSET', op, 'stage', stage, 'status', status, 'changed', digits(now))
-  tell(key, digits(revision), stage, status)
+  if stage ~= before then stage, fields = enter(op, key, record, stage, now, length) end
+  local revision = digits(tonumber(record.revision) + 1)
+  local written = extra or {}
+  for _, word in ipairs(fields) do written[#written + 1] = word end
+  for _, word in ipairs({'stage', stage, 'status', status, 'changed', digits(now), 'revision', revision}) do
+    written[#written + 1] = word
+  end
+  call('HSET', op, unpack(written))
+  if stage == 'tombstone' and before ~= stage then bury(op, key, record, now) end
+  tell(key, revision, stage, status)
+  if stage ~= before then let_others_go(key, record, before, stage, now) end
+  return stage, written
 end

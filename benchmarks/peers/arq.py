@@ -1,0 +1,71 @@
+"""arq."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import uvloop
+from arq import create_pool
+from arq.connections import ArqRedis, RedisSettings
+from arq.constants import default_queue_name, result_key_prefix
+from arq.jobs import Job
+
+from benchmarks.peers.system import CONCURRENCY, SLEEP, URL, System
+
+QUIET = {"version": 1}
+"""A logging configuration, in the form of `logging.config.dictConfig`, that adds nothing to Python's own."""
+
+
+async def noop(_: dict[str, Any], number: int) -> int:
+    """Do nothing."""
+    return number
+
+
+async def sleep(_: dict[str, Any], number: int) -> int:
+    """Wait."""
+    await asyncio.sleep(SLEEP)
+    return number
+
+
+class WorkerSettings:
+    """What `arq` is started with. It looks for work every `poll_delay` seconds; less does not make it faster."""
+
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    functions: ClassVar = [noop, sleep]
+    redis_settings = RedisSettings.from_dsn(URL)
+    max_jobs = CONCURRENCY
+    poll_delay = 0.1
+
+
+class Queue(System):
+    """One worker, on uvloop."""
+
+    packages = ("arq", "uvloop", "redis")
+    pool: ArqRedis
+
+    def worker(self) -> list[str]:
+        """Without its logging of every job."""
+        logs = ["--custom-log-dict", "benchmarks.peers.arq.QUIET"]
+        return [sys.executable, "-m", "arq", "benchmarks.peers.arq.WorkerSettings", *logs]
+
+    async def open(self) -> None:
+        """Connect as a client does."""
+        self.pool = await create_pool(WorkerSettings.redis_settings)
+
+    async def load(self, numbers: Sequence[int]) -> list[str]:
+        """One job each."""
+        jobs = [await self.pool.enqueue_job(self.workload, number) for number in numbers]
+        return [job.job_id for job in jobs if job is not None]
+
+    def seen(self) -> int:
+        """What is no longer in the queue."""
+        return len(self.ids) - int(self.redis.zcard(default_queue_name))
+
+    def result_keys(self) -> list[str]:
+        """Where arq keeps them."""
+        return [f"{result_key_prefix}{job_id}" for job_id in self.ids]
+
+    async def results(self) -> list[object]:
+        """As `Job.result` has them."""
+        return [await Job(job_id, self.pool).result(timeout=1, poll_delay=0) for job_id in self.ids]

@@ -1,0 +1,147 @@
+"""What is done to the processes, by a seed: in every round each kind of fault once, in another order."""
+
+import asyncio
+import os
+import random
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from chaos.history import FAULTS
+from chaos.journal import EVENTS, Journal
+from chaos.leases import MERCY, TAKEN_OVER
+from chaos.process import ORDERS
+from chaos.stack import APIS, VALKEY, WORKERS, Stack
+
+if TYPE_CHECKING:
+    from chaos.plan import Plan
+
+POLL = 0.01
+QUIETLY = "kill worker"
+"""This one comes in quiet times, so that it can be told how soon the worker's operations run again."""
+
+
+class Faults:
+    """Does them, one after another; those that last go on beside the next."""
+
+    def __init__(self, stack: Stack, plan: "Plan") -> None:
+        self._stack, self._plan = stack, plan
+        self._random = random.Random(f"{plan.seed} faults")
+        self._journal = Journal(stack.directory / EVENTS)
+        self._lasting: dict[str, asyncio.Task[None]] = {}
+        self.done = 0
+
+    async def run(self) -> None:
+        """Go on until canceled; call `end` then."""
+        while True:
+            for kind in self._random.sample(FAULTS, len(FAULTS)):
+                quiet = self._plan.quiet and kind == QUIETLY
+                if quiet:
+                    await self._calm()
+                    await asyncio.sleep(MERCY)
+                await self._do(kind)
+                self.done += 1
+                await asyncio.sleep(self._random.uniform(0.5, 1.5) * self._plan.gap)
+                if quiet:
+                    await asyncio.sleep(TAKEN_OVER)
+
+    async def end(self) -> None:
+        """Wait for the faults that last, and take back what nobody has come to."""
+        await self._calm()
+        for order in (self._stack.directory / ORDERS).iterdir():
+            order.unlink(missing_ok=True)
+
+    async def _calm(self) -> None:
+        if self._lasting:
+            await asyncio.wait(self._lasting.values())
+
+    async def _do(self, kind: str) -> None:
+        match kind.split():
+            case ["kill", "valkey"]:
+                await self._over(VALKEY)
+                self._begin(VALKEY, self._kill_valkey())
+            case ["pause", "valkey"]:
+                await self._over(VALKEY)
+                self._begin(VALKEY, self._pause("pause valkey", VALKEY, self._plan.pause_valkey))
+            case ["pause", _]:
+                await self._over("worker")
+                name = self._random.choice(WORKERS)
+                self._begin("worker", self._pause("pause worker", name, self._plan.pause_worker))
+            case ["drop", connections]:
+                await self._over(VALKEY)
+                await self._drop(kind, connections)
+            case ["kill", victim]:
+                self._kill(kind, victim)
+            case _:
+                (self._stack.directory / ORDERS / kind).touch()  # the process that comes there notes it
+
+    def _kill(self, kind: str, victim: str) -> None:
+        names = self._random.sample(APIS if victim == "api" else WORKERS, len(APIS if victim == "api" else WORKERS))
+        for name in names:
+            pid = self._stack.pid(name)
+            pids = [] if pid is None else _victims(pid, victim)
+            if pids:
+                self._send(SIGKILL, kind, name, self._random.choice(pids))
+                return
+
+    async def _kill_valkey(self) -> None:
+        pid = self._stack.pid(VALKEY)
+        if pid is None:
+            return
+        at = self._send(SIGKILL, "kill valkey", VALKEY, pid)
+        while self._stack.pid(VALKEY) in {None, pid} or not self._stack.server.answers():  # noqa: ASYNC110
+            await asyncio.sleep(POLL)
+        self._journal.write(event="over", kind="kill valkey", since=at, t=monotonic())
+
+    async def _pause(self, kind: str, name: str, seconds: float) -> None:
+        pid = self._stack.pid(name)
+        if pid is None:
+            return
+        at = self._send(SIGSTOP, kind, name, pid)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._journal.write(event="over", kind=kind, since=at, t=monotonic())
+            if self._stack.pid(name) == pid:
+                os.kill(pid, SIGCONT)
+
+    async def _drop(self, kind: str, connections: str) -> None:
+        """Close connections at the server. A server that does not answer now has closed them itself."""
+        async with Redis.from_url(self._stack.server.url, socket_timeout=1.0) as redis:
+            with suppress(RedisError, OSError):
+                await redis.client_kill_filter(_type=connections, skipme=True)
+                self._journal.write(event="fault", kind=kind, target="", pid=0, t=monotonic())
+
+    def _send(self, signum: Signals, kind: str, name: str, pid: int) -> float:
+        at = monotonic()
+        self._journal.write(event="fault", kind=kind, target=name, pid=pid, t=at)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signum)
+        return at
+
+    def _begin(self, what: str, fault: Coroutine[None, None, None]) -> None:
+        self._lasting[what] = asyncio.create_task(fault)
+
+    async def _over(self, what: str) -> None:
+        if what in self._lasting:
+            await asyncio.wait([self._lasting[what]])
+
+
+def _victims(pid: int, victim: str) -> Sequence[int]:
+    """The processes of that kind at a process that is kept: itself, what it forked first, and what that forked."""
+    if victim in {"api", "worker"}:
+        return [pid]
+    nurseries = [*_children(pid)]
+    return nurseries if victim == "nursery" else [host for nursery in nurseries for host in _children(nursery)]
+
+
+def _children(pid: int) -> Iterator[int]:
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # it has ended meanwhile
+            yield from map(int, task.read_text().split())

@@ -1,0 +1,21 @@
+"""The chaos harness's short form: load, and every kind of fault once, in half a minute."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.dev import environment
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_no_rule_is_broken_whatever_is_killed_stopped_and_cut(tmp_path: Path) -> None:
+    seed = os.environ.get("CHAOS_SEED") or str(random.randrange(10**6))
+    words = (sys.executable, "-m", "chaos", "--short", "--seed", seed, "--directory", str(tmp_path))
+    done = subprocess.run(
+        words, cwd=ROOT, env=environment({}), capture_output=True, text=True, timeout=110, check=False
+    )
+    print(done.stdout)
+    assert done.returncode == 0, f"{done.stdout}{done.stderr[-2000:]}\nCHAOS_SEED={seed} tries the same again"

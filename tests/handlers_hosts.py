@@ -1,0 +1,264 @@
+"""Operation types for the tests of hosts: what they need to know is in their members, what they tell is progress."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from typing import Any
+
+from pydantic import Field
+
+from tracker import Context, Operation, Rejected, ResultInfo, Retry, handles
+
+_gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+_met: defaultdict[str, int] = defaultdict(int)
+RESULT: Any = {"readOnly": True}
+
+
+class Echo(Operation, type="#hosts.echo"):
+    text: str = ""
+    echo: str | None = Field(None, json_schema_extra=RESULT)
+
+
+class EchoFunction(Echo, type="#hosts.echoFunction"):
+    pass
+
+
+class Nothing(Operation, type="#hosts.nothing"):
+    pass
+
+
+class NothingFunction(Operation, type="#hosts.nothingFunction"):
+    pass
+
+
+class Ending(Operation, type="#hosts.ending"):
+    how: str
+
+
+class EndingFunction(Ending, type="#hosts.endingFunction"):
+    pass
+
+
+class Waiting(Operation, type="#hosts.waiting"):
+    gate: str = ""
+    stubborn: bool = False
+
+
+class Opening(Operation, type="#hosts.opening"):
+    gate: str
+
+
+class Meeting(Operation, type="#hosts.meeting"):
+    number: int
+
+
+class Blocking(Operation, type="#hosts.blocking"):
+    seconds: float
+
+
+class Leaving(Operation, type="#hosts.leaving"):
+    gate: str
+
+
+class Threading(Operation, type="#hosts.threading"):
+    pass
+
+
+class Sleeping(Operation, type="#hosts.sleeping"):
+    stubborn: bool = False
+
+
+class Chatty(Operation, type="#hosts.chatty"):
+    pass
+
+
+class Spawning(Operation, type="#hosts.spawning"):
+    wait: bool
+
+
+class Forking(Operation, type="#hosts.forking"):
+    pass
+
+
+class Interrupting(Operation, type="#hosts.interrupting"):
+    pass
+
+
+class Eating(Operation, type="#hosts.eating"):
+    mib: int
+
+
+@handles(Echo)
+async def echo(operation: Echo, context: Context) -> None:
+    await context.progress(40, "begun")
+    operation.echo = operation.text
+
+
+@handles(EchoFunction)
+def echo_function(operation: EchoFunction, context: Context) -> ResultInfo:
+    context.progress(40, "begun")
+    operation.echo = operation.text
+    return ResultInfo(code=200, subcode=context.attempt, message=context.idempotency_key)
+
+
+@handles(Nothing)
+async def nothing(_operation: Nothing, _context: Context) -> None:
+    pass
+
+
+@handles(NothingFunction)
+def nothing_function(_operation: NothingFunction, _context: Context) -> None:
+    pass
+
+
+def _end(how: str, context: Context) -> Any:  # noqa: C901 - a table of endings
+    """Every way in which a handler can end; the odd ones are mistakes that handlers really make."""
+    match how:
+        case "rejected":
+            raise Rejected("not like this", 7)
+        case "retry":
+            raise Retry("later", after=2)
+        case "retry with an error for its message":
+            raise Retry(ValueError("why"))  # type: ignore[arg-type]
+        case "exit":
+            sys.exit(3)
+        case "interrupt":
+            raise KeyboardInterrupt
+        case "nonsense":
+            return "done"
+        case "bytes as detail":
+            context.progress(1, b"half")  # type: ignore[arg-type]
+        case "half a surrogate pair":
+            context.progress(detail="caf\udce9")
+        case "print":
+            print("printed by a handler")
+        case "kill":
+            context.progress(90, "last words")
+            os.kill(os.getpid(), signal.SIGKILL)
+        case _:
+            raise {"value": ValueError, "file": FileNotFoundError, "timeout": TimeoutError}[how]("a secret")
+    return None
+
+
+@handles(Ending, retry_on=[OSError], never_retry=[FileNotFoundError])
+async def ending(operation: Ending, context: Context) -> Any:
+    return _end(operation.how, context)
+
+
+@handles(EndingFunction)
+def ending_function(operation: EndingFunction, context: Context) -> Any:
+    return _end(operation.how, context)
+
+
+@handles(Waiting)
+async def waiting(operation: Waiting, context: Context) -> None:
+    """Waits for its gate; a stubborn one waits on when it is told to stop."""
+    await context.progress(detail="begun")
+    while True:
+        try:
+            await _gates[operation.gate].wait()
+        except asyncio.CancelledError:
+            await context.progress(detail=f"asked {context.cancel_requested}")
+            if not operation.stubborn:
+                raise
+        else:
+            return
+
+
+@handles(Opening)
+async def opening(operation: Opening, _context: Context) -> None:
+    _gates[operation.gate].set()
+
+
+@handles(Meeting)
+async def meeting(operation: Meeting, _context: Context) -> None:
+    """Ends when that many are here at once."""
+    _met["all"] += 1
+    if _met["all"] == operation.number:
+        _gates["all met"].set()
+    await _gates["all met"].wait()
+
+
+@handles(Blocking)
+async def blocking(operation: Blocking, _context: Context) -> None:
+    time.sleep(operation.seconds)  # noqa: ASYNC251 - what must not be done
+
+
+@handles(Leaving)
+async def leaving(operation: Leaving, context: Context) -> None:
+    """Leaves a task behind that reports once more, and then lets another attempt end."""
+
+    async def late() -> None:
+        await _gates[operation.gate].wait()
+        await context.progress(99, "too late")
+        _gates["reported"].set()
+
+    _gates["left behind"].task = asyncio.create_task(late())  # type: ignore[attr-defined]
+
+
+@handles(Threading)
+async def threading(_operation: Threading, context: Context) -> None:
+    await asyncio.to_thread(context.progress, 70, "from a thread")
+
+
+@handles(Sleeping)
+def sleeping(operation: Sleeping, context: Context) -> None:
+    try:
+        context.progress(detail="begun")
+        time.sleep(60)
+    except BaseException:
+        context.progress(detail=f"asked {context.cancel_requested}")
+        if not operation.stubborn:
+            raise
+
+
+@handles(Chatty)
+def chatty(_operation: Chatty, context: Context) -> None:
+    """Reports for ever, faster than anybody reads."""
+    while True:
+        context.progress(detail="x" * 256)
+
+
+@handles(Spawning)
+def spawning(operation: Spawning, context: Context) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    context.progress(detail=str(process.pid))
+    if operation.wait:
+        process.wait()
+
+
+@handles(Forking)
+def forking(_operation: Forking, _context: Context) -> None:
+    """Its child raises what ends a process; that must end the child, not make it a second host."""
+    child = os.fork()
+    if child == 0:
+        sys.exit(0)
+    os.waitpid(child, 0)
+
+
+@handles(Interrupting)
+def interrupting(_operation: Interrupting, context: Context) -> None:
+    """Interrupts a process of its own, as one ends a recording."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    try:
+        context.progress(detail=f"ended {process.wait(5) != 0}")
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@handles(Eating)
+def eating(operation: Eating, _context: Context) -> None:
+    bytearray(operation.mib * 1024 * 1024)

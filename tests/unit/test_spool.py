@@ -1,0 +1,154 @@
+"""What is in the spool survives any death, is handed to exactly one worker, and goes when it is written."""
+
+import json
+import multiprocessing
+import os
+import resource
+import signal
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from workers.spool import SUFFIX, Spool
+
+FORK = multiprocessing.get_context("fork")
+Words = list[str]
+
+
+def outcome(number: int) -> Words:
+    return [f"{number:032x} running 1 1", "", "members", json.dumps({"name": "é\n\ud800", "number": number})]
+
+
+def files(directory: Path) -> list[Path]:
+    return sorted(directory.glob("*"))
+
+
+def test_without_a_directory_nothing_is_kept() -> None:
+    spool = Spool(None)
+    assert not spool.keep([outcome(1)])
+    assert spool.adopt() == []
+    spool.clear()
+
+
+def test_what_is_kept_is_one_lines_worth_each_and_only_the_owners_to_read(tmp_path: Path) -> None:
+    directory = tmp_path / "not" / "there"
+    spool = Spool(directory)
+    assert not spool.keep([])
+    assert not directory.exists()
+    assert spool.keep([outcome(1), outcome(2)])
+    assert spool.keep([outcome(3)])
+    [file] = files(directory)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [json.loads(line) for line in file.read_text().splitlines() if line] == [outcome(n) for n in (1, 2, 3)]
+    spool.clear()
+    assert files(directory) == []
+    assert spool.keep([outcome(4)]), "the next outage"
+    assert len(files(directory)) == 1
+    spool.clear()
+
+
+def in_a_process_that_dies(work: Callable[[], None]) -> None:
+    """As a worker that is killed: the kernel lets go of its locks, and nobody else cleans up."""
+
+    def run() -> None:
+        work()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    process = FORK.Process(target=run)
+    process.start()
+    process.join(20)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_the_next_worker_adopts_what_a_killed_one_left(tmp_path: Path) -> None:
+    in_a_process_that_dies(lambda: Spool(tmp_path).keep([outcome(1), outcome(2)]) and None)
+    heir = Spool(tmp_path)
+    assert heir.adopt() == [outcome(1), outcome(2)]
+    assert len(files(tmp_path)) == 1, "until it is written, it stays on disk"
+    heir.clear()
+    assert files(tmp_path) == []
+
+
+def test_what_an_heir_did_not_write_before_it_was_killed_too_goes_to_the_next(tmp_path: Path) -> None:
+    in_a_process_that_dies(lambda: Spool(tmp_path).keep([outcome(1)]) and None)
+
+    def inherit() -> None:
+        heir = Spool(tmp_path)
+        assert heir.adopt() == [outcome(1)]
+        heir.keep([outcome(2)])
+
+    in_a_process_that_dies(inherit)
+    assert sorted(Spool(tmp_path).adopt()) == [outcome(1), outcome(2)]
+
+
+def test_what_a_living_worker_holds_nobody_adopts(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.keep([outcome(1)])
+    assert Spool(tmp_path).adopt() == []
+    assert len(files(tmp_path)) == 1
+
+
+def test_of_many_heirs_at_once_exactly_one_inherits(tmp_path: Path) -> None:
+    in_a_process_that_dies(lambda: Spool(tmp_path).keep([outcome(1)]) and None)
+
+    def inherit(gate: Any, answer: Connection, release: Any) -> None:
+        gate.wait()
+        answer.send(len(Spool(tmp_path).adopt()))
+        release.wait()
+
+    gate, release = FORK.Barrier(8), FORK.Event()
+    pipes = [FORK.Pipe() for _ in range(8)]
+    heirs = [FORK.Process(target=inherit, args=(gate, theirs, release)) for _, theirs in pipes]
+    for heir in heirs:
+        heir.start()
+    adopted = [ours.recv() for ours, _ in pipes]
+    release.set()
+    for heir in heirs:
+        heir.join(10)
+    assert sorted(adopted) == [0] * 7 + [1]
+
+
+@pytest.mark.parametrize("rest", [b"", b"\n", b'["cut off', b'{"no": "list"}\n', b"[1, 2]\n", b"\xff\xfe\n"])
+def test_a_line_that_is_none_is_left_out(tmp_path: Path, rest: bytes) -> None:
+    lines = b"".join(json.dumps(outcome(number)).encode() + b"\n" for number in (1, 2))
+    (tmp_path / f"dead{SUFFIX}").write_bytes(lines + rest)
+    assert Spool(tmp_path).adopt() == [outcome(1), outcome(2)]
+
+
+def test_a_disk_that_is_full_costs_nothing_that_was_there_before_or_comes_after(tmp_path: Path) -> None:
+    def work() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        structlog.configure(logger_factory=structlog.ReturnLoggerFactory())  # the limit is on every file
+        spool = Spool(tmp_path)
+        assert spool.keep([outcome(1)])
+        room = files(tmp_path)[0].stat().st_size + 20
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+        assert not spool.keep([outcome(2)])
+        assert not spool.keep([outcome(2)])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert spool.keep([outcome(2), outcome(3)])
+
+    in_a_process_that_dies(work)
+    assert Spool(tmp_path).adopt() == [outcome(1), outcome(2), outcome(3)]
+
+
+def test_a_directory_that_cannot_be_had_is_told_and_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    spool = Spool(tmp_path / "file")
+    assert not spool.keep([outcome(1)])
+    assert spool.adopt() == []
+    spool.clear()
+
+
+def test_a_worker_with_the_name_of_a_dead_one_inherits_too(tmp_path: Path) -> None:
+    """`rq worker --name` may be the same each time; files do not go by it."""
+    in_a_process_that_dies(lambda: Spool(tmp_path).keep([outcome(1)]) and None)
+    again = Spool(tmp_path)
+    assert again.keep([outcome(2)])
+    assert again.adopt() == [outcome(1)]
+    again.clear()
+    assert files(tmp_path) == []

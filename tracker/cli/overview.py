@@ -1,0 +1,158 @@
+"""What `tracker doctor` tells of the work itself: workers, lanes, stages, and what holds operations back."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tracker.cli.words import counted, spell
+from tracker.fitness import Finding, Level
+from tracker.keys import QUEUES
+from tracker.model import SECOND, Json, Micros, Policy
+from tracker.roster import Workers
+from tracker.scripts import answering
+
+if TYPE_CHECKING:
+    from tracker.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """`queued` operations have a ticket, `listed` is how long RQ's list is; `oldest` in seconds."""
+
+    queued: int
+    listed: int
+    oldest: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A type's gate that holds `parked` operations back; `opens_in` seconds it is looked at next."""
+
+    type: str
+    policy: Policy
+    parked: int
+    taken: int
+    opens_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """`lacking` counts operations by a type that nobody who claimed had; `in_line` those that wait for their call."""
+
+    suspended: bool = False
+    workers: Mapping[str, Json] = field(default_factory=dict)
+    lanes: Mapping[str, Lane] = field(default_factory=dict)
+    running: int = 0
+    delayed: int = 0
+    suspects: int = 0
+    in_line: int = 0
+    lacking: Mapping[str, int] = field(default_factory=dict)
+    gates: Sequence[Gate] = ()
+
+
+async def look(store: "Store", now: Micros) -> Overview:
+    """Read it, at the server's time. Counts lines by a walk over the server's keys. Raises Unavailable."""
+    redis, keys = store.redis, store.keys
+    async with answering():
+        suspended = await redis.exists(f"{keys.rq_prefix}:suspended")
+        running, delayed, suspects = [int(await redis.zcard(name)) for name in (keys.leases, keys.due, keys.suspects)]
+        lacking = [str(name) for name in await redis.zrange(keys.lacking, 0, -1)]
+        waiting = {name: int(await redis.zcard(keys.lack(name))) for name in lacking}
+    return Overview(
+        suspended=bool(suspended),
+        workers=await Workers(store).live(),
+        lanes={lane: await _lane(store, lane, now) for lane in QUEUES},
+        running=running,
+        delayed=delayed,
+        suspects=suspects,
+        in_line=await _in_line(store),
+        lacking=waiting,
+        gates=await _gates(store, now),
+    )
+
+
+async def _lane(store: "Store", lane: str, now: Micros) -> Lane:
+    keys = store.keys
+    async with answering():
+        queued, listed = await store.redis.zcard(keys.ticketed(lane)), await store.redis.llen(keys.queue(lane))
+        first = [str(key) for key in await store.redis.zrange(keys.ticketed(lane), 0, 0)]
+    ages = [(now - record.changed) / SECOND for record in await store.read(first)]
+    return Lane(int(queued), int(listed), ages[0] if ages else None)
+
+
+async def _in_line(store: "Store") -> int:
+    count = 0
+    async with answering():
+        found = store.redis.scan_iter(match=f"{store.keys.prefix}:line:*", count=10_000)
+        names = list({str(name) async for name in found})
+        async with store.redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.zcard(name)
+            count = sum(max(0, length - 1) for length in await pipe.execute())
+    return count
+
+
+async def _gates(store: "Store", now: Micros) -> list[Gate]:
+    """Each gate that holds somebody back, known by whom it holds back."""
+    redis, prefix = store.redis, f"{store.keys.prefix}:gate:"
+    gates = []
+    async with answering():
+        watched: list[Any] = await redis.zrange(store.keys.gates, 0, -1, withscores=True)
+    for name, opens in watched:
+        async with answering():
+            first = [str(key) for key in await redis.zrange(f"{prefix}{name}:parked", 0, 0)]
+            parked, taken = await redis.zcard(f"{prefix}{name}:parked"), await redis.zcard(f"{prefix}{name}:taken")
+        left = (int(opens) - now) / SECOND
+        gates += [Gate(held.type, held.policy, parked, taken, left) for held in await store.read(first)]
+    return sorted(gates, key=lambda gate: gate.type)
+
+
+def tell(seen: Overview) -> Iterator[Finding]:
+    """The overview as findings; what nobody will move on is a warning."""
+    if seen.suspended:
+        advice = "No worker takes anything until `rq resume`; what runs goes on."
+        yield Finding("queues", Level.WARN, "suspended", advice)
+    yield from (_worker(name, about) for name, about in sorted(seen.workers.items()))
+    if seen.lanes:
+        yield from (_waiting(name, lane) for name, lane in seen.lanes.items())
+        yield Finding("stages", Level.OK, _stages(seen))
+    yield from (_type(name, count, seen.workers) for name, count in sorted(seen.lacking.items()))
+    yield from (Finding(f"gate {gate.type}", Level.OK, _gate(gate)) for gate in seen.gates)
+
+
+def _worker(name: str, about: Json) -> Finding:
+    room = f"{about.get('concurrency', '?')} coroutines and {about.get('processes', '?')} functions"
+    found = (
+        f"process {about.get('pid', '?')} on {about.get('host', '?')}: runs {about.get('running', '?')}, "
+        f"room for {room}, {counted(len(about.get('types', ())), 'type')}"
+    )
+    return Finding(f"worker {name}", Level.OK, found)
+
+
+def _waiting(name: str, lane: Lane) -> Finding:
+    found = f"{lane.queued} queued" + ("" if lane.oldest is None else f", the oldest for {spell(lane.oldest)}")
+    return Finding(f"lane {name}", Level.OK, found)
+
+
+def _stages(seen: Overview) -> str:
+    gated, lacked = sum(gate.parked for gate in seen.gates), sum(seen.lacking.values())
+    return (
+        f"{seen.running} running, {seen.delayed} delayed, {gated + lacked + seen.in_line} parked "
+        f"({seen.in_line} for their call, {gated} at a gate, {lacked} for a worker with their type), "
+        f"{seen.suspects} with a missing ticket"
+    )
+
+
+def _type(name: str, count: int, workers: Mapping[str, Json]) -> Finding:
+    check, found = f"type {name}", f"{counted(count, 'operation')} for a worker that has it"
+    if any(name in about.get("types", ()) for about in workers.values()):
+        return Finding(check, Level.OK, f"{found}; one lives")
+    advice = "No worker that lives says that it has the type: see that its module is in TRACKER_TYPES."
+    return Finding(check, Level.WARN, found, advice)
+
+
+def _gate(gate: Gate) -> str:
+    policy = gate.policy
+    cap = f"{gate.taken} of at most {policy.concurrency} run or are about to, " if policy.concurrency else ""
+    rate = f"at most {policy.rate} start per {spell(policy.per)}, " if policy.rate else ""
+    return f"{cap}{rate}{gate.parked} wait, looked at again in {spell(gate.opens_in)}"

@@ -1,0 +1,50 @@
+"""Which workers live, and what they can run, as they say themselves. RQ's own workers do not appear here."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tracker.model import Json
+from tracker.scripts import answering
+
+if TYPE_CHECKING:
+    from tracker.store import Store
+
+LIVES_FOR = 60
+"""Seconds that a worker which says nothing still counts as alive."""
+
+
+class Workers:
+    """The workers' own words. Every method raises Unavailable while Redis is away."""
+
+    def __init__(self, store: "Store") -> None:
+        self._redis, self._keys = store.redis, store.keys
+
+    async def announce(self, name: str, about: Json) -> None:
+        """Say that a worker lives, and what it is."""
+        async with answering():
+            now = await self._now()
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.set(self._keys.worker(name), json.dumps(about), ex=LIVES_FOR)
+                pipe.zadd(self._keys.workers, {name: now})
+                await pipe.execute()
+
+    async def gone(self, name: str) -> None:
+        """Say that a worker has ended."""
+        async with answering(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(self._keys.worker(name))
+            pipe.zrem(self._keys.workers, name)
+            await pipe.execute()
+
+    async def live(self) -> Mapping[str, Json]:
+        """What each worker that lives says of itself, by name; forgets those that have been silent for too long."""
+        async with answering():
+            await self._redis.zremrangebyscore(self._keys.workers, "-inf", await self._now() - LIVES_FOR)
+            names = [str(name) for name in await self._redis.zrange(self._keys.workers, 0, -1)]
+            told = await self._redis.mget([self._keys.worker(name) for name in names]) if names else []
+        return {name: json.loads(about) for name, about in zip(names, told, strict=True) if about}
+
+    async def _now(self) -> int:
+        """Seconds since 1970, by the server's clock, which is the same for all workers."""
+        seconds, _ = await self._redis.time()
+        return int(seconds)

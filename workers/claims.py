@@ -1,0 +1,108 @@
+"""Taking operations, as many as there is room for, the moment there are any."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from secrets import token_hex
+
+import structlog
+
+from tracker.arrows import Arrow
+from tracker.errors import Unavailable
+from tracker.log import transition
+from tracker.store import Claims, Room, Store
+from workers.commits import PAUSE
+from workers.engine import Engine
+
+log = structlog.get_logger()
+
+LOOK_EVERY = 1.0
+"""Seconds after which an idle worker looks at the queues though nobody woke it."""
+LOOK_DEEP_EVERY = 0.25
+"""Seconds between two looks past tickets of a kind that there is no room for."""
+SOONEST = 0.01
+"""Seconds between two looks at most, however soon a gate opens."""
+
+
+class Claimer:
+    """Claims until it is stopped, or has claimed `most`.
+
+    `wake` makes it look now: there are operations, or there is room. `idle` is called whenever it claimed nothing.
+    """
+
+    def __init__(
+        self, store: Store, engine: Engine, *, worker: str, idle: Callable[[], None], most: int | None
+    ) -> None:
+        self._store, self._engine, self._worker, self._idle = store, engine, worker, idle
+        self._nonce, self._batch = token_hex(4), 0
+        self._suspended = False
+        self._stopping = False
+        self._deep_at, self._look_in = -LOOK_DEEP_EVERY, LOOK_EVERY
+        self._most = most
+        self.claimed = 0
+        self.wake = engine.room
+
+    def stop(self) -> None:
+        """Claim no more. A claim that is under way is waited for: what it brings is ours."""
+        self._stopping = True
+        self.wake.set()
+
+    async def run(self) -> None:
+        """Claim until stopped; pauses while Redis is away, however long."""
+        pause = 0.0
+        while not self._stopping:
+            self.wake.clear()
+            try:
+                more = await self._claim()
+                pause = 0.0
+            except Unavailable as error:
+                if not pause:
+                    log.warning("store_away", redis=self._store.address, reason=str(error.__cause__ or error))
+                pause = min(PAUSE[1], pause * 2) if pause else PAUSE[0]
+                await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - jitter
+                continue
+            except Exception:
+                log.exception("claim_failed")
+                more = False
+            if not more and not self._stopping:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.wake.wait(), self._look_in)
+
+    async def _claim(self) -> bool:
+        """Take what there is room for; return whether there may be more.
+
+        The batch's name stays the same until it is answered: a repeat brings what the lost answer held.
+        """
+        coroutines, functions = self._engine.pool.room()
+        left = coroutines + functions if self._most is None else self._most - self.claimed
+        room = Room(min(coroutines, left), min(functions, max(0, left - coroutines)), self._engine.kinds)
+        if not room.coroutines and not room.functions:
+            self._idle()
+            return False
+        now = asyncio.get_running_loop().time()
+        deep = now - self._deep_at >= LOOK_DEEP_EVERY
+        if deep:
+            self._deep_at = now
+        batch = f"{self._nonce}.{self._batch}"
+        claims = await self._store.claim(self._worker, room, batch=batch, turn=self.claimed, deep=deep)
+        self._batch += 1
+        self._tell(claims)
+        soon = LOOK_DEEP_EVERY if claims.left else LOOK_EVERY
+        self._look_in = soon if claims.opens is None else min(soon, max(claims.opens, SOONEST))
+        for record in claims.started:
+            self._engine.begin(record)
+        self.claimed += len(claims.started)
+        more = claims.more or bool(claims.started)
+        if not more:
+            self._idle()
+        return more
+
+    def _tell(self, claims: Claims) -> None:
+        if claims.suspended != self._suspended:
+            self._suspended = claims.suspended
+            log.warning("worker_suspended" if claims.suspended else "worker_resumed", by="rq")
+        for record in claims.parked:
+            transition(Arrow.PARK, record, worker=self._worker, blocker=record.blocker)
+        for word, job_id in claims.refused:
+            log.info("ticket_refused", job_id=job_id, reason=word)

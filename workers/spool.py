@@ -1,0 +1,101 @@
+"""Where outcomes wait on disk while Redis is away, so that they outlive this process.
+
+A file per worker in the spool directory, locked by its writer: a line of JSON for each outcome, in the words that its
+script takes. A file that nobody holds is adopted by the next worker with this directory. What was written twice, or
+meanwhile decided by another attempt, the fence refuses.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+import structlog
+
+log = structlog.get_logger()
+
+SUFFIX = ".outcomes"
+Words = Sequence[str]
+
+
+class Spool:
+    """Without a directory, nothing is kept. Raises nothing for a disk that does not take it: that is logged.
+
+    Files are only appended to, and removed when all that is in them is written: a death at any moment loses nothing.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+        self._own: int | None = None
+        self._held: dict[Path, int] = {}
+
+    def keep(self, outcomes: Iterable[Words]) -> bool:
+        """Hold these on disk too, until `clear`. Returns whether they are."""
+        lines = [f"{json.dumps(list(words))}\n" for words in outcomes]
+        if self._directory is None or not lines:
+            return False
+        try:
+            if self._own is None:
+                self._own = self._create(self._directory)
+            # The first line end ends what an earlier write may have left unfinished on a full disk.
+            data = "".join(["\n", *lines]).encode()
+            if os.write(self._own, data) < len(data):
+                raise OSError("the disk is full")  # noqa: TRY301 - as a write of no byte at all does
+            os.fsync(self._own)
+        except OSError as error:
+            log.error("spool_failed", path=str(self._directory), reason=str(error))  # noqa: TRY400 - the reason says it all
+            return False
+        return True
+
+    def adopt(self) -> list[Words]:
+        """What workers that are gone have left; it stays on disk until `clear`."""
+        found: list[Words] = []
+        if self._directory is None:
+            return found
+        for path in sorted(self._directory.glob(f"*{SUFFIX}")):
+            with suppress(OSError):  # another worker holds it, or was faster
+                self._held[path] = _locked(os.open(path, os.O_RDONLY))
+                outcomes = [words for line in path.read_bytes().splitlines() if (words := _read(line)) is not None]
+                log.warning("spool_adopted", path=str(path), outcomes=len(outcomes))
+                found += outcomes
+        return found
+
+    def clear(self) -> None:
+        """Forget what was kept or adopted: it is written."""
+        for path, descriptor in self._held.items():
+            with suppress(OSError):
+                path.unlink()
+            os.close(descriptor)
+        self._held, self._own = {}, None
+
+    def _create(self, directory: Path) -> int:
+        """A new file of ours. Raises OSError."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = directory / f"{uuid4().hex}{SUFFIX}"
+        descriptor = _locked(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600))
+        self._held[path] = descriptor
+        return descriptor
+
+
+def _locked(descriptor: int) -> int:
+    """The file, held for this process alone. Raises OSError when another holds it, or has done with it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.fstat(descriptor).st_nlink:
+            raise FileNotFoundError
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _read(line: bytes) -> Words | None:
+    """An outcome; None for a line that a death or a full disk has cut off."""
+    try:
+        words = json.loads(line)
+    except ValueError:
+        return None
+    return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
