@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from secrets import token_hex
 
@@ -11,9 +12,12 @@ import structlog
 from tracker.arrows import Arrow
 from tracker.errors import Unavailable
 from tracker.log import transition
+from tracker.model import Record
 from tracker.store import Claims, Room, Store
+from tracker.types import canonical
 from workers.commits import PAUSE
 from workers.engine import Engine
+from workers.host import Kind
 
 log = structlog.get_logger()
 
@@ -21,6 +25,8 @@ LOOK_EVERY = 1.0
 """Seconds after which an idle worker looks at the queues though nobody woke it."""
 LOOK_DEEP_EVERY = 0.25
 """Seconds between two looks past tickets of a kind that there is no room for."""
+AT_ONCE = 40
+"""Operations of a kind that one claim takes at most: while Redis takes the next, these are begun."""
 SOONEST = 0.01
 """Seconds between two looks at most, however soon a gate opens."""
 
@@ -38,6 +44,7 @@ class Claimer:
         self._nonce, self._batch = token_hex(4), 0
         self._suspended = False
         self._stopping = False
+        self._asked: asyncio.Task[Claims] | None = None
         self._deep_at, self._look_in = -LOOK_DEEP_EVERY, LOOK_EVERY
         self._most = most
         self.claimed = 0
@@ -51,7 +58,7 @@ class Claimer:
     async def run(self) -> None:
         """Claim until stopped; pauses while Redis is away, however long."""
         pause = 0.0
-        while not self._stopping:
+        while not self._stopping or self._asked is not None:
             self.wake.clear()
             try:
                 more = await self._claim()
@@ -72,31 +79,50 @@ class Claimer:
     async def _claim(self) -> bool:
         """Take what there is room for; return whether there may be more.
 
-        The batch's name stays the same until it is answered: a repeat brings what the lost answer held.
+        While one answer is worked on, Redis is asked for the next already.
         """
-        coroutines, functions = self._engine.pool.room()
-        left = coroutines + functions if self._most is None else self._most - self.claimed
-        room = Room(min(coroutines, left), min(functions, max(0, left - coroutines)), self._engine.kinds)
-        if not room.coroutines and not room.functions:
+        asked, self._asked = self._asked or self._ask(self._room()), None
+        if asked is None:
             self._idle()
             return False
+        claims = await asked
+        self._batch += 1
+        self.claimed += len(claims.started)
+        if claims.started and not self._stopping:
+            self._asked = self._ask(self._room(claims.started))
+            await asyncio.sleep(0)  # it is on its way
+        self._take(claims)
+        more = claims.more or bool(claims.started)
+        if not more:
+            self._idle()
+        return more
+
+    def _room(self, coming: Sequence[Record] = ()) -> Room:
+        """What there is room for beside those that are coming."""
+        coroutines, functions = self._engine.pool.room()
+        kinds = Counter(self._engine.kinds[canonical(record.type)] for record in coming)
+        coroutines, functions = coroutines - kinds[Kind.COROUTINE], functions - kinds[Kind.FUNCTION]
+        left = coroutines + functions if self._most is None else self._most - self.claimed
+        coroutines = max(0, min(coroutines, left, AT_ONCE))
+        return Room(coroutines, max(0, min(functions, left - coroutines, AT_ONCE)), self._engine.kinds)
+
+    def _ask(self, room: Room) -> "asyncio.Task[Claims] | None":
+        """Ask for operations. The batch's name stays the same until it is answered: a repeat brings the same."""
+        if not room.coroutines and not room.functions:
+            return None
         now = asyncio.get_running_loop().time()
         deep = now - self._deep_at >= LOOK_DEEP_EVERY
         if deep:
             self._deep_at = now
         batch = f"{self._nonce}.{self._batch}"
-        claims = await self._store.claim(self._worker, room, batch=batch, turn=self.claimed, deep=deep)
-        self._batch += 1
+        return asyncio.create_task(self._store.claim(self._worker, room, batch=batch, turn=self.claimed, deep=deep))
+
+    def _take(self, claims: Claims) -> None:
         self._tell(claims)
         soon = LOOK_DEEP_EVERY if claims.left else LOOK_EVERY
         self._look_in = soon if claims.opens is None else min(soon, max(claims.opens, SOONEST))
         for record in claims.started:
             self._engine.begin(record)
-        self.claimed += len(claims.started)
-        more = claims.more or bool(claims.started)
-        if not more:
-            self._idle()
-        return more
 
     def _tell(self, claims: Claims) -> None:
         if claims.suspended != self._suspended:

@@ -20,7 +20,7 @@ from workers.spool import Spool
 
 log = structlog.get_logger()
 
-LIMIT = 200
+LIMIT = 100
 """Most outcomes in one batch."""
 PAUSE = (0.1, 2.0)
 """Seconds between tries while Redis is away: the first, doubled up to the second, with full jitter."""

@@ -57,6 +57,7 @@ local PARTS = {'key', 'seen_stage', 'seen_attempt', 'seen_ticket', 'seen_revisio
   'token', 'stamp', 'count'}
 local answers = {}
 local at = changes
+gathering = brief == '1' -- a record that is answered is whole, and so is what is told of it
 while at <= #ARGV do
   local change, part = {entry = ARGV[at + 1]}, 0
   for word in string.gmatch(ARGV[at], '%S+') do
@@ -67,4 +68,5 @@ while at <= #ARGV do
   at = first + tonumber(change.count)
   answers[#answers + 1] = write(change, first, at - 1)
 end
+write_gathered()
 return answers

@@ -48,8 +48,8 @@ local function show_rq(key, record, job, policy)
   call('HSET', C.execution .. execution, 'id', key, 'job_id', job, 'created_at', seconds, 'last_heartbeat', seconds,
     'worker_name', worker)
   call('ZADD', C.executions .. job, math.floor(now / SECOND) + longest + 60, key)
-  call('ZADD', lane.started, math.floor(now / SECOND) + longest, execution)
-  call('SADD', rq_worker .. ':executions', execution)
+  share('ZADD', lane.started, math.floor(now / SECOND) + longest, execution)
+  share('SADD', rq_worker .. ':executions', execution)
 end
 
 -- The record as it now is, as HGETALL would have it: a field that stands there twice is as it is the second time.
@@ -165,6 +165,7 @@ if not ours then
   return answer
 end
 if claimed_before() then return answer end
+gathering = true
 if call('EXISTS', C.suspended) == 1 then return {'SUSPENDED', ''} end
 for _, name in ipairs(call('ZRANGE', lacking, 0, -1)) do
   local room = left[kind_of[name]] or 0
@@ -185,6 +186,7 @@ while going and (left.coroutines > 0 or left.functions > 0) do
   end
 end
 for _, lane in pairs(C.lanes) do trim(lane) end
+write_gathered()
 local jobs_claimed = {batch}
 for index = 3, #answer do
   if answer[index][1] == 'CLAIMED' then jobs_claimed[#jobs_claimed + 1] = answer[index][2] end

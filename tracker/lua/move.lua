@@ -48,6 +48,30 @@ local function look(op)
   return setmetatable(record, RECORD), flat
 end
 
+-- Writes to sets that many operations share. A script that moves many gathers them, and makes one command of those that
+-- are alike; nothing reads these sets before `write_gathered`.
+local gathered, gathering = {}, false
+
+local function share(command, key, ...)
+  if not gathering then
+    call(command, key, ...)
+    return
+  end
+  local name = command .. key
+  local group = gathered[name]
+  if not group then
+    group = {command, key}
+    gathered[name] = group
+  end
+  for index = 1, select('#', ...) do group[#group + 1] = (select(index, ...)) end
+end
+
+local function write_gathered()
+  for _, group in pairs(gathered) do
+    for first = 3, #group, 1000 do call(group[1], group[2], unpack(group, first, math.min(first + 999, #group))) end
+  end
+end
+
 -- The stored policy, with the defaults that records leave out.
 local function policy_of(record)
   local policy = record.policy == '' and {} or cjson.decode(record.policy)
@@ -103,23 +127,27 @@ local function forget_execution(key, record)
   local job = key .. '-' .. record.ticket
   local execution = job .. ':' .. key
   call('DEL', C.job .. job, C.execution .. execution, C.executions .. job)
-  call('ZREM', C.lanes[record.lane].started, execution)
-  call('SREM', C.rq_worker .. record.worker .. ':executions', execution)
+  share('ZREM', C.lanes[record.lane].started, execution)
+  share('SREM', C.rq_worker .. record.worker .. ':executions', execution)
 end
 
 -- Take the operation out of the sets that its stage keeps. A ticket that is of no use any more is noted as litter,
 -- unless RQ's part of it is ours to remove: whoever popped it cleans up, but may die first.
 local function leave(key, record, stage, now)
   if record.stage == 'running' then
-    call('ZREM', leases, key)
+    share('ZREM', leases, key)
     if record.rq ~= '' then
       forget_execution(key, record)
     else
       call('ZADD', litter, digits(now + C.litter_age), key .. '-' .. record.ticket)
     end
   elseif record.stage == 'queued' then
-    if call('ZREM', C.lanes[record.lane].ticketed, key) == 0 then call('ZREM', suspects, key) end
-    if stage ~= 'running' then
+    if stage == 'running' then
+      share('ZREM', C.lanes[record.lane].ticketed, key)
+      share('ZREM', suspects, key)
+    else -- it may be released again in the same breath
+      call('ZREM', C.lanes[record.lane].ticketed, key)
+      call('ZREM', suspects, key)
       call('ZADD', litter, digits(now + C.litter_age), key .. '-' .. record.ticket)
     end
   elseif record.stage == 'delayed' then
@@ -144,11 +172,11 @@ local function enter(op, key, record, stage, now, length)
   if stage == 'delayed' then
     call('ZADD', due, digits(now + length), key)
   elseif stage == 'running' then
-    call('ZADD', leases, digits(now + length), key)
+    share('ZADD', leases, digits(now + length), key)
   elseif stage == 'completed' or stage == 'failed' then
     local policy = policy_of(record)
     local ends = now + policy.retention * SECOND
-    call('ZADD', expiries, digits(ends), key)
+    share('ZADD', expiries, digits(ends), key)
     local gone = digits((ends + policy.tombstone * SECOND + DAY) / 1000)
     call('PEXPIREAT', op, gone)
     if record.tried ~= '' then call('PEXPIREAT', C.history .. key, gone) end
@@ -167,8 +195,8 @@ function move(op, key, record, stage, now, length, extra)
   if status ~= record.status then
     if record.hidden == '' then
       local index = C.call .. record.call .. ':status:'
-      call('ZREM', index .. record.status, key)
-      call('ZADD', index .. status, record.created, key)
+      share('ZREM', index .. record.status, key)
+      share('ZADD', index .. status, record.created, key)
     end
     record.status = status
   end
