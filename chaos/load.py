@@ -16,8 +16,8 @@ from chaos.plan import Plan
 
 PER_CALL = 12
 """Operations in a call."""
-LEISURE = 60.0
-"""Seconds that a run must last for operations to be as long as their kinds say; in shorter ones they are shorter."""
+LONGEST = 0.3
+"""How much of the run an operation may take at most."""
 DELAYED, DELAYED_AND_CANCELED = 0.08, 0.5
 """The share of operations that must not start at once; and of those that are canceled at once."""
 DELAYS = (0.5, 3.0)
@@ -113,7 +113,6 @@ class Load:
     def _orders(self) -> list[Order]:
         self._calls += 1
         call = f"call-{self._calls}"
-        pace = min(1.0, self._plan.seconds / LEISURE)
         types = self._random.choices(list(KINDS), [kind.weight for kind in KINDS.values()], k=PER_CALL)
         meddlings = self._random.choices(list(SHARES), list(SHARES.values()), k=PER_CALL)
         return [
@@ -121,7 +120,7 @@ class Load:
                 call=call,
                 name=f"{call}-{number}",
                 type=type_,
-                seconds=pace * self._random.uniform(*KINDS[type_].seconds),
+                seconds=min(self._random.uniform(*KINDS[type_].seconds), LONGEST * self._plan.seconds),
                 delay=self._delay(meddling),
                 meddling=meddling,
             )

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tracker.model import Json
 from tracker.scripts import answering
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 LIVES_FOR = 60
 """Seconds that a worker which says nothing still counts as alive."""
+SILENT_AFTER = 25
+"""Seconds after which one that should have spoken twice is perhaps gone."""
 
 
 class Workers:
@@ -37,12 +39,20 @@ class Workers:
             await pipe.execute()
 
     async def live(self) -> Mapping[str, Json]:
-        """What each worker that lives says of itself, by name; forgets those that have been silent for too long."""
+        """What each worker that lives says of itself, by name; forgets those that have been silent for too long.
+
+        `silent` is added: for how many seconds it has said nothing.
+        """
         async with answering():
-            await self._redis.zremrangebyscore(self._keys.workers, "-inf", await self._now() - LIVES_FOR)
-            names = [str(name) for name in await self._redis.zrange(self._keys.workers, 0, -1)]
-            told = await self._redis.mget([self._keys.worker(name) for name in names]) if names else []
-        return {name: json.loads(about) for name, about in zip(names, told, strict=True) if about}
+            now = await self._now()
+            await self._redis.zremrangebyscore(self._keys.workers, "-inf", now - LIVES_FOR)
+            heard: list[Any] = await self._redis.zrange(self._keys.workers, 0, -1, withscores=True)
+            told = await self._redis.mget([self._keys.worker(name) for name, _ in heard]) if heard else []
+        return {
+            name: {**json.loads(about), "silent": max(0, now - int(last))}
+            for (name, last), about in zip(heard, told, strict=True)
+            if about
+        }
 
     async def _now(self) -> int:
         """Seconds since 1970, by the server's clock, which is the same for all workers."""

@@ -1,6 +1,6 @@
 """Which workers live: what they say of themselves, and how long it counts."""
 
-from tracker.roster import LIVES_FOR, Workers
+from tracker.roster import LIVES_FOR, SILENT_AFTER, Workers
 from tracker.store import Store
 
 ABOUT = {"host": "a", "pid": 1, "types": ["test.plain"], "concurrency": 100, "processes": 4, "running": 3}
@@ -12,9 +12,14 @@ async def test_workers_that_say_nothing_for_a_minute_are_forgotten(store: Store)
     await workers.announce("loud", ABOUT)
     await workers.announce("left", ABOUT)
     await workers.gone("left")
-    assert await workers.live() == {"quiet": ABOUT, "loud": ABOUT}
+    live = await workers.live()
+    assert set(live) == {"quiet", "loud"}
+    assert all(about.items() >= ABOUT.items() and about["silent"] < SILENT_AFTER for about in live.values())
     assert 0 < await store.redis.ttl(store.keys.worker("quiet")) <= LIVES_FOR
+    await store.redis.zincrby(store.keys.workers, -SILENT_AFTER, "quiet")
+    assert (await workers.live())["quiet"]["silent"] >= SILENT_AFTER
     await store.redis.delete(store.keys.worker("quiet"))  # as Redis does it
-    await store.redis.zincrby(store.keys.workers, -LIVES_FOR - 1, "quiet")
-    assert await workers.live() == {"loud": ABOUT}
+    assert set(await workers.live()) == {"loud"}
+    await store.redis.zincrby(store.keys.workers, SILENT_AFTER - LIVES_FOR - 1, "quiet")
+    assert set(await workers.live()) == {"loud"}
     assert await store.redis.zrange(store.keys.workers, 0, -1) == ["loud"]

@@ -69,6 +69,20 @@ async def test_who_waits_is_never_put_before_one_that_may_begin(store: Store, ve
     assert (await now(store, third)).stage is Stage.PARKED
 
 
+async def test_who_was_lost_from_a_line_comes_after_whoever_runs_even_if_it_is_older(
+    store: Store, verifier: Verifier
+) -> None:
+    head = await running(store)
+    waiting = await create(store, "all", **EVERYTHING)
+    line = store.keys.line(head.tenant, head.call_id)
+    await store.redis.zadd(line, {head.key: 2**52})
+    await store.redis.zrem(line, waiting.key)
+    assert await verifier.repair((await verifier.verify()).faults) == 1
+    assert await line_of(store, head) == [head.key, waiting.key]
+    assert await take(store) == [], "one at a time, from the first repair on"
+    await assert_consistent(store)
+
+
 async def test_of_two_that_have_begun_in_one_line_both_go_on(store: Store, verifier: Verifier) -> None:
     head = await running(store)
     second = await create(store, "all", **EVERYTHING)
@@ -220,6 +234,24 @@ async def test_what_moves_between_finding_and_repair_is_left_alone(store: Store,
     assert (await take_snapshot(store)).zsets == before.zsets
 
 
+async def test_what_moves_just_before_its_repair_is_written_is_left_alone(
+    store: Store, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = await running(store)
+    await store.redis.zrem(store.keys.leases, record.key)
+    faults = (await verifier.verify()).faults
+    repair = verifier._repair
+
+    async def repair_too_late(**named: Any) -> Any:
+        await done(store, record)
+        return await repair(**named)
+
+    monkeypatch.setattr(verifier, "_repair", repair_too_late)
+    assert await verifier.repair(faults) == 0
+    assert await store.redis.zscore(store.keys.leases, record.key) is None
+    await assert_consistent(store)
+
+
 async def test_a_lease_that_was_lost_gives_a_living_worker_time_to_renew_it_and_a_dead_one_none_for_long(
     store: Store, verifier: Verifier, clock: Clock
 ) -> None:
@@ -253,7 +285,10 @@ async def test_more_tickets_than_one_step_reads_are_all_found(
     made = [await create(store, call_id="big") for _ in range(300)]
     await store.redis.lrem(store.keys.queue(), 0, f"{made[150].key}-{made[150].ticket}")
     await store.redis.zadd(store.keys.due, {made[290].key: 1})
+    await store.redis.config_resetstat()
     verdict = await verifier.verify()
+    searches = (await store.redis.info("commandstats"))["cmdstat_lpos"]["calls"]
+    assert searches == 4, "only what looks wrong is searched for on the queues, twice each"
     assert [fault.id for fault in verdict.faults if fault.where == store.keys.due] == [made[290].id]
     assert [fault.id for fault in verdict.faults if fault.where == store.keys.queue()] == [made[150].id]
     assert (len(verdict.faults), verdict.operations) == (2, 300)

@@ -1,10 +1,13 @@
 """What `tracker why` says of facts that are hard to come by."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.factories import make_record
+from tracker.cli import reasons
 from tracker.cli.reasons import explain
 from tracker.diagnosis import Diagnosis, Waiting
 from tracker.model import SECOND, OperationStatus, Policy, ResultInfo, Stage
@@ -23,8 +26,8 @@ def told(facts: dict[str, Any], **record: Any) -> dict[str, str]:
         "sweeping": True,
         **facts,
     }
-    reasons = explain(Diagnosis(record=make_record(**record), now=NOW, attempts=(), **found))
-    return {reason.word: reason.text for reason in reasons}
+    diagnosis = Diagnosis(record=make_record(**record), now=NOW, attempts=(), **found)
+    return {reason.word: reason.text for reason in explain(diagnosis)}
 
 
 def test_an_open_gate_says_that_it_goes_on() -> None:
@@ -52,7 +55,7 @@ def test_a_worker_that_says_little_is_told_as_it_is() -> None:
     said = told(
         {"queue": Waiting(0, 1), "workers": {"w1": {"types": ABOUT["types"], "running": 0}}}, stage=Stage.QUEUED
     )
-    assert "w1 (runs 0, room for ? coroutines and ? functions)" in said["workers_full"]
+    assert "w1 (runs 0, room for ? coroutines and ? functions)" in said["able_workers"]
 
 
 def test_rqs_own_workers_may_take_what_ours_cannot() -> None:
@@ -108,3 +111,20 @@ def test_what_was_not_deleted_has_expired() -> None:
     said = told({}, **ended, expires=NOW + 86400 * SECOND)
     assert said["expired"] == "It has expired: only its id is left, which answers 410 for another 1 d."
     assert said["ended"] == "It ended Completed 0 s ago, after 2 attempts."
+
+
+def test_every_reason_has_its_row_in_the_operators_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = page.partition("| word | what it means |")[2].partition("\n\n")[0]
+    rows = {
+        word
+        for line in table.splitlines()
+        if line.startswith("| `")
+        for word in re.findall(r"`(\w+)`", line.split("|")[1])
+    }
+    source = Path(reasons.__file__).read_text(encoding="utf-8")
+    words = set(re.findall(r'_reason\(\s*"(\w+)"', source))
+    words |= {
+        word for pair in re.findall(r'word, text = \(?"(\w+)"(?:.*?else \("(\w+)")?', source) for word in pair if word
+    }
+    assert words == rows

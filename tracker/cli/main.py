@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tracker.cli import dev, doctor, operations, serve, token
+from tracker.cli import dev, doctor, operations, serve, token, why
 from tracker.cli.output import MEANINGS, Exit, Stop
 from tracker.errors import ConfigurationError
 
@@ -41,7 +41,7 @@ def _tracker(
 for panel, commands in {
     "Run the service": (dev.dev, serve.serve, serve.worker),
     "Use it": (operations.create, operations.get, operations.list_, operations.wait, operations.cancel),
-    "Look after it": (doctor.doctor, token.token),
+    "Look after it": (doctor.doctor, why.why, token.token),
 }.items():
     for command in commands:
         app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)

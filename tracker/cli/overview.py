@@ -8,7 +8,7 @@ from tracker.cli.words import counted, spell
 from tracker.fitness import Finding, Level
 from tracker.keys import QUEUES
 from tracker.model import SECOND, Json, Micros, Policy
-from tracker.roster import Workers
+from tracker.roster import SILENT_AFTER, Workers
 from tracker.scripts import answering
 
 if TYPE_CHECKING:
@@ -126,7 +126,10 @@ def _worker(name: str, about: Json) -> Finding:
         f"process {about.get('pid', '?')} on {about.get('host', '?')}: runs {about.get('running', '?')}, "
         f"room for {room}, {counted(len(about.get('types', ())), 'type')}"
     )
-    return Finding(f"worker {name}", Level.OK, found)
+    silent = about.get("silent", 0)
+    if silent < SILENT_AFTER:
+        return Finding(f"worker {name}", Level.OK, found)
+    return Finding(f"worker {name}", Level.WARN, f"{found}, silent for {silent} s", "It was killed, or is cut off.")
 
 
 def _waiting(name: str, lane: Lane) -> Finding:

@@ -7,6 +7,7 @@ from typing import Any
 from tracker.cli.words import counted, spell
 from tracker.diagnosis import Diagnosis, Waiting
 from tracker.model import SECOND, Json, Micros, Stage
+from tracker.roster import LIVES_FOR, SILENT_AFTER
 from tracker.types import canonical
 
 
@@ -159,7 +160,9 @@ def _takers(found: Diagnosis) -> Iterator[Reason]:
 
 
 def _full(about: Json) -> bool:
-    return int(about.get("running", 0)) >= int(about.get("concurrency", 0)) + int(about.get("processes", 0))
+    rooms = ("running", "concurrency", "processes")
+    running, *room = (int(about.get(name, 0)) for name in rooms)
+    return about.keys() >= set(rooms) and running >= sum(room)
 
 
 def _loads(workers: Mapping[str, Json]) -> str:
@@ -215,13 +218,14 @@ def _running(found: Diagnosis) -> Iterator[Reason]:
         age = _since(found, found.lease)
         yield _reason("lease_ran_out", f"Its lease ran out {age} ago: its worker is lost, and it is to begin again.")
         yield from _sweeper(found)
-    if record.rq and record.worker not in found.workers:
-        yield _reason("worker_silent", f"{record.worker} has not been heard of for a minute, or has ended.")
+    silent = found.workers.get(record.worker, {"silent": LIVES_FOR}).get("silent", 0)
+    if record.rq and silent >= SILENT_AFTER:
+        yield _reason("worker_silent", f"{record.worker} has ended, or has not been heard of for {silent} s.")
 
 
 def _ended(found: Diagnosis) -> Iterator[Reason]:
     record, result = found.record, found.record.result_info
-    told = f": {result.code}/{result.subcode} {result.message}" if result else ""
+    told = f": {result.code}/{result.subcode} {result.message}" if result else "."
     facts = {"code": result.code, "subcode": result.subcode} if result else {}
     after = f"after {counted(record.attempt, 'attempt')}" if record.attempt else "and never began"
     age = _since(found, record.completed)

@@ -53,14 +53,14 @@ async def _diagnose(settings: "Settings", id_: str, tenant: str | None) -> "Diag
     try:
         async with open_redis(settings) as redis:
             diagnoser = Diagnoser(Store(redis, settings), settings)
-            keys = await diagnoser.find(id_, tenant)
-            if not keys:
-                raise Stop(Exit.NOT_FOUND, f"There is no operation '{id_}'.")
-            found = [await diagnoser.diagnose(key) for key in keys]
+            found = []
+            for key in await diagnoser.find(id_, tenant):
+                with suppress(NotFound):
+                    found.append(await diagnoser.diagnose(key))
     except Unavailable as error:
         raise Stop(Exit.UNREACHABLE, f"Redis cannot be reached: {error.__cause__}") from None
-    except NotFound as error:
-        raise Stop(Exit.NOT_FOUND, error.message) from None
+    if not found:
+        raise Stop(Exit.NOT_FOUND, f"There is no operation '{id_}'.")
     if len(found) > 1:
         tenants = ", ".join(sorted(each.record.tenant for each in found))
         raise Stop(Exit.USAGE, f"several tenants have an operation '{id_}': choose one with --tenant ({tenants})")
