@@ -17,19 +17,21 @@ from chaos.journal import Journal
 
 ANSWER_WITHIN = 20.0
 """Seconds after which a request counts as lost."""
+NO_ANSWER = 0
+"""Stands for the HTTP status of a request that is never answered."""
 AGAIN = 0.2
 """Seconds before one that was lost or refused with 503 is sent again, on average."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back, with the times at which it was asked for and had come."""
+    """What came back, with the times at which it was asked for and had come. `http` may be NO_ANSWER."""
 
     http: int
     body: Mapping[str, Any]
-    etag: str
-    asked: float
-    answered: float
+    etag: str = ""
+    asked: float = 0.0
+    answered: float = 0.0
 
 
 class Ledger:

@@ -58,8 +58,8 @@ class Faults:
             order.unlink(missing_ok=True)
 
     async def _calm(self) -> None:
-        if self._lasting:
-            await asyncio.wait(self._lasting.values())
+        for what in tuple(self._lasting):
+            await self._over(what)
 
     async def _do(self, kind: str) -> None:
         match kind.split():
@@ -129,8 +129,9 @@ class Faults:
         self._lasting[what] = asyncio.create_task(fault)
 
     async def _over(self, what: str) -> None:
-        if what in self._lasting:
-            await asyncio.wait([self._lasting[what]])
+        if (fault := self._lasting.get(what)) is not None:
+            await asyncio.wait([fault])
+            fault.result()
 
 
 def _victims(pid: int, victim: str) -> Sequence[int]:

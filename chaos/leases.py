@@ -9,6 +9,9 @@ from chaos.history import DROPS, OUTAGES, PAUSES, Attempt, Fault, History, Told
 HOLDS = 6.0
 """Seconds that an attempt surely keeps its lease when its worker or the server stops: the lease's 10, less 2 since the
 last beat, less 2 that this beat was late."""
+DYING = 0.3
+"""Seconds that a host may live on, and even begin an attempt, after its manager was killed; a new worker takes longer
+to start."""
 TAKEN_OVER = 15.0
 """Seconds from a worker's death until its operation runs again."""
 LOCK = 6.0
@@ -39,12 +42,13 @@ def live_until(attempt: Attempt, faults: Sequence[Fault]) -> float:
     """
     until = inf if attempt.end is None else attempt.end
     for fault in faults:
-        if fault.over < attempt.start or fault.at > until:
+        dying = DYING if fault.lethal and fault.target == attempt.worker else 0.0
+        if fault.over + dying < attempt.start or fault.at > until:
             continue
         if fault.kind in OUTAGES or (fault.target == attempt.worker and fault.kind in PAUSES):
             until = min(until, fault.at + HOLDS)
         elif _kills(fault, attempt):
-            until = min(until, fault.at)
+            until = min(until, max(fault.at, attempt.start))
     return until
 
 

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
-from chaos.clients import AGAIN, Client, path_of
+from chaos.clients import AGAIN, NO_ANSWER, Answer, Client, path_of
 from chaos.history import RANK
 from chaos.kinds import KINDS
 from chaos.plan import Plan
@@ -77,6 +77,7 @@ class Load:
         self._calls = 0
         self._creating: set[asyncio.Task[None]] = set()
         self._meddling: set[asyncio.Task[None]] = set()
+        self._defects: list[BaseException] = []
 
     async def begin(self) -> None:
         """Create a first operation, and return when it has ended: then there is something to disturb."""
@@ -91,9 +92,16 @@ class Load:
             await asyncio.sleep(PER_CALL / self._plan.rate)
 
     async def finish(self) -> None:
-        """Wait until all that was begun is accepted."""
+        """Wait until all that was begun is accepted; if that takes longer than an end may, it is noted as odd.
+
+        Raises what a client's own defect raised.
+        """
         if self._creating:
-            await asyncio.wait(self._creating)
+            _, pending = await asyncio.wait(self._creating, timeout=self._plan.within)
+            if pending:
+                self._ledger.odd("POST", Answer(NO_ANSWER, {"calls that are not accepted": len(pending)}))
+        for defect in self._defects:
+            raise defect
 
     async def close(self) -> None:
         """Ask no more."""
@@ -183,8 +191,12 @@ class Load:
         else:
             self._ledger.odd(f"DELETE {path_of(order.call, order.name)}", answer)
 
-    @staticmethod
-    def _begin(tasks: set[asyncio.Task[None]], work: Coroutine[None, None, None]) -> None:
+    def _begin(self, tasks: set[asyncio.Task[None]], work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (defect := task.exception()) is not None:
+            self._defects.append(defect)
