@@ -10,7 +10,6 @@ import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -79,8 +78,8 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _is_redis(cls, value: str) -> str:
-        if not value.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("must start with redis://, rediss:// or unix://")
+        if not value.startswith(("redis://", "rediss://", "unix://", "sentinel://")):
+            raise ValueError("must start with redis://, rediss://, unix:// or sentinel://")
         return value
 
     @field_validator("media_dir")
@@ -105,8 +104,8 @@ class Settings(BaseSettings):
     @cached_property
     def redis_address(self) -> str:
         """The Redis URL without its password and options, for logs and messages."""
-        parts = urlsplit(self.redis_url)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        without_options = re.split(r"[?#]", self.redis_url, maxsplit=1)[0]
+        return re.sub(r"(?<=://)[^/]*@", "", without_options)
 
     @cached_property
     def type_modules(self) -> tuple[str, ...]:

@@ -27,8 +27,8 @@ HISTORY_LIMIT = 10
 """Ended attempts that are kept of an operation."""
 WINDOW = 200
 """Tickets at the head of a queue among which a worker looks for a kind that it has room for."""
-MOST_JUDGED = 200
-"""Tickets that one claim looks at."""
+MOST_JUDGED = 3 * WINDOW
+"""Tickets that one claim looks at: a whole window of each lane, so that none uses up the others' looks."""
 TURNS = [
     [first, *(lane for lane in QUEUES if lane != first)]
     for first in ("high", "default", "high", "default", "high", "low", "high", "default", "high", "default")

@@ -29,6 +29,7 @@ class Workers:
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.set(self._keys.worker(name), json.dumps(about), ex=LIVES_FOR)
                 pipe.zadd(self._keys.workers, {name: now})
+                pipe.zremrangebyscore(self._keys.workers, "-inf", now - LIVES_FOR)
                 await pipe.execute()
 
     async def gone(self, name: str) -> None:

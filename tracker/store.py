@@ -206,8 +206,8 @@ class Store:
             jobs=jobs,
         )
         return Claims(
-            started=[decode(rest[0]) for word, _, *rest in verdicts if word == "CLAIMED"],
-            parked=[decode(rest[0]) for word, _, *rest in verdicts if word == "PARKED"],
+            started=_decodable_of("CLAIMED", verdicts),
+            parked=_decodable_of("PARKED", verdicts),
             refused=[(word, job) for word, job, *_ in verdicts if word not in {"CLAIMED", "PARKED"}],
             suspended=state == "SUSPENDED",
             more=state == "MORE",
@@ -253,6 +253,12 @@ class Store:
                     pipe.zrem(name, job_id)
                 pipe.zrem(self.keys.litter, job_id)
             await pipe.execute()
+
+
+def _decodable_of(word: str, verdicts: Iterable[Sequence[Any]]) -> list[Record]:
+    """The records of these verdicts that this version can read."""
+    hashes = (dict(zip(rest[0][::2], rest[0][1::2], strict=True)) for said, _, *rest in verdicts if said == word)
+    return [record for stored in hashes if (record := _decodable(stored)) is not None]
 
 
 def _decodable(stored: dict[str, str]) -> Record | None:

@@ -51,8 +51,8 @@ class Attempt:
         """Those before it in its host have ended."""
         self.waiting = False
         self.began = now
-        if self.stop is None:
-            self.ends_at = now + self.record.policy.run_within
+        policy = self.record.policy
+        self.ends_at = now + (policy.run_within if self.stop is None else policy.grace)
 
     def ask(self, why: Stop, now: float) -> None:
         """Ask the handler to stop; the first reason counts. It has the grace to do so."""

@@ -36,8 +36,8 @@ class Beats:
         """Beat for ever. An outage costs a beat, not the loop; the lease outlives four missed ones."""
         while True:
             try:
-                await self._announce()
                 await self._beat([*self._engine.running, *self._committer.waiting])
+                await self._announce()
             except Unavailable as error:
                 log.warning("beat_missed", attempts=len(self._engine.running), reason=str(error.__cause__ or error))
             except Exception:
@@ -56,7 +56,7 @@ class Beats:
                     self._engine.stop(key, number, Stop.FENCED)
 
     async def store_progress(self) -> None:
-        """Store the latest reports, for ever; what cannot be stored now is overtaken by the next."""
+        """Store the latest reports, for ever; what cannot be stored now is tried again, or overtaken."""
         while True:
             await asyncio.sleep(PROGRESS_EVERY)
             fresh = {key: attempt for key, attempt in self._engine.running.items() if not attempt.reported}
@@ -70,6 +70,12 @@ class Beats:
             attempt.reported = True
             report = attempt.progress or {}
             changes.append(pack(lifecycle.progress(attempt.record, report["progress"], report["detail"])))
-        for (key, number), word in zip(fresh, await self._store.write(changes), strict=True):
+        try:
+            words = await self._store.write(changes)
+        except Unavailable:
+            for attempt in fresh.values():
+                attempt.reported = False
+            raise
+        for (key, number), word in zip(fresh, words, strict=True):
             if word is not Word.OK:
                 self._engine.stop(key, number, Stop.FENCED)

@@ -27,6 +27,8 @@ LOOK_DEEP_EVERY = 0.25
 """Seconds between two looks past tickets of a kind that there is no room for."""
 AT_ONCE = 40
 """Operations of a kind that one claim takes at most: while Redis takes the next, these are begun."""
+ANSWER_WITHIN = 5.0
+"""Seconds that a stopping worker waits for the answer of a claim that is under way."""
 SOONEST = 0.01
 """Seconds between two looks at most, however soon a gate opens."""
 
@@ -44,26 +46,35 @@ class Claimer:
         self._nonce, self._batch = token_hex(4), 0
         self._suspended = False
         self._stopping = False
+        self.unanswered = False
+        """Whether the latest claim may have taken operations that this worker does not know of."""
+        self._stopped_at = 0.0
         self._asked: asyncio.Task[Claims] | None = None
         self._deep_at, self._look_in = -LOOK_DEEP_EVERY, LOOK_EVERY
-        self._most = most
+        self._most, self._turn_of_functions = most, False
         self.claimed = 0
         self.wake = engine.room
 
     def stop(self) -> None:
         """Claim no more. A claim that is under way is waited for: what it brings is ours."""
         self._stopping = True
+        self._stopped_at = asyncio.get_running_loop().time()
         self.wake.set()
 
     async def run(self) -> None:
         """Claim until stopped; pauses while Redis is away, however long."""
         pause = 0.0
-        while not self._stopping or self._asked is not None:
+        while not self._stopping or self._asked is not None or self.unanswered:
             self.wake.clear()
             try:
                 more = await self._claim()
                 pause = 0.0
             except Unavailable as error:
+                if self._stopping and asyncio.get_running_loop().time() - self._stopped_at > ANSWER_WITHIN:
+                    log.warning(
+                        "claim_unanswered", advice="what it took, if anything, runs again when its lease is over"
+                    )
+                    return
                 if not pause:
                     log.warning("store_away", redis=self._store.address, reason=str(error.__cause__ or error))
                 pause = min(PAUSE[1], pause * 2) if pause else PAUSE[0]
@@ -71,7 +82,7 @@ class Claimer:
                 continue
             except Exception:
                 log.exception("claim_failed")
-                more = False
+                more = self.unanswered = False
             if not more and not self._stopping:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self.wake.wait(), self._look_in)
@@ -81,19 +92,22 @@ class Claimer:
 
         While one answer is worked on, Redis is asked for the next already.
         """
-        asked, self._asked = self._asked or self._ask(self._room()), None
-        if asked is None:
-            self._idle()
+        asked, self._asked = self._asked or self._ask(self._room(), again=self.unanswered), None
+        if asked is None:  # no room: that says nothing of the queues
+            if not self._engine.kinds or (self._most is not None and self.claimed >= self._most):
+                self._idle()
             return False
+        self.unanswered = True
         claims = await asked
         self._batch += 1
+        self.unanswered = False
         self.claimed += len(claims.started)
         if claims.started and not self._stopping:
             self._asked = self._ask(self._room(claims.started))
             await asyncio.sleep(0)  # it is on its way
         self._take(claims)
         more = claims.more or bool(claims.started)
-        if not more:
+        if not more and not claims.left:
             self._idle()
         return more
 
@@ -102,13 +116,18 @@ class Claimer:
         coroutines, functions = self._engine.pool.room()
         kinds = Counter(self._engine.kinds[canonical(record.type)] for record in coming)
         coroutines, functions = coroutines - kinds[Kind.COROUTINE], functions - kinds[Kind.FUNCTION]
-        left = coroutines + functions if self._most is None else self._most - self.claimed
-        coroutines = max(0, min(coroutines, left, AT_ONCE))
-        return Room(coroutines, max(0, min(functions, left - coroutines, AT_ONCE)), self._engine.kinds)
+        if self._most is not None:  # one by one, and the kinds in turn: nobody knows what is next in the queue
+            most = int(self.claimed < self._most)
+            self._turn_of_functions = not self._turn_of_functions
+            turn = self._turn_of_functions and functions > 0
+            coroutines, functions = (0, most) if turn else (min(coroutines, most), 0)
+        return Room(max(0, min(coroutines, AT_ONCE)), max(0, min(functions, AT_ONCE)), self._engine.kinds)
 
-    def _ask(self, room: Room) -> "asyncio.Task[Claims] | None":
+    def _ask(self, room: Room, *, again: bool = False) -> "asyncio.Task[Claims] | None":
         """Ask for operations. The batch's name stays the same until it is answered: a repeat brings the same."""
-        if not room.coroutines and not room.functions:
+        if self._stopping:  # only what an unanswered claim has taken already
+            room = Room(0, 0, room.kinds)
+        if not again and not room.coroutines and not room.functions:
             return None
         now = asyncio.get_running_loop().time()
         deep = now - self._deep_at >= LOOK_DEEP_EVERY

@@ -202,7 +202,8 @@ class Committer:
             if now is None or (now.stage, now.attempt) != (seen.stage, seen.attempt):
                 self._done(ending, Word.CONFLICT)
                 continue
-            ending.change = lifecycle.cancel(now, members=ending.outcome.get("members"))
+            change = lifecycle.cancel(now, members=ending.outcome.get("members"))
+            ending.change = outcomes._with_evidence(change, ending.outcome)  # noqa: SLF001 - decided here, not there
             ending.words = pack(ending.change)
 
     def _done(self, ending: Ending, word: Word) -> None:

@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 RECONNECT_AFTER = 0.1
 CHECK_EVERY = 10.0
-"""Seconds of silence after which redis-py asks whether the connection still lives."""
+"""Seconds of silence after which the connection is asked whether it still lives, and then to wait for its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +54,39 @@ class Control:
                         await subscription.subscribe(*self._channels)
                         await self._listen(subscription)
                 except Unavailable as error:
-                    log.debug("control_interrupted", reason=str(error.__cause__))
+                    log.debug("control_interrupted", reason=str(error.__cause__ or error))
                 except Exception:
                     log.exception("control_failed")
                 self._orders.missed()
                 await asyncio.sleep(RECONNECT_AFTER)
 
     async def _listen(self, subscription: Any) -> None:
-        """redis-py mends a lost connection by itself; a new "subscribe" tells of it."""
+        """redis-py mends a lost connection by itself; a new "subscribe" tells of it.
+
+        Raises Unavailable for a connection that is silent even when it is asked: it may be gone, unknown to us.
+        """
+        asked = False
         while True:
             with suppress(TimeoutError):
                 message = await subscription.get_message(timeout=CHECK_EVERY)
-                if message is None:
+                if message is not None:
+                    asked = False
+                    self._hear(message)
                     continue
-                if message["type"] != "message":
-                    self._orders.missed()
-                    continue
-                try:
-                    self._channels[message["channel"]](message["data"])
-                except (ValueError, KeyError, TypeError):
-                    log.warning("order_unreadable", channel=message["channel"], data=str(message["data"])[:200])
+            if asked:
+                raise Unavailable("The store does not answer.")
+            await subscription.ping()
+            asked = True
+
+    def _hear(self, message: Mapping[str, Any]) -> None:
+        if message["type"] == "subscribe":
+            self._orders.missed()
+        if message["type"] != "message":
+            return
+        try:
+            self._channels[message["channel"]](message["data"])
+        except (ValueError, KeyError, TypeError):
+            log.warning("order_unreadable", channel=message["channel"], data=str(message["data"])[:200])
 
     def _woken(self, _: str) -> None:
         self._orders.wake()

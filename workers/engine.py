@@ -57,6 +57,7 @@ class Engine:
         self._lines: defaultdict[Host, deque[Attempt]] = defaultdict(deque)
         """What each host of plain functions has to do, the current one first."""
         self._last_ref = 0
+        self._handing_back = False
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -70,8 +71,8 @@ class Engine:
         transition(Arrow.CLAIM, record, worker=self._worker)
         self._last_ref += 1
         steps.reach(steps.AFTER_CLAIM)
-        host = self.pool.take(self.kinds[canonical(record.type)])
-        if host is None:  # its host died between the claim's question and its answer
+        host = None if self._handing_back else self.pool.take(self.kinds[canonical(record.type)])
+        if host is None:  # its host died, or the worker gave up, between the claim's question and its answer
             log.warning("no_host", operation_id=record.id)
             self._end(Ending(record, lifecycle.hand_back(record), outcomes.STOPPED, 0.0))
             return
@@ -92,7 +93,8 @@ class Engine:
             attempt.ask(why, self._now())
 
     def hand_back(self) -> None:
-        """Ask every handler to stop, so that its operation can go back to the queue, uncharged."""
+        """Ask every handler to stop, so that its operation can go back, uncharged; so does what comes later."""
+        self._handing_back = True
         for attempt in list(self._attempts.values()):
             attempt.ask(Stop.DRAIN, self._now())
 
@@ -126,9 +128,13 @@ class Engine:
         ends without it, and its host takes no more operations.
         """
         log.warning("handler_stuck", operation_id=attempt.record.id, pid=attempt.host.pid, asked_for=attempt.stop)
-        if attempt.host.kind is Kind.FUNCTION or attempt.stop is Stop.DRAIN:
+        if attempt.host.kind is Kind.FUNCTION:
             attempt.ends_at = math.inf
             attempt.host.kill()
+        elif attempt.stop is Stop.DRAIN:  # all of the host's attempts are handed back, each after its own grace
+            attempt.ends_at = math.inf
+            if all(each.ends_at == math.inf for each in self._attempts.values() if each.host is attempt.host):
+                attempt.host.kill()
         else:
             self.pool.write_off(attempt.host)
             self._close(attempt, outcomes.STOPPED)
@@ -142,15 +148,15 @@ class Engine:
             return
         steps.reach(steps.AFTER_HANDLER)
         self._close(attempt, message)
-        self.pool.give_back(attempt.host, None if attempt.waiting else self._now() - attempt.began)
+        self.pool.give_back(attempt.host, self._now() - attempt.began)
 
     def _host_died(self, host: Host, death: Death, kills_before: int) -> None:
         outcome = outcomes.died(death.code, death.peak_rss, asked=death.asked, kills_before=kills_before)
+        self._lines.pop(host, None)  # nobody moves up in it any more
         for attempt in [each for each in self._attempts.values() if each.host is host]:
             if attempt.waiting:
                 attempt.stop = attempt.stop or Stop.DRAIN
             self._close(attempt, outcome)
-        self._lines.pop(host, None)
 
     def _close(self, attempt: Attempt, outcome: Json) -> None:
         del self._attempts[attempt.ref]

@@ -98,6 +98,10 @@ class Manager:
 
     def stop(self) -> None:
         """Claim no more and finish what runs; asked again, hand it back at once."""
+        self._presence.stopping()
+        self._finish()
+
+    def _finish(self) -> None:
         self._stops += 1
         self._asked.set()
         self._claimer.stop()
@@ -163,7 +167,8 @@ class Manager:
         await asyncio.wait({finished}, timeout=max(graces, default=0.0) + SLACK)
         await end(finished, impatient)
         written = await _within(self._committer.settled.wait(), WRITE_WITHIN)
-        return written and claiming.done() and not self._engine.running and not self._nursery.lost.is_set()
+        ended = claiming.done() and not self._claimer.unanswered and not self._engine.running
+        return written and ended and not self._nursery.lost.is_set()
 
     async def _finished(self, claiming: "asyncio.Task[None]") -> None:
         await asyncio.wait({claiming})
@@ -193,7 +198,7 @@ class Manager:
             or (self._limits.operations is not None and self.claimed >= self._limits.operations)
             or (self._limits.idle is not None and now - self._busy_at >= self._limits.idle)
         ):
-            self.stop()
+            self._finish()
 
     async def _announce(self) -> None:
         await self._tell_rq()

@@ -141,7 +141,9 @@ class Nursery:
             born.set_result(self._hosts[pid])
 
     async def _farewell(self, death: Json) -> None:
-        while death["died"] not in self._hosts:  # noqa: ASYNC110 - its welcome has begun, and takes a turn or two
+        while death["died"] not in self._hosts:
+            if self.lost.is_set():
+                return
             await asyncio.sleep(0)
         await self._hosts.pop(death["died"]).gone(death["code"], death["peak_rss"])
 

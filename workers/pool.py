@@ -109,19 +109,19 @@ class Pool:
         place.busy += 1
         return place.host
 
-    def give_back(self, host: Host, took: float | None) -> None:
-        """One operation of the host has ended, `took` seconds after it had begun, if it had."""
-        if host.kind is Kind.FUNCTION and took is not None:
+    def give_back(self, host: Host, took: float) -> None:
+        """One operation of the host has ended, `took` seconds after it had begun, or had begun to wait for its turn."""
+        if host.kind is Kind.FUNCTION:
             self._took += (took - self._took) * (SLOWER if took > self._took else FASTER)
         if (place := self._places.get(host)) is None:
             return
         place.busy -= 1
         place.done += 1
         self._deaths_in_a_row = 0
-        if host.kind is Kind.FUNCTION and place.done >= self._size.recycle_after:
-            self.retire(host, "recycled")
-        elif place.retired:
+        if place.retired:
             self._end_if_idle(place)
+        elif host.kind is Kind.FUNCTION and place.done >= self._size.recycle_after:
+            self.retire(host, "recycled")
         self._on_room()
 
     def retire(self, host: Host, reason: str) -> None:
@@ -197,8 +197,9 @@ class Pool:
         self._on_room()
         if place.retired or self._closing:
             return
-        log.warning("host_died", pid=death.pid, kind=place.host.kind, exit_code=death.code)
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._deaths_in_a_row) if self._deaths_in_a_row else 0
-        self._deaths_in_a_row = min(16, self._deaths_in_a_row + 1)
-        await asyncio.sleep(pause)
+        if not death.asked:
+            log.warning("host_died", pid=death.pid, kind=place.host.kind, exit_code=death.code)
+            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._deaths_in_a_row) if self._deaths_in_a_row else 0
+            self._deaths_in_a_row = min(16, self._deaths_in_a_row + 1)
+            await asyncio.sleep(pause)
         await self._add(place.host.kind)

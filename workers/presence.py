@@ -22,6 +22,10 @@ class Presence:
         self._redis, self._key, self._registers = redis, key, registers
         self._about: dict[Any, Any] = {name: "" if value is None else value for name, value in about.items()}
 
+    def stopping(self) -> None:
+        """It was told to stop, now; RQ learns that with the next beat."""
+        self._about.setdefault("shutdown_requested_date", utcformat(now()))
+
     async def beat(self, state: str, done: Done) -> None:
         """Tell RQ that the worker lives, and what it has done since the last time.
 

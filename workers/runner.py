@@ -89,6 +89,8 @@ class _Coroutines:
             await asyncio.wait(self._tasks.values())
         turning.cancel()
         await self._line.shut()
+        _flush()
+        os._exit(0)  # threads and tasks that handlers left behind would hold up the end of the loop
 
     def _take(self, order: Json) -> None:
         if "stop" in order:

@@ -98,4 +98,4 @@ def _read(line: bytes) -> Words | None:
         words = json.loads(line)
     except ValueError:
         return None
-    return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
+    return words if isinstance(words, list) and words and all(isinstance(word, str) for word in words) else None

@@ -2,19 +2,17 @@
 
 import os
 import socket
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import structlog
-from redis import Redis
 from redis.exceptions import RedisError
 from rq.utils import now
 from rq.worker import BaseWorker
 
 from tracker import background, config, log
-from tracker.connection import open_redis
+from tracker.connection import open_blocking, open_redis
 from tracker.keys import QUEUES
 from tracker.store import Store
 from tracker.types import Catalogue
@@ -87,23 +85,19 @@ def run(settings: "Settings") -> int:
     """
     log.configure(settings)
     catalogue = load_catalogue(settings)
-    redis = Redis.from_url(settings.redis_url)
-    _wait_for(redis, settings.redis_address)
-    _, clean = OperationWorker(connection=redis).run(settings, catalogue, Limits())
+    worker = _born(settings)
+    _, clean = worker.run(settings, catalogue, Limits())
     return 0 if clean else 1
 
 
-def _wait_for(redis: Any, address: str) -> None:
-    """Wait until Redis answers, however long that takes; SIGTERM ends the process as usual."""
+def _born(settings: "Settings") -> OperationWorker:
+    """A worker, as soon as Redis answers, however long that takes: RQ asks it for this worker's address."""
     told = False
     while True:
         try:
-            redis.ping()
+            return OperationWorker(connection=open_blocking(settings))
         except (RedisError, OSError) as error:
             if not told:
-                _log.warning("store_away", redis=address, reason=str(error))
-                sys.stderr.flush()
+                _log.warning("store_away", redis=settings.redis_address, reason=str(error))
             told = True
             time.sleep(0.5)
-        else:
-            return

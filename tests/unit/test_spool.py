@@ -64,8 +64,12 @@ def in_a_process_that_dies(work: Callable[[], None]) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
+def leave(directory: Path, *outcomes: Words) -> None:
+    in_a_process_that_dies(lambda: print(Spool(directory).keep(outcomes)))
+
+
 def test_the_next_worker_adopts_what_a_killed_one_left(tmp_path: Path) -> None:
-    in_a_process_that_dies(lambda: Spool(tmp_path).keep([outcome(1), outcome(2)]) and None)
+    leave(tmp_path, outcome(1), outcome(2))
     heir = Spool(tmp_path)
     assert heir.adopt() == [outcome(1), outcome(2)]
     assert len(files(tmp_path)) == 1, "until it is written, it stays on disk"
@@ -74,7 +78,7 @@ def test_the_next_worker_adopts_what_a_killed_one_left(tmp_path: Path) -> None:
 
 
 def test_what_an_heir_did_not_write_before_it_was_killed_too_goes_to_the_next(tmp_path: Path) -> None:
-    in_a_process_that_dies(lambda: Spool(tmp_path).keep([outcome(1)]) and None)
+    leave(tmp_path, outcome(1))
 
     def inherit() -> None:
         heir = Spool(tmp_path)
@@ -82,7 +86,7 @@ def test_what_an_heir_did_not_write_before_it_was_killed_too_goes_to_the_next(tm
         heir.keep([outcome(2)])
 
     in_a_process_that_dies(inherit)
-    assert sorted(Spool(tmp_path).adopt()) == [outcome(1), outcome(2)]
+    assert sorted(map(list, Spool(tmp_path).adopt())) == [outcome(1), outcome(2)]
 
 
 def test_what_a_living_worker_holds_nobody_adopts(tmp_path: Path) -> None:
@@ -93,7 +97,7 @@ def test_what_a_living_worker_holds_nobody_adopts(tmp_path: Path) -> None:
 
 
 def test_of_many_heirs_at_once_exactly_one_inherits(tmp_path: Path) -> None:
-    in_a_process_that_dies(lambda: Spool(tmp_path).keep([outcome(1)]) and None)
+    leave(tmp_path, outcome(1))
 
     def inherit(gate: Any, answer: Connection, release: Any) -> None:
         gate.wait()
@@ -146,7 +150,7 @@ def test_a_directory_that_cannot_be_had_is_told_and_stops_nothing(tmp_path: Path
 
 def test_a_worker_with_the_name_of_a_dead_one_inherits_too(tmp_path: Path) -> None:
     """`rq worker --name` may be the same each time; files do not go by it."""
-    in_a_process_that_dies(lambda: Spool(tmp_path).keep([outcome(1)]) and None)
+    leave(tmp_path, outcome(1))
     again = Spool(tmp_path)
     assert again.keep([outcome(2)])
     assert again.adopt() == [outcome(1)]

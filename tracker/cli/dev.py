@@ -41,7 +41,7 @@ def dev(
 
     settings = start(types=None if types is None else words(types), worker_processes=workers)
     load_catalogue(settings)
-    if redis_url and (reason := stack.unreachable(redis_url)):
+    if redis_url and (reason := stack.unreachable(settings.model_copy(update={"redis_url": redis_url}))):
         raise Stop(Exit.UNREACHABLE, f"REDIS_URL is set, and its server does not answer: {reason}")
     plan = stack.Plan(
         settings=settings,

@@ -97,13 +97,14 @@ class Plan:
         return environment
 
 
-def unreachable(redis_url: str) -> str | None:
-    """Why a given server does not answer, or None when it does."""
-    from redis import Redis
+def unreachable(settings: Settings) -> str | None:
+    """Why their server does not answer, or None when it does. Raises ConfigurationError for a URL that is none."""
     from redis.exceptions import RedisError
 
+    from tracker.connection import open_blocking
+
     try:
-        with Redis.from_url(redis_url, socket_connect_timeout=5, socket_timeout=5) as redis:
+        with open_blocking(settings) as redis:
             redis.ping()
     except (RedisError, OSError) as error:
         return str(error)
@@ -204,7 +205,8 @@ async def _introduce(plan: Plan) -> None:
     """Once all is ready, tell a person and a script how to use it; `ready <url>` is the last line."""
     await _ready(plan.url)
     operations = f"{plan.url}/v1.0/communications/calls/demo/operations"
-    redis = plan.redis_url or (f"redis://127.0.0.1:{plan.redis_port}" if plan.redis_port else plan.server.url)
+    given = plan.redis_url and plan.settings.model_copy(update={"redis_url": plan.redis_url}).redis_address
+    redis = given or (f"redis://127.0.0.1:{plan.redis_port}" if plan.redis_port else plan.server.url)
     typer.echo(f"token  {plan.token}  (tenant dev)")
     typer.echo(f"redis  {redis}{'  (REDIS_URL; no Valkey of its own)' if plan.redis_url else ''}")
     authorization = shlex.quote(f"Authorization: Bearer {plan.token}")

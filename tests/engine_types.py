@@ -1,0 +1,141 @@
+"""Operation types that do as a test bids them, by files of TEST_HANDLERS_DIR.
+
+A handler tells what it does in files `<id>.<what>`, and goes on when there is a file `<id>.go`, or `all.go`.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+from pydantic import Field
+
+from tracker import Context, Operation, ResultInfo, handles
+
+LOOK_EVERY = 0.02
+
+
+class Waits(Operation, type="#engine.waits"):
+    """Ends when it may, or is cancelled."""
+
+    answer: str | None = Field(None, json_schema_extra={"readOnly": True})
+
+
+class Works(Operation, type="#engine.works"):
+    """The same, as a plain function."""
+
+    answer: str | None = Field(None, json_schema_extra={"readOnly": True})
+
+
+class Insists(Operation, type="#engine.insists"):
+    """Ends well when it is cancelled."""
+
+
+class Clings(Operation, type="#engine.clings"):
+    """Does not end when it is cancelled."""
+
+
+class Deaf(Operation, type="#engine.deaf"):
+    """A function that no signal reaches."""
+
+
+class Blocks(Operation, type="#engine.blocks"):
+    """Blocks its loop."""
+
+    seconds: float
+
+
+class Grows(Operation, type="#engine.grows"):
+    """Takes memory, and keeps it."""
+
+    mebibytes: int
+
+
+def path(name: str) -> Path:
+    return Path(os.environ["TEST_HANDLERS_DIR"]) / name
+
+
+def tell(context: Context, what: str, text: object = "") -> None:
+    """Whole or not at all."""
+    unfinished = path(f"{context.operation_id}.{what}.unfinished")
+    unfinished.write_text(str(text))
+    unfinished.rename(path(f"{context.operation_id}.{what}"))
+
+
+def may_go(context: Context) -> bool:
+    return path(f"{context.operation_id}.go").exists() or path("all.go").exists()
+
+
+async def wait(context: Context) -> None:
+    while not may_go(context):  # noqa: ASYNC110 - another process opens the gate
+        await asyncio.sleep(LOOK_EVERY)
+
+
+def block(context: Context) -> None:
+    while not may_go(context):
+        time.sleep(LOOK_EVERY)
+
+
+@handles(Waits)
+async def waits(operation: Waits, context: Context) -> None:
+    tell(context, "began", os.getpid())
+    try:
+        await wait(context)
+    except asyncio.CancelledError:
+        tell(context, "stopped", time.monotonic())
+        raise
+    operation.answer = f"of attempt {context.attempt}"
+    tell(context, f"ended.{context.attempt}")
+
+
+@handles(Works)
+def works(operation: Works, context: Context) -> None:
+    tell(context, "began", os.getpid())
+    try:
+        block(context)
+    except BaseException as error:
+        tell(context, "stopped", type(error).__name__)
+        raise
+    operation.answer = f"of attempt {context.attempt}"
+    tell(context, f"ended.{context.attempt}")
+
+
+@handles(Insists)
+async def insists(_operation: Insists, context: Context) -> ResultInfo:
+    tell(context, "began", os.getpid())
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()
+    return ResultInfo(code=200, subcode=4, message="done all the same")
+
+
+@handles(Clings, attempts=1)
+async def clings(_operation: Clings, context: Context) -> None:
+    tell(context, "began", os.getpid())
+    while not may_go(context):
+        with contextlib.suppress(asyncio.CancelledError):
+            await wait(context)
+    tell(context, "let_go")
+
+
+@handles(Deaf, attempts=1)
+def deaf(_operation: Deaf, context: Context) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM})
+    tell(context, "began", os.getpid())
+    block(context)
+
+
+@handles(Blocks)
+async def blocks(operation: Blocks, context: Context) -> None:
+    tell(context, "began", os.getpid())
+    time.sleep(operation.seconds)  # noqa: ASYNC251 - that is the point
+
+
+HOARD: list[bytearray] = []
+
+
+@handles(Grows)
+def grows(operation: Grows, context: Context) -> None:
+    HOARD.append(bytearray(b"x") * (operation.mebibytes * 1024 * 1024))
+    tell(context, "began", os.getpid())

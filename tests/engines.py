@@ -1,0 +1,266 @@
+"""Engines without Redis, workers as processes, and a server of one's own to take away from them."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from tests.factories import make_record
+from tests.waiting import eventually
+from tracker.background import beside
+from tracker.config import Settings
+from tracker.connection import open_redis
+from tracker.embedded import start_server
+from tracker.model import Policy, Record, Stage
+from tracker.store import Store
+from tracker.types import CATALOGUE, Catalogue
+from workers.commits import Ending
+from workers.engine import Engine, kinds_of
+from workers.nursery import Nursery
+from workers.pool import Size
+
+ROOT = Path(__file__).parents[1]
+TRACKER = ("-m", "tracker.cli.main", "worker", "--processes", "1")
+BY_RQ = ("-m", "rq.cli", "worker", "--worker-class", "workers.OperationWorker", "--quiet")
+
+
+def one_ticket(record: Record) -> tuple[str, ...]:
+    """What RQ's own worker has its work horse do."""
+    return "-c", f"from workers.job import run_ticket; run_ticket('{record.key}-{record.ticket}', worker='stock/1')"
+
+
+def catalogue(*names: str) -> Catalogue:
+    """Types of engine_types, which need not be loaded for anybody else."""
+    import tests.engine_types  # noqa: F401, PLC0415 - it fills the catalogue of all types
+
+    chosen = Catalogue()
+    for name in names:
+        chosen.add(CATALOGUE[f"engine.{name}"])
+    return chosen
+
+
+def running_record(kind: str, **policy: Any) -> Record:
+    """A record as a claim gives it."""
+    return make_record(type=f"#engine.{kind}", stage=Stage.RUNNING, attempt=1, ticket=1, policy=Policy(**policy))
+
+
+class Endings(dict[str, Ending]):
+    """What an engine has ended, by the operation's id."""
+
+    def put(self, ending: Ending) -> None:
+        assert ending.record.id not in self, "an attempt ends once"
+        self[ending.record.id] = ending
+
+    async def of(self, record: Record, *, within: float = 15.0) -> Ending:
+        async def ended() -> Ending | None:
+            return self.get(record.id)
+
+        return await eventually(ended, within=within)
+
+
+@asynccontextmanager
+async def running_engine(nursery: Nursery, types: Catalogue, size: Size) -> AsyncIterator[tuple[Engine, Endings]]:
+    """An engine over that nursery, which is gone afterwards with all its hosts."""
+    endings = Endings()
+    await nursery.open()
+    engine = Engine(nursery, kinds_of(types), size, worker="w", end=endings.put)
+    await engine.pool.open()
+    try:
+        async with beside(engine.watch()):
+            yield engine, endings
+    finally:
+        await engine.pool.close()
+        await nursery.close()
+
+
+async def began(directory: Path, record: Record) -> int:
+    """Wait until its handler has begun; the pid of its host."""
+    return int(await told(directory / f"{record.id}.began"))
+
+
+async def told(path: Path, *, within: float = 15.0) -> str:
+    """What is in a file, as soon as it is there."""
+
+    async def there() -> bool:
+        return exists(path)
+
+    await eventually(there, within=within)
+    return path.read_text()  # noqa: ASYNC240 - a small file
+
+
+def exists(path: Path) -> bool:
+    return path.exists()
+
+
+def let_go(directory: Path, *records: Record) -> None:
+    """Let handlers that wait go on; all, when none is named."""
+    for name in [record.id for record in records] or ["all"]:
+        (directory / f"{name}.go").touch()
+
+
+def spooled(spool: Path) -> list[list[str]]:
+    """The outcomes on disk."""
+    return [json.loads(line) for file in spool.glob("*") for line in file.read_text().splitlines() if line]
+
+
+def spools(spool: Path, count: int) -> Callable[[], Awaitable[bool]]:
+    """To wait for with `eventually`: so many outcomes are on disk."""
+
+    async def check() -> bool:
+        return len(spooled(spool)) == count
+
+    return check
+
+
+async def gone(pid: int) -> None:
+    """Wait until there is no such process, or only its exit status is left."""
+
+    async def ended() -> bool:
+        return not alive(pid)
+
+    await eventually(ended)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
+    except OSError:
+        return False
+
+
+class Worker:
+    """A worker process, and what it says."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.process, self._log = process, log
+
+    def printed(self) -> str:
+        return self._log.read_text()
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        lines = self.printed().splitlines()
+        return [line for text in lines if text.startswith("{") and (line := json.loads(text))["event"] == event]
+
+    async def says(self, event: str, *, within: float = 15.0) -> dict[str, Any]:
+        """The first line of that event, as soon as it is there; fails when the worker ends before."""
+
+        async def line() -> dict[str, Any] | None:
+            for found in self.said(event):
+                return found
+            assert self.process.returncode is None, self.printed()[-3000:]
+            return None
+
+        return await eventually(line, within=within)
+
+    async def ends(self, *, within: float = 20.0) -> int:
+        async with asyncio.timeout(within):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def running_worker(
+    directory: Path, *options: str, command: tuple[str, ...] = TRACKER, url: str = "", **environment: str
+) -> AsyncIterator[Worker]:
+    """A worker of the engine's types; killed at the end, if it still lives."""
+    url = url or os.environ["REDIS_URL"]
+    log = directory / f"worker-{token_hex(4)}.log"
+    changes = {"TRACKER_TYPES": "tests.engine_types", "TEST_HANDLERS_DIR": str(directory), "TRACKER_LOG_FORMAT": "json"}
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, *command, *options),
+            cwd=ROOT,
+            env={**os.environ, **changes, "REDIS_URL": url, "RQ_REDIS_URL": url, **environment},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield Worker(process, log)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+class Server:
+    """A Redis server that can be taken away and given back, with all its data; `store` is over it."""
+
+    store: Store
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    async def start(self) -> None:
+        self._running = await asyncio.to_thread(start_server, self._directory)
+        self.url = self._running.url
+
+    async def goes(self, how: str) -> None:
+        match how:
+            case "killed":
+                self._running.process.kill()
+                await asyncio.to_thread(self._running.process.wait)
+            case "stopped":
+                await asyncio.to_thread(self._running.stop)
+            case "paused":
+                self._running.process.send_signal(signal.SIGSTOP)
+            case "read only":
+                await self.store.redis.replicaof("127.0.0.1", "1")
+
+    async def returns(self, how: str) -> None:
+        match how:
+            case "killed" | "stopped":
+                await self.start()
+            case "paused":
+                self._running.process.send_signal(signal.SIGCONT)
+            case "read only":
+                await self.store.redis.replicaof("NO", "ONE")
+
+
+@asynccontextmanager
+async def own_server(directory: Path, settings: Settings) -> AsyncIterator[Server]:
+    """A server for one test."""
+    server = Server(directory)
+    await server.start()
+    mine = settings.model_copy(update={"redis_url": server.url})
+    try:
+        async with open_redis(mine) as redis:
+            server.store = Store(redis, mine)
+            yield server
+    finally:
+        await server.returns("paused")
+        await server.goes("stopped")
+
+
+async def create(store: Store, kind: str, *, members: dict[str, Any] | None = None, **policy: Any) -> Record:
+    record = make_record(type=f"#engine.{kind}", members=members or {}, policy=Policy(**policy))
+    return (await store.create(record))[0]
+
+
+async def now(store: Store, record: Record) -> Record:
+    [found] = await store.read([record.key])
+    return found
+
+
+async def final(store: Store, record: Record, *, within: float = 15.0) -> Record:
+    """The record, as soon as it is final."""
+
+    async def ended() -> Record | None:
+        found = await now(store, record)
+        return found if found.status.final else None
+
+    return await eventually(ended, within=within)
+
+
+def reaches(store: Store, record: Record, stage: Stage) -> Callable[[], Awaitable[Record | None]]:
+    """To wait for with `eventually`."""
+
+    async def check() -> Record | None:
+        found = await now(store, record)
+        return found if found.stage is stage else None
+
+    return check
