@@ -114,8 +114,10 @@ async def insists(_operation: Insists, context: Context) -> ResultInfo:
 async def clings(_operation: Clings, context: Context) -> None:
     tell(context, "began", os.getpid())
     while not may_go(context):
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await wait(context)
+        except asyncio.CancelledError:
+            tell(context, "stopped")
     tell(context, "let_go")
 
 

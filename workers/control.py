@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ from tracker.errors import TrackerError, Unavailable
 from tracker.queue import parse_job_id
 from tracker.scripts import answering
 from tracker.store import Store
+from workers.commits import PAUSE
 
 log = structlog.get_logger()
 
-RECONNECT_AFTER = 0.1
 CHECK_EVERY = 10.0
 """Seconds of silence after which the connection is asked whether it still lives, and then to wait for its answer."""
 
@@ -47,18 +48,20 @@ class Control:
 
     async def run(self) -> None:
         """Listen for ever; survives every outage of Redis."""
+        pause = PAUSE[0]
         async with beside(self._stop_jobs()):
             while True:
                 try:
                     async with answering(), self._store.redis.pubsub() as subscription:
                         await subscription.subscribe(*self._channels)
+                        pause = PAUSE[0]
                         await self._listen(subscription)
                 except Unavailable as error:
                     log.debug("control_interrupted", reason=str(error.__cause__ or error))
                 except Exception:
                     log.exception("control_failed")
-                self._orders.missed()
-                await asyncio.sleep(RECONNECT_AFTER)
+                await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - jitter
+                pause = min(PAUSE[1], pause * 2)
 
     async def _listen(self, subscription: Any) -> None:
         """redis-py mends a lost connection by itself; a new "subscribe" tells of it.

@@ -73,7 +73,7 @@ class Engine:
         steps.reach(steps.AFTER_CLAIM)
         host = None if self._handing_back else self.pool.take(self.kinds[canonical(record.type)])
         if host is None:  # its host died, or the worker gave up, between the claim's question and its answer
-            log.warning("no_host", operation_id=record.id)
+            log.info("no_host", operation_id=record.id)
             self._end(Ending(record, lifecycle.hand_back(record), outcomes.STOPPED, 0.0))
             return
         line = self._lines[host] if host.kind is Kind.FUNCTION else None
@@ -133,11 +133,15 @@ class Engine:
             attempt.host.kill()
         elif attempt.stop is Stop.DRAIN:  # all of the host's attempts are handed back, each after its own grace
             attempt.ends_at = math.inf
-            if all(each.ends_at == math.inf for each in self._attempts.values() if each.host is attempt.host):
-                attempt.host.kill()
+            self._kill_if_stuck(attempt.host)
         else:
             self.pool.write_off(attempt.host)
             self._close(attempt, outcomes.STOPPED)
+
+    def _kill_if_stuck(self, host: Host) -> None:
+        """Kill a host of coroutines that all are to be handed back, and whose graces are all over."""
+        if all(each.ends_at == math.inf for each in self._attempts.values() if each.host is host):
+            host.kill()
 
     def _heard(self, message: Json) -> None:
         attempt = self._attempts.get(message["ref"])
@@ -161,6 +165,8 @@ class Engine:
     def _close(self, attempt: Attempt, outcome: Json) -> None:
         del self._attempts[attempt.ref]
         self._move_up(attempt)
+        if self._handing_back and attempt.host.kind is Kind.COROUTINE:
+            self._kill_if_stuck(attempt.host)
         self._current.pop((attempt.record.key, attempt.record.attempt), None)
         if not self._attempts:
             self.idle.set()

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -149,10 +148,14 @@ class Manager:
         return clean
 
     async def _leave(self) -> None:
-        with suppress(Unavailable):
+        try:
             await self._tell_rq()
             await self._presence.leave()
             await self._workers.gone(self._identity.name)
+        except Unavailable:
+            log.debug("leave_not_told", reason="its entries run out by themselves")
+        except Exception:
+            log.exception("leave_failed")
 
     async def _drain(self, claiming: "asyncio.Task[None]") -> bool:
         seconds = 0.0 if self._at_once.is_set() else self._settings.drain_seconds

@@ -133,6 +133,7 @@ async def test_what_ends_as_canceled_while_redis_is_away_is_canceled_when_it_is_
     async with running_worker(tmp_path, url=away.url) as worker:
         await began(tmp_path, record)
         await store.apply(lifecycle.request_cancel(await now(store, record), "enough", by="somebody"))
+        await told(tmp_path / f"{record.id}.stopped")
         await away.goes("killed")
         await worker.says("handler_stuck")
         await worker.says("outcomes_wait")
