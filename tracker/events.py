@@ -49,7 +49,7 @@ class Events:
         """Listen until cancelled; survives every outage of Redis."""
         while True:
             try:
-                async with answering(), self._redis.pubsub() as subscription:
+                async with answering(within=None), self._redis.pubsub() as subscription:
                     await subscription.subscribe(self._channel)
                     await self._listen(subscription)
             except Unavailable as error:

@@ -12,6 +12,7 @@ drift, and a call takes exactly these names. Keys that are the same for every ca
 written into the script's text.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -98,11 +99,19 @@ class Scripts:
                     await self._redis.script_load(script._script.script)  # noqa: SLF001 - our own class
 
 
+HANGS_AFTER = 7.0
+"""Seconds after which a server that neither answers nor closes counts as away, whatever redis-py still tries."""
+
+
 @asynccontextmanager
-async def answering() -> AsyncIterator[None]:
-    """Turn "Redis cannot serve this now" into Unavailable; every other error of Redis is a bug and stays."""
+async def answering(*, within: float | None = HANGS_AFTER) -> AsyncIterator[None]:
+    """Turn "Redis cannot serve this now" into Unavailable; every other error of Redis is a bug and stays.
+
+    `within` is in seconds; None is for who listens for ever.
+    """
     try:
-        yield
+        async with asyncio.timeout(within):
+            yield
     except _AWAY as error:
         raise Unavailable("The store is not reachable at the moment.") from error
     except redis_errors.ResponseError as error:

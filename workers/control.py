@@ -52,7 +52,7 @@ class Control:
         async with beside(self._stop_jobs()):
             while True:
                 try:
-                    async with answering(), self._store.redis.pubsub() as subscription:
+                    async with answering(within=None), self._store.redis.pubsub() as subscription:
                         await subscription.subscribe(*self._channels)
                         pause = PAUSE[0]
                         await self._listen(subscription)

@@ -21,20 +21,8 @@ from rq.command import (
 )
 from rq.suspension import resume, suspend
 
-from tests.engines import (
-    ROOT,
-    began,
-    create,
-    exists,
-    final,
-    let_go,
-    now,
-    reaches,
-    running_worker,
-)
-from tests.engines import (
-    Worker as OurWorker,
-)
+from tests.engines import ROOT, began, create, exists, final, let_go, now, reaches, running_worker
+from tests.engines import Worker as OurWorker
 from tests.waiting import eventually
 from tracker import lifecycle
 from tracker.model import OperationStatus, Record, Stage
@@ -179,8 +167,7 @@ async def test_rq_sees_the_worker_its_executions_and_its_counts(
 
 async def info() -> str:
     words = (sys.executable, "-m", "rq.cli", "info", "--url", os.environ["REDIS_URL"])
-    done = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, check=True, cwd=ROOT)
-    return str(done.stdout)
+    return await asyncio.to_thread(subprocess.check_output, words, text=True, cwd=ROOT)
 
 
 async def test_a_suspended_worker_claims_nothing_and_goes_on_with_the_rest(
@@ -272,7 +259,7 @@ async def test_kill_horse_is_refused_and_told(store: Store, blocking: Any, worke
     send_kill_horse_command(blocking, name_of(blocking))
     await worker.says("kill_horse_refused")
     let_go(tmp_path)
-    assert (await final(store, record)).attempt == 1
+    assert (await final(store, record)).status is OperationStatus.COMPLETED
     assert not exists(tmp_path / f"{record.id}.stopped")
 
 

@@ -112,19 +112,6 @@ async def test_a_worker_that_is_stopped_while_redis_is_away_ends_in_time_and_lea
     assert (ended.status, ended.attempt, ended.charged) == (OperationStatus.COMPLETED, 1, 0)
 
 
-async def test_an_idle_worker_that_is_stopped_while_redis_is_away_does_not_know_what_its_claim_took(
-    away: Server, tmp_path: Path
-) -> None:
-    """It asks again until the drain is over, and says that something may be left."""
-    async with running_worker(tmp_path, url=away.url, TRACKER_DRAIN_SECONDS="1") as worker:
-        await worker.says("worker_ready")
-        await away.goes("killed")
-        await worker.says("store_away")
-        worker.process.send_signal(signal.SIGTERM)
-        assert await worker.ends() == 1
-    await away.returns("killed")
-
-
 async def test_what_ends_as_canceled_while_redis_is_away_is_canceled_when_it_is_back(
     away: Server, tmp_path: Path, spool: Path
 ) -> None:
