@@ -3,22 +3,13 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import structlog
-
-from tracker.errors import Unavailable
-from tracker.scripts import answering
+from tracker.subscription import listen
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
-
-log = structlog.get_logger()
-
-RECONNECT_AFTER = 0.5
-CHECK_EVERY = 10.0
-"""Seconds of silence after which redis-py asks whether the connection still lives."""
 
 
 class Events:
@@ -47,29 +38,17 @@ class Events:
 
     async def run(self) -> None:
         """Listen until cancelled; survives every outage of Redis."""
-        while True:
-            try:
-                async with answering(within=None), self._redis.pubsub() as subscription:
-                    await subscription.subscribe(self._channel)
-                    await self._listen(subscription)
-            except Unavailable as error:
-                log.debug("events_interrupted", reason=str(error.__cause__))
-            self.subscribed.clear()
-            self._wake_all()
-            await asyncio.sleep(RECONNECT_AFTER)
+        await listen(self._redis, self._channel, heard=self._heard, connected=self._connected)
 
-    async def _listen(self, subscription: Any) -> None:
-        """Hand on what comes. redis-py mends a lost connection by itself; a new "subscribe" tells of it."""
-        while True:
-            with suppress(TimeoutError):
-                message = await subscription.get_message(timeout=CHECK_EVERY)
-                if message is None:
-                    continue
-                if message["type"] == "message":
-                    self._wake(str(message["data"]).partition(" ")[0])
-                else:
-                    self.subscribed.set()
-                    self._wake_all()
+    def _heard(self, _: str, text: str) -> None:
+        self._wake(text.partition(" ")[0])
+
+    def _connected(self, there: bool) -> None:  # noqa: FBT001 - what `listen` tells
+        if there:
+            self.subscribed.set()
+        else:
+            self.subscribed.clear()
+        self._wake_all()
 
     def _wake(self, key: str) -> None:
         for event in self._watchers.get(key, ()):

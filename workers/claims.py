@@ -1,7 +1,6 @@
 """Taking operations, as many as there is room for, the moment there are any."""
 
 import asyncio
-import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,9 +12,9 @@ from tracker.arrows import Arrow
 from tracker.errors import Unavailable
 from tracker.log import transition
 from tracker.model import Record
+from tracker.outage import Outage
 from tracker.store import Claims, Room, Store
 from tracker.types import canonical
-from workers.commits import PAUSE
 from workers.engine import Engine
 from workers.host import Kind
 
@@ -63,22 +62,21 @@ class Claimer:
 
     async def run(self) -> None:
         """Claim until stopped; pauses while Redis is away, however long."""
-        pause = 0.0
+        outage = Outage()
         while not self._stopping or self._asked is not None or self.unanswered:
             self.wake.clear()
             try:
                 more = await self._claim()
-                pause = 0.0
+                outage.over()
             except Unavailable as error:
                 if self._stopping and asyncio.get_running_loop().time() - self._stopped_at > ANSWER_WITHIN:
                     log.warning(
                         "claim_unanswered", advice="what it took, if anything, runs again when its lease is over"
                     )
                     return
-                if not pause:
+                if not outage:
                     log.warning("store_away", redis=self._store.address, reason=str(error.__cause__ or error))
-                pause = min(PAUSE[1], pause * 2) if pause else PAUSE[0]
-                await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - jitter
+                await outage.wait()
                 continue
             except Exception:
                 log.exception("claim_failed")

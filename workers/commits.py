@@ -1,7 +1,6 @@
 """Outcomes on their way into the record: in batches, as soon as something is ready, for as long as it takes."""
 
 import asyncio
-import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +13,7 @@ from tracker.errors import Unavailable
 from tracker.lifecycle import Change
 from tracker.log import transition
 from tracker.model import Json, Record, Stage
+from tracker.outage import FIRST, Outage
 from tracker.store import Store, Word, pack
 from workers import outcomes
 from workers.spool import Spool
@@ -22,8 +22,6 @@ log = structlog.get_logger()
 
 LIMIT = 100
 """Most outcomes in one batch."""
-PAUSE = (0.1, 2.0)
-"""Seconds between tries while Redis is away: the first, doubled up to the second, with full jitter."""
 LATE = 1.0
 """Seconds that an outcome may wait in memory alone."""
 GIVEN_UP_AFTER = 10.0
@@ -107,19 +105,18 @@ class Committer:
             self._keep(self._waiting.values())
 
     async def _write_for_ever(self) -> None:
-        away = 0.0
+        outage = Outage()
         while True:
             await self._fresh.wait()
             batch = list(islice(self._waiting.values(), 1 if self._doubtful else LIMIT))
             try:
                 await self._write_adopted()
                 await self._write(batch)
-                away = 0.0
+                outage.over()
             except Unavailable as error:
-                if not away:
+                if not outage:
                     log.warning("outcomes_wait", outcomes=len(self._waiting), reason=str(error.__cause__ or error))
-                away = min(PAUSE[1], away * 2) if away else PAUSE[0]
-                await asyncio.sleep(random.uniform(0, away))  # noqa: S311 - jitter
+                await outage.wait()
             except Exception:
                 log.exception("commit_failed", outcomes=len(batch))
                 await self._doubt(batch)
@@ -146,7 +143,7 @@ class Committer:
             else:
                 self._drop(ending)
                 log.error("outcome_given_up", operation_id=ending.record.id, attempt=ending.record.attempt)
-        await asyncio.sleep(PAUSE[0])
+        await asyncio.sleep(FIRST)
 
     def _drop(self, ending: Ending) -> None:
         del self._waiting[ending.record.key, ending.record.attempt]
@@ -203,7 +200,7 @@ class Committer:
                 self._done(ending, Word.CONFLICT)
                 continue
             change = lifecycle.cancel(now, members=ending.outcome.get("members"))
-            ending.change = outcomes._with_evidence(change, ending.outcome)  # noqa: SLF001 - decided here, not there
+            ending.change = outcomes.with_evidence(change, ending.outcome)
             ending.words = pack(ending.change)
 
     def _done(self, ending: Ending, word: Word) -> None:

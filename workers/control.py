@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import random
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +10,12 @@ import structlog
 
 from tracker import lifecycle
 from tracker.background import beside
-from tracker.errors import TrackerError, Unavailable
+from tracker.errors import TrackerError
 from tracker.queue import parse_job_id
-from tracker.scripts import answering
 from tracker.store import Store
-from workers.commits import PAUSE
+from tracker.subscription import listen
 
 log = structlog.get_logger()
-
-CHECK_EVERY = 10.0
-"""Seconds of silence after which the connection is asked whether it still lives, and then to wait for its answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,48 +42,18 @@ class Control:
 
     async def run(self) -> None:
         """Listen for ever; survives every outage of Redis."""
-        pause = PAUSE[0]
         async with beside(self._stop_jobs()):
-            while True:
-                try:
-                    async with answering(within=None), self._store.redis.pubsub() as subscription:
-                        await subscription.subscribe(*self._channels)
-                        pause = PAUSE[0]
-                        await self._listen(subscription)
-                except Unavailable as error:
-                    log.debug("control_interrupted", reason=str(error.__cause__ or error))
-                except Exception:
-                    log.exception("control_failed")
-                await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 - jitter
-                pause = min(PAUSE[1], pause * 2)
+            await listen(self._store.redis, *self._channels, heard=self._heard, connected=self._connected)
 
-    async def _listen(self, subscription: Any) -> None:
-        """redis-py mends a lost connection by itself; a new "subscribe" tells of it.
-
-        Raises Unavailable for a connection that is silent even when it is asked: it may be gone, unknown to us.
-        """
-        asked = False
-        while True:
-            with suppress(TimeoutError):
-                message = await subscription.get_message(timeout=CHECK_EVERY)
-                if message is not None:
-                    asked = False
-                    self._hear(message)
-                    continue
-            if asked:
-                raise Unavailable("The store does not answer.")
-            await subscription.ping()
-            asked = True
-
-    def _hear(self, message: Mapping[str, Any]) -> None:
-        if message["type"] == "subscribe":
+    def _connected(self, there: bool) -> None:  # noqa: FBT001 - what `listen` tells
+        if there:
             self._orders.missed()
-        if message["type"] != "message":
-            return
+
+    def _heard(self, channel: str, text: str) -> None:
         try:
-            self._channels[message["channel"]](message["data"])
+            self._channels[channel](text)
         except (ValueError, KeyError, TypeError):
-            log.warning("order_unreadable", channel=message["channel"], data=str(message["data"])[:200])
+            log.warning("order_unreadable", channel=channel, data=text[:200])
 
     def _woken(self, _: str) -> None:
         self._orders.wake()

@@ -16,12 +16,13 @@ from tracker.connection import open_redis
 from tracker.errors import Unavailable
 from tracker.log import transition
 from tracker.model import Record
+from tracker.outage import FIRST
 from tracker.queue import parse_job_id
 from tracker.store import LEASE, Claims, Store
 from tracker.types import Catalogue, canonical
 from tracker.urls import load_catalogue
 from workers.beats import Beats
-from workers.commits import PAUSE, Committer
+from workers.commits import Committer
 from workers.engine import Engine, kinds_of
 from workers.nursery import Nursery
 from workers.pool import Size
@@ -85,7 +86,7 @@ async def _claim(store: Store, catalogue: Catalogue, job_id: str, *, worker: str
         except Unavailable:
             if loop.time() >= until:
                 raise
-            await asyncio.sleep(PAUSE[0])
+            await asyncio.sleep(FIRST)
 
 
 async def _run(store: Store, catalogue: Catalogue, nursery: Nursery, record: Record, *, worker: str) -> None:

@@ -34,7 +34,7 @@ def decide(attempt: Attempt, outcome: Json) -> Change | None:
         change = lifecycle.time_out(record)
     else:
         change = lifecycle.hand_back(record)
-    return _with_progress(attempt, _with_evidence(change, outcome))
+    return _with_progress(attempt, with_evidence(change, outcome))
 
 
 def _by_handler(record: Record, outcome: Json) -> Change:
@@ -68,7 +68,7 @@ def _death(code: int, hint: str | None) -> ResultInfo:
     return LOST.model_copy(update={"message": f"The handler's process {how}{f' ({hint})' if hint else ''}."})
 
 
-def _with_evidence(change: Change, outcome: Json) -> Change:
+def with_evidence(change: Change, outcome: Json) -> Change:
     """What is known of the attempt's process goes into the attempt's history."""
     known: Json = {name: outcome[name] for name in ("signal", "peak_rss", "hint") if name in outcome}
     return replace(change, entry={**change.entry, **known}) if change.entry is not None and known else change

@@ -9,11 +9,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.waiting import eventually
+from tracker import subscription
 from tracker.background import beside, end
 from tracker.config import Settings
 from tracker.connection import open_redis
+from tracker.events import Events
 from tracker.store import Store
-from workers import control
 from workers.control import Control, Orders
 
 
@@ -82,7 +83,7 @@ class Heard(list[str]):
 async def test_a_connection_that_is_gone_without_a_word_is_noticed_and_replaced(
     store: Store, settings: Settings, network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "CHECK_EVERY", 0.3)
+    monkeypatch.setattr(subscription, "CHECK_EVERY", 0.3)
     mine = settings.model_copy(update={"redis_url": f"unix://{tmp_path}/between.sock"})
     heard = Heard()
     channel = store.keys.control("w")
@@ -101,10 +102,24 @@ async def test_a_connection_that_is_gone_without_a_word_is_noticed_and_replaced(
             assert network.connections > before
 
 
+async def test_a_feed_whose_connection_is_gone_without_a_word_wakes_everybody(
+    settings: Settings, network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscription, "CHECK_EVERY", 0.3)
+    mine = settings.model_copy(update={"redis_url": f"unix://{tmp_path}/between.sock"})
+    async with open_redis(mine) as redis:
+        events = Events(redis, "tracker:events")
+        async with beside(events.run()):
+            await asyncio.wait_for(events.subscribed.wait(), 5)
+            with events.watch("a") as changed:
+                await network.lose()
+                await asyncio.wait_for(changed.wait(), 5)
+
+
 async def test_a_connection_on_which_nothing_happens_is_kept(
     store: Store, settings: Settings, network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "CHECK_EVERY", 0.05)
+    monkeypatch.setattr(subscription, "CHECK_EVERY", 0.05)
     mine = settings.model_copy(update={"redis_url": f"unix://{tmp_path}/between.sock"})
     heard = Heard()
     async with open_redis(mine) as redis:

@@ -15,10 +15,10 @@ from tracker.model import Stage
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "tracker").rglob("*.py"), *(ROOT / "workers").rglob("*.py")])
 CORE = [
-    *("errors", "durations", "model", "policies", "arrows", "lifecycle", "steps", "config", "types"),
+    *("errors", "durations", "model", "policies", "arrows", "lifecycle", "outage", "steps", "config", "types"),
     *("signing", "answers", "urls", "log", "keys", "queue", "scripts", "codec"),
-    *("connection", "fitness", "drafts", "processes", "background", "store", "roster", "calls", "events", "embedded"),
-    *("sweeper", "places", "verify", "diagnosis", "service"),
+    *("connection", "fitness", "drafts", "processes", "background", "store", "roster", "calls", "subscription"),
+    *("events", "embedded", "sweeper", "places", "verify", "diagnosis", "service"),
 ]
 LAYER = {f"tracker.{name}": number for number, name in enumerate(CORE)}
 """A module of the core may import only from modules before it; above them stand api, cli and workers."""

@@ -1,0 +1,61 @@
+"""Listening to what is published in Redis, for ever."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from tracker.errors import Unavailable
+from tracker.outage import Outage
+from tracker.scripts import answering
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+log = structlog.get_logger()
+
+CHECK_EVERY = 10.0
+"""Seconds of silence after which the connection is asked whether it still lives, and then to wait for its answer."""
+
+
+async def listen(
+    redis: "Redis", *channels: str, heard: Callable[[str, str], None], connected: Callable[[bool], None]
+) -> None:
+    """Hand on every message with its channel, on a connection of its own; survives every outage of Redis.
+
+    `connected` is told True for each channel whenever it is subscribed to, which redis-py also does by itself after it
+    has lost the connection, and False when the connection is given up: either way something may have been missed.
+    """
+    outage = Outage()
+    while True:
+        try:
+            async with answering(within=None), redis.pubsub() as subscription:
+                await subscription.subscribe(*channels)
+                outage.over()
+                await _hear(subscription, heard, connected)
+        except Unavailable as error:
+            log.debug("subscription_interrupted", channels=channels, reason=str(error.__cause__ or error))
+        except Exception:
+            log.exception("subscription_failed", channels=channels)
+        connected(False)
+        await outage.wait()
+
+
+async def _hear(subscription: Any, heard: Callable[[str, str], None], connected: Callable[[bool], None]) -> None:
+    """Raises Unavailable for a connection that is silent even when it is asked: it may be gone, unknown to us."""
+    asked = False
+    while True:
+        with suppress(TimeoutError):
+            message = await subscription.get_message(timeout=CHECK_EVERY)
+            if message is not None:
+                asked = False
+                if message["type"] == "subscribe":
+                    connected(True)
+                elif message["type"] == "message":
+                    heard(message["channel"], str(message["data"]))
+                continue
+        if asked:
+            raise Unavailable("The store does not answer.")
+        await subscription.ping()
+        asked = True
