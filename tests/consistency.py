@@ -80,7 +80,7 @@ async def _each(store: Store, command: str, names: Iterable[str], *args: Any, **
 def _check_places(store: Store, seen: Snapshot) -> None:
     """Each operation is in its sets, and in no other; a suspect is in place of its ticket."""
     keys = store.keys
-    others = {keys.gates, keys.lacking, keys.able, keys.litter, keys.workers}
+    others = {keys.gates, keys.lacking, keys.litter, keys.workers}
     found: dict[str, set[str]] = defaultdict(set)
     for name, members in seen.zsets.items():
         if name.startswith(f"{keys.prefix}:") and name not in others:

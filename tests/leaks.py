@@ -8,7 +8,7 @@ OURS = re.compile(
     r"op:[0-9a-f]{32}|ids:[0-9a-f]{40}|call:[0-9a-f]{40}(:status:\w+|:context:[0-9a-f]{40})?"
     r"|line:[0-9a-f]{40}|gate:[0-9a-f]{40}:(parked|taken|full)|lack:[0-9a-f]{40}|history:[0-9a-f]{32}"
     r"|ticketed:(high|default|low)|batch:[^:]+|worker:[^:]+"
-    r"|tickets|suspects|leases|due|deadlines|expiries|litter|gates|lacking|able|workers|sweeper|clock)"
+    r"|tickets|suspects|leases|due|deadlines|expiries|litter|gates|lacking|workers|sweeper|clock)"
 )
 RQS = re.compile(r"(\{\w+\})?rq:.*")
 """RQ's keys have RQ's lifetimes; what RQ leaves of our tickets is the sweeper's litter."""

@@ -24,8 +24,6 @@ key                            type    content                                  
 <p>:lack:<type>                ZSET    key → order of creation; held back as    member while parked    claim, move
                                        no worker has the type
 <p>:lacking                    ZSET    type → since when, or last probe         while any is parked    claim, overdue
-<p>:able                       ZSET    type → when a worker with it last        ever (one per type)    claim
-                                       claimed
 <p>:tickets                    STRING  number of the last ticket pushed         ever (one key)         create, move
 <p>:ticketed:<lane>            ZSET    queued key → its ticket's number         member while queued    move, overdue
 <p>:suspects                   ZSET    queued key → when its ticket was missed  member while queued    overdue, move
@@ -67,7 +65,6 @@ class Keys:
         self.deadlines = f"{prefix}:deadlines"
         self.gates = f"{prefix}:gates"
         self.lacking = f"{prefix}:lacking"
-        self.able = f"{prefix}:able"
         self.workers = f"{prefix}:workers"
         self.wake = f"{prefix}:wake"
         self.expiries = f"{prefix}:expiries"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 LIVES_FOR = 60
 """Seconds that a worker which says nothing still counts as alive."""
 SILENT_AFTER = 25
-"""Seconds after which one that should have spoken twice is perhaps gone."""
+"""Seconds after which one is perhaps gone: it should have spoken many times."""
 
 
 class Workers:

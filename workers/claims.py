@@ -135,17 +135,22 @@ class Claimer:
         return asyncio.create_task(self._store.claim(self._worker, room, batch=batch, turn=self.claimed, deep=deep))
 
     def _take(self, claims: Claims) -> None:
-        self._tell(claims)
+        self._notice(claims)
+        tell(claims, worker=self._worker)
         soon = LOOK_DEEP_EVERY if claims.left else LOOK_EVERY
         self._look_in = soon if claims.opens is None else min(soon, max(claims.opens, SOONEST))
         for record in claims.started:
             self._engine.begin(record)
 
-    def _tell(self, claims: Claims) -> None:
+    def _notice(self, claims: Claims) -> None:
         if claims.suspended != self._suspended:
             self._suspended = claims.suspended
             log.warning("worker_suspended" if claims.suspended else "worker_resumed", by="rq")
-        for record in claims.parked:
-            transition(Arrow.PARK, record, worker=self._worker, blocker=record.blocker)
-        for word, job_id in claims.refused:
-            log.info("ticket_refused", job_id=job_id, reason=word)
+
+
+def tell(claims: Claims, *, worker: str) -> None:
+    """Log which tickets of a claim began no attempt, and why."""
+    for record in claims.parked:
+        transition(Arrow.PARK, record, worker=worker, blocker=record.blocker)
+    for word, job_id in claims.refused:
+        log.info("ticket_refused", job_id=job_id, reason=word)

@@ -21,8 +21,8 @@ from tracker.types import Catalogue, canonical
 from workers import outcomes
 from workers.attempt import Attempt, Stop
 from workers.commits import Ending
-from workers.host import Host
-from workers.nursery import Death, Kind, Nursery
+from workers.host import Death, Host, Kind
+from workers.nursery import Nursery
 from workers.pool import Pool, Size
 
 log = structlog.get_logger()

@@ -3,18 +3,16 @@
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import structlog
 from rq import get_current_job
 
 from tracker import config, log
-from tracker.arrows import Arrow
 from tracker.background import beside
 from tracker.connection import open_redis
 from tracker.errors import Unavailable
-from tracker.log import transition
 from tracker.model import Record
 from tracker.outage import FIRST
 from tracker.queue import parse_job_id
@@ -22,8 +20,10 @@ from tracker.store import LEASE, Claims, Store
 from tracker.types import Catalogue, canonical
 from tracker.urls import load_catalogue
 from workers.beats import Beats
+from workers.claims import tell
 from workers.commits import Committer
 from workers.engine import Engine, kinds_of
+from workers.host import Kind
 from workers.nursery import Nursery
 from workers.pool import Size
 from workers.spool import Spool
@@ -63,36 +63,34 @@ async def _attend(
     try:
         async with open_redis(settings, most=4) as redis:
             store = Store(redis, settings)
-            claims = await _claim(store, catalogue, job_id, worker=worker)
+            kinds = kinds_of(catalogue)
+            claims = await _claim(store, kinds, job_id, worker=worker)
+            tell(claims, worker=worker)
             for record in claims.started:
-                await _run(store, catalogue, nursery, record, worker=worker)
-            for record in claims.parked:
-                transition(Arrow.PARK, record, worker=worker, blocker=record.blocker)
-            for reason, _ in claims.refused:
-                _log.info("ticket_refused", job_id=job_id, reason=reason)
+                await _run(store, kinds, nursery, record, worker=worker)
     except Unavailable as away:
         _log.warning("ticket_dropped", job_id=job_id, redis=settings.redis_address, reason=away.message)
     finally:
         await nursery.close()
 
 
-async def _claim(store: Store, catalogue: Catalogue, job_id: str, *, worker: str) -> Claims:
+async def _claim(store: Store, kinds: Mapping[str, Kind], job_id: str, *, worker: str) -> Claims:
     """Claim the ticket, asking again while Redis is away, for as long as a lease lasts. Raises Unavailable."""
     loop = asyncio.get_running_loop()
     until = loop.time() + LEASE
     while True:
         try:
-            return await store.claim_ticket(job_id, worker=worker, kinds=kinds_of(catalogue))
+            return await store.claim_ticket(job_id, worker=worker, kinds=kinds)
         except Unavailable:
             if loop.time() >= until:
                 raise
             await asyncio.sleep(FIRST)
 
 
-async def _run(store: Store, catalogue: Catalogue, nursery: Nursery, record: Record, *, worker: str) -> None:
+async def _run(store: Store, kinds: Mapping[str, Kind], nursery: Nursery, record: Record, *, worker: str) -> None:
     committer = Committer(store, Spool(None), worker=worker)
-    kind = kinds_of(catalogue)[canonical(record.type)]
-    engine = Engine(nursery, {canonical(record.type): kind}, Size(1, 1), worker=worker, end=committer.put)
+    name = canonical(record.type)
+    engine = Engine(nursery, {name: kinds[name]}, Size(1, 1), worker=worker, end=committer.put)
     beats = Beats(store, engine, committer, _say_nothing)
     await engine.pool.open()
     try:

@@ -75,9 +75,9 @@ class Manager:
     ) -> None:
         name = identity.name
         self._store, self._nursery, self._settings = store, nursery, settings
-        self._identity, self._limits = identity, limits
+        self._identity, self._limits, self._size = identity, limits, size_of(settings)
         self._committer = Committer(store, Spool(settings.spool_dir), worker=name)
-        self._engine = Engine(nursery, kinds_of(catalogue), size_of(settings), worker=name, end=self._committer.put)
+        self._engine = Engine(nursery, kinds_of(catalogue), self._size, worker=name, end=self._committer.put)
         self._claimer = Claimer(store, self._engine, worker=name, idle=self._found_nothing, most=limits.operations)
         self._beats = Beats(store, self._engine, self._committer, self._announce)
         orders = Orders(self._claimer.wake.set, self._cancel, self.stop, self._look_again)
@@ -136,7 +136,7 @@ class Manager:
 
     async def _work(self) -> bool:
         claiming = asyncio.create_task(self._claimer.run())
-        size = size_of(self._settings)
+        size = self._size
         log.info("worker_ready", worker=self._identity.name, concurrency=size.concurrency, processes=size.processes)
         try:
             await self._asked.wait()
@@ -205,15 +205,14 @@ class Manager:
 
     async def _announce(self) -> None:
         await self._tell_rq()
-        size = size_of(self._settings)
         await self._workers.announce(
             self._identity.name,
             {
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
                 "types": sorted(self._engine.kinds),
-                "concurrency": size.concurrency,
-                "processes": size.processes,
+                "concurrency": self._size.concurrency,
+                "processes": self._size.processes,
                 "running": len(self._engine.running),
             },
         )

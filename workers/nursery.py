@@ -24,9 +24,7 @@ from tracker.model import Json
 from tracker.types import Catalogue
 from workers import runner
 from workers.frames import Line
-from workers.host import Death, Host, Kind
-
-__all__ = ["Death", "Kind", "Nursery"]
+from workers.host import Host, Kind
 
 CHUNK = 65536
 MOST_FDS = 64

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import structlog
 
 from tracker.model import Json
-from workers.host import Host
-from workers.nursery import Death, Kind, Nursery
+from tracker.processes import Backoff
+from workers.host import Death, Host, Kind
+from workers.nursery import Nursery
 from workers.outcomes import oom_kills
 
 log = structlog.get_logger()
@@ -149,12 +150,6 @@ class Pool:
                 if host.rss() > self._size.memory_limit:
                     self.retire(host, "memory")
 
-    def kill_all(self) -> None:
-        """Kill every host; none is replaced."""
-        self._closing = True
-        for host in self._places:
-            host.kill()
-
     async def close(self) -> None:
         """Stop replacing hosts. The nursery ends them."""
         self._closing = True
@@ -199,7 +194,6 @@ class Pool:
             return
         if not death.asked:
             log.warning("host_died", pid=death.pid, kind=place.host.kind, exit_code=death.code)
-            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._deaths_in_a_row) if self._deaths_in_a_row else 0
-            self._deaths_in_a_row = min(16, self._deaths_in_a_row + 1)
-            await asyncio.sleep(pause)
+            deaths, self._deaths_in_a_row = self._deaths_in_a_row, self._deaths_in_a_row + 1
+            await asyncio.sleep(Backoff(FIRST_PAUSE, LONGEST_PAUSE).delay(deaths + 1) if deaths else 0)
         await self._add(place.host.kind)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.test_hosts import COROUTINE, FUNCTION, Crew, crew, nursery, on_linux
-from workers.nursery import Kind
+from workers.host import Kind
 
 __all__ = ["crew", "nursery"]
 

@@ -1,7 +1,6 @@
 -- Begin attempts: take tickets from the queues, lanes in turn, raise each operation's `attempt` and set its lease.
 -- Decided here, because whoever claims has not read the records yet. What must not start now is parked.
 --
--- KEYS able       ZSET    type -> when a worker that has it claimed last
 -- ARGV worker     string  who claims
 -- ARGV batch      string  names this claim: the same one again (its answer was lost) answers what it claimed
 -- ARGV lease      int     microseconds
@@ -12,9 +11,10 @@
 -- ARGV deep       0|1     look past tickets that there is no room for
 -- ARGV jobs       ...     RQ job ids that the claimer holds already; with none, they are taken from the queues
 --
--- Returns {state, {word, job, {field, value, ...}}, ...}. `state` is OPEN | MORE (ended before the queues did) |
--- SUSPENDED (by `rq suspend`: nothing was claimed). Words: CLAIMED | PARKED | STALE (another ticket, already claimed,
--- or ended) | MISSING | FOREIGN (no ticket of ours); the record's fields follow CLAIMED and PARKED.
+-- Returns {state, opens, {word, job, {field, value, ...}}, ...}. `state` is OPEN | LEFT (tickets are left that there is
+-- no room for) | MORE (ended before the queues did) | SUSPENDED (by `rq suspend`: nothing was claimed). `opens` is in how
+-- many microseconds the first closed gate opens, or empty. Words: CLAIMED | PARKED | STALE (another ticket, already
+-- claimed, or ended) | MISSING | FOREIGN (no ticket of ours); the record's fields follow CLAIMED and PARKED.
 -- INCLUDE move
 local now = server_time()
 local kind_of = cjson.decode(kinds)
@@ -159,7 +159,6 @@ local function next_of(lane)
   return false
 end
 
-for name, _ in pairs(kind_of) do call('ZADD', able, digits(now), name) end
 if not ours then
   for index = jobs, #ARGV do answer[#answer + 1] = judge(ARGV[index]) end
   return answer
