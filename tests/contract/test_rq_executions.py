@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from redis import Redis as BlockingRedis
-from rq import Queue, Worker
+from rq import Worker
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
@@ -16,7 +16,8 @@ from rq.registry import StartedJobRegistry
 from tests.clock import Clock
 from tests.consistency import assert_consistent
 from tests.scheduling import KINDS, claims, create, pop, take
-from tracker import lifecycle, queue
+from tests.tickets import enqueued_by_rq
+from tracker import lifecycle
 from tracker.lifecycle import Change
 from tracker.model import DONE, Record
 from tracker.store import CancelPending, Store
@@ -80,20 +81,7 @@ async def test_what_we_show_of_an_attempt_is_what_rqs_worker_would_have_written(
     blocking.flushall()
 
     job_id = f"{record.key}-{record.ticket}"
-    rq = Queue("operations", connection=blocking, serializer="json")
-    job = Job.create(
-        queue.FUNCTION,
-        connection=blocking,
-        id=job_id,
-        serializer=rq.serializer,
-        description=job_id,
-        timeout=queue.NO_TIMEOUT,
-        result_ttl=queue.RESULT_TTL,
-        failure_ttl=queue.FAILURE_TTL,
-        args=(),
-        kwargs={},
-    )
-    rq.enqueue_job(job)
+    rq, job = enqueued_by_rq(blocking, job_id)
     blocking.lpop(rq.key)
     worker = Worker([rq], name="w1", connection=blocking)
     worker.prepare_execution(job)

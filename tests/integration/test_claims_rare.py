@@ -5,20 +5,19 @@ A worker's manager runs in the test's own process, over a store that can hold or
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.engines import alive, began, catalogue, create, exists, final, let_go, now
+from tests.engines import began, catalogue, create, exists, final, let_go, now
 from tests.waiting import eventually
 from tracker import Context, Operation, handles
 from tracker.background import end
 from tracker.config import Settings
 from tracker.errors import Unavailable
-from tracker.log import configure
 from tracker.model import OperationStatus, Record, Stage
 from tracker.queue import WINDOW
 from tracker.roster import LIVES_FOR, Workers
@@ -57,22 +56,6 @@ class Gated(Store):
         if claims is None or self.loses:
             raise Unavailable(f"the {self.loses} is lost")
         return claims
-
-
-@pytest.fixture
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TEST_HANDLERS_DIR", str(tmp_path))
-    return tmp_path
-
-
-@pytest.fixture
-def nursery(directory: Path) -> Iterator[Nursery]:
-    """Forked before the test's loop runs, as it should be."""
-    assert directory.is_dir()
-    configure(Settings(log_format="json"))
-    nursery = Nursery.fork(catalogue(*TYPES))
-    yield nursery
-    assert not alive(nursery.pid)
 
 
 @pytest.fixture

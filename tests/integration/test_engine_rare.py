@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,6 @@ import pytest
 from tests.engine_types import tell, wait
 from tests.engines import (
     Endings,
-    alive,
     began,
     catalogue,
     exists,
@@ -25,8 +24,6 @@ from tests.engines import (
 from tests.waiting import eventually
 from tracker import Context, Operation, handles
 from tracker.arrows import Arrow
-from tracker.config import Settings
-from tracker.log import configure
 from tracker.model import Record
 from workers import attempt as attempts
 from workers import pool
@@ -65,22 +62,6 @@ async def tidies(_operation: Tidies, context: Context) -> None:
 async def strays(_operation: Strays, context: Context) -> None:
     asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
     tell(context, "began", os.getpid())
-
-
-@pytest.fixture
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TEST_HANDLERS_DIR", str(tmp_path))
-    return tmp_path
-
-
-@pytest.fixture
-def nursery(directory: Path) -> Iterator[Nursery]:
-    """Forked before the test's loop runs, as it should be."""
-    assert directory.is_dir()
-    configure(Settings(log_format="json"))
-    nursery = Nursery.fork(catalogue(*TYPES))
-    yield nursery
-    assert not alive(nursery.pid)
 
 
 def has_room(engine: Engine, room: tuple[int, int]) -> Callable[[], Awaitable[bool]]:

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from tests import handlers_hosts
+from tests.engines import alive
 from tracker.model import Json
 from tracker.types import load_types
-from workers.host import Host
-from workers.nursery import Death, Kind, Nursery
+from workers.host import Death, Host, Kind
+from workers.nursery import Nursery
 
 ROOT = Path(__file__).parents[2]
 COROUTINE, FUNCTION = Kind.COROUTINE, Kind.FUNCTION
@@ -86,14 +87,6 @@ async def crew(nursery: Nursery) -> AsyncIterator[Crew]:
         yield Crew(nursery)
     finally:
         await nursery.close()
-
-
-def alive(pid: int) -> bool:
-    """Whether that process runs; a dead one that nobody has reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def gone(*pids: int) -> Callable[[], Awaitable[bool]]:

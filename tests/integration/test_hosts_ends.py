@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_hosts import COROUTINE, FUNCTION, ROOT, Crew, alive, crew, death, gone, nursery, on_linux
+from tests.engines import alive
+from tests.integration.test_hosts import COROUTINE, FUNCTION, ROOT, Crew, crew, death, gone, nursery, on_linux
 from tests.waiting import eventually
-from workers.nursery import Kind, Nursery
+from workers.host import Kind
+from workers.nursery import Nursery
 
 __all__ = ["crew", "nursery"]
 
@@ -139,7 +141,8 @@ LOGGED = """
 import asyncio, sys
 from tests.integration.test_hosts import Crew
 from tracker.types import load_types
-from workers.nursery import Kind, Nursery
+from workers.host import Kind
+from workers.nursery import Nursery
 
 async def main(nursery):
     await nursery.open()

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,6 @@ from tests.engines import (
     let_go,
     now,
     one_ticket,
-    own_server,
     reaches,
     running_worker,
     spools,
@@ -25,26 +24,12 @@ from tests.engines import (
 )
 from tests.waiting import eventually
 from tracker import lifecycle
-from tracker.config import Settings
 from tracker.model import OperationStatus, Stage
 from tracker.store import Store
 from tracker.sweeper import Sweeper
 
 LONGER_THAN_A_LEASE = 20.0
 HANGS_FOR = 12.0
-
-
-@pytest.fixture
-async def away(settings: Settings, tmp_path: Path) -> AsyncIterator[Server]:
-    """A server that a test can take away."""
-    async with own_server(tmp_path / "server", settings) as server:
-        yield server
-
-
-@pytest.fixture
-def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TRACKER_SPOOL_DIR", str(tmp_path / "spool"))
-    return tmp_path / "spool"
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped", "paused", "read only"])

@@ -1,7 +1,6 @@
 """What waits in the spool when a worker ends while Redis is away, and who writes it."""
 
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from tests.engines import (
     final,
     let_go,
     now,
-    own_server,
     running_worker,
     spooled,
     spools,
@@ -22,21 +20,7 @@ from tests.engines import (
 )
 from tests.waiting import eventually
 from tracker import lifecycle
-from tracker.config import Settings
 from tracker.model import OperationStatus
-
-
-@pytest.fixture
-async def away(settings: Settings, tmp_path: Path) -> AsyncIterator[Server]:
-    """A server that a test can take away."""
-    async with own_server(tmp_path / "server", settings) as server:
-        yield server
-
-
-@pytest.fixture
-def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TRACKER_SPOOL_DIR", str(tmp_path / "spool"))
-    return tmp_path / "spool"
 
 
 async def test_a_worker_killed_during_the_outage_leaves_its_outcomes_to_the_next_one(

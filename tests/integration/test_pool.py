@@ -4,15 +4,11 @@ import asyncio
 import math
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-
-import pytest
 
 from tests.engines import alive, began, catalogue, exists, gone, let_go, running_engine, running_record, told
 from tests.waiting import eventually
-from tracker.config import Settings
-from tracker.log import configure
 from tracker.model import Record, Stage
 from workers.attempt import Stop
 from workers.engine import Engine
@@ -20,22 +16,6 @@ from workers.nursery import Nursery
 from workers.pool import Size
 
 TYPES = ("waits", "works", "insists", "clings", "deaf", "blocks", "grows")
-
-
-@pytest.fixture
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TEST_HANDLERS_DIR", str(tmp_path))
-    return tmp_path
-
-
-@pytest.fixture
-def nursery(directory: Path) -> Iterator[Nursery]:
-    """Forked before the test's loop runs, as it should be."""
-    assert directory.is_dir()
-    configure(Settings(log_format="json"))
-    nursery = Nursery.fork(catalogue(*TYPES))
-    yield nursery
-    assert not alive(nursery.pid)
 
 
 def stop(engine: Engine, record: Record, why: Stop = Stop.CANCEL) -> None:

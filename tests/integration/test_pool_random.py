@@ -8,8 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-import pytest
-
 from tests.dev import descendants
 from tests.engines import catalogue, let_go, running_engine, running_record
 from tests.scheduling import chance
@@ -24,12 +22,7 @@ SECONDS = 5.0
 COROUTINES, FUNCTIONS = 20, 3
 COROUTINE_TYPES = ("waits", "waits", "insists", "clings", "blocks")
 FUNCTION_TYPES = ("works", "works", "works", "works", "deaf")
-
-
-@pytest.fixture
-def nursery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nursery:
-    monkeypatch.setenv("TEST_HANDLERS_DIR", str(tmp_path))
-    return Nursery.fork(catalogue(*COROUTINE_TYPES, *FUNCTION_TYPES))
+TYPES = (*COROUTINE_TYPES, *FUNCTION_TYPES)
 
 
 def begin(engine: Engine, directory: Path, kind: str, chances: Random) -> Record:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from redis import Redis as BlockingRedis
-from rq import Queue
 from rq.job import Job
 
 from tests.factories import make_record
+from tests.tickets import enqueued_by_rq
 from tracker import queue
 from tracker.config import Settings
 from tracker.model import OperationStatus
@@ -28,20 +28,7 @@ async def test_a_ticket_equals_field_by_field_what_rq_would_have_enqueued(store:
         ours = redis.hgetall(store.keys.job(job_id))
         our_list, our_queues = redis.lrange(store.keys.queue(), 0, -1), redis.smembers(store.keys.queues)
         redis.flushall()
-        rq = Queue("operations", connection=redis, serializer="json")
-        job = Job.create(
-            queue.FUNCTION,
-            connection=redis,
-            id=job_id,
-            serializer=rq.serializer,
-            description=job_id,
-            timeout=queue.NO_TIMEOUT,
-            result_ttl=queue.RESULT_TTL,
-            failure_ttl=queue.FAILURE_TTL,
-            args=(),
-            kwargs={},
-        )
-        rq.enqueue_job(job)
+        rq, job = enqueued_by_rq(redis, job_id)
         theirs = redis.hgetall(job.key)
         assert our_list == redis.lrange(rq.key, 0, -1)
         assert our_queues == redis.smembers("rq:queues")

@@ -61,14 +61,6 @@ def finished(store: Store, record: Record) -> Callable[[], Awaitable[Record | No
     return check
 
 
-def reaches(store: Store, record: Record, stage: Stage) -> Callable[[], Awaitable[Record | None]]:
-    async def check() -> Record | None:
-        current = await store.find("test", record.id)
-        return current if current.stage is stage else None
-
-    return check
-
-
 def appears(path: Path) -> Callable[[], Awaitable[str | None]]:
     async def check() -> str | None:
         return _whole(path)

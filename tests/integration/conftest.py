@@ -1,0 +1,42 @@
+"""Fixtures of tests that run hosts, and of those that take Redis away."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.engines import Server, alive, catalogue, own_server
+from tracker.config import Settings
+from tracker.log import configure
+from workers.nursery import Nursery
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where handlers say what they do, and are told to go on."""
+    monkeypatch.setenv("TEST_HANDLERS_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def nursery(request: pytest.FixtureRequest, directory: Path) -> Iterator[Nursery]:
+    """Forked before the test's loop runs, as it should be; it has the TYPES of the test's module."""
+    assert directory.is_dir()
+    configure(Settings(log_format="json"))
+    nursery = Nursery.fork(catalogue(*request.module.TYPES))
+    yield nursery
+    assert not alive(nursery.pid)
+
+
+@pytest.fixture
+async def away(settings: Settings, tmp_path: Path) -> AsyncIterator[Server]:
+    """A server that a test can take away."""
+    async with own_server(tmp_path / "server", settings) as server:
+        yield server
+
+
+@pytest.fixture
+def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The spool directory of the workers that a test starts."""
+    monkeypatch.setenv("TRACKER_SPOOL_DIR", str(tmp_path / "spool"))
+    return tmp_path / "spool"

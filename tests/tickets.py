@@ -1,0 +1,27 @@
+"""Tickets as RQ itself would make them."""
+
+from typing import Any
+
+from rq import Queue
+from rq.job import Job
+
+from tracker import queue
+
+
+def enqueued_by_rq(redis: Any, job_id: str) -> tuple[Queue, Job]:
+    """The queue and the job after `Queue.enqueue_job` of what a ticket says."""
+    rq = Queue("operations", connection=redis, serializer="json")
+    job = Job.create(
+        queue.FUNCTION,
+        connection=redis,
+        id=job_id,
+        serializer=rq.serializer,
+        description=job_id,
+        timeout=queue.NO_TIMEOUT,
+        result_ttl=queue.RESULT_TTL,
+        failure_ttl=queue.FAILURE_TTL,
+        args=(),
+        kwargs={},
+    )
+    rq.enqueue_job(job)
+    return rq, job
