@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Self
 
@@ -132,6 +133,7 @@ class Operation(BaseModel):
         super().__init_subclass__(**kwargs)
 
     @classmethod
+    @cache
     def result_members(cls) -> frozenset[str]:
         """JSON names of the members that only a handler may set."""
         return frozenset(

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 from tracker.model import Json
 from workers.frames import Line
 
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes of one unit of `ru_maxrss`."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 

@@ -12,7 +12,6 @@ import selectors
 import signal
 import socket
 import stat
-import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -24,13 +23,12 @@ from tracker.model import Json
 from tracker.types import Catalogue
 from workers import runner
 from workers.frames import Line
-from workers.host import Host, Kind
+from workers.host import RSS_UNIT, Host, Kind
 
 CHUNK = 65536
 MOST_FDS = 64
 DIED = "the nursery has died"
 _LAST_STREAM = 2
-_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class Nursery:
@@ -43,16 +41,13 @@ class Nursery:
         self._rest = b""
         self._fds: deque[int] = deque()
         self._work: set[asyncio.Task[None]] = set()
-        self._births: asyncio.Queue[int] = asyncio.Queue()
         self.lost = asyncio.Event()
 
     @classmethod
     def fork(cls, catalogue: Catalogue) -> "Nursery":
         """Start one. Call it before there is a loop or a thread."""
         ours, theirs = socket.socketpair()
-        for stream in (sys.stdout, sys.stderr):  # what waits there would be printed by every host again
-            with suppress(OSError, ValueError):
-                stream.flush()
+        runner.flush()
         gc.collect()
         gc.freeze()
         pid = os.fork()
@@ -241,7 +236,7 @@ class _Forker:
             self._kill(ended.si_pid)  # its group: what its handlers left behind; while it is not reaped, the pid is its
             pid, status, usage = os.wait4(ended.si_pid, 0)
             self._pids.discard(pid)
-            death = {"died": pid, "code": os.waitstatus_to_exitcode(status), "peak_rss": usage.ru_maxrss * _RSS_UNIT}
+            death = {"died": pid, "code": os.waitstatus_to_exitcode(status), "peak_rss": usage.ru_maxrss * RSS_UNIT}
             self._channel.sendall(json.dumps(death).encode() + b"\n")
 
     @staticmethod

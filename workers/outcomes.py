@@ -71,6 +71,8 @@ def _death(code: int, hint: str | None) -> ResultInfo:
 def with_evidence(change: Change, outcome: Json) -> Change:
     """What is known of the attempt's process goes into the attempt's history."""
     known: Json = {name: outcome[name] for name in ("signal", "peak_rss", "hint") if name in outcome}
+    if "rss" in outcome:  # what a host that lives says of itself
+        known["peak_rss"] = outcome["rss"]
     return replace(change, entry={**change.entry, **known}) if change.entry is not None and known else change
 
 

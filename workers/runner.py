@@ -28,6 +28,7 @@ from tracker.processes import die_with_parent
 from tracker.types import Catalogue
 from workers.context import HandlerContext
 from workers.frames import Line, Unframer, encoded, frame
+from workers.host import RSS_UNIT
 from workers.results import Stopped, failed, returned, with_members
 
 log = structlog.get_logger()
@@ -35,7 +36,6 @@ log = structlog.get_logger()
 BLOCKED_AFTER = 1.0
 """Seconds without a turn of the loop after which a coroutine host says who blocks it."""
 _CHUNK = 65536
-_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def main(channel: socket.socket, catalogue: Catalogue, *, parent: int, concurrent: bool) -> NoReturn:
@@ -52,7 +52,7 @@ def main(channel: socket.socket, catalogue: Catalogue, *, parent: int, concurren
             _Functions(catalogue, channel).serve()
         code = 0
     finally:
-        _flush()
+        flush()
         os._exit(code)
 
 
@@ -89,7 +89,7 @@ class _Coroutines:
             await asyncio.wait(self._tasks.values())
         turning.cancel()
         await self._line.shut()
-        _flush()
+        flush()
         os._exit(0)  # threads and tasks that handlers left behind would hold up the end of the loop
 
     def _take(self, order: Json) -> None:
@@ -120,7 +120,7 @@ class _Coroutines:
             outcome = returned(result)
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
             outcome = failed(entry, error, stopped=context.cancel_requested)
-        _flush()
+        flush()
         self._line.send({"ref": ref, **with_members(entry, operation, outcome)})
         del self._tasks[ref], self._contexts[ref]
         self._begun.discard(ref)
@@ -182,8 +182,8 @@ class _Functions:
             if order is None:
                 return
             outcome = self._perform(order)
-            outcome["rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
-            _flush()
+            outcome["rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
+            flush()
             self._open = None
             self._send({"ref": order["ref"], **outcome})
 
@@ -279,13 +279,14 @@ def _end_forked(host: int) -> None:
     """End a child that a handler forked and that comes back from it: it must not go on as a second host."""
     if os.getpid() != host:
         error = sys.exception()
-        _flush()
+        flush()
         if isinstance(error, SystemExit) and isinstance(error.code, int):
             os._exit(error.code)
         os._exit(0 if error is None else 1)
 
 
-def _flush() -> None:
+def flush() -> None:
+    """Let out what waits in the standard streams: after a fork it would come twice, after a kill not at all."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

@@ -57,8 +57,14 @@ class Spool:
             return found
         for path in sorted(self._directory.glob(f"*{SUFFIX}")):
             with suppress(OSError):  # another worker holds it, or was faster
-                self._held[path] = _locked(os.open(path, os.O_RDONLY))
-                outcomes = [words for line in path.read_bytes().splitlines() if (words := _read(line)) is not None]
+                descriptor = _locked(os.open(path, os.O_RDONLY))
+                try:
+                    data = path.read_bytes()
+                except OSError:
+                    os.close(descriptor)
+                    raise
+                self._held[path] = descriptor
+                outcomes = [words for line in data.splitlines() if (words := _read(line)) is not None]
                 log.warning("spool_adopted", path=str(path), outcomes=len(outcomes))
                 found += outcomes
         return found

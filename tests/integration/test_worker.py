@@ -139,6 +139,10 @@ async def test_every_way_to_fail_has_its_result(
     assert (ended.result_info.code, ended.result_info.subcode, ended.attempt) == (code, subcode, attempts)
     assert "secret" not in ended.result_info.message
     assert ended.charged == (0 if kind == "rejecting" else 2)
+    if kind in {"rejecting", "dying", "nonsense", "oversized"}:  # plain functions, each with a process to itself
+        memory = [entry["peak_rss"] for entry in await store.history(record.key)]
+        assert len(memory) == attempts
+        assert min(memory) > 1_000_000
 
 
 @pytest.mark.parametrize("kind", ["sleeping", "blocking"])

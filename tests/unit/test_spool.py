@@ -51,6 +51,22 @@ def test_what_is_kept_is_one_lines_worth_each_and_only_the_owners_to_read(tmp_pa
     spool.clear()
 
 
+def test_a_file_that_cannot_be_read_now_is_left_for_the_next_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(_: Path) -> bytes:
+        raise OSError("input/output error")
+
+    (tmp_path / f"dead{SUFFIX}").write_text(f"{json.dumps(outcome(1))}\n")
+    spool = Spool(tmp_path)
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "read_bytes", unreadable)
+        assert spool.adopt() == []
+    spool.clear()
+    assert spool.adopt() == [outcome(1)]
+    spool.clear()
+
+
 def in_a_process_that_dies(work: Callable[[], None]) -> None:
     """As a worker that is killed: the kernel lets go of its locks, and nobody else cleans up."""
 
