@@ -37,7 +37,10 @@ key                            type    content                                  
 <p>:worker:<worker>            STRING  what the worker is: types, room, host    60 s                   worker
 <p>:workers                    ZSET    worker → when it last said so            1 min after the last   worker
 <p>:sweeper                    STRING  token of the process that sweeps         5 s                    sweeper (lock)
-<p>:events                     PUBSUB  `key revision stage status`              -                      all that write
+<p>:events                     PUBSUB  what one script did to a tenant's        -                      all that write
+                                       operations: see feed.py
+<p>:feed:<tenant>              STREAM  the same messages; the last 5,000, or a  1 day after the last,  all that write
+                                       few more, of 100 changes at most each    or ½ at least
 <p>:wake                       PUBSUB  a lane that is no longer empty           -                      move
 <p>:control:<worker>           PUBSUB  `cancel key attempt`                     -                      change
 <p>:clock                      STRING  µs added to the time, in test mode only  ever (tests)           tests
@@ -93,6 +96,10 @@ class Keys:
     def context(self, tenant: str, call_id: str, client_context: str) -> str:
         """The call's operations of one client context."""
         return f"{self.call(tenant, call_id)}:context:{context_digest(client_context)}"
+
+    def feed(self, tenant: str) -> str:
+        """What was told of a tenant's operations lately."""
+        return f"{self.prefix}:feed:{owner_digest(tenant)}"
 
     def history(self, key: str) -> str:
         """The ended attempts of an operation."""

@@ -151,19 +151,25 @@ class Operations:
     async def wait(self, caller: Caller, known: Record, *, seconds: float) -> Record:
         """Wait until an operation's record is another than `known`, or time is up; return it as it then is.
 
-        What has ended is answered at once: it does not change any more.
+        What has ended is answered at once: it does not change any more. So is everything once `release` was called.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        with self._events.watch(known.key) as changed:
-            while True:
-                changed.clear()
+        while True:
+            with self._events.expect(known.key) as change:
                 record = await self.get(caller, known.call_id, known.id)
                 left = deadline - loop.time()
-                if record.etag != known.etag or record.status.final or left <= 0:
+                if record.etag != known.etag or record.status.final or left <= 0 or self._events.stopped:
                     return record
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), left)
+                timer = loop.call_later(left, change.end)
+                try:
+                    await change.came
+                finally:
+                    timer.cancel()
+
+    def release(self) -> None:
+        """Let nobody wait any more: the process ends."""
+        self._events.stop()
 
     async def _lookup(self, caller: Caller, call_id: str | None, operation_id: str) -> Record:
         if call_id is None:

@@ -15,7 +15,7 @@ from tracker.api.admission import ADDRESSES, CALLERS, OPERATIONS
 from tracker.api.auth import open_callers
 from tracker.api.links import Addresses
 from tracker.api.server import Runner
-from tracker.api.waits import WAITS, Waits
+from tracker.api.waits import release
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
 from tracker.service import open_operations
@@ -32,11 +32,10 @@ def create_app(settings: Settings) -> web.Application:
     app = web.Application(client_max_size=BODY_LIMIT)
     app[CALLERS] = open_callers(settings)
     app[ADDRESSES] = Addresses(settings)
-    app[WAITS] = Waits()
     app[openapi.DESCRIPTION] = openapi.written(routes.ROUTES, load_catalogue(settings))
     routes.mount(app)
     app.cleanup_ctx.append(partial(_operations, settings))
-    app.on_shutdown.append(app[WAITS].release)
+    app.on_shutdown.append(release)
     return app
 
 

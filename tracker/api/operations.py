@@ -11,7 +11,7 @@ from tracker.api.admission import OPERATIONS, links
 from tracker.api.headers import preferences, whole_number
 from tracker.api.links import Links
 from tracker.api.odata import Listing, next_page, parse_listing
-from tracker.api.waits import WAITS
+from tracker.api.waits import hold
 from tracker.api.wire import encode, resource
 from tracker.errors import Invalid
 from tracker.model import Json, Record
@@ -50,7 +50,7 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
     if wait is not None:
         headers["Preference-Applied"] = f"wait={wait}"
         if wait and (known is None or etag_matches(known, record)):
-            record = await request.app[WAITS].hold(operations, caller, record, wait)
+            record = await hold(request, caller, record, wait)
     if known is not None and etag_matches(known, record):
         return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers | _state_headers(record))
     return _represent(record, links(request), headers=headers)

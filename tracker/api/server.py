@@ -6,9 +6,11 @@ each answer gets the headers that the contract promises.
 
 import asyncio
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from random import getrandbits
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from aiohttp import hdrs, web
@@ -36,7 +38,18 @@ _SLASHES: Final = re.compile("/{2,}")
 class Connection(RequestHandler):
     """aiohttp's protocol with our error answers."""
 
-    __slots__ = ()
+    __slots__ = ("held",)
+
+    def __init__(self, manager: web.Server, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self.held: asyncio.Task[Any] | None = None
+        """What is of no use once the client has gone away."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End what is held for the client."""
+        super().connection_lost(exc)
+        if self.held is not None:
+            self.held.cancel()
 
     def handle_error(
         self,
@@ -57,6 +70,19 @@ class Connection(RequestHandler):
         _stamp(response, request, ids)
         response.force_close()
         return response
+
+
+@contextmanager
+def disconnecting(request: web.BaseRequest) -> Iterator[None]:
+    """Cancel what is done within when the client goes away. Everything else goes on to its end without it."""
+    connection = request.protocol
+    if not isinstance(connection, Connection):
+        raise TypeError("the request is not one of this server's")
+    connection.held = asyncio.current_task()
+    try:
+        yield
+    finally:
+        connection.held = None
 
 
 class Server(web.Server):

@@ -43,7 +43,7 @@ local function write(change, first, last)
     extra[#extra + 1], extra[#extra + 2] = ARGV[index], ARGV[index + 1]
     if ARGV[index] == 'hidden' and record.hidden == '' then
       unindex(change.key, record)
-      record.hidden = '1'
+      record.hidden, record.hiding = '1', true
     end
   end
   move(op, change.key, record, change.stage, now, tonumber(change.delay), extra)
@@ -68,5 +68,5 @@ while at <= #ARGV do
   at = first + tonumber(change.count)
   answers[#answers + 1] = write(change, first, at - 1)
 end
-write_gathered()
+finish()
 return answers

@@ -42,4 +42,5 @@ if start_in ~= '0' then
   extra[#extra + 1], extra[#extra + 2] = 'start_by', start_by
 end
 move(op, key, look(op), wait > 0 and 'delayed' or 'queued', now, wait, extra)
+finish()
 return {'CREATED', unpack(call('HGETALL', op))}

@@ -12,7 +12,7 @@
 -- KEYS tickets   STRING  number of the last ticket
 -- KEYS queues    SET     RQ's queues
 -- KEYS litter    ZSET    RQ job id -> when to remove what is left of it
--- KEYS events    PUBSUB  where every transition is told
+-- KEYS events    PUBSUB  where every change is told
 -- KEYS wake      PUBSUB  where idle workers hear that a queue is no longer empty
 
 local call = redis.call
@@ -72,6 +72,14 @@ local function write_gathered()
   end
 end
 
+-- INCLUDE tell
+
+-- The end of every script that moves: what it gathered is written, what it did is told.
+local function finish()
+  write_gathered()
+  publish()
+end
+
 -- The stored policy, with the defaults that records leave out.
 local function policy_of(record)
   local policy = record.policy == '' and {} or cjson.decode(record.policy)
@@ -84,9 +92,6 @@ local function type_name(record)
   return string.lower((string.gsub(record.type, '^#', '')))
 end
 
-local function tell(key, revision, stage, status)
-  call('PUBLISH', events, key .. ' ' .. revision .. ' ' .. stage .. ' ' .. status)
-end
 
 -- Put a ticket for the operation on its lane's RQ queue, as Queue.enqueue_job would. Numbers are never used twice.
 local function push_ticket(key, record, now)
@@ -187,7 +192,7 @@ end
 
 -- Take the record from its stage to another and tell everybody; release what it blocked. `length` (microseconds) is
 -- the wait of a delayed operation or the lease of a running one, `extra` more fields to set. All checks have been
--- made; every write below succeeds. Returns the stage and what was written: field, value, …
+-- made; every write below succeeds, and the script ends with `finish`. Returns the stage and what was written: field, value, …
 function move(op, key, record, stage, now, length, extra)
   local before = record.stage
   local status = STATUS[stage] or record.status
@@ -214,7 +219,7 @@ function move(op, key, record, stage, now, length, extra)
   end
   call('HSET', op, unpack(written))
   if stage == 'tombstone' and before ~= stage then bury(op, key, record, now) end
-  tell(key, revision, stage, status)
+  tell(key, record, stage, revision, now, written)
   if stage ~= before then let_others_go(key, record, before, stage, now) end
   return stage, written
 end
