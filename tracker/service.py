@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ from tracker.arrows import Arrow
 from tracker.background import beside
 from tracker.calls import Calls
 from tracker.connection import open_redis
-from tracker.drafts import check_call_id, read_draft
+from tracker.drafts import Draft, check_call_id, read_draft
 from tracker.errors import NotFound, PreconditionFailed, Refused, Unavailable
 from tracker.events import Events
+from tracker.keys import once_digest
 from tracker.log import transition
 from tracker.model import Json, OperationStatus, Record
+from tracker.once import UNNAMED, Once
 from tracker.store import Store
 from tracker.sweeper import Sweeper
 from tracker.types import Catalogue
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 TRIES = 20
 """How often a change is decided anew when the record moves between reading and writing."""
 REASON_LIMIT = 256
+ONCE_MARGIN = 300
+"""Seconds that a request's name is remembered beyond the setting, for clients whose clock is ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +72,22 @@ class Operations:
         self._store, self._events, self._catalogue, self._settings = store, events, catalogue, settings
         self._calls = Calls(store)
 
+    @property
+    def remembers(self) -> float:
+        """For how many seconds the name of a request is remembered."""
+        return self._settings.idempotency
+
     async def ready(self) -> None:
         """Whether work can be accepted: Redis answers and the scripts are loaded."""
         await self._store.ready()
 
-    async def create(self, caller: Caller, call_id: str, body: Json) -> tuple[Record, bool]:
+    async def create(self, caller: Caller, call_id: str, body: Json, *, once: str = "") -> tuple[Record, bool]:
         """Accept an operation: it is stored, and queued unless it has to wait, when this returns.
 
-        Returns the record and whether it is new; the same id, call and body again is the stored one. Raises
-        Invalid naming every wrong member, Conflict when the id is taken.
+        Returns the record and whether it is new; the same id, call and body again is the stored one. `once` is the
+        client's name for this request: sent again, it is answered as it was, with the record as it now is. Raises
+        Invalid naming every wrong member, Conflict when the id is taken, Reused when another body had the name, Gone
+        when the named request's operation was deleted meanwhile.
         """
         check_call_id(call_id)
         accept_unknown = self._settings.unknown_types == "accept"
@@ -94,11 +106,17 @@ class Operations:
             result_info=draft.result_info,
             not_before=draft.not_before,
         )
-        stored, new = await self._store.create(record, delay=draft.delay)
+        stored, new = await self._store.create(record, delay=draft.delay, once=self._once(caller, once, draft))
         steps.reach(steps.AFTER_CREATE)
-        if new:
+        if new and stored.key == record.key:
             transition(Arrow.CREATE, stored, caller=caller.name)
         return stored, new
+
+    def _once(self, caller: Caller, name: str, draft: Draft) -> Once:
+        if not name:
+            return UNNAMED
+        told = f"{draft.digest}.{draft.id or ''}"
+        return Once(once_digest(caller.tenant, name), told, math.ceil(self._settings.idempotency) + ONCE_MARGIN)
 
     async def get(self, caller: Caller, call_id: str, operation_id: str) -> Record:
         """One operation of one call."""

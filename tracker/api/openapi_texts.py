@@ -55,6 +55,13 @@ _LISTING: Final = (
     _parameter("query", "$skiptoken", "As @odata.nextLink has it."),
 )
 
+_ONCE: Final = (
+    _parameter("header", "Idempotency-Key", "Your name for the request: sent again, it makes nothing twice."),
+    _parameter("header", "Repeatability-Request-ID", "The same, with Repeatability-First-Sent."),
+    _parameter("header", "Repeatability-First-Sent", "When the request was first sent, as an HTTP date."),
+    _parameter("header", "Operation-Id", "The same as Idempotency-Key."),
+)
+
 _OPERATION, _MONITOR, _HEALTH = ref("operation"), ref("monitor"), ref("health")
 _CANCEL_BODY: Final = {"type": "object", "properties": {"reason": {"type": "string", "maxLength": 256}}}
 
@@ -62,6 +69,7 @@ TEXTS: Final[Mapping[str, Text]] = {
     "createOperation": Text(
         "Accept an operation; the same id and body again is the stored one",
         {HTTPStatus.CREATED: _OPERATION, HTTPStatus.OK: _OPERATION},
+        _ONCE,
         body=_OPERATION,
     ),
     "listOperations": Text(

@@ -6,14 +6,14 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from tracker.api import bodies
+from tracker.api import bodies, repeats
 from tracker.api.admission import OPERATIONS, links
 from tracker.api.headers import preferences, whole_number
 from tracker.api.links import Links
 from tracker.api.odata import Listing, next_page, parse_listing
 from tracker.api.waits import WAITS
 from tracker.api.wire import encode, resource
-from tracker.errors import Invalid
+from tracker.errors import Invalid, Reused
 from tracker.model import Json, Record
 from tracker.service import REASON_LIMIT, Caller, Page, etag_matches
 
@@ -27,7 +27,12 @@ async def create(request: web.Request, caller: Caller) -> web.Response:
     """Accept an operation: 201, or 200 with the stored one when the same request came before."""
     call_id = request.match_info["call_id"]
     body = await bodies.read_object(request)
-    record, new = await request.app[OPERATIONS].create(caller, call_id, body)
+    operations = request.app[OPERATIONS]
+    once = repeats.name_of(request, remembered=operations.remembers)
+    try:
+        record, new = await operations.create(caller, call_id, body, once=once)
+    except Reused:
+        raise repeats.refusal(request) from None
     link = links(request)
     return _represent(
         record,
@@ -36,6 +41,7 @@ async def create(request: web.Request, caller: Caller) -> web.Response:
         headers={
             "Location": link.operation(record.call_id, record.id),
             "Operation-Location": link.monitor(record.id),
+            **repeats.result_headers(request),
         },
     )
 
