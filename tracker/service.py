@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,12 +15,14 @@ from tracker.background import beside
 from tracker.calls import Calls
 from tracker.connection import open_redis
 from tracker.drafts import Draft, check_call_id, read_draft
-from tracker.errors import NotFound, PreconditionFailed, Refused, Unavailable
+from tracker.errors import NotFound, Refused, Unavailable
 from tracker.events import Events
 from tracker.keys import once_digest
 from tracker.log import transition
 from tracker.model import Json, OperationStatus, Record
 from tracker.once import UNNAMED, Once
+from tracker.patches import read_patch
+from tracker.preconditions import ANY, Preconditions
 from tracker.store import Store
 from tracker.sweeper import Sweeper
 from tracker.types import Catalogue
@@ -137,34 +139,53 @@ class Operations:
         count = await self._calls.count(caller.tenant, call_id, **filters) if query.count else None
         return Page(part.records, part.cursor, count)
 
-    async def cancel(self, caller: Caller, call_id: str | None, operation_id: str, *, reason: str = "") -> Record:
-        """Ask an operation to stop; asking again, or asking a finished one, changes nothing."""
-        for _ in range(TRIES):
-            record = await self._lookup(caller, call_id, operation_id)
-            if record.status.final or record.cancel_requested:
-                return record
-            with contextlib.suppress(Refused):
-                return await self._apply(
-                    lifecycle.request_cancel(record, reason[:REASON_LIMIT], by=caller.name), caller
-                )
-        raise Unavailable("The operation changes too fast; try again.")
+    async def patch(
+        self,
+        caller: Caller,
+        call_id: str,
+        operation_id: str,
+        body: Json,
+        *,
+        conditions: Preconditions = ANY,
+        strict: bool = False,
+    ) -> Record:
+        """Change what is the client's of an operation, in any stage; what is stored already changes nothing.
 
-    async def delete(self, caller: Caller, call_id: str, operation_id: str, *, if_match: str | None = None) -> None:
-        """Hide an operation from everybody, after canceling it if it has not ended.
-
-        `if_match` is the header's value; raises PreconditionFailed when it names another revision.
+        Raises PreconditionFailed, and Invalid naming every member that cannot be changed; when `strict`, also those
+        that are ignored otherwise.
         """
-        for _ in range(TRIES):
-            record = await self._lookup(caller, call_id, operation_id)
-            revision = None
-            if if_match is not None and if_match.strip() != "*":
-                if not etag_matches(if_match, record):
-                    raise PreconditionFailed("The operation has changed since; its ETag is another now.")
-                revision = record.revision
-            with contextlib.suppress(Refused):
-                await self._apply(lifecycle.hide(record, revision=revision, by=caller.name), caller)
-                return
-        raise Unavailable("The operation changes too fast; try again.")
+
+        def decide(record: Record) -> "Change | None":
+            fields = read_patch(body, record, self._catalogue.get(record.type), strict=strict)
+            return lifecycle.patch(record, fields) if fields else None
+
+        return await self._change(caller, call_id, operation_id, decide, conditions)
+
+    async def cancel(
+        self,
+        caller: Caller,
+        call_id: str | None,
+        operation_id: str,
+        *,
+        reason: str = "",
+        conditions: Preconditions = ANY,
+    ) -> Record:
+        """Ask an operation to stop; asking again, or asking a finished one, changes nothing."""
+
+        def decide(record: Record) -> "Change | None":
+            if record.status.final or record.cancel_requested:
+                return None
+            return lifecycle.request_cancel(record, reason[:REASON_LIMIT], by=caller.name)
+
+        return await self._change(caller, call_id, operation_id, decide, conditions)
+
+    async def delete(self, caller: Caller, call_id: str, operation_id: str, *, conditions: Preconditions = ANY) -> None:
+        """Hide an operation from everybody, after canceling it if it has not ended. Raises PreconditionFailed."""
+
+        def decide(record: Record) -> "Change":
+            return lifecycle.hide(record, by=caller.name)
+
+        await self._change(caller, call_id, operation_id, decide, conditions)
 
     async def wait(self, caller: Caller, known: Record, *, seconds: float) -> Record:
         """Wait until an operation's record is another than `known`, or time is up; return it as it then is.
@@ -188,16 +209,26 @@ class Operations:
             return await self.find(caller, operation_id)
         return await self.get(caller, call_id, operation_id)
 
-    async def _apply(self, change: "Change", caller: Caller) -> Record:
-        after = await self._store.apply(change)
-        transition(change.arrow, after, caller=caller.name)
-        return after
-
-
-def etag_matches(header: str, record: Record) -> bool:
-    """Whether an If-Match or If-None-Match list names the record's revision, compared weakly."""
-    tags = (tag.strip().removeprefix("W/") for tag in header.split(","))
-    return any(tag in {"*", record.etag.removeprefix("W/")} for tag in tags)
+    async def _change(
+        self,
+        caller: Caller,
+        call_id: str | None,
+        operation_id: str,
+        decide: "Callable[[Record], Change | None]",
+        conditions: Preconditions,
+    ) -> Record:
+        """Decide a change on the record as it is, and anew while it moves between reading and writing."""
+        for _ in range(TRIES):
+            record = await self._lookup(caller, call_id, operation_id)
+            conditions.check(record)
+            change = decide(record)
+            if change is None:
+                return record
+            with contextlib.suppress(Refused):
+                after = await self._store.apply(lifecycle.if_unchanged(change) if conditions else change)
+                transition(change.arrow, after, caller=caller.name)
+                return after
+        raise Unavailable("The operation changes too fast; try again.")
 
 
 @asynccontextmanager

@@ -80,6 +80,12 @@ TEXTS: Final[Mapping[str, Text]] = {
         {HTTPStatus.OK: _OPERATION, HTTPStatus.NOT_MODIFIED: None},
         (_IF_NONE_MATCH, _WAIT),
     ),
+    "updateOperation": Text(
+        "Change an operation's clientContext and the members that its type does not declare",
+        {HTTPStatus.OK: _OPERATION},
+        (_IF_MATCH,),
+        body=_OPERATION,
+    ),
     "deleteOperation": Text("Hide an operation", {HTTPStatus.NO_CONTENT: None}, (_IF_MATCH,)),
     "cancelOperation": Text(
         "Ask an operation to stop",

@@ -15,7 +15,8 @@ from tracker.api.waits import WAITS
 from tracker.api.wire import encode, resource
 from tracker.errors import Invalid, Reused
 from tracker.model import Json, Record
-from tracker.service import REASON_LIMIT, Caller, Page, etag_matches
+from tracker.preconditions import Preconditions, etag_matches
+from tracker.service import REASON_LIMIT, Caller, Page
 
 MAX_WAIT: Final = 60
 """Most seconds that `Prefer: wait=N` holds an answer."""
@@ -85,11 +86,21 @@ async def cancel(request: web.Request, caller: Caller) -> web.Response:
     return _represent(record, links(request), status=HTTPStatus.ACCEPTED)
 
 
+async def patch(request: web.Request, caller: Caller) -> web.Response:
+    """Change an operation's client context and the members that are the client's own."""
+    match = request.match_info
+    body = await bodies.read_object(request)
+    record = await request.app[OPERATIONS].patch(
+        caller, match["call_id"], match["operation_id"], body, conditions=_preconditions(request)
+    )
+    return _represent(record, links(request))
+
+
 async def delete(request: web.Request, caller: Caller) -> web.Response:
     """Hide an operation; one that has not ended is canceled first."""
     match = request.match_info
-    if_match = _lines(request, "If-Match")
-    await request.app[OPERATIONS].delete(caller, match["call_id"], match["operation_id"], if_match=if_match)
+    conditions = _preconditions(request)
+    await request.app[OPERATIONS].delete(caller, match["call_id"], match["operation_id"], conditions=conditions)
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
 
@@ -133,6 +144,10 @@ def _wait(request: web.Request) -> int | None:
 def _lines(request: web.Request, name: str) -> str | None:
     lines = request.headers.getall(name, ())
     return ", ".join(lines) if lines else None
+
+
+def _preconditions(request: web.Request) -> Preconditions:
+    return Preconditions(_lines(request, "If-Match"), _lines(request, "If-None-Match"))
 
 
 def _reason(body: Json) -> str:
