@@ -83,17 +83,19 @@ class Operations:
         """Whether work can be accepted: Redis answers and the scripts are loaded."""
         await self._store.ready()
 
-    async def create(self, caller: Caller, call_id: str, body: Json, *, once: str = "") -> tuple[Record, bool]:
+    async def create(
+        self, caller: Caller, call_id: str, body: Json, *, once: str = "", strict: bool = False
+    ) -> tuple[Record, bool]:
         """Accept an operation: it is stored, and queued unless it has to wait, when this returns.
 
         Returns the record and whether it is new; the same id, call and body again is the stored one. `once` is the
         client's name for this request: sent again, it is answered as it was, with the record as it now is. Raises
-        Invalid naming every wrong member, Conflict when the id is taken, Reused when another body had the name, Gone
-        when the named request's operation was deleted meanwhile.
+        Invalid naming every wrong member (when `strict`, also those that are ignored otherwise), Conflict when the id
+        is taken, Reused when another body had the name, Gone when the named request's operation was deleted meanwhile.
         """
         check_call_id(call_id)
         accept_unknown = self._settings.unknown_types == "accept"
-        draft = read_draft(call_id, body, self._catalogue, accept_unknown=accept_unknown)
+        draft = read_draft(call_id, body, self._catalogue, accept_unknown=accept_unknown, strict=strict)
         key = uuid4()
         record = Record(
             key=key.hex,

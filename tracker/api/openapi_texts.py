@@ -47,6 +47,10 @@ COMMON_HEADERS: Final = (
 _IF_NONE_MATCH: Final = _parameter("header", "If-None-Match", "ETags that you have.")
 _IF_MATCH: Final = _parameter("header", "If-Match", "ETag that the operation must still have.")
 _WAIT: Final = _parameter("header", "Prefer", "wait=N holds the answer up to N (≤ 60) seconds for a change.")
+_PREFER_CREATE: Final = _parameter(
+    "header", "Prefer", "return=minimal|representation, respond-async[, wait=N], handling=strict|lenient."
+)
+_PREFER_CHANGE: Final = _parameter("header", "Prefer", "return=minimal|representation, handling=strict|lenient.")
 _PAGE: Final = _parameter("header", "Prefer", "odata.maxpagesize=N limits a page.")
 _LISTING: Final = (
     _parameter("query", "$filter", "status eq '…', clientContext eq '…', or both joined with and."),
@@ -68,8 +72,13 @@ _CANCEL_BODY: Final = {"type": "object", "properties": {"reason": {"type": "stri
 TEXTS: Final[Mapping[str, Text]] = {
     "createOperation": Text(
         "Accept an operation; the same id and body again is the stored one",
-        {HTTPStatus.CREATED: _OPERATION, HTTPStatus.OK: _OPERATION},
-        _ONCE,
+        {
+            HTTPStatus.CREATED: _OPERATION,
+            HTTPStatus.OK: _OPERATION,
+            HTTPStatus.ACCEPTED: _OPERATION,
+            HTTPStatus.NO_CONTENT: None,
+        },
+        (*_ONCE, _PREFER_CREATE),
         body=_OPERATION,
     ),
     "listOperations": Text(
@@ -82,8 +91,8 @@ TEXTS: Final[Mapping[str, Text]] = {
     ),
     "updateOperation": Text(
         "Change an operation's clientContext and the members that its type does not declare",
-        {HTTPStatus.OK: _OPERATION},
-        (_IF_MATCH,),
+        {HTTPStatus.OK: _OPERATION, HTTPStatus.NO_CONTENT: None},
+        (_IF_MATCH, _PREFER_CHANGE),
         body=_OPERATION,
     ),
     "deleteOperation": Text("Hide an operation", {HTTPStatus.NO_CONTENT: None}, (_IF_MATCH,)),

@@ -1,6 +1,7 @@
 """`Prefer: wait=N`: requests whose answer is held until something changes (RFC 7240, 4.3)."""
 
 import asyncio
+import math
 from typing import Final
 
 from aiohttp import web
@@ -25,6 +26,16 @@ class Waits:
             return change.result() if change.done() else record
         finally:
             await end(change, stop)
+
+    async def hold_to_end(self, operations: Operations, caller: Caller, record: Record, seconds: int) -> Record:
+        """Wait until the operation has ended, time is up, or the server stops; return it as it then is."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + seconds
+        while not record.status.final and (left := math.ceil(ends - loop.time())) > 0:
+            seen, record = record, await self.hold(operations, caller, record, left)
+            if record.etag == seen.etag:
+                break
+        return record
 
     async def release(self, _: web.Application) -> None:
         """Answer all held requests with what is known of their operations."""
