@@ -19,6 +19,8 @@ _NUMBERS = (
 )
 _FLAGS = ("canceled", "hidden", "rq")
 _DEFAULT = Policy()
+FORGET = "forget"
+"""The word for a field that a change removes; its value is the field's name."""
 
 
 def encode(record: Record) -> dict[str, str]:
@@ -31,8 +33,15 @@ def encode(record: Record) -> dict[str, str]:
 
 
 def encode_fields(changed: Mapping[str, Any]) -> dict[str, str]:
-    """Record fields as a change stores them; one that is empty is stored as empty, over what was there."""
-    return {name: _encode_value(value) for name, value in changed.items()}
+    """Record fields as a change stores them; one that is empty is stored as empty, over what was there.
+
+    But a client context that is removed is forgotten, because an empty text is one.
+    """
+    stored = {name: _encode_value(value) for name, value in changed.items()}
+    if changed.get("client_context", "") is None:
+        del stored["client_context"]
+        stored[FORGET] = "client_context"
+    return stored
 
 
 def decode(answer: Sequence[str]) -> Record:
@@ -51,6 +60,8 @@ def decode_hash(stored: Mapping[str, str]) -> Record:
             known[name] = read(text)
         elif name == "client_context":
             known[name] = ""
+    if "results" in known:
+        known["members"] = {**known.get("members", {}), **known["results"]}
     known.setdefault("policy", _DEFAULT)
     if "id" not in known:
         known["id"] = as_uuid(known["key"])
@@ -116,6 +127,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     **dict.fromkeys(_NUMBERS, int),
     **dict.fromkeys(_FLAGS, "1".__eq__),
     "members": json.loads,
+    "results": json.loads,
     "result_info": lambda text: decode_result(json.loads(text)),
     "policy": _decode_policy,
     "status": OperationStatus,

@@ -51,6 +51,7 @@ class Settings(BaseSettings):
 
     retention: float = Field(7 * DAY, gt=0, le=LONGEST, description="seconds a finished operation is kept")
     tombstone: float = Field(7 * DAY, ge=0, le=LONGEST, description="seconds its id answers 410 after that")
+    idempotency: float = Field(DAY, ge=60, le=LONGEST, description="seconds an idempotency key is remembered")
     drain_seconds: float = Field(
         25.0, ge=0, le=LONGEST, description="seconds a stopping worker waits for its operations"
     )

@@ -1,8 +1,8 @@
 """The Redis schema, on one page.
 
 `<p>` is `tracker`, or `{tag}tracker` when one hash tag is asked for; `<r>` is RQ's own prefix, `rq`. A key's name
-holds our words and hexadecimal digests only, never a user's text: a tenant, a call and a client context appear by
-digest, an operation by its internal key (32 hex digits).
+holds our words and hexadecimal digests only, never a user's text: a tenant, a call, a client context and a client's
+name for its request appear by digest, an operation by its internal key (32 hex digits).
 
 key                            type    content                                  lifetime               written by
 <p>:op:<key>                   HASH    the record                               open: none; final:     create, claim,
@@ -10,6 +10,7 @@ key                            type    content                                  
                                                                                 ends, + 1 day at most
 <p>:history:<key>              LIST    ended attempts, JSON, the last 10        as its record          change
 <p>:ids:<tenant>               HASH    public id → key                          field until forgotten  create, expire
+<p>:once:<request>             STRING  what a named request made, and of what   24 h                   create
 <p>:call:<call>                ZSET    key → order of creation (µs)             member until hidden    create, move
                                                                                 or expired
 <p>:call:<call>:status:<S>     ZSET    the same, of one public status           alike                  create, move
@@ -156,6 +157,11 @@ def context_digest(client_context: str | None) -> str:
 def gate_digest(type_name: str) -> str:
     """A type's name in keys, whatever its case and with or without its `#`."""
     return _digest(type_name.removeprefix("#").lower())
+
+
+def once_digest(tenant: str, name: str) -> str:
+    """A client's name for its request in keys; those of two tenants never meet."""
+    return _digest(f"{tenant}\n{name}")
 
 
 def _digest(text: str) -> str:

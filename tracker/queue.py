@@ -76,6 +76,7 @@ def constants(keys: Keys, *, test_clock: bool) -> dict[str, Any]:
         "operation": keys.operation(""),
         "ids": f"{keys.prefix}:ids:",
         "call": f"{keys.prefix}:call:",
+        "once": f"{keys.prefix}:once:",
         "line": f"{keys.prefix}:line:",
         "gate": f"{keys.prefix}:gate:",
         "lack": f"{keys.prefix}:lack:",

@@ -332,6 +332,7 @@ DECISIONS: Mapping[Arrow, Callable[[Record], Change]] = {
     Arrow.PROGRESS: lambda record: lifecycle.progress(record, 5, "x"),
     Arrow.REQUEST_CANCEL: lambda record: lifecycle._change(Arrow.REQUEST_CANCEL, record, Stage.RUNNING),
     Arrow.CANCEL: lifecycle.cancel,
+    Arrow.PATCH: lambda record: lifecycle.patch(record, {"members": {"a": 1}, "client_context": "new"}),
     Arrow.HIDE: lambda record: lifecycle._change(
         Arrow.HIDE,
         record,

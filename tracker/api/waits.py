@@ -1,5 +1,8 @@
 """`Prefer: wait=N`: requests whose answer is held until something changes (RFC 7240, 4.3)."""
 
+import asyncio
+import math
+
 from aiohttp import web
 
 from tracker.api.admission import OPERATIONS
@@ -15,6 +18,17 @@ async def hold(request: web.Request, caller: Caller, record: Record, seconds: in
     """
     with disconnecting(request):
         return await request.app[OPERATIONS].wait(caller, record, seconds=seconds)
+
+
+async def hold_to_end(request: web.Request, caller: Caller, record: Record, seconds: int) -> Record:
+    """Wait until the operation has ended, time is up, or the server stops; return it as it then is."""
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + seconds
+    while not record.status.final and (left := math.ceil(ends - loop.time())) > 0:
+        seen, record = record, await hold(request, caller, record, left)
+        if record.etag == seen.etag:
+            break
+    return record
 
 
 async def release(app: web.Application) -> None:

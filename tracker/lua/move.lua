@@ -114,11 +114,22 @@ local function unindex(key, record)
   if record.context ~= '' then call('ZREM', index .. ':context:' .. record.context, key) end
 end
 
+-- Let the operation have another client context, or none.
+local function rename(key, record, context)
+  local index = C.call .. record.call .. ':context:'
+  local digest = context and redis.sha1hex(context) or ''
+  if record.hidden == '' then
+    if record.context ~= '' then call('ZREM', index .. record.context, key) end
+    if context then call('ZADD', index .. digest, record.created, key) end
+  end
+  record.client_context, record.context = context, digest
+end
+
 -- Leave only what a tombstone needs: who it was and how it ended.
 local function bury(op, key, record, now)
   unindex(key, record)
   call('DEL', C.history .. key)
-  call('HDEL', op, 'members', 'result_info', 'detail', 'client_context', 'cancel_reason', 'worker')
+  call('HDEL', op, 'members', 'results', 'result_info', 'detail', 'client_context', 'cancel_reason', 'worker')
   local ends = now + policy_of(record).tombstone * SECOND
   call('HSET', op, 'expires', digits(ends))
   call('ZADD', expiries, digits(ends), key)

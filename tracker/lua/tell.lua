@@ -1,6 +1,6 @@
 -- What the changes of one script are told as (`tracker/feed.py` reads it): a line for each, gathered by tenant, and
 -- one message for all, which is published and kept in the tenant's feed.
-local told = {}
+local messages = {}
 local TOLD = {attempt = true, percent = true, detail = true, canceled = true, cancel_requested = true,
   result_info = true}
 local rawget, concat = rawget, table.concat
@@ -38,17 +38,17 @@ local function tell(key, record, stage, revision, now, written)
     gone = true
   end
   local attempt = rawget(record, 'attempt') or ''
-  local lines = told[record.tenant]
+  local lines = messages[record.tenant]
   if not lines then
     lines = {}
-    told[record.tenant] = lines
+    messages[record.tenant] = lines
   end
   lines[#lines + 1] = key .. '\t' .. record.call_id .. '\t[' .. revision .. ',"' .. (gone and 'tombstone' or stage)
     .. '",' .. (attempt == '' and '0' or attempt) .. ',' .. digits(now) .. (gone and ']' or more_of(record, FINAL[stage]))
 end
 
 local function publish()
-  for tenant, lines in pairs(told) do
+  for tenant, lines in pairs(messages) do
     local owner = redis.sha1hex(tenant)
     local feed = C.feed .. owner
     for first = 1, #lines, C.told_at_once do
