@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from tracker.keys import gate_digest
@@ -44,9 +45,14 @@ def encode_fields(changed: Mapping[str, Any]) -> dict[str, str]:
     return stored
 
 
-def decode(answer: Sequence[str]) -> Record:
-    """A record from what HGETALL answers inside a script: field, value, field, value, ..."""
-    return decode_hash(dict(zip(answer[::2], answer[1::2], strict=True)))
+def decode(answer: Sequence[str], known: Mapping[str, str] = MappingProxyType({})) -> Record:
+    """A record from what HGETALL answers inside a script, or from that over fields that are known already."""
+    return decode_hash({**known, **as_hash(answer)})
+
+
+def as_hash(answer: Sequence[str]) -> dict[str, str]:
+    """What HGETALL answers inside a script: field, value, field, value, ... The last of a field counts."""
+    return dict(zip(answer[::2], answer[1::2], strict=True))
 
 
 def decode_hash(stored: Mapping[str, str]) -> Record:

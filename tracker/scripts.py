@@ -9,7 +9,7 @@ A header names what a script takes, one line each:
 From it come the script's first lines (`local op = KEYS[1]`, `local attempt = ARGV[1]`, …), so the comment cannot
 drift, and a call takes exactly these names. Keys that are the same for every call are bound from `Keys` by name.
 `-- INCLUDE name` pulls in another file once, with the names of its header. Constants (`C.window`, …) are
-written into the script's text.
+written into the script's text, those that it names: each call makes them anew.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 LUA = Path(__file__).parent / "lua"
 _HEADER = re.compile(r"^-- (KEYS|ARGV) (\w+)\s+(\S+)", re.MULTILINE)
+_CONSTANT = re.compile(r"\bC\.(\w+)")
 _INCLUDE = re.compile(r"^-- INCLUDE (\w+)$", re.MULTILINE)
 _AWAY = (
     *(redis_errors.ConnectionError, redis_errors.TimeoutError, TimeoutError, OSError),
@@ -53,7 +54,8 @@ class Script:
         self._args = [(word, form == "...") for kind, word, form in parameters if kind == "ARGV"]
         same = vars(keys)
         self._bound = {word: same[word] for word in self._keys if word in same}
-        self._script = redis.register_script("\n".join([*self._preamble(), _constants(constants), source]))
+        used = {name: constants[name] for name in sorted({*_CONSTANT.findall(source)})}
+        self._script = redis.register_script("\n".join([*self._preamble(), _constants(used), source]))
         self.name = name
 
     def _preamble(self) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from tracker import queue
-from tracker.codec import decode, decode_hash, encode, encode_fields
+from tracker.codec import as_hash, decode, decode_hash, encode, encode_fields
 from tracker.errors import Conflict, Gone, NotFound, Refused, Reused
 from tracker.keys import Keys
 from tracker.lifecycle import Change
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from tracker.config import Settings
 
 log = structlog.get_logger()
-
 LEASE = 10.0
 """Seconds that an attempt may go without a beat."""
 VANISHED_AFTER = 5.0
@@ -105,7 +104,7 @@ class Store:
         (`once`) is answered as it was then. Raises Conflict when the id is taken by another, Reused when the name is
         another request's, Gone when the operation that it made was deleted.
         """
-        keys, context = self.keys, record.client_context
+        keys, context, fields = self.keys, record.client_context, encode(record)
         word, *answer = await self._scripts.create(
             op=keys.operation(record.key),
             ids=keys.ids(record.tenant),
@@ -122,9 +121,11 @@ class Store:
             once=once.digest,
             told=once.told,
             remember=once.seconds,
-            fields=_flat(encode(record)),
+            fields=_flat(fields),
         )
         match word:
+            case "NEW":
+                return decode(answer, fields), True
             case "CREATED" | "EXISTS":
                 return _visible(decode(answer)), word == "CREATED"
             case "REUSED":
@@ -267,7 +268,7 @@ def _visible(record: Record) -> Record:
 
 def _decodable_of(word: str, verdicts: Iterable[Sequence[Any]]) -> list[Record]:
     """The records of these verdicts that this version can read."""
-    hashes = (dict(zip(rest[0][::2], rest[0][1::2], strict=True)) for said, _, *rest in verdicts if said == word)
+    hashes = (as_hash(rest[0]) for said, _, *rest in verdicts if said == word)
     return [record for stored in hashes if (record := _decodable(stored)) is not None]
 
 

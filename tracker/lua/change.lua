@@ -14,13 +14,16 @@
 -- INCLUDE move
 local now = server_time()
 
+local function written(op)
+  if brief == '1' then return {'OK'} end
+  return {'OK', unpack(call('HGETALL', op))}
+end
+
 local function write(change, first, last)
   local op = C.operation .. change.key
   local record = look(op)
   if not record then return {'MISSING'} end
-  local answer = brief == '1' and function() return {'OK'} end
-    or function() return {'OK', unpack(call('HGETALL', op))} end
-  if record.token == change.token then return answer() end
+  if record.token == change.token then return written(op) end
   if record.stage ~= change.seen_stage or (record.attempt == '' and '0' or record.attempt) ~= change.seen_attempt
     or (record.ticket == '' and '0' or record.ticket) ~= change.seen_ticket
     or (change.seen_revision ~= '-' and record.revision ~= change.seen_revision) then
@@ -57,22 +60,18 @@ local function write(change, first, last)
   if change.stage == 'running' and change.stamp == 'cancel_requested' then
     call('PUBLISH', C.control .. record.worker, 'cancel ' .. change.key .. ' ' .. record.attempt)
   end
-  return answer()
+  return written(op)
 end
 
-local PARTS = {'key', 'seen_stage', 'seen_attempt', 'seen_ticket', 'seen_revision', 'lease_ran_out', 'stage', 'delay',
-  'token', 'stamp', 'count'}
+local HEAD = '^' .. string.rep('(%S+) ', 10) .. '(%S+)$'
 local answers = {}
 local at = changes
 gathering = brief == '1' -- a record that is answered is whole, and so is what is told of it
 while at <= #ARGV do
-  local change, part = {entry = ARGV[at + 1]}, 0
-  for word in string.gmatch(ARGV[at], '%S+') do
-    part = part + 1
-    change[PARTS[part]] = word
-  end
-  local first = at + 2
-  at = first + tonumber(change.count)
+  local change, count, first = {entry = ARGV[at + 1]}, nil, at + 2
+  change.key, change.seen_stage, change.seen_attempt, change.seen_ticket, change.seen_revision, change.lease_ran_out,
+    change.stage, change.delay, change.token, change.stamp, count = string.match(ARGV[at], HEAD)
+  at = first + tonumber(count)
   answers[#answers + 1] = write(change, first, at - 1)
 end
 finish()

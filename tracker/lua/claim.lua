@@ -21,7 +21,6 @@ local kind_of = cjson.decode(kinds)
 local left = {coroutines = tonumber(coroutines), functions = tonumber(functions)}
 local answer = {'OPEN', ''}
 local ours = #ARGV < jobs -- nobody handed us tickets, so RQ's part of them is ours as well
-local rq_worker = C.rq_worker .. worker
 local memory = C.batch .. worker
 
 local function claimed_before()
@@ -39,17 +38,22 @@ local function claimed_before()
 end
 
 -- Show RQ the execution, in its own form, and an hour longer than it may take, so that RQ never judges it.
+local seconds = string.format('%.6f', now / SECOND)
+local executions = C.rq_worker .. worker .. ':executions'
+local judged_at = remembering(function(run_within) -- when RQ would: the execution, and the job's set of executions
+  local at = math.floor(now / SECOND) + math.ceil(run_within + 3600)
+  return {string.format('%d', at), string.format('%d', at + 60)}
+end)
+
 local function show_rq(key, record, job, policy)
-  local lane = C.lanes[record.lane]
   local execution = job .. ':' .. key
-  local stamp, seconds = iso(now), string.format('%.6f', now / SECOND)
-  local longest = math.ceil((policy.run_within or C.run_within) + 3600)
+  local stamp, at = iso(now), judged_at(policy.run_within or C.run_within)
   call('HSET', C.job .. job, 'status', 'started', 'started_at', stamp, 'last_heartbeat', stamp, 'worker_name', worker)
   call('HSET', C.execution .. execution, 'id', key, 'job_id', job, 'created_at', seconds, 'last_heartbeat', seconds,
     'worker_name', worker)
-  call('ZADD', C.executions .. job, math.floor(now / SECOND) + longest + 60, key)
-  share('ZADD', lane.started, math.floor(now / SECOND) + longest, execution)
-  share('SADD', rq_worker .. ':executions', execution)
+  call('ZADD', C.executions .. job, at[2], key)
+  share_scored(C.lanes[record.lane].started, at[1], execution)
+  share('SADD', executions, execution)
 end
 
 -- The record as it now is, as HGETALL would have it: a field that stands there twice is as it is the second time.
@@ -193,7 +197,7 @@ for index = 3, #answer do
 end
 if #jobs_claimed > 1 then
   call('SET', memory, table.concat(jobs_claimed, ' '), 'EX', 600)
-  call('EXPIRE', rq_worker .. ':executions', 86400)
+  call('EXPIRE', executions, 86400)
 end
 local gate = call('ZRANGE', gates, 0, 0, 'WITHSCORES')
 if gate[2] then answer[2] = digits(math.max(0, gate[2] - now)) end

@@ -10,16 +10,20 @@ end
 
 -- The same for the same input, which comes again and again, computed once.
 local function remembering(compute)
-  local input, output
+  local known = {}
   return function(given)
-    if given ~= input then input, output = given, compute(given) end
+    local output = known[given]
+    if output == nil then
+      output = compute(given)
+      known[given] = output
+    end
     return output
   end
 end
 
 -- A whole number in full: tostring() would round it to 14 digits.
 local digits = remembering(function(number)
-  return string.format('%.0f', number)
+  return string.format('%d', number)
 end)
 
 -- RQ's form of a time: 2026-01-31T12:34:56.789012Z. Civil date from days since the epoch, by eras of 400 years

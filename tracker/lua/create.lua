@@ -17,10 +17,11 @@
 -- ARGV remember   int     seconds that the name is remembered
 -- ARGV fields     ...     field, value, field, value, ... of the record
 --
--- Returns {CREATED, field, value, ...} | {EXISTS, field, value, ...} | {CONFLICT} | {REUSED} (the name is another
--- request's) | {FORGOTTEN} (its first answer's operation is not there any more). Writes nothing unless CREATED, but the
--- name of a request that EXISTS answers. A name that is remembered answers the first word again, and the record as it
--- now is. The same key again (a repeated call whose answer was lost) is CREATED again, and writes nothing.
+-- Returns {NEW, field, value, ...} (what was added to the fields) | {CREATED, field, value, ...} (it was new before, and
+-- is so now) | {EXISTS, field, value, ...} | {CONFLICT} | {REUSED} (the name is another request's) | {FORGOTTEN} (its
+-- first answer's operation is not there any more). Writes nothing unless NEW, but the name of a request that EXISTS
+-- answers. A name that is remembered answers the first word again, and the record as it now is. The same key again (a
+-- repeated call whose answer was lost) is CREATED, and writes nothing.
 -- INCLUDE move
 local function named(word, holder)
   if once ~= '' then call('SET', C.once .. once, word .. ' ' .. holder .. ' ' .. told, 'EX', remember) end
@@ -47,21 +48,26 @@ end
 local now = server_time()
 local newest = call('ZRANGE', of_call, 0, 0, 'REV', 'WITHSCORES')
 local created = digits(math.max(now, (tonumber(newest[2]) or 0) + 1))
-call('HSET', op, 'created', created, 'stage', 'new', 'status', 'NotStarted', 'revision', '0', unpack(ARGV, fields))
 call('HSET', ids, id, key)
 named('CREATED', key)
 call('ZADD', of_call, created, key)
 call('ZADD', status, created, key)
 if indexed == '1' then call('ZADD', context, created, key) end
 
+local record, extra = setmetatable({stage = 'new', status = 'NotStarted', revision = '0', created = created}, RECORD), {}
+for index = fields, #ARGV, 2 do
+  record[ARGV[index]] = ARGV[index + 1]
+  extra[#extra + 1], extra[#extra + 2] = ARGV[index], ARGV[index + 1]
+end
+local given = #extra
+extra[given + 1], extra[given + 2] = 'created', created
 local wait = math.max(tonumber(delay), tonumber(not_before) - now)
-local extra = {}
-if wait > 0 then extra = {'not_before', digits(now + wait)} end
+if wait > 0 then extra[#extra + 1], extra[#extra + 2] = 'not_before', digits(now + wait) end
 if start_in ~= '0' then
   local start_by = digits(now + math.max(wait, 0) + tonumber(start_in))
   call('ZADD', deadlines, start_by, key)
   extra[#extra + 1], extra[#extra + 2] = 'start_by', start_by
 end
-move(op, key, look(op), wait > 0 and 'delayed' or 'queued', now, wait, extra)
+local _, written = move(op, key, record, wait > 0 and 'delayed' or 'queued', now, wait, extra)
 finish()
-return {'CREATED', unpack(call('HGETALL', op))}
+return {'NEW', unpack(written, given + 1)}

@@ -21,13 +21,15 @@ local DAY = 86400 * SECOND
 local STATUS = {running = 'Running', completed = 'Completed', failed = 'Failed'}
 local FINAL = {completed = true, failed = true, tombstone = true}
 
+local call_digest = remembering(redis.sha1hex)
+
 -- What a record does not store: what can be told from the rest, and fields that it does not have, which are empty.
 local UNSTORED = {
   id = function(record) -- the server's own: the key as a UUID
     return string.gsub(record.key, '^(%x%x%x%x%x%x%x%x)(%x%x%x%x)(%x%x%x%x)(%x%x%x%x)', '%1-%2-%3-%4-')
   end,
   owner = function(record) return redis.sha1hex(record.tenant) end,
-  call = function(record) return redis.sha1hex(record.tenant .. '\n' .. record.call_id) end,
+  call = function(record) return call_digest(record.tenant .. '\n' .. record.call_id) end,
   context = function(record)
     return rawget(record, 'client_context') and redis.sha1hex(record.client_context) or ''
   end,
@@ -42,7 +44,8 @@ end}
 local function look(op)
   local flat = call('HGETALL', op)
   if #flat == 0 then return nil end
-  local record = {}
+  local record = {hidden = '', gate = '', serial = '', rq = '', lane = '', policy = '', blocker = '', started = '',
+    start_by = '', vanished = '', cancel_requested = '', attempt = '', tried = '', token = ''} -- asked for each time
   for index = 1, #flat, 2 do record[flat[index]] = flat[index + 1] end
   if not record.stage then return nil end
   return setmetatable(record, RECORD), flat
@@ -52,24 +55,55 @@ end
 -- are alike; nothing reads these sets before `write_gathered`.
 local gathered, gathering = {}, false
 
-local function share(command, key, ...)
-  if not gathering then
-    call(command, key, ...)
-    return
-  end
+local removed = {} -- keys
+
+local function group_of(command, key)
   local name = command .. key
   local group = gathered[name]
   if not group then
-    group = {command, key}
+    group = {command, key, count = 2}
     gathered[name] = group
   end
-  for index = 1, select('#', ...) do group[#group + 1] = (select(index, ...)) end
+  return group
+end
+
+-- Add or remove a member of a set, or remove one of a sorted set.
+local function share(command, key, member)
+  if not gathering then
+    call(command, key, member)
+    return
+  end
+  local group = group_of(command, key)
+  group.count = group.count + 1
+  group[group.count] = member
+end
+
+-- Add a member to a sorted set.
+local function share_scored(key, score, member)
+  if not gathering then
+    call('ZADD', key, score, member)
+    return
+  end
+  local group = group_of('ZADD', key)
+  local count = group.count
+  group[count + 1], group[count + 2], group.count = score, member, count + 2
+end
+
+-- Remove keys that are of no use any more.
+local function remove(...)
+  if not gathering then
+    call('DEL', ...)
+    return
+  end
+  for index = 1, select('#', ...) do removed[#removed + 1] = (select(index, ...)) end
 end
 
 local function write_gathered()
   for _, group in pairs(gathered) do
-    for first = 3, #group, 1000 do call(group[1], group[2], unpack(group, first, math.min(first + 999, #group))) end
+    local count = group.count
+    for first = 3, count, 1000 do call(group[1], group[2], unpack(group, first, math.min(first + 999, count))) end
   end
+  for first = 1, #removed, 1000 do call('DEL', unpack(removed, first, math.min(first + 999, #removed))) end
 end
 
 -- INCLUDE tell
@@ -88,10 +122,8 @@ local function policy_of(record)
   return policy
 end
 
-local function type_name(record)
-  return string.lower((string.gsub(record.type, '^#', '')))
-end
-
+local canonical = remembering(function(name) return string.lower((string.gsub(name, '^#', ''))) end)
+local function type_name(record) return canonical(record.type) end
 
 -- Put a ticket for the operation on its lane's RQ queue, as Queue.enqueue_job would. Numbers are never used twice.
 local function push_ticket(key, record, now)
@@ -142,7 +174,7 @@ end
 local function forget_execution(key, record)
   local job = key .. '-' .. record.ticket
   local execution = job .. ':' .. key
-  call('DEL', C.job .. job, C.execution .. execution, C.executions .. job)
+  remove(C.job .. job, C.execution .. execution, C.executions .. job)
   share('ZREM', C.lanes[record.lane].started, execution)
   share('SREM', C.rq_worker .. record.worker .. ':executions', execution)
 end
@@ -188,11 +220,11 @@ local function enter(op, key, record, stage, now, length)
   if stage == 'delayed' then
     call('ZADD', due, digits(now + length), key)
   elseif stage == 'running' then
-    share('ZADD', leases, digits(now + length), key)
+    share_scored(leases, digits(now + length), key)
   elseif stage == 'completed' or stage == 'failed' then
     local policy = policy_of(record)
     local ends = now + policy.retention * SECOND
-    share('ZADD', expiries, digits(ends), key)
+    share_scored(expiries, digits(ends), key)
     local gone = digits((ends + policy.tombstone * SECOND + DAY) / 1000)
     call('PEXPIREAT', op, gone)
     if record.tried ~= '' then call('PEXPIREAT', C.history .. key, gone) end
@@ -203,7 +235,8 @@ end
 
 -- Take the record from its stage to another and tell everybody; release what it blocked. `length` (microseconds) is
 -- the wait of a delayed operation or the lease of a running one, `extra` more fields to set. All checks have been
--- made; every write below succeeds, and the script ends with `finish`. Returns the stage and what was written: field, value, …
+-- made; every write below succeeds, and the script ends with `finish`. Returns the
+-- stage and what was written: field, value, …
 function move(op, key, record, stage, now, length, extra)
   local before = record.stage
   local status = STATUS[stage] or record.status
@@ -212,7 +245,7 @@ function move(op, key, record, stage, now, length, extra)
     if record.hidden == '' then
       local index = C.call .. record.call .. ':status:'
       share('ZREM', index .. record.status, key)
-      share('ZADD', index .. status, record.created, key)
+      share_scored(index .. status, record.created, key)
     end
     record.status = status
   end
@@ -224,10 +257,12 @@ function move(op, key, record, stage, now, length, extra)
   if stage ~= before then stage, fields = enter(op, key, record, stage, now, length) end
   local revision = digits(tonumber(record.revision) + 1)
   local written = extra or {}
-  for _, word in ipairs(fields) do written[#written + 1] = word end
-  for _, word in ipairs({'stage', stage, 'status', status, 'changed', digits(now), 'revision', revision}) do
-    written[#written + 1] = word
-  end
+  local count = #written
+  for index = 1, #fields do written[count + index] = fields[index] end
+  count = count + #fields
+  written[count + 1], written[count + 2], written[count + 3], written[count + 4] = 'stage', stage, 'status', status
+  written[count + 5], written[count + 6] = 'changed', digits(now)
+  written[count + 7], written[count + 8] = 'revision', revision
   call('HSET', op, unpack(written))
   if stage == 'tombstone' and before ~= stage then bury(op, key, record, now) end
   tell(key, record, stage, revision, now, written)
