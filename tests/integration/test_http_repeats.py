@@ -147,9 +147,6 @@ async def test_a_stored_operation_that_was_answered_under_a_name_is_answered_so_
         {"Repeatability-Request-ID": "r", "Repeatability-First-Sent": "Sunday, 06-Nov-94 08:49:37 GMT"},
         {"Repeatability-Request-ID": "r", "Repeatability-First-Sent": "Mon, 06 Nov 1994 08:49:37 GMT"},
         {"Repeatability-Request-ID": "r", "Repeatability-First-Sent": "Sun, 06 Nov 1994 08:49:37 +0000"},
-        {"Repeatability-Request-ID": "r", "Repeatability-First-Sent": "Sun, 06 Nov 1994 99:99:99 GMT"},
-        {"Repeatability-Request-ID": "r", "Repeatability-First-Sent": f"Sun, 06 Nov {'9' * 30} 08:49:37 GMT"},
-        {"Repeatability-Request-ID": "r", "Repeatability-First-Sent": "Sun, 00 Nov 0000 08:49:37 GMT"},
         {"Repeatability-Request-ID": "r", "Repeatability-First-Sent": fixdate(-3600)},
         {**repeatability(), "Operation-Id": "o"},
     ],
@@ -160,6 +157,19 @@ async def test_repeatability_that_is_not_whole_is_rejected(api: Api, headers: di
     assert (answer.status, answer.error["code"]) == (400, "badRequest")
     assert answer.headers["Repeatability-Result"] == "rejected"
     assert await held(api) == 0
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Sun, 06 Nov 1994 99:99:99 GMT",
+        "Sun, 06 Nov 999999999999999999999999999999 08:49:37 GMT",
+        "Sun, 00 Nov 0000 08:49:37 GMT",
+    ],
+)
+async def test_a_date_with_impossible_numbers_is_no_date(api: Api, date: str) -> None:
+    answer = await api.post(json={}, headers={"Repeatability-Request-ID": "r", "Repeatability-First-Sent": date})
+    assert (answer.status, answer.error["target"]) == (400, "Repeatability-First-Sent")
 
 
 async def test_a_request_from_before_what_is_remembered_is_not_made(api: Api) -> None:
