@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     public_url: str = Field("", description="the API's address as clients see it, for absolute links")
     trusted_proxies: Words = Field((), description="proxies whose Forwarded and X-Forwarded-* headers count")
     auth: Literal["tokens", "none"] = Field("tokens", description="`none` is allowed on a loopback address only")
+    require_if_match: bool = Field(default=False, description="PATCH and DELETE without `If-Match` are 428")
     tokens: str = Field("", description="lines of `name:tenant:sha256-of-token`")
     tokens_file: Path | None = Field(None, description="a file of such lines")
 

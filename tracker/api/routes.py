@@ -1,11 +1,12 @@
 """Every path of the API, once; `app` mounts them and `openapi` describes them."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import web
 
 from tracker.api import health, monitor, openapi, operations
-from tracker.api.admission import Route, admitted
+from tracker.api.admission import Route, admitted, telling
 from tracker.api.links import PREFIXES
 
 COLLECTION: Final = "/communications/calls/{call_id}/operations"
@@ -30,17 +31,20 @@ ROUTES: Final = (
 
 
 def mount(app: web.Application) -> None:
-    """Add every route under every prefix. GET brings HEAD with it."""
+    """Add every route under every prefix. GET brings HEAD with it, and every path has OPTIONS."""
     for prefix in PREFIXES:
-        for route in ROUTES:
-            if not (route.open and prefix):
-                _add(app, route, prefix + route.path)
+        for path in dict.fromkeys(route.path for route in ROUTES):
+            routes = [route for route in ROUTES if route.path == path]
+            if not (prefix and routes[0].open):
+                _add(app, prefix + path, routes)
 
 
-def _add(app: web.Application, route: Route, path: str) -> None:
+def _add(app: web.Application, path: str, routes: Sequence[Route]) -> None:
     # A name is any text: aiohttp's own pattern would leave out braces.
-    pattern = path.replace("}", ":[^/]+}")
-    if route.method == "GET":
-        app.router.add_get(pattern, route.handler)
-    else:
-        app.router.add_route(route.method, pattern, route.handler)
+    resource = app.router.add_resource(path.replace("}", ":[^/]+}"))
+    handlers = {route.method: route.handler for route in routes}
+    if "GET" in handlers:
+        handlers["HEAD"] = handlers["GET"]
+    handlers["OPTIONS"] = telling({*handlers, "OPTIONS"}, open=routes[0].open)
+    for method, handler in handlers.items():
+        resource.add_route(method, handler)
