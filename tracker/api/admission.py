@@ -2,13 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Final
 
 from aiohttp import web
 
 from tracker.api.auth import Callers
 from tracker.api.headers import accepts_json
-from tracker.api.links import Addresses, Links
+from tracker.api.links import PREFIXES, Addresses, Links
 from tracker.api.odata import refuse_options
 from tracker.errors import Invalid
 from tracker.service import Caller, Operations
@@ -23,13 +24,19 @@ Resource = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method at one path. `open`: without a token, and at the root only."""
+    """One method at one path. `open`: without a token, and at the root only, unless it is `prefixed` like the rest."""
 
     method: str
     path: str
     handler: Handler
     name: str
     open: bool = False
+    prefixed: bool = False
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """What it stands under."""
+        return ("",) if self.open and not self.prefixed else PREFIXES
 
 
 def admitted(resource: Resource, *, has_options: bool = False) -> Handler:
@@ -38,6 +45,7 @@ def admitted(resource: Resource, *, has_options: bool = False) -> Handler:
     Query options are refused here unless the resource reads them itself (`has_options`).
     """
 
+    @wraps(resource)
     async def admit(request: web.Request) -> web.StreamResponse:
         caller = request.app[CALLERS].identify(request.headers.get("Authorization"))
         if not accepts_json(", ".join(request.headers.getall("Accept", ()))):

@@ -4,9 +4,8 @@ from typing import Final
 
 from aiohttp import web
 
-from tracker.api import health, monitor, openapi, operations
+from tracker.api import health, metadata, monitor, openapi, operations, page
 from tracker.api.admission import Route, admitted
-from tracker.api.links import PREFIXES
 
 COLLECTION: Final = "/communications/calls/{call_id}/operations"
 OPERATION: Final = f"{COLLECTION}/{{operation_id}}"
@@ -25,15 +24,17 @@ ROUTES: Final = (
     Route("GET", "/healthz", health.healthy, "isHealthy", open=True),
     Route("GET", "/readyz", health.ready, "isReady", open=True),
     Route("GET", "/openapi.json", openapi.serve, "getDescription", open=True),
+    Route("GET", "/$metadata", metadata.serve, "getMetadata", open=True, prefixed=True),
+    Route("GET", "/docs", page.serve, "getPage", open=True),
+    Route("GET", "/docs/assets/{file}", page.serve_file, "getPageFile", open=True),
 )
 
 
 def mount(app: web.Application) -> None:
     """Add every route under every prefix. GET brings HEAD with it."""
-    for prefix in PREFIXES:
-        for route in ROUTES:
-            if not (route.open and prefix):
-                _add(app, route, prefix + route.path)
+    for route in ROUTES:
+        for prefix in route.prefixes:
+            _add(app, route, prefix + route.path)
 
 
 def _add(app: web.Application, route: Route, path: str) -> None:

@@ -1,0 +1,153 @@
+"""What the description says of the registered types: a schema for each, its policy in words, an example."""
+
+import math
+import re
+from collections.abc import Mapping
+from inspect import cleandoc
+from typing import Final
+
+from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic.json_schema import GenerateJsonSchema
+
+from tracker.api.openapi_examples import ended
+from tracker.api.openapi_parts import SCHEMA_ROOT, ref
+from tracker.api.openapi_texts import SCHEMAS
+from tracker.api.samples import sample
+from tracker.errors import ConfigurationError, Invalid
+from tracker.model import Json, Operation, Policy
+from tracker.types import COMMS_OPERATION, Catalogue, OperationType, canonical
+
+WAITS: Final[Mapping[str, Json]] = {
+    "delay": {
+        "description": "Not before so long from now: seconds, or a text like 90s, 1h30m or PT90S; at most 366 days.",
+        "type": ["number", "string", "null"],
+        "writeOnly": True,
+    },
+    "notBefore": {
+        "description": "Not before this time; at most 366 days ahead.",
+        "type": ["string", "null"],
+        "format": "date-time",
+        "writeOnly": True,
+    },
+}
+"""Members of every operation whose type has no member of its own of that name."""
+
+_NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9._-]")
+_UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
+
+
+class _Plain(GenerateJsonSchema):
+    """Without a title per member, which would only repeat its name."""
+
+    def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002 - pydantic's signature
+        return False
+
+
+def schema_of(entry: OperationType, ref_template: str = "#/$defs/{model}") -> Json:
+    """The JSON schema of a type's members. Raises ConfigurationError for members that JSON has no form for."""
+    try:
+        return entry.model.model_json_schema(schema_generator=_Plain, ref_template=ref_template)
+    except PydanticInvalidForJsonSchema as error:
+        reason = error.message.partition("\n")[0]
+        raise ConfigurationError(f"{entry.name}: a member cannot be described as JSON: {reason}") from None
+
+
+def type_schemas(catalogue: Catalogue, *, accept_unknown: bool) -> dict[str, Json]:
+    """Two schemas per type, as an answer has it and as a create takes it; one for any answer and one for any create.
+
+    Answers may also be of types that are not registered any more, and `$select` may leave any member out.
+    """
+    schemas: dict[str, Json] = {}
+    kinds = {entry.name: _NOT_IN_A_NAME.sub("_", entry.name.removeprefix("#")) for entry in catalogue.values()}
+    for entry in catalogue.values():
+        schemas.update(_schemas_of(entry, kinds[entry.name]))
+    schemas["unregisteredOperation"] = {
+        "description": "An operation of a type that is not registered here (any more).",
+        "allOf": [ref("anyOperation")],
+        "properties": {"@odata.type": {"type": "string", "not": {"enum": list(kinds)}}},
+        "required": ["@odata.type"],
+    }
+    schemas["operation"] = _any_of(kinds, {"unregisteredOperation"})
+    created = {name: f"new.{kind}" for name, kind in kinds.items()}
+    schemas["newOperation"] = _any_of(created, {"unregisteredOperation"} if accept_unknown else set())
+    return schemas
+
+
+def request_example(entry: OperationType) -> Json | None:
+    """A body that creates an operation of the type; None when no acceptable one can be made from its schema."""
+    schema = schema_of(entry)
+    definitions = schema.get("$defs", {})
+    members: Json = dict(next(iter(schema.get("examples", ())), {}))
+    left_out = {"clientContext", *entry.model.result_members()}
+    for name, member in schema["properties"].items():
+        if name not in left_out and (name in schema.get("required", ()) or "examples" in member):
+            members.setdefault(name, sample(member, definitions))
+    try:
+        entry.validate(members)
+    except Invalid:
+        return None
+    return {"@odata.type": entry.name, "clientContext": "my context", **members}
+
+
+def policy_text(policy: Policy) -> str:
+    """How operations of a type are tried, for people."""
+    again = policy.attempts > 1
+    parts = [
+        f"{f'{policy.attempts} attempts, each' if again else '1 attempt,'} within {span(policy.run_within)}",
+        f"the first starts within {span(policy.start_within)}" if policy.start_within else "any time to start",
+        f"{span(policy.grace)} of grace when it is asked to stop",
+    ]
+    if again:
+        parts.append(f"waits of up to {span(policy.backoff_first)}, doubling to {span(policy.backoff_cap)}, in between")
+    if policy.concurrency:
+        parts.append(f"at most {policy.concurrency} at once")
+    if policy.rate:
+        parts.append(f"at most {policy.rate} starts per {span(policy.per)}")
+    if policy.serial:
+        parts.append("one at a time within its call")
+    if policy.priority != "default":
+        parts.append(f"{policy.priority} priority")
+    return f"Policy: {'; '.join(parts)}."
+
+
+def span(seconds: float) -> str:
+    """A length in words as short as they can be: "15 min", "1 h 30 min", "0.25 s"."""
+    words, left = [], seconds
+    for unit, name in _UNITS[:-1]:
+        count = math.floor(left / unit)
+        left -= count * unit
+        if count:
+            words.append(f"{count} {name}")
+    if left or not words:
+        words.append(f"{left:g} s")
+    return " ".join(words)
+
+
+def _any_of(names: dict[str, str], others: set[str]) -> Json:
+    mapping = {name: f"{SCHEMA_ROOT}{kind}" for name, kind in names.items()}
+    return {
+        "anyOf": [*({"$ref": target} for target in mapping.values()), *map(ref, sorted(others))],
+        "discriminator": {"propertyName": "@odata.type", "mapping": mapping},
+    }
+
+
+def _schemas_of(entry: OperationType, name: str) -> dict[str, Json]:
+    """A type's own definitions are named after it."""
+    own = schema_of(entry, f"{SCHEMA_ROOT}{name}.{{model}}")
+    inner: dict[str, Json] = own.pop("$defs", {})
+    required = own.pop("required", [])
+    is_base = entry.model is Operation
+    text = SCHEMAS["anyOperation"]["description"] if is_base else cleandoc(entry.model.__doc__ or "")
+    own["description"] = "\n\n".join(filter(None, (text, policy_text(entry.declared))))
+    own["properties"] = {"@odata.type": {"const": entry.name}, **own["properties"]}
+    own["allOf"] = [ref("anyOperation")]
+    waits = {member: schema for member, schema in WAITS.items() if member not in own["properties"]}
+    new: Json = {"allOf": [ref(name)], "properties": waits, "description": own["description"]}
+    # A body that does not say its type is of the base type.
+    new["required"] = required if canonical(entry.name) == canonical(COMMS_OPERATION) else ["@odata.type", *required]
+    example = request_example(entry)
+    if example is not None:
+        new["examples"] = [example]
+        members = {name: value for name, value in example.items() if name in own["properties"] and "@" not in name}
+        own["examples"] = [ended(entry.name, members)]
+    return {name: own, f"new.{name}": new, **{f"{name}.{model}": schema for model, schema in inner.items()}}
