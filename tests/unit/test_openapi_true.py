@@ -108,7 +108,9 @@ def test_a_created_operation_links_to_all_that_can_be_done_with_it() -> None:
     "body",
     [
         {},
+        {"@odata.type": None, "id": None, "clientContext": None, "resultInfo": None, "status": "String", "attempt": 5},
         {"@odata.type": "#microsoft.graph.commsOperation", "anything": [1]},
+        {"resultInfo": {"@odata.type": "microsoft.graph.ResultInfo", "code": 4, "subcode": None, "message": None}},
         {
             "@odata.type": "#microsoft.graph.playPromptOperation",
             "prompts": [{"mediaInfo": {"uri": "a.wav"}}],
@@ -129,6 +131,8 @@ def test_a_body_that_the_service_takes_keeps_the_schema(body: Json) -> None:
         {"@odata.type": "#contoso.unknown"},
         {"clientContext": "x" * 257},
         {"id": ".."},
+        {"status": 7},
+        {"resultInfo": {"@odata.type": "", "code": 4}},
         {"id": 7},
     ],
 )

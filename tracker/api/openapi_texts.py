@@ -119,6 +119,7 @@ TEXTS: Final[Mapping[str, Text]] = {
 _STAMP: Final = {"type": "string", "format": "date-time", "readOnly": True}
 _PERCENT: Final = {"type": "integer", "minimum": 0, "maximum": 100, "readOnly": True}
 _INT32: Final = {"type": "integer", "format": "int32"}
+_RESULT_TYPES: Final = [f"{sign}microsoft.graph.{name}" for sign in ("#", "") for name in ("resultInfo", "ResultInfo")]
 _DETAIL: Final = {name: {"type": "string"} for name in ("code", "message", "target")}
 
 SCHEMAS: Final[Mapping[str, Json]] = {
@@ -149,10 +150,10 @@ SCHEMAS: Final[Mapping[str, Json]] = {
         "type": "object",
         "description": "How an operation ended: `code` follows the classes of HTTP, `message` is for people.",
         "properties": {
-            "@odata.type": {"type": "string"},
+            "@odata.type": {"enum": _RESULT_TYPES},
             "code": _INT32,
-            "subcode": _INT32,
-            "message": {"type": "string", "maxLength": MESSAGE_LIMIT},
+            "subcode": {**_INT32, "type": ["integer", "null"]},
+            "message": {"type": ["string", "null"], "maxLength": MESSAGE_LIMIT},
         },
         "required": ["code"],
     },

@@ -68,6 +68,7 @@ def type_schemas(catalogue: Catalogue, *, accept_unknown: bool) -> dict[str, Jso
         "required": ["@odata.type"],
     }
     schemas["operation"] = _any_of(kinds, {"unregisteredOperation"})
+    schemas["newMembers"] = _new_members()
     created = {name: f"new.{kind}" for name, kind in kinds.items()}
     schemas["newOperation"] = _any_of(created, {"unregisteredOperation"} if accept_unknown else set())
     return schemas
@@ -135,19 +136,43 @@ def _schemas_of(entry: OperationType, name: str) -> dict[str, Json]:
     """A type's own definitions are named after it."""
     own = schema_of(entry, f"{SCHEMA_ROOT}{name}.{{model}}")
     inner: dict[str, Json] = own.pop("$defs", {})
-    required = own.pop("required", [])
-    is_base = entry.model is Operation
-    text = SCHEMAS["anyOperation"]["description"] if is_base else cleandoc(entry.model.__doc__ or "")
-    own["description"] = "\n\n".join(filter(None, (text, policy_text(entry.declared))))
-    own["properties"] = {"@odata.type": {"const": entry.name}, **own["properties"]}
-    own["allOf"] = [ref("anyOperation")]
-    waits = {member: schema for member, schema in WAITS.items() if member not in own["properties"]}
-    new: Json = {"allOf": [ref(name)], "properties": waits, "description": own["description"]}
-    # A body that does not say its type is of the base type.
-    new["required"] = required if canonical(entry.name) == canonical(COMMS_OPERATION) else ["@odata.type", *required]
+    new = _new(entry, own)
+    own = {word: part for word, part in own.items() if word not in {"required", "examples"}}
+    text = SCHEMAS["anyOperation"]["description"] if entry.model is Operation else cleandoc(entry.model.__doc__ or "")
+    own["description"] = new["description"] = "\n\n".join(filter(None, (text, policy_text(entry.declared))))
     example = request_example(entry)
     if example is not None:
         new["examples"] = [example]
-        members = {name: value for name, value in example.items() if name in own["properties"] and "@" not in name}
-        own["examples"] = [ended(entry.name, members)]
+        own["examples"] = [ended(entry.name, {name: example[name] for name in own["properties"] if name in example})]
+    own["properties"] = {"@odata.type": {"const": entry.name}, **own["properties"]}
+    own["allOf"] = [ref("anyOperation")]
     return {name: own, f"new.{name}": new, **{f"{name}.{model}": schema for model, schema in inner.items()}}
+
+
+def _new(entry: OperationType, own: Json) -> Json:
+    """What a create of a type takes; a body that does not say its type is of the base type."""
+    is_base = canonical(entry.name) == canonical(COMMS_OPERATION)
+    kind: Json = {"enum": [entry.name, None]} if is_base else {"const": entry.name}
+    required = own.get("required", [])
+    waits = {name: schema for name, schema in WAITS.items() if name not in own["properties"]}
+    results = entry.model.result_members()
+    members = {name: schema for name, schema in own["properties"].items() if name not in results}
+    return {
+        "allOf": [ref("newMembers")],
+        "type": "object",
+        "properties": {"@odata.type": kind, **members, **waits},
+        "required": required if is_base else ["@odata.type", *required],
+        "additionalProperties": True,
+    }
+
+
+def _new_members() -> Json:
+    """What a create of any type takes; what only the service writes is ignored, if its JSON type is right."""
+    members: dict[str, Json] = {}
+    for name, schema in SCHEMAS["anyOperation"]["properties"].items():
+        word = "number" if schema.get("type") == "integer" else "string"
+        if schema.get("readOnly"):
+            members[name] = {"description": "Ignored.", "type": [word, "null"]}
+        elif name != "@odata.type":
+            members[name] = {**schema, "type": [word, "null"]} if schema.get("type") == "string" else schema
+    return {"type": "object", "properties": members}
