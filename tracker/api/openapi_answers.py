@@ -47,7 +47,7 @@ HEADERS: Final[Mapping[str, Json]] = {
     "Allow": _header("The methods of this path.", "GET, HEAD, POST", required=True),
     "Cache-Control": _header("How long the answer may be kept.", "no-cache"),
     "Content-Security-Policy": _header("What the page may load.", "default-src 'none'"),
-    "Repeatability-Result": _header("Whether the request's repeatability headers were accepted.", "accepted"),
+    "Repeatability-Result": _header("Whether a Repeatability-Request-ID was accepted.", "accepted"),
 }
 """Every header of an answer, by name."""
 
@@ -62,7 +62,7 @@ ERRORS: Final[Mapping[HTTPStatus, str]] = {
     HTTPStatus.NOT_ACCEPTABLE: "The `Accept` header excludes the type of the answer.",
     HTTPStatus.CONFLICT: "The id or the idempotency key is taken.",
     HTTPStatus.GONE: "The operation was deleted, or its retention has ended.",
-    HTTPStatus.PRECONDITION_FAILED: "`If-Match` names another revision.",
+    HTTPStatus.PRECONDITION_FAILED: "`If-Match` names another revision, or `Repeatability-First-Sent` is too long ago.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is over 1 MiB.",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not JSON, or in an unknown `Content-Encoding`.",
     HTTPStatus.EXPECTATION_FAILED: "An `Expect` other than `100-continue`.",
@@ -73,8 +73,11 @@ ERRORS: Final[Mapping[HTTPStatus, str]] = {
 """What is said of an error; one that is not here has HTTP's own phrase."""
 
 _ERROR_HEADERS: Final[Mapping[HTTPStatus, tuple[str, ...]]] = {
+    HTTPStatus.BAD_REQUEST: ("Repeatability-Result",),
     HTTPStatus.UNAUTHORIZED: ("WWW-Authenticate",),
     HTTPStatus.METHOD_NOT_ALLOWED: ("Allow",),
+    HTTPStatus.CONFLICT: ("Repeatability-Result",),
+    HTTPStatus.PRECONDITION_FAILED: ("Repeatability-Result",),
     HTTPStatus.TOO_MANY_REQUESTS: ("Retry-After",),
     HTTPStatus.SERVICE_UNAVAILABLE: ("Retry-After",),
 }
@@ -88,8 +91,9 @@ _OF_OPERATIONS: Final = {**_OF_CALLS, "operation_id": "$response.body#/id"}
 def responses(route: "Route", text: Text, routes: Iterable["Route"]) -> Json:
     """Every answer of a route, by status."""
     successes = {status: schema for status, schema in text.answers.items() if status < _FIRST_ERROR}
-    found = {str(int(status)): _success(text, status, schema) for status, schema in successes.items()}
-    if links := _links(route, routes):
+    found = {str(int(status)): _success(route, text, status, schema) for status, schema in successes.items()}
+    if _creates(route, text):
+        links = _links(routes)
         for status, schema in successes.items():
             if _shows_an_operation(schema):
                 found[str(int(status))]["links"] = links
@@ -111,8 +115,8 @@ def error_components() -> dict[str, Json]:
     return {status_word(status): _failure(status, ref("error")) for status in sorted(errors)}
 
 
-def _success(text: Text, status: HTTPStatus, schema: Json | None) -> Json:
-    answer: Json = {"description": status.phrase, "headers": _headers(_success_headers(text, status, schema))}
+def _success(route: "Route", text: Text, status: HTTPStatus, schema: Json | None) -> Json:
+    answer: Json = {"description": status.phrase, "headers": _headers(_success_headers(route, text, status, schema))}
     if schema is not None:
         media: Json = {"schema": schema}
         example = example_of(schema, status)
@@ -122,17 +126,27 @@ def _success(text: Text, status: HTTPStatus, schema: Json | None) -> Json:
     return answer
 
 
-def _success_headers(text: Text, status: HTTPStatus, schema: Json | None) -> Iterable[str]:
+def _success_headers(route: "Route", text: Text, status: HTTPStatus, schema: Json | None) -> Iterable[str]:
     yield from COMMON
-    if _shows_an_operation(schema):
-        yield from ("ETag", "Retry-After")
-    elif schema == ref("monitor"):
+    if any(map(_shows_an_operation, text.answers.values())):
+        yield from ("ETag", "Retry-After", "Vary")
+    if schema == ref("monitor"):
         yield "Retry-After"
-    elif status is HTTPStatus.NOT_MODIFIED:
-        yield "ETag"
-    if any(parameter["name"] == "Prefer" for parameter in text.parameters):
+    if _creates(route, text):
+        yield from ("Location", "Operation-Location")
+        if status in {HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT}:
+            yield "OData-EntityId"
+    asked = {parameter["name"] for parameter in text.parameters}
+    if "Prefer" in asked:
         yield "Preference-Applied"
+    if "Repeatability-Request-ID" in asked:
+        yield "Repeatability-Result"
     yield from text.headers.get(status, ())
+
+
+def _creates(route: "Route", text: Text) -> bool:
+    new = route.method == "POST" and "{operation_id}" not in route.path
+    return new and any(map(_shows_an_operation, text.answers.values()))
 
 
 def _shows_an_operation(schema: Json | None) -> bool:
@@ -166,14 +180,14 @@ def _errors(route: "Route", text: Text) -> Iterable[HTTPStatus]:
         yield from (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
     if text.body is not None:
         yield from (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
-    if any(parameter["name"] == "If-Match" for parameter in text.parameters):
+    if _creates(route, text):
+        yield HTTPStatus.CONFLICT
+    if {"If-Match", "Repeatability-First-Sent"} & {parameter["name"] for parameter in text.parameters}:
         yield HTTPStatus.PRECONDITION_FAILED
 
 
-def _links(route: "Route", routes: Iterable["Route"]) -> Json:
+def _links(routes: Iterable["Route"]) -> Json:
     """From an answer that shows a new operation to everything that can be done with it."""
-    if route.method != "POST" or "{operation_id}" in route.path:
-        return {}
     links: Json = {}
     for other in routes:
         names = set(PARAMETER.findall(other.path))

@@ -59,8 +59,6 @@ TEXTS: Final[Mapping[str, Text]] = {
         "Accept an operation; the same id and body again is the stored one",
         {HTTPStatus.CREATED: _OPERATION, HTTPStatus.OK: _OPERATION},
         body=ref("newOperation"),
-        headers=dict.fromkeys((HTTPStatus.CREATED, HTTPStatus.OK), ("Location", "Operation-Location")),
-        errors=(HTTPStatus.CONFLICT,),
     ),
     "listOperations": Text(
         "List a call's operations, newest first", {HTTPStatus.OK: ref("operations")}, (*_LISTING, _PAGE)
@@ -69,7 +67,6 @@ TEXTS: Final[Mapping[str, Text]] = {
         "Read an operation",
         {HTTPStatus.OK: _OPERATION, HTTPStatus.NOT_MODIFIED: None},
         (_IF_NONE_MATCH, _WAIT),
-        headers={HTTPStatus.NOT_MODIFIED: ("Retry-After",)},
     ),
     "deleteOperation": Text("Hide an operation", {HTTPStatus.NO_CONTENT: None}, (_IF_MATCH,)),
     "cancelOperation": Text(

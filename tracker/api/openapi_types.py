@@ -68,7 +68,7 @@ def type_schemas(catalogue: Catalogue, *, accept_unknown: bool) -> dict[str, Jso
         "required": ["@odata.type"],
     }
     schemas["operation"] = _any_of(kinds, {"unregisteredOperation"})
-    schemas["newMembers"] = _new_members()
+    schemas["sentMembers"] = _sent_members()
     created = {name: f"new.{kind}" for name, kind in kinds.items()}
     schemas["newOperation"] = _any_of(created, {"unregisteredOperation"} if accept_unknown else set())
     return schemas
@@ -158,7 +158,7 @@ def _new(entry: OperationType, own: Json) -> Json:
     results = entry.model.result_members()
     members = {name: schema for name, schema in own["properties"].items() if name not in results}
     return {
-        "allOf": [ref("newMembers")],
+        "allOf": [ref("sentMembers")],
         "type": "object",
         "properties": {"@odata.type": kind, **members, **waits},
         "required": required if is_base else ["@odata.type", *required],
@@ -166,8 +166,8 @@ def _new(entry: OperationType, own: Json) -> Json:
     }
 
 
-def _new_members() -> Json:
-    """What a create of any type takes; what only the service writes is ignored, if its JSON type is right."""
+def _sent_members() -> Json:
+    """What may be sent of any operation; what only the service writes is ignored, if its JSON type is right."""
     members: dict[str, Json] = {}
     for name, schema in SCHEMAS["anyOperation"]["properties"].items():
         word = "number" if schema.get("type") == "integer" else "string"
