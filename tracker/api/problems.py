@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 from redis.exceptions import RedisError
 
 from tracker import errors
+from tracker.api.repeats import result_headers
 from tracker.api.wire import encode
 from tracker.api.words import status_word
 
@@ -90,7 +91,7 @@ def _answer_deliberate(error: errors.TrackerError, request: web.BaseRequest, ids
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("request_failed", exc_info=error, **_where(request, ids))
         return answer(status, UNEXPECTED, ids)
-    headers: dict[str, str] = {}
+    headers = dict(result_headers(request, error))
     if isinstance(error, errors.Unauthorized):
         headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
     if isinstance(error, errors.Unavailable):
