@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from io import BytesIO
 from typing import Any
 
@@ -175,3 +177,30 @@ async def test_without_its_files_the_page_says_how_to_have_it(
 def test_a_package_without_the_files_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch, carrier: str) -> None:
     monkeypatch.setattr(page, "CARRIER", carrier)
     assert open_page()._files == {}
+
+
+async def test_what_a_wish_changes_is_as_described(ask: Described) -> None:
+    once = {
+        "Repeatability-Request-ID": "1",
+        "Repeatability-First-Sent": format_datetime(datetime.now(UTC), usegmt=True),
+    }
+    await ask(204, "POST", PATH, json={"id": "a"}, headers={"Prefer": "return=minimal"})
+    await ask(202, "POST", PATH, json={"id": "b"}, headers={"Prefer": "respond-async, return=minimal"})
+    await ask(202, "POST", PATH, json={"id": "c"}, headers={"Prefer": "respond-async, wait=0"})
+    await ask(400, "POST", PATH, json={"status": "x"}, headers={"Prefer": "handling=strict", **once})
+    await ask(201, "POST", PATH, json={}, headers={"Prefer": "handling=strict", **once})
+    await ask(400, "POST", PATH, json={"x": 1}, headers=once)
+    late = {**once, "Repeatability-First-Sent": "Sun, 06 Nov 1994 08:49:37 GMT"}
+    await ask(412, "POST", PATH, json={"x": 1}, headers=late)
+    await ask(201, "POST", PATH, json={}, headers={"Idempotency-Key": "k"})
+    await ask(409, "POST", PATH, json={"x": 1}, headers={"Idempotency-Key": "k"})
+
+
+async def test_what_a_change_answers_is_as_described(ask: Described) -> None:
+    created = await ask(201, "POST", PATH, json={"id": "a"})
+    await ask(200, "PATCH", ONE, json=created.json)
+    await ask(204, "PATCH", ONE, json={"free": 1}, headers={"Prefer": "return=minimal"})
+    await ask(412, "PATCH", ONE, json={"free": 2}, headers={"If-Match": created.headers["ETag"]})
+    await ask(400, "PATCH", ONE, json={"clientContext": 7})
+    await ask(404, "PATCH", ONE, id="nobody", json={})
+    await ask(415, "PATCH", ONE, data=b"{}", headers={"Content-Type": "text/plain"})
