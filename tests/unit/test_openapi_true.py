@@ -11,7 +11,6 @@ from tests.descriptions import examples, faults
 from tracker.api.openapi import describe
 from tracker.api.openapi_answers import COMMON, HEADERS, responses
 from tracker.api.openapi_parts import Text, parameter, ref
-from tracker.api.openapi_texts import TEXTS
 from tracker.api.problems import HTTP_STATUS
 from tracker.api.routes import ROUTES
 from tracker.config import BUILT_IN_TYPES
@@ -170,4 +169,3 @@ def test_a_create_says_what_its_wishes_and_its_names_do() -> None:
 def test_the_minimal_text_of_a_route_is_enough() -> None:
     text = Text("x", {HTTPStatus.OK: ref("health")})
     assert set(responses(LIST, text, ROUTES)) == {"200", "400", "401", "406", "417", "500", "501", "503"}
-    assert set(TEXTS) == set(OPERATIONS)
