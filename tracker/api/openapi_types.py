@@ -12,14 +12,21 @@ from tracker.api.openapi_examples import ended
 from tracker.api.openapi_parts import SCHEMA_ROOT, ref
 from tracker.api.openapi_texts import SCHEMAS
 from tracker.api.samples import sample
+from tracker.drafts import LONGEST_WAIT
 from tracker.errors import ConfigurationError, Invalid
 from tracker.model import Json, Operation, Policy
 from tracker.types import COMMS_OPERATION, Catalogue, OperationType, canonical
 
+_NUMBER: Final = r"[0-9]+(\.[0-9]+)?"
+_LENGTH: Final = rf"^(({_NUMBER}(ms|s|m|h|d))+|P(?=[0-9T])([0-9]+D)?(T(?=[0-9])([0-9]+H)?([0-9]+M)?({_NUMBER}S)?)?)$"
 WAITS: Final[Mapping[str, Json]] = {
     "delay": {
         "description": "Not before so long from now: seconds, or a text like 90s, 1h30m or PT90S; at most 366 days.",
         "type": ["number", "string", "null"],
+        "minimum": 0,
+        "maximum": LONGEST_WAIT.total_seconds(),
+        "pattern": _LENGTH,
+        "examples": ["90s"],
         "writeOnly": True,
     },
     "notBefore": {
