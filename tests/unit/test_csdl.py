@@ -34,6 +34,11 @@ class Middle(Base, type="#tests.middleOperation"):
     more: int = 2
 
 
+class Node(Operation, type="#tests.nodeOperation"):
+    size: int
+    node: "Node | None" = None
+
+
 class Derived(Middle, type="#other.derivedOperation"):
     most: int = 3
 
@@ -140,6 +145,13 @@ def test_a_type_is_derived_from_the_nearest_registered_type() -> None:
     assert str(derived.base_type_fqn) == "tests.baseOperation"
     assert set(derived.own_property_names) == {"more", "most"}
     assert str(entity(document, "#tests.baseOperation").base_type_fqn) == "microsoft.graph.commsOperation"
+
+
+def test_a_type_may_have_members_of_its_own_kind() -> None:
+    found = {
+        item.name: str(item.type) for item in entity(metadata(catalogue(Node)), "#tests.nodeOperation").get_properties()
+    }
+    assert (found["size"], found["node"]) == ("Edm.Int64", "tests.node")
 
 
 def test_a_namespace_without_types_of_its_own_is_graphs() -> None:

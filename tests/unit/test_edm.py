@@ -145,6 +145,18 @@ def test_two_types_of_one_name_are_told_apart(namespace: Namespace) -> None:
     assert list(kinds()) == ["tests.runMode", "tests.runMode2", "tests.runMode"]
 
 
+def test_an_array_of_itself_has_an_end(namespace: Namespace) -> None:
+    tree = {"type": "array", "items": {"$ref": "#/$defs/Tree"}}
+    schema = {"properties": {"tree": {"$ref": "#/$defs/Tree"}, "again": tree}}
+    assert not list(Reader(namespace, "run", {"Tree": tree}).properties(schema))
+
+
+def test_a_definition_is_named_in_letters_that_odata_has(namespace: Namespace) -> None:
+    schema = {"properties": {"part": {"$ref": "#/$defs/Part-Input"}}, "required": ["part"]}
+    reader = Reader(namespace, "run", {"Part-Input": {"type": "object"}})
+    assert [found.type for found in reader.properties(schema)] == ["tests.part_Input"]
+
+
 def test_a_name_that_is_no_identifier_is_left_out(namespace: Namespace) -> None:
     schema = {"properties": {"foo-bar": {"type": "string"}, "@odata.type": {"type": "string"}}}
     assert not list(Reader(namespace, "run", {}).properties(schema))

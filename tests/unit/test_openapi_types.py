@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from tests.descriptions import faults
+from tracker.api.openapi_texts import SCHEMAS
 from tracker.api.openapi_types import policy_text, request_example, schema_of, span, type_schemas
 from tracker.api.samples import sample
 from tracker.errors import ConfigurationError
@@ -44,6 +45,15 @@ class Shown(Operation, type="#tests.shownOperation"):
     model_config = ConfigDict(json_schema_extra={"examples": [{"code": "ABC-123"}]})
 
     code: str = Field(pattern="^[A-Z]{3}-[0-9]{3}$")
+
+
+class Node(Operation, type="#tests.nodeOperation"):
+    size: int
+    nodes: list["Node"] = Field(default_factory=list)
+
+
+class Plain(Operation, type="#monitor"):
+    pass
 
 
 class Foreign:
@@ -109,7 +119,7 @@ def test_an_example_is_made_from_the_members_that_a_create_needs() -> None:
 def test_an_example_that_would_be_refused_is_not_shown(model: type[Operation]) -> None:
     assert request_example(entry(model)) is None
     found = schemas(model)["components"]["schemas"]
-    assert "examples" not in found[f"new.{model.odata_type[1:]}"]
+    assert "examples" not in found[f"{model.odata_type[1:]}-new"]
     assert "examples" not in found[model.odata_type[1:]]
 
 
@@ -132,14 +142,25 @@ def test_the_docstring_and_the_policy_are_the_description() -> None:
 
 def test_a_member_of_the_types_own_is_not_replaced_by_ours_of_that_name() -> None:
     found = schemas(Build)["components"]["schemas"]
-    for name in ("tests.buildOperation", "new.tests.buildOperation"):
+    for name in ("tests.buildOperation", "tests.buildOperation-new"):
         assert found[name]["properties"]["delay"]["type"] == "boolean"
-    assert "notBefore" in found["new.tests.buildOperation"]["properties"]
+    assert "notBefore" in found["tests.buildOperation-new"]["properties"]
     assert "notBefore" not in found["tests.buildOperation"]["properties"]
 
 
 def test_nested_models_are_named_after_their_type() -> None:
-    assert "tests.buildOperation.Part" in schemas(Build)["components"]["schemas"]
+    assert "tests.buildOperation-Part" in schemas(Build)["components"]["schemas"]
+
+
+def test_a_type_may_have_members_of_its_own_kind() -> None:
+    found = schemas(Node)["components"]["schemas"]
+    assert found["tests.nodeOperation"]["properties"]["nodes"]["items"]["$ref"].endswith("/tests.nodeOperation-Node")
+    assert found["tests.nodeOperation-new"]["required"] == ["@odata.type", "size"]
+    assert request_example(entry(Node)) is not None
+
+
+def test_no_type_takes_the_place_of_a_common_schema() -> None:
+    assert set(schemas(Plain)["components"]["schemas"]).isdisjoint(SCHEMAS)
 
 
 def test_a_member_that_json_has_no_form_for_is_a_configuration_error() -> None:

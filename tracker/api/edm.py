@@ -15,6 +15,7 @@ from tracker.model import Json
 IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 """OData's SimpleIdentifier (CSDL 4.0, 17.2), in ASCII."""
 
+_NOT_IN_A_NAME: Final = re.compile(r"\W", re.ASCII)
 _INT32: Final = 2**31
 _BY_FORMAT: Final = {
     "date-time": "DateTimeOffset",
@@ -84,6 +85,7 @@ class Reader:
 
     def __init__(self, namespace: Namespace, prefix: str, definitions: Mapping[str, Json]) -> None:
         self._namespace, self._prefix, self._definitions = namespace, prefix, definitions
+        self._followed: list[str] = []
 
     def properties(self, schema: Json) -> Iterator[Property]:
         """The properties of an object's schema, but for those that OData cannot describe."""
@@ -137,12 +139,17 @@ class Reader:
     def _referenced(self, reference: str, name: str) -> _Found:
         target = reference.rpartition("/")[2]
         schema = self._definitions[target]
-        wanted = target[:1].lower() + target[1:]
+        wanted = _NOT_IN_A_NAME.sub("_", target[:1].lower() + target[1:])
         if _are_identifiers(schema.get("enum", ())):
             return _Found(self._enumeration(wanted, schema["enum"]))
         if schema.get("type") == "object":
             return _Found(self._structure(wanted, schema))
-        return self._find(schema, name)
+        if target in self._followed:
+            return _Found(None)  # an array of itself
+        self._followed.append(target)
+        found = self._find(schema, name)
+        self._followed.remove(target)
+        return found
 
     def _enumeration(self, wanted: str, values: list[str]) -> str:
         name, new = self._namespace.claim(wanted, json.dumps(values))

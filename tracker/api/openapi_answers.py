@@ -37,7 +37,7 @@ HEADERS: Final[Mapping[str, Json]] = {
     ),
     "Date": _header("When the answer was made.", "Sat, 31 Jan 2026 12:00:00 GMT", required=True),
     "ETag": _header("The revision, for If-Match and If-None-Match.", 'W/"1"', required=True),
-    "Retry-After": _header("Whole seconds until it is worth asking again; absent once it has ended.", 1, _SECONDS),
+    "Retry-After": _header("Whole seconds until it is worth asking again; absent for what has ended.", 1, _SECONDS),
     "Location": _header("The operation.", _PLACE, _ADDRESS, required=True),
     "Operation-Location": _header("Its status monitor.", "https://example.org/operations/8c2ea0d5", _ADDRESS),
     "OData-EntityId": _header("The operation, in an answer without a body.", _PLACE, _ADDRESS),

@@ -1,7 +1,6 @@
 """What the description says of the registered types: a schema for each, its policy in words, an example."""
 
 import math
-import re
 from collections.abc import Mapping
 from inspect import cleandoc
 from typing import Final
@@ -13,14 +12,21 @@ from tracker.api.openapi_examples import ended
 from tracker.api.openapi_parts import SCHEMA_ROOT, ref
 from tracker.api.openapi_texts import SCHEMAS
 from tracker.api.samples import sample
+from tracker.drafts import LONGEST_WAIT
 from tracker.errors import ConfigurationError, Invalid
 from tracker.model import Json, Operation, Policy
 from tracker.types import COMMS_OPERATION, Catalogue, OperationType, canonical
 
+_NUMBER: Final = r"[0-9]+(\.[0-9]+)?"
+_LENGTH: Final = rf"^(({_NUMBER}(ms|s|m|h|d))+|P(?=[0-9T])([0-9]+D)?(T(?=[0-9])([0-9]+H)?([0-9]+M)?({_NUMBER}S)?)?)$"
 WAITS: Final[Mapping[str, Json]] = {
     "delay": {
         "description": "Not before so long from now: seconds, or a text like 90s, 1h30m or PT90S; at most 366 days.",
         "type": ["number", "string", "null"],
+        "minimum": 0,
+        "maximum": LONGEST_WAIT.total_seconds(),
+        "pattern": _LENGTH,
+        "examples": ["90s"],
         "writeOnly": True,
     },
     "notBefore": {
@@ -32,8 +38,7 @@ WAITS: Final[Mapping[str, Json]] = {
 }
 """Members of every operation whose type has no member of its own of that name."""
 
-_NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9._-]")
-_UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
+_UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 
 
 class _Plain(GenerateJsonSchema):
@@ -46,10 +51,13 @@ class _Plain(GenerateJsonSchema):
 def schema_of(entry: OperationType, ref_template: str = "#/$defs/{model}") -> Json:
     """The JSON schema of a type's members. Raises ConfigurationError for members that JSON has no form for."""
     try:
-        return entry.model.model_json_schema(schema_generator=_Plain, ref_template=ref_template)
+        schema = entry.model.model_json_schema(schema_generator=_Plain, ref_template=ref_template)
     except PydanticInvalidForJsonSchema as error:
         reason = error.message.partition("\n")[0]
         raise ConfigurationError(f"{entry.name}: a member cannot be described as JSON: {reason}") from None
+    definitions = schema.get("$defs", {})
+    itself = {ref_template.format(model=name): own for name, own in definitions.items()}.get(schema.get("$ref", ""))
+    return schema if itself is None else {**itself, "$defs": definitions}  # a type that has members of its own kind
 
 
 def type_schemas(catalogue: Catalogue, *, accept_unknown: bool) -> dict[str, Json]:
@@ -58,7 +66,7 @@ def type_schemas(catalogue: Catalogue, *, accept_unknown: bool) -> dict[str, Jso
     Answers may also be of types that are not registered any more, and `$select` may leave any member out.
     """
     schemas: dict[str, Json] = {}
-    kinds = {entry.name: _NOT_IN_A_NAME.sub("_", entry.name.removeprefix("#")) for entry in catalogue.values()}
+    kinds = {entry.name: component_of(entry) for entry in catalogue.values()}
     for entry in catalogue.values():
         schemas.update(_schemas_of(entry, kinds[entry.name]))
     schemas["unregisteredOperation"] = {
@@ -69,9 +77,15 @@ def type_schemas(catalogue: Catalogue, *, accept_unknown: bool) -> dict[str, Jso
     }
     schemas["operation"] = _any_of(kinds, {"unregisteredOperation"})
     schemas["sentMembers"] = _sent_members()
-    created = {name: f"new.{kind}" for name, kind in kinds.items()}
+    created = {name: f"{kind}-new" for name, kind in kinds.items()}
     schemas["newOperation"] = _any_of(created, {"unregisteredOperation"} if accept_unknown else set())
     return schemas
+
+
+def component_of(entry: OperationType) -> str:
+    """The name of a type's schema. What belongs to it has a hyphen more, which no type's name has."""
+    name = entry.name.removeprefix("#")
+    return name if "." in name else f"type-{name}"
 
 
 def request_example(entry: OperationType) -> Json | None:
@@ -114,7 +128,7 @@ def policy_text(policy: Policy) -> str:
 def span(seconds: float) -> str:
     """A length in words as short as they can be: "15 min", "1 h 30 min", "0.25 s"."""
     words, left = [], seconds
-    for unit, name in _UNITS[:-1]:
+    for unit, name in _UNITS:
         count = math.floor(left / unit)
         left -= count * unit
         if count:
@@ -133,8 +147,8 @@ def _any_of(names: dict[str, str], others: set[str]) -> Json:
 
 
 def _schemas_of(entry: OperationType, name: str) -> dict[str, Json]:
-    """A type's own definitions are named after it."""
-    own = schema_of(entry, f"{SCHEMA_ROOT}{name}.{{model}}")
+    """A type's two schemas, and its own definitions."""
+    own = schema_of(entry, f"{SCHEMA_ROOT}{name}-{{model}}")
     inner: dict[str, Json] = own.pop("$defs", {})
     new = _new(entry, own)
     own = {word: part for word, part in own.items() if word not in {"required", "examples"}}
@@ -146,7 +160,7 @@ def _schemas_of(entry: OperationType, name: str) -> dict[str, Json]:
         own["examples"] = [ended(entry.name, {name: example[name] for name in own["properties"] if name in example})]
     own["properties"] = {"@odata.type": {"const": entry.name}, **own["properties"]}
     own["allOf"] = [ref("anyOperation")]
-    return {name: own, f"new.{name}": new, **{f"{name}.{model}": schema for model, schema in inner.items()}}
+    return {name: own, f"{name}-new": new, **{f"{name}-{model}": schema for model, schema in inner.items()}}
 
 
 def _new(entry: OperationType, own: Json) -> Json:
