@@ -11,7 +11,7 @@ from tracker.api.constant import Constant
 from tracker.api.links import PREFIXES
 from tracker.api.openapi_answers import HEADERS, PARAMETER, error_components, responses
 from tracker.api.openapi_parts import Text, ref
-from tracker.api.openapi_types import request_example, type_schemas
+from tracker.api.openapi_types import description_of, request_example, type_schemas
 from tracker.api.wire import encode
 from tracker.config import Settings
 from tracker.model import Json
@@ -117,8 +117,11 @@ def _group(route: "Route") -> str:
 def _body(text: Text, catalogue: Catalogue) -> Json:
     media: dict[str, Any] = {"schema": text.body}
     if text.body == ref("newOperation"):
-        made = {entry.name.removeprefix("#"): request_example(entry) for entry in catalogue.values()}
-        media["examples"] = {name: {"value": example} for name, example in made.items() if example is not None}
+        media["examples"] = {
+            entry.name.removeprefix("#"): {"description": description_of(entry), "value": example}
+            for entry in catalogue.values()
+            if (example := request_example(entry)) is not None
+        }
     return {
         "description": BODY,
         "required": text.body_required,
