@@ -79,3 +79,10 @@ def test_open_paths_need_no_token_and_paths_at_the_root_only_say_so() -> None:
         assert (item[route.method.lower()].get("security") == []) is route.open
         servers = item.get("servers", DESCRIPTION["servers"])
         assert [server["url"] for server in servers] == [prefix or "/" for prefix in route.prefixes]
+
+
+def test_a_public_address_is_where_the_servers_are() -> None:
+    description = describe(ROUTES, CATALOGUE, public_url="https://example.org/tracker")
+    urls = [server["url"] for server in description["servers"]]
+    assert urls == [f"https://example.org/tracker{prefix}" for prefix in PREFIXES]
+    assert description["paths"]["/healthz"]["servers"] == [{"url": "https://example.org/tracker"}]

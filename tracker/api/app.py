@@ -33,8 +33,7 @@ def create_app(settings: Settings) -> web.Application:
     app[CALLERS] = open_callers(settings)
     app[ADDRESSES] = Addresses(settings)
     catalogue = load_catalogue(settings)
-    accept_unknown = settings.unknown_types == "accept"
-    app[openapi.DESCRIPTION] = openapi.written(routes.ROUTES, catalogue, accept_unknown=accept_unknown)
+    app[openapi.DESCRIPTION] = openapi.written(routes.ROUTES, catalogue, settings)
     app[metadata.METADATA] = metadata.written(catalogue)
     app[page.PAGE] = page.open_page()
     routes.mount(app)

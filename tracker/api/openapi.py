@@ -11,8 +11,9 @@ from tracker.api.constant import Constant
 from tracker.api.links import PREFIXES
 from tracker.api.openapi_answers import HEADERS, PARAMETER, error_components, responses
 from tracker.api.openapi_parts import Text, ref
-from tracker.api.openapi_types import request_example, type_schemas
+from tracker.api.openapi_types import description_of, request_example, type_schemas
 from tracker.api.wire import encode
+from tracker.config import Settings
 from tracker.model import Json
 from tracker.types import Catalogue
 
@@ -44,7 +45,9 @@ _GROUPS: Final = {"communications": "operations", "operations": "monitor"}
 """The group of a path by its first segment; any other segment has its own, and what is open is the service itself."""
 
 
-def describe(routes: Iterable["Route"], catalogue: Catalogue, *, accept_unknown: bool = False) -> Json:
+def describe(
+    routes: Iterable["Route"], catalogue: Catalogue, *, accept_unknown: bool = False, public_url: str = ""
+) -> Json:
     """Describe an API that has these routes and types. `accept_unknown`: types beside these can be created too."""
     routes = tuple(routes)
     paths: dict[str, Json] = {}
@@ -52,11 +55,11 @@ def describe(routes: Iterable["Route"], catalogue: Catalogue, *, accept_unknown:
         path = paths.setdefault(route.path, {"parameters": _path_parameters(route.path)})
         path[route.method.lower()] = _operation(route, routes, catalogue)
         if route.prefixes != PREFIXES:
-            path["servers"] = [{"url": prefix or "/"} for prefix in route.prefixes]
+            path["servers"] = _servers(public_url, route.prefixes)
     return {
         "openapi": "3.1.0",
         "info": INFO,
-        "servers": [{"url": prefix or "/"} for prefix in PREFIXES],
+        "servers": _servers(public_url, PREFIXES),
         "security": [{"bearer": []}],
         "paths": paths,
         "components": {
@@ -73,9 +76,16 @@ async def serve(request: web.Request) -> web.Response:
     return request.app[DESCRIPTION].answer(request)
 
 
-def written(routes: Iterable["Route"], catalogue: Catalogue, *, accept_unknown: bool = False) -> Constant:
+def written(routes: Iterable["Route"], catalogue: Catalogue, settings: Settings) -> Constant:
     """The description as it is served."""
-    return Constant(encode(describe(routes, catalogue, accept_unknown=accept_unknown)), "application/json")
+    accept_unknown = settings.unknown_types == "accept"
+    described = describe(routes, catalogue, accept_unknown=accept_unknown, public_url=settings.public_url)
+    return Constant(encode(described), "application/json")
+
+
+def _servers(public_url: str, prefixes: Iterable[str]) -> list[Json]:
+    """Without a public address the host is the one that the description is read from."""
+    return [{"url": f"{public_url}{prefix}" or "/"} for prefix in prefixes]
 
 
 def _operation(route: "Route", routes: Iterable["Route"], catalogue: Catalogue) -> Json:
@@ -107,8 +117,11 @@ def _group(route: "Route") -> str:
 def _body(text: Text, catalogue: Catalogue) -> Json:
     media: dict[str, Any] = {"schema": text.body}
     if text.body == ref("newOperation"):
-        made = {entry.name.removeprefix("#"): request_example(entry) for entry in catalogue.values()}
-        media["examples"] = {name: {"value": example} for name, example in made.items() if example is not None}
+        media["examples"] = {
+            entry.name.removeprefix("#"): {"description": description_of(entry), "value": example}
+            for entry in catalogue.values()
+            if (example := request_example(entry)) is not None
+        }
     return {
         "description": BODY,
         "required": text.body_required,

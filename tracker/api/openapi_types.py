@@ -104,6 +104,12 @@ def request_example(entry: OperationType) -> Json | None:
     return {"@odata.type": entry.name, "clientContext": "my context", **members}
 
 
+def description_of(entry: OperationType) -> str:
+    """What a type is, in the words of its class, and how its operations are tried."""
+    text = SCHEMAS["anyOperation"]["description"] if entry.model is Operation else cleandoc(entry.model.__doc__ or "")
+    return "\n\n".join(filter(None, (text, policy_text(entry.declared))))
+
+
 def policy_text(policy: Policy) -> str:
     """How operations of a type are tried, for people."""
     again = policy.attempts > 1
@@ -152,8 +158,7 @@ def _schemas_of(entry: OperationType, name: str) -> dict[str, Json]:
     inner: dict[str, Json] = own.pop("$defs", {})
     new = _new(entry, own)
     own = {word: part for word, part in own.items() if word not in {"required", "examples"}}
-    text = SCHEMAS["anyOperation"]["description"] if entry.model is Operation else cleandoc(entry.model.__doc__ or "")
-    own["description"] = new["description"] = "\n\n".join(filter(None, (text, policy_text(entry.declared))))
+    own["description"] = new["description"] = description_of(entry)
     example = request_example(entry)
     if example is not None:
         new["examples"] = [example]

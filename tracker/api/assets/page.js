@@ -3,6 +3,7 @@ SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#page",
   deepLinking: true,
+  defaultModelsExpandDepth: 0,
   displayRequestDuration: true,
   filter: true,
   persistAuthorization: false,
