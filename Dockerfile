@@ -11,8 +11,8 @@ WORKDIR /src
 RUN python3 -m venv /opt/tracker
 # The dependencies first: this layer stays until one of them changes.
 COPY pyproject.toml constraints.txt ./
-RUN python3 -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-      > requirements.txt \
+RUN python3 -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+print(*p['dependencies'], *p['optional-dependencies']['docs'], sep='\n')" > requirements.txt \
  && /opt/tracker/bin/python -m pip install --no-cache-dir --disable-pip-version-check \
       --constraint constraints.txt --requirement requirements.txt
 COPY README.md LICENSE ./

@@ -111,6 +111,6 @@ async def test_a_wait_that_cannot_be_is_refused(api: Api, body: dict[str, Any], 
 
 async def test_the_description_names_both_members(api: Api) -> None:
     schemas = (await api.get("/openapi.json", token=None)).json["components"]["schemas"]
-    properties = schemas["microsoft.graph.commsOperation"]["properties"]
+    properties = schemas["microsoft.graph.commsOperation-new"]["properties"]
     assert {"delay", "notBefore"} <= set(properties)
     assert schemas["anyOperation"]["properties"]["notBeforeDateTime"]["readOnly"] is True

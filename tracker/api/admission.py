@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import wraps
 from http import HTTPStatus
 from typing import Final
 
@@ -9,7 +10,7 @@ from aiohttp import web
 
 from tracker.api.auth import Callers
 from tracker.api.headers import accepts_json, check_odata_versions
-from tracker.api.links import Addresses, Links
+from tracker.api.links import PREFIXES, Addresses, Links
 from tracker.api.odata import refuse_options
 from tracker.errors import Invalid
 from tracker.service import Caller, Operations
@@ -24,13 +25,19 @@ Resource = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method at one path. `open`: without a token, and at the root only."""
+    """One method at one path. `open`: without a token, and at the root only, unless it is `prefixed` like the rest."""
 
     method: str
     path: str
     handler: Handler
     name: str
     open: bool = False
+    prefixed: bool = False
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """What it stands under."""
+        return ("",) if self.open and not self.prefixed else PREFIXES
 
 
 def admitted(resource: Resource, *, has_options: bool = False) -> Handler:
@@ -39,6 +46,7 @@ def admitted(resource: Resource, *, has_options: bool = False) -> Handler:
     Query options are refused here unless the resource reads them itself (`has_options`).
     """
 
+    @wraps(resource)
     async def admit(request: web.Request) -> web.StreamResponse:
         headers = request.headers
         caller = request.app[CALLERS].identify(headers.get("Authorization"))

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from tracker.api import openapi, routes
+from tracker.api import metadata, openapi, page, routes
 from tracker.api.admission import ADDRESSES, CALLERS, OPERATIONS
 from tracker.api.auth import open_callers
 from tracker.api.links import Addresses
@@ -32,7 +32,10 @@ def create_app(settings: Settings) -> web.Application:
     app = web.Application(client_max_size=BODY_LIMIT)
     app[CALLERS] = open_callers(settings)
     app[ADDRESSES] = Addresses(settings)
-    app[openapi.DESCRIPTION] = openapi.written(routes.ROUTES, load_catalogue(settings))
+    catalogue = load_catalogue(settings)
+    app[openapi.DESCRIPTION] = openapi.written(routes.ROUTES, catalogue, settings)
+    app[metadata.METADATA] = metadata.written(catalogue)
+    app[page.PAGE] = page.open_page()
     routes.mount(app)
     app.cleanup_ctx.append(partial(_operations, settings))
     app.on_shutdown.append(release)

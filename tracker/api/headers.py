@@ -18,9 +18,6 @@ _CLIENT_ID: Final = re.compile(r"[!-~]{1,128}")
 _VERSION: Final = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
 _QUALITY: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
-_JSON_RANGES: Final = ("application/json", "application/*", "*/*")
-"""What an Accept header may say that takes JSON in, the most specific first."""
-
 
 @lru_cache(_REMEMBERED)
 def is_json(content_type: str) -> bool:
@@ -38,9 +35,14 @@ def is_readable_encoding(content_encoding: str) -> bool:
     return content_encoding.strip().lower() in {"", "identity", "gzip", "deflate"}
 
 
-@lru_cache(_REMEMBERED)
 def accepts_json(accept: str) -> bool:
-    """Whether an Accept header leaves JSON in: not when it names other types only, or JSON with q=0.
+    """Whether an Accept header leaves JSON in."""
+    return accepts(accept, "application/json")
+
+
+@lru_cache(_REMEMBERED)
+def accepts(accept: str, wanted: str) -> bool:
+    """Whether an Accept header leaves a media type in: not when it names others only, or this one with q=0.
 
     What cannot be read is taken as no wish at all.
     """
@@ -52,7 +54,8 @@ def accepts_json(accept: str) -> bool:
             qualities[name] = max(qualities.get(name, 0.0), _quality(_parameters(parameters)))
     if not qualities:
         return True
-    return next((qualities[name] for name in _JSON_RANGES if name in qualities), 0.0) > 0
+    ranges = (wanted, f"{wanted.partition('/')[0]}/*", "*/*")  # the most specific first
+    return next((qualities[name] for name in ranges if name in qualities), 0.0) > 0
 
 
 @lru_cache(_REMEMBERED)

@@ -1,109 +1,145 @@
 """The OpenAPI 3.1 description, made from the routes and the registered types."""
 
-import re
 from collections.abc import Iterable
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from inspect import cleandoc
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
 from tracker.api import openapi_texts as texts
+from tracker.api.constant import Constant
 from tracker.api.links import PREFIXES
+from tracker.api.openapi_answers import HEADERS, PARAMETER, error_components, responses
+from tracker.api.openapi_parts import Text, ref
+from tracker.api.openapi_types import description_of, request_example, type_schemas
 from tracker.api.wire import encode
+from tracker.config import Settings
 from tracker.model import Json
-from tracker.types import Catalogue, OperationType
+from tracker.types import Catalogue
 
 if TYPE_CHECKING:
     from tracker.api.admission import Route
 
-DESCRIPTION: Final = web.AppKey("description", bytes)
+DESCRIPTION: Final = web.AppKey("description", Constant)
 
-_PARAMETER: Final = re.compile(r"\{(\w+)\}")
-_NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9._-]")
+INFO: Final = {
+    "title": "Operation tracker",
+    "version": "1",
+    "description": (
+        "Long-running operations, shaped like Microsoft Graph's commsOperation.\n\n"
+        "`HEAD` works wherever `GET` does. Another method at a path is 405, with `Allow`; another path is 404. Every"
+        " failure has Graph's error body, unless it says otherwise."
+    ),
+    "license": {"name": "MIT", "identifier": "MIT"},
+}
+BEARER: Final = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token, which belongs to a tenant: other tenants' operations do not exist for you.",
+}
+BODY: Final = (
+    "One JSON object in UTF-8, at most 1 MiB, also after decompression of `Content-Encoding: gzip` or `deflate`."
+)
+
+_GROUPS: Final = {"communications": "operations", "operations": "monitor"}
+"""The group of a path by its first segment; any other segment has its own, and what is open is the service itself."""
 
 
-def describe(routes: Iterable["Route"], catalogue: Catalogue) -> Json:
-    """Describe an API that has these routes and types."""
+def describe(
+    routes: Iterable["Route"], catalogue: Catalogue, *, accept_unknown: bool = False, public_url: str = ""
+) -> Json:
+    """Describe an API that has these routes and types. `accept_unknown`: types beside these can be created too."""
+    routes = tuple(routes)
     paths: dict[str, Json] = {}
     for route in routes:
         path = paths.setdefault(route.path, {"parameters": _path_parameters(route.path)})
-        path[route.method.lower()] = _operation(route)
-        if route.open:
-            path["servers"] = [{"url": "/"}]
+        path[route.method.lower()] = _operation(route, routes, catalogue)
+        if route.prefixes != PREFIXES:
+            path["servers"] = _servers(public_url, route.prefixes)
     return {
         "openapi": "3.1.0",
-        "info": texts.INFO,
-        "servers": [{"url": prefix or "/"} for prefix in PREFIXES],
+        "info": INFO,
+        "servers": _servers(public_url, PREFIXES),
         "security": [{"bearer": []}],
         "paths": paths,
         "components": {
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
-            "schemas": {**texts.SCHEMAS, **_type_schemas(catalogue)},
+            "securitySchemes": {"bearer": BEARER},
+            "headers": dict(HEADERS),
+            "responses": error_components(),
+            "schemas": {**texts.SCHEMAS, **type_schemas(catalogue, accept_unknown=accept_unknown)},
         },
     }
 
 
 async def serve(request: web.Request) -> web.Response:
-    """Answer the description."""
-    return web.Response(body=request.app[DESCRIPTION], content_type="application/json")
+    """Describe the API in OpenAPI 3.1, with every registered operation type."""
+    return request.app[DESCRIPTION].answer(request)
 
 
-def written(routes: Iterable["Route"], catalogue: Catalogue) -> bytes:
+def written(routes: Iterable["Route"], catalogue: Catalogue, settings: Settings) -> Constant:
     """The description as it is served."""
-    return encode(describe(routes, catalogue))
+    accept_unknown = settings.unknown_types == "accept"
+    described = describe(routes, catalogue, accept_unknown=accept_unknown, public_url=settings.public_url)
+    return Constant(encode(described), "application/json")
 
 
-def _operation(route: "Route") -> Json:
+def _servers(public_url: str, prefixes: Iterable[str]) -> list[Json]:
+    """Without a public address the host is the one that the description is read from."""
+    return [{"url": f"{public_url}{prefix}" or "/"} for prefix in prefixes]
+
+
+def _operation(route: "Route", routes: Iterable["Route"], catalogue: Catalogue) -> Json:
     text = texts.TEXTS[route.name]
-    operation: Json = {"operationId": route.name, "summary": text.summary}
+    operation: Json = {
+        "operationId": route.name,
+        "summary": text.summary,
+        "description": cleandoc(route.handler.__doc__ or ""),
+        "tags": [_group(route)],
+    }
     parameters = [*texts.COMMON_HEADERS, *text.parameters] if not route.open else list(text.parameters)
     if parameters:
         operation["parameters"] = parameters
     if route.open:
         operation["security"] = []
     if text.body is not None:
-        content = {"application/json": {"schema": text.body}}
-        operation["requestBody"] = {"required": text.body_required, "content": content}
-    operation["responses"] = {
-        **{str(status): _answer(status, schema) for status, schema in text.answers.items()},
-        "default": _answer(None, texts.ref("error")),
-    }
+        operation["requestBody"] = _body(text, catalogue)
+    operation["responses"] = responses(route, text, routes)
     return operation
 
 
-def _answer(status: HTTPStatus | None, schema: Json | None) -> Json:
-    answer: Json = {"description": "An error" if status is None else status.phrase}
-    if schema is not None:
-        answer["content"] = {"application/json": {"schema": schema}}
-    return answer
+def _group(route: "Route") -> str:
+    if route.open:
+        return "service"
+    first = route.path.split("/")[1]
+    return _GROUPS.get(first, first.strip("$"))
+
+
+def _body(text: Text, catalogue: Catalogue) -> Json:
+    media: dict[str, Any] = {"schema": text.body}
+    if text.body == ref("newOperation"):
+        media["examples"] = {
+            entry.name.removeprefix("#"): {"description": description_of(entry), "value": example}
+            for entry in catalogue.values()
+            if (example := request_example(entry)) is not None
+        }
+    return {
+        "description": BODY,
+        "required": text.body_required,
+        "content": {"application/json": media},
+    }
 
 
 def _path_parameters(path: str) -> list[Json]:
     return [
-        {"name": name, "in": "path", "required": True, "schema": texts.PATH_PARAMETERS[name]}
-        for name in _PARAMETER.findall(path)
+        {"name": name, "in": "path", "required": True, **_declared(texts.PATH_PARAMETERS[name])}
+        for name in PARAMETER.findall(path)
     ]
 
 
-def _type_schemas(catalogue: Catalogue) -> dict[str, Json]:
-    """One schema per type and one for any of them. A type's own definitions are named after it."""
-    schemas: dict[str, Json] = {}
-    mapping: dict[str, str] = {}
-    for entry in catalogue.values():
-        name = _NOT_IN_A_NAME.sub("_", entry.name.removeprefix("#"))
-        mapping[entry.name] = f"{texts.SCHEMA_ROOT}{name}"
-        schemas.update(_schemas_of(entry, name))
-    schemas["operation"] = {
-        "anyOf": [{"$ref": target} for target in mapping.values()],
-        "discriminator": {"propertyName": "@odata.type", "mapping": mapping},
-    }
-    return schemas
-
-
-def _schemas_of(entry: OperationType, name: str) -> dict[str, Json]:
-    own = entry.model.model_json_schema(ref_template=f"{texts.SCHEMA_ROOT}{name}.{{model}}")
-    inner: dict[str, Json] = own.pop("$defs", {})
-    kind = {"@odata.type": {"type": "string", "examples": [entry.name]}}
-    own["properties"] = {**kind, **texts.WAITS, **own.get("properties", {})}
-    own["allOf"] = [texts.ref("anyOperation")]
-    return {name: own, **{f"{name}.{model}": schema for model, schema in inner.items()}}
+def _declared(schema: Json) -> Json:
+    """A parameter says itself what it is for."""
+    rest = {name: value for name, value in schema.items() if name not in {"description", "examples"}}
+    said: Json = {"description": schema["description"]} if "description" in schema else {}
+    if "examples" in schema:
+        said["example"] = schema["examples"][0]
+    return {**said, "schema": rest}

@@ -1,43 +1,31 @@
-"""The parts of the OpenAPI description that are written by hand: texts, parameters and the common schemas."""
+"""What the OpenAPI description says of each route, and the common schemas: written by hand."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
-from tracker.model import CLIENT_CONTEXT_LIMIT, Json, OperationStatus
+from tracker.api.openapi_parts import Text, ref
+from tracker.api.openapi_parts import parameter as _parameter
+from tracker.model import CLIENT_CONTEXT_LIMIT, MESSAGE_LIMIT, Json, OperationStatus
 
-SCHEMA_ROOT: Final = "#/components/schemas/"
-INFO: Final = {
-    "title": "Operation tracker",
-    "version": "1",
-    "description": "Long-running operations, shaped like Microsoft Graph's commsOperation.",
-}
-
-
-def ref(name: str) -> Json:
-    """A reference to a schema of the description."""
-    return {"$ref": f"{SCHEMA_ROOT}{name}"}
-
-
-def _parameter(place: str, name: str, description: str, schema: Json | None = None) -> Json:
-    return {"name": name, "in": place, "description": description, "schema": schema or {"type": "string"}}
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """What is said about one route; an answer's schema is None when it has no body."""
-
-    summary: str
-    answers: Mapping[HTTPStatus, Json | None]
-    parameters: Sequence[Json] = field(default_factory=tuple)
-    body: Json | None = None
-    body_required: bool = True
-
+__all__ = ["COMMON_HEADERS", "PATH_PARAMETERS", "SCHEMAS", "TEXTS", "Text", "ref"]
 
 PATH_PARAMETERS: Final[Mapping[str, Json]] = {
-    "call_id": {"type": "string", "minLength": 1, "maxLength": 256},
-    "operation_id": {"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,128}$"},
+    "call_id": {
+        "description": "The call's name: no control characters, and not . or ..; it need not have been used before.",
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 256,
+        "pattern": r"^(?!\.{1,2}$)[^\u0000-\u001f\u007f-\u009f]+$",
+        "examples": ["57dab8b1"],
+    },
+    "operation_id": {
+        "description": "The operation's id.",
+        "type": "string",
+        "pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$",
+        "examples": ["8c2ea0d5-6d8a-4c53-9d2c-6a3a6ab3d3c5"],
+    },
+    "file": {"description": "The name of a file.", "type": "string", "examples": ["swagger-ui.css"]},
 }
 
 COMMON_HEADERS: Final = (
@@ -53,6 +41,9 @@ _PREFER_CREATE: Final = _parameter(
 )
 _PREFER_CHANGE: Final = _parameter("header", "Prefer", "return=minimal|representation, handling=strict|lenient.")
 _PAGE: Final = _parameter("header", "Prefer", "odata.maxpagesize=N limits a page.")
+_FORMAT: Final = _parameter(
+    "query", "$format", "Counts before Accept.", {"type": "string", "enum": ["xml", "application/xml"]}
+)
 _LISTING: Final = (
     _parameter("query", "$filter", "status eq '…', clientContext eq '…', or both joined with and."),
     _parameter("query", "$top", "Page size.", {"type": "integer", "minimum": 0, "maximum": 999, "default": 100}),
@@ -68,7 +59,12 @@ _ONCE: Final = (
 )
 
 _OPERATION, _MONITOR, _HEALTH = ref("operation"), ref("monitor"), ref("health")
-_CANCEL_BODY: Final = {"type": "object", "properties": {"reason": {"type": "string", "maxLength": 256}}}
+_CANCEL_BODY: Final = {
+    "type": "object",
+    "properties": {"reason": {"type": ["string", "null"], "maxLength": 256}},
+    "examples": [{"reason": "changed my mind"}],
+}
+_KEPT: Final = {HTTPStatus.OK: ("ETag", "Cache-Control"), HTTPStatus.NOT_MODIFIED: ("ETag", "Cache-Control")}
 
 TEXTS: Final[Mapping[str, Text]] = {
     "createOperation": Text(
@@ -80,7 +76,7 @@ TEXTS: Final[Mapping[str, Text]] = {
             HTTPStatus.NO_CONTENT: None,
         },
         (*_ONCE, _PREFER_CREATE),
-        body=_OPERATION,
+        body=ref("newOperation"),
     ),
     "listOperations": Text(
         "List a call's operations, newest first", {HTTPStatus.OK: ref("operations")}, (*_LISTING, _PAGE)
@@ -94,7 +90,7 @@ TEXTS: Final[Mapping[str, Text]] = {
         "Change an operation's clientContext and the members that its type does not declare",
         {HTTPStatus.OK: _OPERATION, HTTPStatus.NO_CONTENT: None},
         (_IF_MATCH, _PREFER_CHANGE),
-        body=_OPERATION,
+        body=ref("sentMembers"),
     ),
     "deleteOperation": Text("Hide an operation", {HTTPStatus.NO_CONTENT: None}, (_IF_MATCH,)),
     "cancelOperation": Text(
@@ -107,38 +103,56 @@ TEXTS: Final[Mapping[str, Text]] = {
     "getMonitor": Text("Read how far an operation is, in Azure's words", {HTTPStatus.OK: _MONITOR}),
     "cancelMonitored": Text("Ask an operation to stop", {HTTPStatus.ACCEPTED: None, HTTPStatus.NO_CONTENT: None}),
     "isHealthy": Text("Whether the process lives", {HTTPStatus.OK: _HEALTH}),
-    "isReady": Text("Whether operations can be accepted", {HTTPStatus.OK: _HEALTH}),
-    "getDescription": Text("This description", {HTTPStatus.OK: {"type": "object"}}),
+    "isReady": Text(
+        "Whether operations can be accepted", {HTTPStatus.OK: _HEALTH}, errors=(HTTPStatus.SERVICE_UNAVAILABLE,)
+    ),
+    "getDescription": Text(
+        "This description",
+        {HTTPStatus.OK: {"type": "object"}, HTTPStatus.NOT_MODIFIED: None},
+        (_IF_NONE_MATCH,),
+        headers=_KEPT,
+    ),
+    "getMetadata": Text(
+        "The types as OData describes them",
+        {HTTPStatus.OK: {"type": "string"}, HTTPStatus.NOT_MODIFIED: None},
+        (_IF_NONE_MATCH, _FORMAT),
+        headers=_KEPT,
+        errors=(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_ACCEPTABLE, HTTPStatus.NOT_IMPLEMENTED),
+        media_type="application/xml",
+    ),
+    "getPage": Text(
+        "This description as a page",
+        {HTTPStatus.OK: {"type": "string"}, HTTPStatus.NOT_MODIFIED: None},
+        (_IF_NONE_MATCH,),
+        headers={**_KEPT, HTTPStatus.OK: (*_KEPT[HTTPStatus.OK], "Content-Security-Policy")},
+        errors=(HTTPStatus.NOT_FOUND,),
+        media_type="text/html",
+    ),
+    "getPageFile": Text(
+        "A file of that page",
+        {HTTPStatus.OK: {"type": "string"}, HTTPStatus.NOT_MODIFIED: None},
+        (_IF_NONE_MATCH,),
+        headers=_KEPT,
+        errors=(HTTPStatus.NOT_FOUND,),
+        media_type="*/*",
+    ),
 }
 
 _STAMP: Final = {"type": "string", "format": "date-time", "readOnly": True}
 _PERCENT: Final = {"type": "integer", "minimum": 0, "maximum": 100, "readOnly": True}
-_STATUS: Final = {"type": "string", "enum": [status.value for status in OperationStatus], "readOnly": True}
 _INT32: Final = {"type": "integer", "format": "int32"}
+_RESULT_TYPES: Final = [f"{sign}microsoft.graph.{name}" for sign in ("#", "") for name in ("resultInfo", "ResultInfo")]
 _DETAIL: Final = {name: {"type": "string"} for name in ("code", "message", "target")}
 
-WAITS: Final[Mapping[str, Json]] = {
-    "delay": {
-        "description": "Not before so long from now: seconds, or a text like 90s, 1h30m or PT90S; at most 366 days.",
-        "type": ["number", "string", "null"],
-        "writeOnly": True,
-    },
-    "notBefore": {
-        "description": "Not before this time; at most 366 days ahead.",
-        "type": ["string", "null"],
-        "format": "date-time",
-        "writeOnly": True,
-    },
-}
-"""Members of every operation whose type has no member of its own of that name."""
-
 SCHEMAS: Final[Mapping[str, Json]] = {
+    "operationStatus": {"type": "string", "enum": [status.value for status in OperationStatus]},
     "anyOperation": {
+        "description": "A long-running operation: its status, what it was asked for, and how it ended.",
         "type": "object",
         "properties": {
             "@odata.type": {"type": "string"},
             "id": PATH_PARAMETERS["operation_id"],
-            "status": _STATUS,
+            "status": {**ref("operationStatus"), "readOnly": True},
             "clientContext": {"type": ["string", "null"], "maxLength": CLIENT_CONTEXT_LIMIT},
             "resultInfo": {"anyOf": [ref("resultInfo"), {"type": "null"}]},
             "createdDateTime": _STAMP,
@@ -149,14 +163,20 @@ SCHEMAS: Final[Mapping[str, Json]] = {
             "expirationDateTime": _STAMP,
             "percentComplete": _PERCENT,
             "statusDetail": {"type": "string", "readOnly": True},
-            "attempt": {"type": "integer", "minimum": 0, "readOnly": True},
+            "attempt": {**_INT32, "minimum": 0, "readOnly": True},
             "cancelRequestedDateTime": _STAMP,
         },
         "additionalProperties": True,
     },
     "resultInfo": {
         "type": "object",
-        "properties": {"code": _INT32, "subcode": _INT32, "message": {"type": "string"}},
+        "description": "How an operation ended: `code` follows the classes of HTTP, `message` is for people.",
+        "properties": {
+            "@odata.type": {"enum": _RESULT_TYPES},
+            "code": _INT32,
+            "subcode": {**_INT32, "type": ["integer", "null"]},
+            "message": {"type": ["string", "null"], "maxLength": MESSAGE_LIMIT},
+        },
         "required": ["code"],
     },
     "operations": {

@@ -5,7 +5,7 @@ from typing import Final
 
 from aiohttp import web
 
-from tracker.api import health, monitor, openapi, operations
+from tracker.api import health, metadata, monitor, openapi, operations, page
 from tracker.api.admission import Route, admitted, telling
 from tracker.api.links import PREFIXES
 
@@ -27,15 +27,17 @@ ROUTES: Final = (
     Route("GET", "/healthz", health.healthy, "isHealthy", open=True),
     Route("GET", "/readyz", health.ready, "isReady", open=True),
     Route("GET", "/openapi.json", openapi.serve, "getDescription", open=True),
+    Route("GET", "/$metadata", metadata.serve, "getMetadata", open=True, prefixed=True),
+    Route("GET", "/docs", page.serve, "getPage", open=True),
+    Route("GET", "/docs/assets/{file}", page.serve_file, "getPageFile", open=True),
 )
 
 
 def mount(app: web.Application) -> None:
-    """Add every route under every prefix. GET brings HEAD with it, and every path has OPTIONS."""
+    """Add every route under its prefixes. GET brings HEAD with it, and every path has OPTIONS."""
     for prefix in PREFIXES:
         for path in dict.fromkeys(route.path for route in ROUTES):
-            routes = [route for route in ROUTES if route.path == path]
-            if not (prefix and routes[0].open):
+            if routes := [route for route in ROUTES if route.path == path and prefix in route.prefixes]:
                 _add(app, prefix + path, routes)
 
 

@@ -30,7 +30,7 @@ class _Nested(BaseModel):
 class MediaInfo(_Nested):
     """Graph's `mediaInfo`: `uri` says where the WAV is, `resourceId` is the caller's name for it."""
 
-    uri: str = Field(min_length=1, max_length=2048)
+    uri: str = Field(min_length=1, max_length=2048, examples=["welcome.wav"])
     resource_id: str | None = None
 
 
