@@ -1,8 +1,7 @@
-"""`/communications/calls/{callId}/operations`: the operations of a call, and one of them."""
+"""`/communications/calls/{callId}/operations/{id}`: one operation; `collection` lists them."""
 
-from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
@@ -10,12 +9,11 @@ from tracker.api import bodies
 from tracker.api.admission import OPERATIONS, links
 from tracker.api.headers import preferences, whole_number
 from tracker.api.links import Links
-from tracker.api.odata import Listing, next_page, parse_listing
 from tracker.api.waits import WAITS
 from tracker.api.wire import encode, resource
 from tracker.errors import Invalid
 from tracker.model import Json, Record
-from tracker.service import REASON_LIMIT, Caller, Page, etag_matches
+from tracker.service import REASON_LIMIT, Caller, etag_matches
 
 MAX_WAIT: Final = 60
 """Most seconds that `Prefer: wait=N` holds an answer."""
@@ -56,18 +54,6 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
     return _represent(record, links(request), headers=headers)
 
 
-async def collect(request: web.Request, caller: Caller) -> web.Response:
-    """List a call's operations, newest first, page by page."""
-    call_id = request.match_info["call_id"]
-    pairs = tuple(request.query.items())
-    wishes = preferences(request.headers.getall("Prefer", ()))
-    listing = parse_listing(pairs, call_id=call_id, preferences=wishes)
-    page = await request.app[OPERATIONS].list(caller, call_id, listing.query)
-    body = _collection(page, listing, links(request), call_id, pairs)
-    applied = listing.preference_applied
-    return _json(body, headers={} if applied is None else {"Preference-Applied": applied})
-
-
 async def cancel(request: web.Request, caller: Caller) -> web.Response:
     """Ask an operation to stop: 202, or 200 when it had ended before."""
     operations, match = request.app[OPERATIONS], request.match_info
@@ -101,17 +87,6 @@ def _represent(
 
 def _state_headers(record: Record) -> dict[str, str]:
     return {"ETag": record.etag, **retry_after(record)}
-
-
-def _collection(page: Page, listing: Listing, link: Links, call_id: str, pairs: Sequence[tuple[str, str]]) -> Json:
-    body: dict[str, Any] = {"@odata.context": link.context(call_id)}
-    if page.count is not None:
-        body["@odata.count"] = page.count
-    body["value"] = [] if listing.empty else [resource(record) for record in page.records]
-    if page.cursor is not None and not listing.empty:
-        query = next_page(pairs, call_id=call_id, query=listing.query, cursor=page.cursor)
-        body["@odata.nextLink"] = f"{link.collection(call_id)}?{query}"
-    return body
 
 
 def _json(body: Json, *, status: int = HTTPStatus.OK, headers: dict[str, str]) -> web.Response:

@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from tracker.api import health, monitor, openapi, operations
+from tracker.api import collection, health, monitor, openapi, operations
 from tracker.api.admission import Route, admitted
 from tracker.api.links import PREFIXES
 
@@ -16,7 +16,7 @@ MONITOR: Final = "/operations/{operation_id}"
 
 ROUTES: Final = (
     Route("POST", COLLECTION, admitted(operations.create), "createOperation"),
-    Route("GET", COLLECTION, admitted(operations.collect, has_options=True), "listOperations"),
+    Route("GET", COLLECTION, admitted(collection.collect, has_options=True), "listOperations"),
     Route("GET", OPERATION, admitted(operations.read), "getOperation"),
     Route("DELETE", OPERATION, admitted(operations.delete), "deleteOperation"),
     Route("POST", CANCEL, admitted(operations.cancel), "cancelOperation"),
