@@ -146,7 +146,12 @@ class Store:
             for key in keys:
                 pipe.hgetall(self.keys.operation(key))
             hashes = await pipe.execute()
-        return [record for stored in hashes if (record := _decodable(stored)) is not None]
+        return [record for stored in hashes if (record := readable(stored)) is not None]
+
+    async def page(self, **named: Any) -> list[Any]:
+        """A stretch of a call's indexes with its records, as page.lua answers it."""
+        answer: list[Any] = await self._scripts.page(**named)
+        return answer
 
     async def apply(self, change: Change) -> Record:
         """Write a change, if the record is still where it was seen; return it as it now is.
@@ -258,10 +263,10 @@ class Store:
 def _decodable_of(word: str, verdicts: Iterable[Sequence[Any]]) -> list[Record]:
     """The records of these verdicts that this version can read."""
     hashes = (dict(zip(rest[0][::2], rest[0][1::2], strict=True)) for said, _, *rest in verdicts if said == word)
-    return [record for stored in hashes if (record := _decodable(stored)) is not None]
+    return [record for stored in hashes if (record := readable(stored)) is not None]
 
 
-def _decodable(stored: dict[str, str]) -> Record | None:
+def readable(stored: Mapping[str, str]) -> Record | None:
     """The record, unless it is gone or not of a form that this version knows (a newer one's, in an update)."""
     if "stage" not in stored:
         return None

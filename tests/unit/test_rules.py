@@ -17,7 +17,19 @@ SOURCES = sorted([*(ROOT / "tracker").rglob("*.py"), *(ROOT / "workers").rglob("
 CORE = [
     *("errors", "durations", "model", "policies", "arrows", "lifecycle", "outage", "steps", "config", "types"),
     *("signing", "answers", "urls", "log", "keys", "queue", "scripts", "codec"),
-    *("connection", "fitness", "drafts", "processes", "background", "store", "roster", "calls", "subscription"),
+    *(
+        "connection",
+        "fitness",
+        "drafts",
+        "processes",
+        "background",
+        "store",
+        "roster",
+        "query",
+        "plans",
+        "calls",
+        "subscription",
+    ),
     *("events", "embedded", "sweeper", "places", "verify", "diagnosis", "service"),
 ]
 LAYER = {f"tracker.{name}": number for number, name in enumerate(CORE)}

@@ -32,15 +32,15 @@ class Route:
     open: bool = False
 
 
-def admitted(resource: Resource, *, has_options: bool = False) -> Handler:
-    """Let in who carries a known token and takes JSON.
+def admitted(resource: Resource, *, has_options: bool = False, takes_any: bool = False) -> Handler:
+    """Let in who carries a known token and takes JSON; who takes other types too, where JSON is not what is answered.
 
     Query options are refused here unless the resource reads them itself (`has_options`).
     """
 
     async def admit(request: web.Request) -> web.StreamResponse:
         caller = request.app[CALLERS].identify(request.headers.get("Authorization"))
-        if not accepts_json(", ".join(request.headers.getall("Accept", ()))):
+        if not takes_any and not accepts_json(", ".join(request.headers.getall("Accept", ()))):
             raise web.HTTPNotAcceptable(text="Answers are application/json, which the Accept header excludes.")
         _refuse_broken_utf8(request.raw_path)
         if request.query_string and not has_options:

@@ -1,4 +1,4 @@
-"""`GET /communications/calls/{callId}/operations`: a call's operations, page by page."""
+"""`GET /communications/calls/{callId}/operations`: a call's operations, page by page, and how many there are."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,14 +8,15 @@ from aiohttp import web
 from tracker.api.admission import OPERATIONS, links
 from tracker.api.headers import preferences
 from tracker.api.links import Links
-from tracker.api.odata import Listing, next_page, parse_listing
+from tracker.api.odata import Listing, next_page, parse_count, parse_listing
 from tracker.api.wire import encode, resource
+from tracker.calls import Page
 from tracker.model import Json
-from tracker.service import Caller, Page
+from tracker.service import Caller
 
 
 async def collect(request: web.Request, caller: Caller) -> web.Response:
-    """List a call's operations, newest first, page by page."""
+    """List a call's operations: filtered, sorted, page by page."""
     call_id = request.match_info["call_id"]
     pairs = tuple(request.query.items())
     wishes = preferences(request.headers.getall("Prefer", ()))
@@ -27,12 +28,20 @@ async def collect(request: web.Request, caller: Caller) -> web.Response:
     return web.Response(body=encode(body), headers=headers, content_type="application/json")
 
 
+async def count(request: web.Request, caller: Caller) -> web.Response:
+    """Count a call's operations: a bare number (OData 4.01, part 1, 11.2.10)."""
+    where = parse_count(request.query.items())
+    number = await request.app[OPERATIONS].count(caller, request.match_info["call_id"], where)
+    return web.Response(text=str(number))
+
+
 def _collection(page: Page, listing: Listing, link: Links, call_id: str, pairs: Sequence[tuple[str, str]]) -> Json:
-    body: dict[str, Any] = {"@odata.context": link.context(call_id)}
+    selection = listing.selection
+    body: dict[str, Any] = {"@odata.context": selection.context(link.context(call_id))}
     if page.count is not None:
         body["@odata.count"] = page.count
-    body["value"] = [] if listing.empty else [resource(record) for record in page.records]
-    if page.cursor is not None and not listing.empty:
+    body["value"] = [selection.of(resource(record)) for record in page.records]
+    if page.cursor is not None:
         query = next_page(pairs, call_id=call_id, query=listing.query, cursor=page.cursor)
         body["@odata.nextLink"] = f"{link.collection(call_id)}?{query}"
     return body

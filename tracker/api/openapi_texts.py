@@ -48,9 +48,17 @@ _IF_NONE_MATCH: Final = _parameter("header", "If-None-Match", "ETags that you ha
 _IF_MATCH: Final = _parameter("header", "If-Match", "ETag that the operation must still have.")
 _WAIT: Final = _parameter("header", "Prefer", "wait=N holds the answer up to N (≤ 60) seconds for a change.")
 _PAGE: Final = _parameter("header", "Prefer", "odata.maxpagesize=N limits a page.")
+_CHOSEN: Final = (
+    _parameter("query", "$filter", "eq ne gt ge lt le in and or not () startswith contains endswith isof."),
+    _parameter("query", "$search", "Words and phrases in clientContext or statusDetail; AND OR NOT ()."),
+)
+_SELECT: Final = _parameter("query", "$select", "The members that are wanted, with commas between.")
 _LISTING: Final = (
-    _parameter("query", "$filter", "status eq '…', clientContext eq '…', or both joined with and."),
+    *_CHOSEN,
+    _SELECT,
+    _parameter("query", "$orderby", "Members, each with asc or desc; createdDateTime desc by default."),
     _parameter("query", "$top", "Page size.", {"type": "integer", "minimum": 0, "maximum": 999, "default": 100}),
+    _parameter("query", "$skip", "How many to leave out first.", {"type": "integer", "minimum": 0, "default": 0}),
     _parameter("query", "$count", "Adds @odata.count.", {"type": "boolean", "default": False}),
     _parameter("query", "$skiptoken", "As @odata.nextLink has it."),
 )
@@ -65,12 +73,15 @@ TEXTS: Final[Mapping[str, Text]] = {
         body=_OPERATION,
     ),
     "listOperations": Text(
-        "List a call's operations, newest first", {HTTPStatus.OK: ref("operations")}, (*_LISTING, _PAGE)
+        "List a call's operations, newest first unless asked otherwise",
+        {HTTPStatus.OK: ref("operations")},
+        (*_LISTING, _PAGE),
     ),
+    "countOperations": Text("Count a call's operations", {HTTPStatus.OK: None}, _CHOSEN),
     "getOperation": Text(
         "Read an operation",
         {HTTPStatus.OK: _OPERATION, HTTPStatus.NOT_MODIFIED: None},
-        (_IF_NONE_MATCH, _WAIT),
+        (_SELECT, _IF_NONE_MATCH, _WAIT),
     ),
     "deleteOperation": Text("Hide an operation", {HTTPStatus.NO_CONTENT: None}, (_IF_MATCH,)),
     "cancelOperation": Text(

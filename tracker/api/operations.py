@@ -9,6 +9,8 @@ from tracker.api import bodies
 from tracker.api.admission import OPERATIONS, links
 from tracker.api.headers import preferences, whole_number
 from tracker.api.links import Links
+from tracker.api.odata import select
+from tracker.api.selections import ALL, Selection
 from tracker.api.waits import WAITS
 from tracker.api.wire import encode, resource
 from tracker.errors import Invalid
@@ -41,6 +43,7 @@ async def create(request: web.Request, caller: Caller) -> web.Response:
 async def read(request: web.Request, caller: Caller) -> web.Response:
     """Read an operation; 304 when `If-None-Match` names it as it is, at once or after `Prefer: wait=N`."""
     operations, match = request.app[OPERATIONS], request.match_info
+    selection = select(request.query.items()) if request.query_string else ALL
     record = await operations.get(caller, match["call_id"], match["operation_id"])
     known = _lines(request, "If-None-Match")
     headers = {}
@@ -51,7 +54,7 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
             record = await request.app[WAITS].hold(operations, caller, record, wait)
     if known is not None and etag_matches(known, record):
         return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers | _state_headers(record))
-    return _represent(record, links(request), headers=headers)
+    return _represent(record, links(request), headers=headers, selection=selection)
 
 
 async def cancel(request: web.Request, caller: Caller) -> web.Response:
@@ -79,10 +82,16 @@ def retry_after(record: Record) -> dict[str, str]:
 
 
 def _represent(
-    record: Record, link: Links, *, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None
+    record: Record,
+    link: Links,
+    *,
+    status: int = HTTPStatus.OK,
+    headers: dict[str, str] | None = None,
+    selection: Selection = ALL,
 ) -> web.Response:
-    context = f"{link.context(record.call_id)}/$entity"
-    return _json(resource(record, context=context), status=status, headers=(headers or {}) | _state_headers(record))
+    context = f"{selection.context(link.context(record.call_id))}/$entity"
+    body = selection.of(resource(record, context=context))
+    return _json(body, status=status, headers=(headers or {}) | _state_headers(record))
 
 
 def _state_headers(record: Record) -> dict[str, str]:

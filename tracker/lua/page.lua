@@ -1,0 +1,65 @@
+-- INCLUDE clock
+-- Read a stretch of one of a call's indexes, or of several as if they were one, with its records: one round trip.
+--
+-- ARGV lower   int|-inf  lowest order of creation
+-- ARGV upper   int|+inf  highest
+-- ARGV newest  0|1       whether the newest come first
+-- ARGV skip    int       how many to leave out before the first; of one set only
+-- ARGV most    int       how many to read
+-- ARGV first   int       how many of the sets are in the first group
+-- ARGV sets    ...       the sets; of two groups, the one with fewer members within the bounds is read
+--
+-- Returns {time, members within the bounds, order of creation, {field, value, ...}, order, {...}, ...}. Writes only
+-- that a member whose record Redis let go, because nobody swept for all of its time, is no member any more.
+local call = redis.call
+local within = {} -- set -> members within the bounds
+
+local function group(from, to)
+  local total = 0
+  for index = from, to do
+    local name = ARGV[index]
+    within[name] = call('ZCOUNT', name, lower, upper)
+    total = total + within[name]
+  end
+  return {from = from, to = to, total = total}
+end
+
+local chosen = group(sets, sets + tonumber(first) - 1)
+if chosen.to < #ARGV then
+  local other = group(chosen.to + 1, #ARGV)
+  if other.total < chosen.total then chosen = other end
+end
+
+-- Key, order, … of one set: by rank, which is cheap however long the set is.
+local function stretch(name)
+  local count = math.min(tonumber(most), within[name] - tonumber(skip))
+  if count <= 0 then return {} end
+  if newest == '1' then
+    local start = call('ZCOUNT', name, '(' .. upper, '+inf') + tonumber(skip)
+    return call('ZRANGE', name, start, start + count - 1, 'REV', 'WITHSCORES')
+  end
+  local start = call('ZCOUNT', name, '-inf', '(' .. lower) + tonumber(skip)
+  return call('ZRANGE', name, start, start + count - 1, 'WITHSCORES')
+end
+
+local entries = {}
+for index = chosen.from, chosen.to do
+  local name = ARGV[index]
+  local flat = stretch(name)
+  for at = 1, #flat, 2 do entries[#entries + 1] = {key = flat[at], order = flat[at + 1], set = name} end
+end
+if chosen.to > chosen.from then
+  table.sort(entries, function(one, other)
+    if newest == '1' then return tonumber(one.order) > tonumber(other.order) end
+    return tonumber(one.order) < tonumber(other.order)
+  end)
+end
+
+local answer = {digits(server_time()), chosen.total}
+for index = 1, math.min(#entries, tonumber(most)) do
+  local entry = entries[index]
+  local record = call('HGETALL', C.operation .. entry.key)
+  if #record == 0 then call('ZREM', entry.set, entry.key) end
+  answer[#answer + 1], answer[#answer + 2] = entry.order, record
+end
+return answer
