@@ -15,7 +15,9 @@ from tracker.store import Store, readable
 EXAMINE: Final = 10_000
 """Most operations that are looked at for one answer, where no index has it."""
 CHUNK: Final = 500
-"""How many of them are read at a time."""
+"""How many of them are read at a time, at most."""
+FIRST_CHUNK: Final = 100
+"""How many are read first where not all may match; then twice as many, and so on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class Calls:
         skip -= jump
         found: list[Record] = []
         examined, last = 0, 0
-        chunk = query.top + 1 if only and not skip else max(query.top + 1, CHUNK)
+        chunk = query.top + 1 if only and not skip else max(query.top + 1, FIRST_CHUNK)
         async for order, record in self._entries(part, chunk=chunk, skip=jump):
             if len(found) == query.top or examined == EXAMINE:
                 return Page(found, Cursor((last,), skip=skip), count)
@@ -193,7 +195,7 @@ class Calls:
         return [record for record in fitting if asked.satisfies(record)], moment
 
     async def _entries(self, part: Range, *, chunk: int, skip: int) -> AsyncIterator[tuple[int, Record | None]]:
-        """A part of the list, read by so many at a time."""
+        """A part of the list, read by so many at first."""
         while True:
             stretch = await self._stretch(part, most=chunk, skip=skip)
             for entry in stretch.entries:
@@ -201,6 +203,7 @@ class Calls:
             if len(stretch.entries) < chunk:
                 return
             part, skip = part.after(stretch.entries[-1][0]), 0
+            chunk = max(chunk, min(2 * chunk, CHUNK))
 
     async def _stretch(self, part: Range, *, most: int, skip: int = 0) -> Stretch:
         """Read from the beginning of a part of the list, in one round trip."""

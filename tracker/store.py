@@ -91,6 +91,7 @@ class Store:
         self.keys = Keys(settings.key_prefix, settings.rq_key_prefix)
         constants = queue.constants(self.keys, test_clock=settings.test_clock)
         self._scripts = Scripts(redis, self.keys, constants)
+        self.page = self._scripts.page
 
     async def ready(self) -> None:
         """Check that Redis answers and has every script."""
@@ -147,11 +148,6 @@ class Store:
                 pipe.hgetall(self.keys.operation(key))
             hashes = await pipe.execute()
         return [record for stored in hashes if (record := readable(stored)) is not None]
-
-    async def page(self, **named: Any) -> list[Any]:
-        """A stretch of a call's indexes with its records, as page.lua answers it."""
-        answer: list[Any] = await self._scripts.page(**named)
-        return answer
 
     async def apply(self, change: Change) -> Record:
         """Write a change, if the record is still where it was seen; return it as it now is.

@@ -2,6 +2,8 @@ from base64 import urlsafe_b64encode
 from urllib.parse import parse_qsl
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tracker.api.filters import parse_filter
 from tracker.api.odata import (
@@ -237,6 +239,27 @@ def test_the_next_page_keeps_every_option_but_the_skip_and_the_skip_token() -> N
     token = following.pop("$skiptoken")
     assert following == {"$filter": FILTER, "top": "5", "x": "1"}
     assert read_skip_token(token, CALL, FILTERED) == Cursor((9,))
+
+
+def test_a_next_page_is_hardly_longer_than_a_filter_of_many_quotes() -> None:
+    text = "id in (" + ",".join(["'0123456789'"] * 400) + ")"
+    query = Query(where=parse_filter(text))
+    assert len(next_page([("$filter", text)], call_id=CALL, query=query, cursor=Cursor((9,)))) < len(text) + 200
+
+
+names = st.sampled_from(
+    ["$filter", "$orderby", "$search", "$select", "$skip", "$top", "$count", "$skiptoken", "x", "$"]
+)
+
+
+@given(st.lists(st.tuples(names, st.text(max_size=10)), max_size=4))
+def test_any_options_are_read_or_refused(pairs: list[tuple[str, str]]) -> None:
+    try:
+        page = listing(*pairs)
+    except (Invalid, NotSupported) as error:
+        assert str(error.target).startswith("$")  # noqa: PT017 - either error is fine
+        return
+    assert page.query.order
 
 
 def test_a_skip_besides_a_skip_token_is_refused() -> None:

@@ -7,7 +7,8 @@
 -- ARGV skip    int       how many to leave out before the first; of one set only
 -- ARGV most    int       how many to read
 -- ARGV first   int       how many of the sets are in the first group
--- ARGV sets    ...       the sets; of two groups, the one with fewer members within the bounds is read
+-- ARGV sets    ...       the sets; of two groups, the one with fewer members within the bounds is read, and what is in
+--                        none of the other's sets has no record
 --
 -- Returns {time, members within the bounds, order of creation, {field, value, ...}, order, {...}, ...}. Writes only
 -- that a member whose record Redis let go, because nobody swept for all of its time, is no member any more.
@@ -24,10 +25,18 @@ local function group(from, to)
   return {from = from, to = to, total = total}
 end
 
-local chosen = group(sets, sets + tonumber(first) - 1)
+local chosen, other = group(sets, sets + tonumber(first) - 1), nil
 if chosen.to < #ARGV then
-  local other = group(chosen.to + 1, #ARGV)
-  if other.total < chosen.total then chosen = other end
+  other = group(chosen.to + 1, #ARGV)
+  if other.total < chosen.total then chosen, other = other, chosen end
+end
+
+local function wanted(key)
+  if not other then return true end
+  for index = other.from, other.to do
+    if call('ZSCORE', ARGV[index], key) then return true end
+  end
+  return false
 end
 
 -- Key, order, … of one set: by rank, which is cheap however long the set is.
@@ -58,8 +67,11 @@ end
 local answer = {digits(server_time()), chosen.total}
 for index = 1, math.min(#entries, tonumber(most)) do
   local entry = entries[index]
-  local record = call('HGETALL', C.operation .. entry.key)
-  if #record == 0 then call('ZREM', entry.set, entry.key) end
+  local record = {}
+  if wanted(entry.key) then
+    record = call('HGETALL', C.operation .. entry.key)
+    if #record == 0 then call('ZREM', entry.set, entry.key) end
+  end
   answer[#answer + 1], answer[#answer + 2] = entry.order, record
 end
 return answer
