@@ -211,6 +211,7 @@ def examine(monkeypatch: pytest.MonkeyPatch) -> int:
     """A bound that a test can reach."""
     monkeypatch.setattr(calls, "EXAMINE", 12)
     monkeypatch.setattr(calls, "CHUNK", 5)
+    monkeypatch.setattr(calls, "FIRST_CHUNK", 5)
     assert EXAMINE == 10_000
     return 12
 

@@ -73,5 +73,17 @@ async def test_the_smaller_of_two_indexes_is_read(store: Store, cost: Cost) -> N
     rare = await cost(Query(parse_filter("status eq 'NotStarted' and clientContext eq 'rare'")))
     running = await cost(Query(parse_filter("status eq 'Running' and clientContext eq 'common'")))
     neither = await cost(Query(parse_filter("status eq 'Running' and clientContext eq 'rare'")))
-    assert (rare["hgetall"], running["hgetall"], neither.get("hgetall", 0)) == (2, 1, 0)
+    assert (rare["hmget"], running["hmget"], neither.get("hmget", 0)) == (2, 1, 0)
     assert record.client_context == "common"
+
+
+@pytest.mark.parametrize(
+    "query", [Query(parse_filter("endswith(clientContext,'y')"), top=3), Query(order=parse_order("id"), top=3)]
+)
+async def test_what_is_only_examined_is_read_without_its_members(store: Store, cost: Cost, query: Query) -> None:
+    for number in range(20):
+        await store.create(make_record(members={"large": "x" * 60_000}, client_context="xy"[number % 2]))
+    spent = await cost(query)
+    assert (spent["hmget"], spent["hgetall"]) == (20, 3)
+    [*records] = (await Calls(store).page("test", CALL, query)).records
+    assert [len(record.members["large"]) for record in records] == [60_000] * 3

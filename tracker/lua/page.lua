@@ -6,6 +6,7 @@
 -- ARGV newest  0|1       whether the newest come first
 -- ARGV skip    int       how many to leave out before the first; of one set only
 -- ARGV most    int       how many to read
+-- ARGV whole   0|1       whether to read whole records, else without their members, which may be large
 -- ARGV first   int       how many of the sets are in the first group
 -- ARGV sets    ...       the sets; of two groups, the one with fewer members within the bounds is read, and what is in
 --                        none of the other's sets has no record
@@ -13,6 +14,8 @@
 -- Returns {time, members within the bounds, order of creation, {field, value, ...}, order, {...}, ...}. Writes only
 -- that a member whose record Redis let go, because nobody swept for all of its time, is no member any more.
 local call = redis.call
+local FIELDS = {'key', 'tenant', 'call_id', 'id', 'type', 'digest', 'stage', 'status', 'hidden', 'client_context',
+  'result_info', 'detail', 'created', 'not_before', 'started', 'completed', 'changed', 'expires', 'cancel_requested'}
 local within = {} -- set -> members within the bounds
 
 local function group(from, to)
@@ -64,13 +67,22 @@ if chosen.to > chosen.from then
   end)
 end
 
+local function read(op)
+  if whole == '1' then return call('HGETALL', op) end
+  local record = {}
+  for index, value in ipairs(call('HMGET', op, unpack(FIELDS))) do
+    if value then record[#record + 1], record[#record + 2] = FIELDS[index], value end
+  end
+  return record
+end
+
 local answer = {digits(server_time()), chosen.total}
 for index = 1, math.min(#entries, tonumber(most)) do
   local entry = entries[index]
   local record = {}
   if wanted(entry.key) then
-    record = call('HGETALL', C.operation .. entry.key)
-    if #record == 0 then call('ZREM', entry.set, entry.key) end
+    record = read(C.operation .. entry.key)
+    if #record == 0 and call('EXISTS', C.operation .. entry.key) == 0 then call('ZREM', entry.set, entry.key) end
   end
   answer[#answer + 1], answer[#answer + 2] = entry.order, record
 end
