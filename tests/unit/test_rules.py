@@ -17,20 +17,8 @@ SOURCES = sorted([*(ROOT / "tracker").rglob("*.py"), *(ROOT / "workers").rglob("
 CORE = [
     *("errors", "durations", "model", "policies", "arrows", "lifecycle", "outage", "steps", "config", "types"),
     *("signing", "answers", "urls", "log", "keys", "queue", "scripts", "codec"),
-    *(
-        "connection",
-        "fitness",
-        "drafts",
-        "processes",
-        "background",
-        "store",
-        "roster",
-        "query",
-        "plans",
-        "calls",
-        "subscription",
-    ),
-    *("events", "embedded", "sweeper", "places", "verify", "diagnosis", "service"),
+    *("connection", "fitness", "drafts", "processes", "background", "store", "roster", "query", "plans", "reads"),
+    *("calls", "subscription", "events", "embedded", "sweeper", "places", "verify", "diagnosis", "service"),
 ]
 LAYER = {f"tracker.{name}": number for number, name in enumerate(CORE)}
 """A module of the core may import only from modules before it; above them stand api, cli and workers."""
