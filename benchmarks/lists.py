@@ -9,6 +9,7 @@ about 1 GiB of memory.
 import argparse
 import asyncio
 import os
+import socket
 import statistics
 import tempfile
 import time
@@ -103,6 +104,13 @@ async def templates_of(store: Store) -> list[Record]:
     return found
 
 
+def free_port() -> int:
+    """A port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Caller:
     """Sends the requests."""
 
@@ -165,7 +173,8 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         server = start_server(Path(directory))
-        os.environ.update(REDIS_URL=server.url, TRACKER_AUTH="none", TRACKER_PORT="18098", TRACKER_LOG_LEVEL="error")
+        os.environ.update(TRACKER_LOG_LEVEL="error")
+        os.environ.update(REDIS_URL=server.url, TRACKER_AUTH="none", TRACKER_PORT=str(free_port()))
         try:
             asyncio.run(main(arguments, load()))
         finally:

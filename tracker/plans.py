@@ -28,6 +28,9 @@ from tracker.query import (
     compiled,
 )
 
+CONTEXTS_AT_ONCE: Final = 16
+"""Most client contexts whose indexes are read side by side."""
+
 Item = TypeVar("Item", bound=str)
 
 _PROBE: Final = Record("", "", "", "", "", "", policy=None)  # type: ignore[arg-type] # only its status is read
@@ -91,7 +94,7 @@ def _narrowed(known: Plan, term: Condition) -> Plan | None:
         texts = _equals(term)
         if texts is not None and members == {"id"}:
             return replace(known, ids=_common(known.ids, texts))
-        if texts is not None:
+        if texts is not None and len(texts) <= CONTEXTS_AT_ONCE:
             return replace(known, contexts=_common(known.contexts, texts))
     return None
 

@@ -197,6 +197,7 @@ async def test_a_count_honours_filter_and_search_and_no_page(api: Api) -> None:
     ]:
         assert (await api.get(f"{COLLECTION}/$count?{query}")).body == number
     assert (await api.get(f"{COLLECTION.replace('call-1', 'nobody')}/$count")).body == b"0"
+    assert (await api.get(f"{COLLECTION}/%24count")).body == b"3"
 
 
 @pytest.mark.parametrize(

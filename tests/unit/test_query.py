@@ -149,6 +149,7 @@ def test_indexes_serve_what_is_joined_with_and(text: str, expected: Plan) -> Non
         "startswith(clientContext,'a')",
         "createdDateTime ne 1970-01-01T00:00:01Z",
         "id gt 'a'",
+        f"clientContext in ({','.join(repr(str(number)) for number in range(17))})",
         "startedDateTime eq null",
     ],
 )
