@@ -58,13 +58,13 @@ local entries = {}
 for index = chosen.from, chosen.to do
   local name = ARGV[index]
   local flat = stretch(name)
-  for at = 1, #flat, 2 do entries[#entries + 1] = {key = flat[at], order = flat[at + 1], set = name} end
+  for at = 1, #flat, 2 do
+    entries[#entries + 1] = {key = flat[at], order = flat[at + 1], number = tonumber(flat[at + 1]), set = name}
+  end
 end
 if chosen.to > chosen.from then
-  table.sort(entries, function(one, other)
-    if newest == '1' then return tonumber(one.order) > tonumber(other.order) end
-    return tonumber(one.order) < tonumber(other.order)
-  end)
+  table.sort(entries, newest == '1' and function(one, next_one) return one.number > next_one.number end
+    or function(one, next_one) return one.number < next_one.number end)
 end
 
 local function read(op)
