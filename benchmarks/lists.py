@@ -1,4 +1,4 @@
-"""Whether a long list costs more than a short one: `python -m benchmarks.lists [--operations N] [--rounds N]`.
+"""Whether a long list costs more than a short one: `make bench-lists ARGS="--operations N --rounds N"`.
 
 Starts a private Valkey and the API, fills one call with 1,000 operations and one with a million (each a copy of one
 that went through the lifecycle: a quarter each is waiting, running, completed and failed), and sends the same requests

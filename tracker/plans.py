@@ -58,7 +58,7 @@ class Plan:
         return () in {self.statuses, self.contexts, self.ids}
 
 
-@lru_cache(1024)
+@lru_cache(128)
 def plan(condition: Condition | None) -> Plan:
     """How to find what satisfies a condition; None is satisfied by all."""
     if condition is None:

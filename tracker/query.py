@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -166,7 +165,6 @@ _MATCH: Final[Mapping[Function, Callable[[str, str], bool]]] = {
 }
 
 
-@lru_cache(1024)
 def compiled(condition: Condition) -> Test:
     """What tells whether a condition is true, false or null (None) of a record."""
     test: Test

@@ -112,7 +112,10 @@ def sorted_simply(records: list[Record], order: tuple[Key, ...]) -> list[Record]
     return records
 
 
-@pytest.mark.parametrize("order", ["createdDateTime desc", "createdDateTime", "id", "status", "startedDateTime desc"])
+@pytest.mark.parametrize(
+    "order",
+    ["createdDateTime desc", "createdDateTime", "id", "status", "startedDateTime desc", "completedDateTime"],
+)
 async def test_pages_neither_skip_nor_repeat_while_operations_come_and_end(
     store: Store, lists: Calls, clock: Clock, order: str
 ) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.api.filters import NESTING_LIMIT, parse_filter
+from tracker.api.filters import CONDITIONS_LIMIT, NESTING_LIMIT, parse_filter
 from tracker.errors import Invalid, NotSupported
 from tracker.model import OperationStatus
 from tracker.query import And, Comparison, Condition, Function, Match, Membership, Not, Operator, Or, TypeOf
@@ -194,10 +194,15 @@ def test_deep_nesting_is_refused_and_does_not_overflow() -> None:
     assert parse_filter(text) == eq("status", RUNNING)
 
 
-def test_a_long_filter_is_read_without_recursion() -> None:
-    condition = parse_filter(" or ".join(["id eq 'x'"] * 3000))
+def test_a_filter_has_a_bounded_number_of_conditions_and_any_number_of_values() -> None:
+    condition = parse_filter(" or ".join(["id eq 'x'"] * CONDITIONS_LIMIT))
     assert isinstance(condition, Or)
-    assert len(condition.terms) == 3000
+    assert len(condition.terms) == CONDITIONS_LIMIT
+    with pytest.raises(Invalid, match="more than 200 conditions at position"):
+        parse_filter("(" + ") or (".join(["id eq 'x' and id eq 'y'"] * 101) + ")")
+    values = parse_filter("id in (" + ",".join(["'x'"] * 1500) + ")")
+    assert isinstance(values, Membership)
+    assert len(values.values) == 1500
 
 
 NAMES = ("status", "clientContext", "createdDateTime", "resultInfo/code", "id", "true", "null")

@@ -70,6 +70,12 @@ def test_a_search_that_nests_deeply_is_refused() -> None:
             parse_search(opening * 3000 + "a")
 
 
+def test_a_search_has_a_bounded_number_of_words() -> None:
+    assert isinstance(parse_search("a " * 200), And)
+    with pytest.raises(Invalid, match="more than 200 words"):
+        parse_search("a " * 201)
+
+
 @given(st.text(max_size=40) | st.text(alphabet='aANDORT ()"\\', max_size=40))
 def test_any_search_is_read_or_malformed(text: str) -> None:
     try:

@@ -29,6 +29,8 @@ from tracker.query import (
 )
 
 NESTING_LIMIT: Final = 32
+CONDITIONS_LIMIT: Final = 200
+"""Most conditions that `and` and `or` join in one filter: each is asked of up to 10,000 operations."""
 
 _COMPARISONS: Final = frozenset(Operator)
 _FUNCTIONS: Final = frozenset(Function)
@@ -42,7 +44,7 @@ Node = Condition | Token | None
 """What an expression is: a condition; a member or a literal; None for one that is not served."""
 
 
-@lru_cache(1024)
+@lru_cache(128)
 def parse_filter(text: str) -> Condition:
     """Read a `$filter`. Raises Invalid with the position, or NotSupported naming the first form not served."""
     return _Parser(text).parse()
@@ -59,7 +61,7 @@ class _Parser:
         self._tokens = tokens(text, FILTER)
         self._token = next(self._tokens)
         self._unsupported: NotSupported | None = None
-        self._nesting = 0
+        self._nesting, self._conditions = 0, 1
 
     def parse(self) -> Condition:
         node = self._condition(self._disjunction())
@@ -81,6 +83,9 @@ class _Parser:
             return first
         terms = [self._condition(first)]
         while self._takes(word):
+            self._conditions += 1
+            if self._conditions > CONDITIONS_LIMIT:
+                raise malformed(FILTER, f"more than {CONDITIONS_LIMIT} conditions", self._token.position)
             terms.append(self._condition(operand()))
         served = tuple(term for term in terms if term is not None)
         return join(served) if len(served) == len(terms) else None

@@ -116,7 +116,7 @@ def _query(options: Mapping[str, str], preferred: int | None = None) -> Query:
     )
 
 
-@lru_cache(1024)
+@lru_cache(128)
 def _where(filtered: str | None, search: str | None) -> Condition | None:
     """What `$filter` and `$search` together ask of an operation."""
     terms = [] if filtered is None else [parse_filter(filtered)]

@@ -11,7 +11,7 @@ from tracker.query import MEMBERS
 ORDERBY: Final = "$orderby"
 
 
-@lru_cache(256)
+@lru_cache(128)
 def parse_order(text: str) -> tuple[Key, ...]:
     """Read an `$orderby`, made total. Raises Invalid with the position, or NotSupported for another member."""
     words = tokens(text, ORDERBY)

@@ -15,6 +15,8 @@ from tracker.query import And, Condition, Found, Not, Or
 
 SEARCH: Final = "$search"
 NESTING_LIMIT: Final = 32
+TERMS_LIMIT: Final = 200
+"""Most words and phrases of one search: each is looked for in up to 10,000 operations."""
 
 _TOKEN: Final = re.compile(
     r"""(?P<space>\s+)
@@ -33,7 +35,7 @@ class _Part(NamedTuple):
     text: str = ""
 
 
-@lru_cache(256)
+@lru_cache(128)
 def parse_search(text: str) -> Condition:
     """Read a `$search`. Raises Invalid with the position."""
     return _Parser(text).parse()
@@ -45,7 +47,7 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self._parts = _parts(text)
         self._part = next(self._parts)
-        self._nesting = 0
+        self._nesting, self._terms = 0, 0
 
     def parse(self) -> Condition:
         condition = self._alternatives()
@@ -78,6 +80,9 @@ class _Parser:
                 raise self._malformed("expected ')'")
         elif part.text:
             self._part = next(self._parts)
+            self._terms += 1
+            if self._terms > TERMS_LIMIT:
+                raise self._malformed(f"more than {TERMS_LIMIT} words")
             term = Found(part.text)
         else:
             raise self._malformed("expected a word or a phrase")

@@ -51,7 +51,7 @@ class Selection:
 ALL: Final = Selection({}, everything=True)
 
 
-@lru_cache(256)
+@lru_cache(128)
 def parse_select(text: str) -> Selection:
     """Read a `$select`. Raises Invalid with the position, or NotSupported for options of a member."""
     members: dict[str, tuple[str, ...] | None] = {}
