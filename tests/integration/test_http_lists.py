@@ -233,6 +233,16 @@ async def test_one_operation_is_read_with_a_selection(api: Api) -> None:
     assert (answer.status, answer.error["target"]) == (400, "$select")
 
 
+@pytest.mark.parametrize("bytes_", ["%FF", "%ED%A0%80", "%00", "%F0%9F%98%80", "%0A"])
+@pytest.mark.parametrize(
+    "query", ["$filter=clientContext%20eq%20'{}'", "$search=a{}", "$orderby=id{}", "$select=a{}", "$skiptoken={}"]
+)
+async def test_no_bytes_in_a_query_are_our_failure(api: Api, query: str, bytes_: str) -> None:
+    await api.created(clientContext="a")
+    answer = await api.get(f"{COLLECTION}?{query.format(bytes_)}")
+    assert answer.status in {200, 400, 501}
+
+
 async def test_options_are_refused_where_there_are_none(api: Api) -> None:
     operation = await api.created()
     assert (await api.get(f"{COLLECTION}/{operation['id']}?$top=1")).status == 501

@@ -135,6 +135,7 @@ def test_and_binds_before_or_and_not_before_both(text: str, condition: Condition
         ("isof()", 1),
         ("isof('no type')", 1),
         ("isof(null)", 1),
+        ("isof(x.y'z')", 1),
     ],
 )
 def test_a_malformed_filter_names_the_position(text: str, position: int) -> None:

@@ -209,6 +209,7 @@ def test_a_made_up_skip_token_is_refused(token: str) -> None:
         ("status", Cursor(("x", "id"))),
         ("status", Cursor((1, "id"), moment=2**60)),
         ("clientContext", Cursor((5, "id"))),
+        ("clientContext", Cursor((0.5, "id"))),
     ],
 )
 def test_a_well_made_skip_token_that_no_list_has_is_refused(order: str, cursor: Cursor) -> None:
@@ -218,10 +219,11 @@ def test_a_well_made_skip_token_that_no_list_has_is_refused(order: str, cursor: 
         read_skip_token(write_skip_token(cursor, CALL, query), CALL, query)
 
 
-def test_a_skip_token_that_nests_deeply_is_refused() -> None:
-    token = urlsafe_b64encode(b"0" * 16 + b"[" * 5000).decode().rstrip("=")
+@pytest.mark.parametrize("place", ["[" * 5000, r'[["\ud800","id"],5,0]', '[[NaN,"id"],5,0]', "9" * 5000])
+def test_a_skip_token_that_holds_anything_is_refused(place: str) -> None:
+    token = urlsafe_b64encode(b"0" * 16 + place.encode()).decode().rstrip("=")
     with pytest.raises(Invalid, match="does not belong"):
-        listing(("$skiptoken", token))
+        listing(("$orderby", "clientContext"), ("$skiptoken", token))
 
 
 @pytest.mark.parametrize(("query", "cursor"), CURSORS)

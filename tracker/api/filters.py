@@ -36,7 +36,7 @@ _COMPARISONS: Final = frozenset(Operator)
 _FUNCTIONS: Final = frozenset(Function)
 _ARITHMETIC: Final = frozenset({"add", "sub", "mul", "div", "divby", "mod"})
 _RESERVED: Final = _COMPARISONS | _ARITHMETIC | {"and", "or", "not", "in", "has"}
-_CONSTANTS: Final = frozenset({"true", "false", "null", "nan", "inf", "-inf"})
+_CONSTANTS: Final = frozenset({"true", "false", "null", "nan", "inf"})
 _FLIPPED: Final = {"gt": "lt", "ge": "le", "lt": "gt", "le": "ge"}
 _ITSELF: Final = "$it"
 
@@ -184,7 +184,7 @@ class _Parser:
 
     def _type_of(self, name: Token, arguments: Sequence[Node]) -> Condition | None:
         *of, type_name = arguments or [None]
-        if not isinstance(type_name, Token) or not re.fullmatch(TYPE_NAME, type_name.text) or is_null(type_name):
+        if not isinstance(type_name, Token) or not _names_type(type_name):
             raise malformed(FILTER, "isof takes the name of a type", name.position)
         if of and not (len(of) == 1 and isinstance(of[0], Token) and of[0].text == _ITSELF):
             return self._note("isof of a member", name)
@@ -255,3 +255,9 @@ class _Parser:
 def _is_literal(node: Node) -> bool:
     """Whether it is a literal rather than a member, which is a word that is no constant."""
     return isinstance(node, Token) and (node.form is not Form.WORD or node.text.lower() in _CONSTANTS)
+
+
+def _names_type(token: Token) -> bool:
+    """Whether it is the name of a type, quoted or not (as OData 4.0 and 4.01 have it)."""
+    is_name = token.form is Form.STRING or (token.form is Form.WORD and not is_null(token))
+    return is_name and re.fullmatch(TYPE_NAME, token.text) is not None

@@ -11,6 +11,7 @@ from tracker.errors import Invalid
 from tracker.plans import Key
 from tracker.query import MEMBERS, Kind, written
 
+_DIGITS: Final = 16
 _LARGEST: Final = 2**53
 """Above every stamp and number that a record can have, and still exact as a score of Redis."""
 
@@ -27,11 +28,11 @@ def read_skip_token(token: str, call_id: str, query: Query) -> Cursor:
     try:
         text = urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
         cursor = _cursor(json.loads(text[_DIGITS:]), query.order)
+        if cursor is not None and write_skip_token(cursor, call_id, query) == token:
+            return cursor
     except (ValueError, RecursionError):
-        cursor = None
-    if cursor is None or write_skip_token(cursor, call_id, query) != token:
-        raise Invalid("$skiptoken does not belong to this list: use it as @odata.nextLink has it.", target="$skiptoken")
-    return cursor
+        pass
+    raise Invalid("$skiptoken does not belong to this list: use it as @odata.nextLink has it.", target="$skiptoken")
 
 
 def _cursor(value: Any, order: Sequence[Key]) -> Cursor | None:
@@ -54,9 +55,6 @@ def _is_value(value: Any, key: Key) -> bool:
 
 def _are_counts(*numbers: int) -> bool:
     return all(not isinstance(number, bool) and 0 <= number < _LARGEST for number in numbers)
-
-
-_DIGITS: Final = 16
 
 
 def _digest(place: str, call_id: str, query: Query) -> str:
