@@ -41,6 +41,9 @@ bench-workers: install $(PEERS:%=$(BENCH)/%/.installed) ## Measure workers besid
 bench-memory: install ## Measure what a worker and 100,000 finished operations take (two minutes)
 	$(BIN)/python -m benchmarks.memory $(ARGS)
 
+bench-lists: install ## Ask a call of a thousand operations and one of a million the same (five minutes)
+	$(BIN)/python -m benchmarks.lists $(ARGS)
+
 $(BENCH)/%/.installed: pyproject.toml constraints-bench.txt
 	$(PYTHON) -m venv $(BENCH)/$*
 	$(BENCH)/$*/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
@@ -56,4 +59,4 @@ compose-test: install ## Build the images, run the stack, kill parts of it, chec
 clean: ## Remove what the targets made, and the data of `tracker dev` in .tracker
 	rm -rf $(VENV) $(BENCH) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
 
-.PHONY: help install demo test check bench bench-workers bench-memory chaos compose-test clean
+.PHONY: help install demo test check bench bench-workers bench-memory bench-lists chaos compose-test clean

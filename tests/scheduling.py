@@ -12,7 +12,8 @@ from tests.factories import make_record
 from tracker import lifecycle
 from tracker.errors import NotFound
 from tracker.model import DONE, Policy, Record, Stage
-from tracker.store import Claims, Room, Store
+from tracker.store import Store
+from tracker.verdicts import Claims, Room
 
 KINDS: Mapping[str, str] = {
     **dict.fromkeys(("test.plain", "test.serial", "test.capped", "test.rated", "test.all"), "coroutines"),

@@ -86,9 +86,10 @@ class Scripts:
     def __init__(self, redis: "Redis", keys: Keys, constants: Mapping[str, Any]) -> None:
         self._scripts = [
             Script(name, redis, keys, constants)
-            for name in ("create", "find", "claim", "beat", "change", "overdue", "expire")
+            for name in ("create", "find", "page", "claim", "beat", "change", "overdue", "expire")
         ]
-        self.create, self.find, self.claim, self.beat, self.change, self.overdue, self.expire = self._scripts
+        self.create, self.find, self.page, *others = self._scripts
+        self.claim, self.beat, self.change, self.overdue, self.expire = others
         self._redis = redis
 
     async def loaded(self) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,17 +12,18 @@ from uuid import uuid4
 from tracker import fitness, lifecycle, steps
 from tracker.arrows import Arrow
 from tracker.background import beside
-from tracker.calls import Calls
+from tracker.calls import Calls, Page, Query
 from tracker.connection import open_redis
 from tracker.drafts import Draft, check_call_id, read_draft
 from tracker.errors import NotFound, Refused, Unavailable
 from tracker.events import Events
 from tracker.keys import once_digest
 from tracker.log import transition
-from tracker.model import Json, OperationStatus, Record
+from tracker.model import Json, Record
 from tracker.once import UNNAMED, Once
 from tracker.patches import read_patch
 from tracker.preconditions import ANY, Preconditions
+from tracker.query import Condition
 from tracker.store import Store
 from tracker.sweeper import Sweeper
 from tracker.types import Catalogue
@@ -45,26 +46,6 @@ class Caller:
 
     name: str
     tenant: str
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What a list shall hold: at most `top` operations after `cursor` that match every filter given."""
-
-    status: OperationStatus | None = None
-    client_context: str | None = None
-    top: int = 100
-    count: bool = False
-    cursor: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A part of a list. `cursor` is where the next part starts, `count` all that match, before paging."""
-
-    records: Sequence[Record]
-    cursor: int | None
-    count: int | None
 
 
 class Operations:
@@ -129,12 +110,14 @@ class Operations:
         return await self._store.find(caller.tenant, operation_id)
 
     async def list(self, caller: Caller, call_id: str, query: Query) -> Page:
-        """A call's operations, newest first."""
+        """A part of a call's operations. Raises Invalid when its order or count would need too much reading."""
         check_call_id(call_id)
-        filters = {"status": query.status, "client_context": query.client_context}
-        part = await self._calls.page(caller.tenant, call_id, **filters, cursor=query.cursor, top=query.top)
-        count = await self._calls.count(caller.tenant, call_id, **filters) if query.count else None
-        return Page(part.records, part.cursor, count)
+        return await self._calls.page(caller.tenant, call_id, query)
+
+    async def count(self, caller: Caller, call_id: str, where: Condition | None) -> int:
+        """How many of a call's operations satisfy a condition. Raises Invalid like `list`."""
+        check_call_id(call_id)
+        return await self._calls.count(caller.tenant, call_id, where)
 
     async def patch(
         self,

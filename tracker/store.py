@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -16,6 +14,7 @@ from tracker.lifecycle import Change
 from tracker.model import SECOND, Json, Record
 from tracker.once import UNNAMED, Once
 from tracker.scripts import Scripts, answering
+from tracker.verdicts import Claims, Overdue, Room, Word
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -33,55 +32,6 @@ class CancelPending(Conflict):
     """A cancel was asked for meanwhile: the operation must end, not start again."""
 
 
-class Word(StrEnum):
-    """What became of one change in a batch."""
-
-    OK = "OK"
-    """Written, now or by an earlier call whose answer was lost."""
-    CONFLICT = "CONFLICT"
-    """The record is no longer where the change saw it: an older attempt, say."""
-    CANCEL = "CANCEL"
-    """A cancel was asked for meanwhile: the operation must end, not start again."""
-    MISSING = "MISSING"
-    """The record is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claims:
-    """What a claim brought. `refused` are RQ job ids with what is wrong: STALE, MISSING or FOREIGN."""
-
-    started: Sequence[Record]
-    parked: Sequence[Record] = ()
-    refused: Sequence[tuple[str, str]] = ()
-    suspended: bool = False
-    more: bool = False
-    """Whether it ended before the queues did."""
-    left: bool = False
-    """Whether tickets are left that there was no room for."""
-    opens: float | None = None
-    """In how many seconds the first closed gate opens."""
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """How many operations a worker can take, by its handlers' kind; `kinds` says which type is of which."""
-
-    coroutines: int
-    functions: int
-    kinds: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Overdue:
-    """What the sweeper has to act on, by internal key; `litter` holds RQ job ids."""
-
-    lost: Sequence[str]
-    due: Sequence[str]
-    vanished: Sequence[str]
-    litter: Sequence[str]
-    missed: Sequence[str]
-
-
 class Store:
     """All reads and writes of operation records. Every method raises Unavailable while Redis is away."""
 
@@ -91,6 +41,7 @@ class Store:
         self.keys = Keys(settings.key_prefix, settings.rq_key_prefix)
         constants = queue.constants(self.keys, test_clock=settings.test_clock)
         self._scripts = Scripts(redis, self.keys, constants)
+        self.page = self._scripts.page
 
     async def ready(self) -> None:
         """Check that Redis answers and has every script."""
@@ -151,7 +102,7 @@ class Store:
             for key in keys:
                 pipe.hgetall(self.keys.operation(key))
             hashes = await pipe.execute()
-        return [record for stored in hashes if (record := _decodable(stored)) is not None]
+        return [record for stored in hashes if (record := readable(stored)) is not None]
 
     async def apply(self, change: Change) -> Record:
         """Write a change, if the record is still where it was seen; return it as it now is.
@@ -269,10 +220,10 @@ def _visible(record: Record) -> Record:
 def _decodable_of(word: str, verdicts: Iterable[Sequence[Any]]) -> list[Record]:
     """The records of these verdicts that this version can read."""
     hashes = (as_hash(rest[0]) for said, _, *rest in verdicts if said == word)
-    return [record for stored in hashes if (record := _decodable(stored)) is not None]
+    return [record for stored in hashes if (record := readable(stored)) is not None]
 
 
-def _decodable(stored: dict[str, str]) -> Record | None:
+def readable(stored: Mapping[str, str]) -> Record | None:
     """The record, unless it is gone or not of a form that this version knows (a newer one's, in an update)."""
     if "stage" not in stored:
         return None

@@ -8,7 +8,8 @@ import structlog
 
 from tracker import lifecycle
 from tracker.errors import Unavailable
-from tracker.store import Store, Word, pack
+from tracker.store import Store, pack
+from tracker.verdicts import Word
 from workers.attempt import Attempt, Stop
 from workers.commits import Committer
 from workers.engine import Engine

@@ -13,8 +13,9 @@ from tracker.errors import Unavailable
 from tracker.log import transition
 from tracker.model import Record
 from tracker.outage import Outage
-from tracker.store import Claims, Room, Store
+from tracker.store import Store
 from tracker.types import canonical
+from tracker.verdicts import Claims, Room
 from workers.engine import Engine
 from workers.host import Kind
 

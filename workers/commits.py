@@ -14,7 +14,8 @@ from tracker.lifecycle import Change
 from tracker.log import transition
 from tracker.model import Json, Record, Stage
 from tracker.outage import FIRST, Outage
-from tracker.store import Store, Word, pack
+from tracker.store import Store, pack
+from tracker.verdicts import Word
 from workers import outcomes
 from workers.spool import Spool
 

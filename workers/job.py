@@ -16,9 +16,10 @@ from tracker.errors import Unavailable
 from tracker.model import Record
 from tracker.outage import FIRST
 from tracker.queue import parse_job_id
-from tracker.store import LEASE, Claims, Store
+from tracker.store import LEASE, Store
 from tracker.types import Catalogue, canonical
 from tracker.urls import load_catalogue
+from tracker.verdicts import Claims
 from workers.beats import Beats
 from workers.claims import tell
 from workers.commits import Committer

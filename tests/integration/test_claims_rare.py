@@ -21,7 +21,8 @@ from tracker.errors import Unavailable
 from tracker.model import OperationStatus, Record, Stage
 from tracker.queue import WINDOW
 from tracker.roster import LIVES_FOR, Workers
-from tracker.store import Claims, Room, Store
+from tracker.store import Store
+from tracker.verdicts import Claims, Room
 from workers import beats, pool
 from workers.engine import Engine, kinds_of
 from workers.manager import Identity, Limits, Manager

@@ -16,7 +16,8 @@ from tracker.config import Settings
 from tracker.errors import Unavailable
 from tracker.log import configure
 from tracker.model import DONE, OperationStatus, Record, Stage
-from tracker.store import Store, Word
+from tracker.store import Store
+from tracker.verdicts import Word
 from workers import commits
 from workers.commits import Committer, Ending
 from workers.spool import Spool

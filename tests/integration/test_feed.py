@@ -13,8 +13,9 @@ from tests.factories import CALL, claim, make_record
 from tracker import lifecycle, queue
 from tracker.feed import BEGINNING, Event, Feed, Position
 from tracker.model import DONE, Policy, ResultInfo
-from tracker.store import Room, Store, pack
+from tracker.store import Store, pack
 from tracker.types import COMMS_OPERATION, canonical
+from tracker.verdicts import Room
 
 LUA = Path(tracker.__file__).parent / "lua"
 KINDS = {canonical(COMMS_OPERATION): "coroutines"}

@@ -16,7 +16,6 @@ from tests.waiting import eventually
 from tracker import Operation, Rejected, Retry, lifecycle
 from tracker.api.auth import open_callers
 from tracker.background import beside
-from tracker.calls import Calls
 from tracker.config import Settings, load
 from tracker.connection import open_redis
 from tracker.drafts import check_call_id, read_draft
@@ -24,9 +23,10 @@ from tracker.embedded import start_server
 from tracker.errors import ConfigurationError, Invalid, Refused, Unavailable
 from tracker.model import DONE, Record, Stage
 from tracker.queue import PROBE_AFTER
-from tracker.store import Overdue, Store
+from tracker.store import Store
 from tracker.sweeper import Sweeper
 from tracker.types import Catalogue, OperationType, load_types
+from tracker.verdicts import Overdue
 
 
 @pytest.fixture
@@ -83,29 +83,11 @@ async def test_an_id_whose_record_redis_expired_can_be_used_again(store: Store) 
     assert new
 
 
-async def test_no_index_names_a_record_that_redis_expired(store: Store) -> None:
-    record = await running(store, client_context="c")
-    await store.apply(lifecycle.succeed(record, DONE, {}))
-    await store.redis.delete(store.keys.operation(record.key))
-    await Calls(store).page("test", record.call_id, status=None, client_context=None, cursor=None, top=5)
-    assert await Calls(store).count("test", record.call_id, status=None, client_context=None) == 0
-
-
 async def test_a_repeated_change_whose_answer_was_lost_is_the_same_change(store: Store) -> None:
     """The client sends a broken connection's command again: a delete answers 410, an outcome looks refused."""
     change = lifecycle.succeed(await running(store), DONE, {})
     first = await store.apply(change)
     assert await store.apply(change) == first
-
-
-async def test_a_page_of_one_reads_few_times_however_many_do_not_match(store: Store) -> None:
-    for _ in range(60):
-        await store.create(make_record(client_context="x"))
-    before = (await store.redis.info("commandstats"))["cmdstat_zrange"]["calls"]
-    part = await Calls(store).page("test", "call-1", status="Failed", client_context="x", cursor=None, top=1)
-    reads = (await store.redis.info("commandstats"))["cmdstat_zrange"]["calls"] - before
-    assert not part.records
-    assert reads < 10
 
 
 # --- Redis refuses to write

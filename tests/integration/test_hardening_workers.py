@@ -20,9 +20,10 @@ from tracker.background import beside
 from tracker.config import Settings
 from tracker.errors import Unavailable
 from tracker.model import Policy, Record, Stage
-from tracker.store import Claims, Store
+from tracker.store import Store
 from tracker.sweeper import Sweeper
 from tracker.types import Catalogue, OperationType
+from tracker.verdicts import Claims
 from workers import job
 from workers.claims import Claimer
 from workers.commits import Committer, Ending

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.factories import claim
-from tests.factories_http import COLLECTION, Api, open_api
+from tests.factories_http import COLLECTION, TYPE, Api, open_api
 from tracker.config import Settings
 from tracker.model import Json
 from tracker.store import Store
@@ -124,13 +124,20 @@ async def test_a_skip_token_of_another_list_is_refused(api: Api) -> None:
         ("$filter=" + "(" * 3000, 400, "$filter"),
         ("$unknown=1", 400, "$unknown"),
         ("$top=1&top=1", 400, "$top"),
-        ("$filter=status%20ne%20'Running'", 501, "$filter"),
-        ("$orderby=createdDateTime", 501, "$orderby"),
-        ("orderby=createdDateTime", 501, "$orderby"),
-        ("$select=id", 501, "$select"),
-        ("$skip=5", 501, "$skip"),
+        ("$filter=length(id)%20gt%205", 501, "$filter"),
+        ("$filter=" + "not%20" * 1000 + "a", 400, "$filter"),
+        ("$orderby=createdDateTime%20up", 400, "$orderby"),
+        ("orderby=", 400, "$orderby"),
+        ("$orderby=attempt", 501, "$orderby"),
+        ("$select=", 400, "$select"),
+        ("$select=id(x)", 501, "$select"),
+        ("$skip=-1", 400, "$skip"),
+        ("$skiptoken=x&$skip=1", 400, "$skip"),
+        ("$search=", 400, "$search"),
+        ("$search=%22x", 400, "$search"),
         ("$expand=x", 501, "$expand"),
-        ("$search=x", 501, "$search"),
+        ("expand=", 501, "$expand"),
+        ("$apply=x", 501, "$apply"),
     ],
 )
 async def test_an_option_that_cannot_be_served_is_never_ignored(api: Api, query: str, status: int, target: str) -> None:
@@ -143,9 +150,102 @@ async def test_a_custom_option_is_ignored(api: Api, query: str) -> None:
     assert (await api.get(f"{COLLECTION}?{query}")).status == 200
 
 
+async def test_every_option_may_be_there_without_its_dollar_and_pages_keep_them_all(api: Api, store: Store) -> None:
+    made = [await api.created(clientContext=f"Invoice {number % 2}", own={"number": number}) for number in range(9)]
+    await claim(store, await store.find("test", made[8]["id"]))
+    condition = quote("endswith(clientContext,'0') and status in ('NotStarted')")
+    options = f"orderby=createdDateTime&filter={condition}&search=invoice&skip=1&top=2&count=true&select=id,own/number"
+    first = (await api.get(f"/beta{COLLECTION}?{options}")).json
+    kind = {"@odata.type": TYPE}
+    assert first["value"] == [{**kind, "id": made[number]["id"], "own": {"number": number}} for number in (2, 4)]
+    assert first["@odata.count"] == 4
+    assert first["@odata.context"].endswith("/operations(id,own/number)")
+    second = (await api.get(first["@odata.nextLink"])).json
+    assert second["value"] == [{**kind, "id": made[6]["id"], "own": {"number": 6}}]
+    assert second["@odata.count"] == 4
+    assert "@odata.nextLink" not in second
+
+
+async def test_an_order_has_pages_too(api: Api) -> None:
+    made = [await api.created(clientContext=context) for context in ("b", "a", "c", "a", None)]
+    path, found = f"{COLLECTION}?$orderby=clientContext%20desc&$top=2", []
+    while path:
+        page = (await api.get(path)).json
+        found += [operation["clientContext"] for operation in page["value"]]
+        path = page.get("@odata.nextLink", "")
+    assert found == ["c", "b", "a", "a", None]
+    assert len(made) == 5
+
+
+@pytest.mark.parametrize("accept", ["text/plain;q=0.9", "text/plain", "application/json", "*/*", "image/png"])
+async def test_a_count_is_a_bare_number_whatever_is_accepted(api: Api, accept: str) -> None:
+    for context in ("a", "b", "b"):
+        await api.created(clientContext=context)
+    answer = await api.get(f"/v1.0{COLLECTION}/$count", headers={"Accept": accept})
+    assert (answer.status, answer.body) == (200, b"3")
+    assert answer.headers["Content-Type"].startswith("text/plain")
+
+
+async def test_a_count_honours_filter_and_search_and_no_page(api: Api) -> None:
+    for context in ("a", "b", "b c"):
+        await api.created(clientContext=context)
+    for query, number in [
+        ("$filter=clientContext%20eq%20'b'", b"1"),
+        ("search=b", b"2"),
+        ("$filter=startswith(clientContext,'b')&$search=c", b"1"),
+        ("$top=1&$skip=1&$orderby=id&custom=1", b"3"),
+    ]:
+        assert (await api.get(f"{COLLECTION}/$count?{query}")).body == number
+    assert (await api.get(f"{COLLECTION.replace('call-1', 'nobody')}/$count")).body == b"0"
+    assert (await api.get(f"{COLLECTION}/%24count")).body == b"3"
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "target"),
+    [
+        ("$filter=status", 501, "$filter"),
+        ("$filter=(", 400, "$filter"),
+        ("$select=id", 501, "$select"),
+        ("$expand=x", 501, "$expand"),
+        ("$skiptoken=x", 501, "$skiptoken"),
+        ("$top=x", 400, "$top"),
+        ("$what=x", 400, "$what"),
+    ],
+)
+async def test_a_count_refuses_what_it_does_not_serve(api: Api, query: str, status: int, target: str) -> None:
+    answer = await api.get(f"{COLLECTION}/$count?{query}")
+    assert (answer.status, answer.error["target"]) == (status, target)
+
+
+async def test_a_count_needs_a_token_and_takes_no_other_method(api: Api) -> None:
+    assert (await api.get(f"{COLLECTION}/$count", token=None)).status == 401
+    assert (await api.request("HEAD", f"{COLLECTION}/$count")).status == 200
+
+
+async def test_one_operation_is_read_with_a_selection(api: Api) -> None:
+    made = await api.created(clientContext="x", own=1)
+    for select in ("$select=id,own", "select=own,id"):
+        answer = await api.get(f"/v1.0{COLLECTION}/{made['id']}?{select}")
+        assert answer.json["@odata.context"].endswith("/operations(" + select.partition("=")[2] + ")/$entity")
+        assert {name: value for name, value in answer.json.items() if name[0] != "@"} == {"id": made["id"], "own": 1}
+        assert answer.headers["ETag"] == 'W/"1"'
+    answer = await api.get(f"{COLLECTION}/{made['id']}?$select=5")
+    assert (answer.status, answer.error["target"]) == (400, "$select")
+
+
+@pytest.mark.parametrize("bytes_", ["%FF", "%ED%A0%80", "%00", "%F0%9F%98%80", "%0A"])
+@pytest.mark.parametrize(
+    "query", ["$filter=clientContext%20eq%20'{}'", "$search=a{}", "$orderby=id{}", "$select=a{}", "$skiptoken={}"]
+)
+async def test_no_bytes_in_a_query_are_our_failure(api: Api, query: str, bytes_: str) -> None:
+    await api.created(clientContext="a")
+    answer = await api.get(f"{COLLECTION}?{query.format(bytes_)}")
+    assert answer.status in {200, 400, 501}
+
+
 async def test_options_are_refused_where_there_are_none(api: Api) -> None:
     operation = await api.created()
-    assert (await api.get(f"{COLLECTION}/{operation['id']}?$select=id")).status == 501
+    assert (await api.get(f"{COLLECTION}/{operation['id']}?$top=1")).status == 501
     assert (await api.get(f"{COLLECTION}/{operation['id']}?$what=id")).status == 400
     assert (await api.post(f"{COLLECTION}?$expand=x", json={})).status == 501
     assert (await api.get(f"/operations/{operation['id']}?api-version=1")).status == 200

@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 from redis.asyncio import Redis
@@ -10,8 +10,9 @@ from redis.asyncio import Redis
 from tests.clock import Clock
 from tests.factories import CALL, claim, make_record
 from tracker import lifecycle
+from tracker.api.filters import parse_filter
 from tracker.arrows import ARROWS, Arrow
-from tracker.calls import Calls
+from tracker.calls import Calls, Query
 from tracker.errors import Conflict, Gone, IllegalTransition, NotFound, Refused
 from tracker.lifecycle import Change
 from tracker.model import DONE, OperationStatus, Policy, Record, ResultInfo, Stage
@@ -183,52 +184,16 @@ async def test_the_indexes_follow_the_status(store: Store) -> None:
     record = await running(store, client_context="x'y")
     await store.apply(lifecycle.succeed(record, DONE, {}))
 
-    async def count(status: str | None, context: str | None) -> int:
-        number = await Calls(store).count("test", CALL, status=status, client_context=context)
-        part = await Calls(store).page("test", CALL, status=status, client_context=context, cursor=None, top=5)
-        assert len(part.records) == number
+    async def count(text: str) -> int:
+        where = parse_filter(text)
+        number = await Calls(store).count("test", CALL, where)
+        assert len((await Calls(store).page("test", CALL, Query(where))).records) == number
         return number
 
-    assert [await count(status, None) for status in OperationStatus] == [0, 0, 1, 0]
-    assert (await count(None, "x'y"), await count("Completed", "x'y"), await count("Failed", "x'y")) == (1, 1, 0)
-    assert await count(None, "other") == 0
-
-
-async def test_pages_neither_skip_nor_repeat_while_operations_come_and_end(store: Store) -> None:
-    made = [await queued(store) for _ in range(25)]
-    seen: list[str] = []
-    cursor = None
-    while True:
-        part = await Calls(store).page("test", CALL, status=None, client_context=None, cursor=cursor, top=10)
-        seen += [record.id for record in part.records]
-        await queued(store)
-        await store.apply(lifecycle.cancel(made[len(seen) // 2]))
-        cursor = part.cursor
-        if cursor is None:
-            break
-    assert seen == [record.id for record in reversed(made)]
-
-
-async def test_an_operation_deleted_between_the_index_and_its_record_is_not_listed(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept, deleted = await queued(store), await queued(store)
-    read = store.read
-
-    async def read_after_delete(keys: Iterable[str]) -> list[Record]:
-        await store.apply(lifecycle.hide(deleted))
-        return await read(keys)
-
-    monkeypatch.setattr(store, "read", read_after_delete)
-    part = await Calls(store).page("test", CALL, status=None, client_context=None, cursor=None, top=5)
-    assert [record.id for record in part.records] == [kept.id]
-
-
-async def test_a_full_last_page_has_no_next(store: Store) -> None:
-    for _ in range(4):
-        await queued(store)
-    part = await Calls(store).page("test", CALL, status=None, client_context=None, cursor=None, top=4)
-    assert (len(part.records), part.cursor) == (4, None)
+    assert [await count(f"status eq '{status}'") for status in OperationStatus] == [0, 0, 1, 0]
+    context = "clientContext eq 'x''y'"
+    assert [await count(f"{context}{more}") for more in ("", " and status eq 'Completed'")] == [1, 1]
+    assert await count(f"{context} and status eq 'Failed'") == await count("clientContext eq 'other'") == 0
 
 
 async def test_a_deleted_operation_is_gone_until_its_tombstone_ends(store: Store, clock: Clock, redis: Redis) -> None:
@@ -250,12 +215,12 @@ async def test_a_deleted_running_operation_lives_on_hidden_until_its_attempt_end
     await store.apply(lifecycle.hide(record))
     with pytest.raises(Gone):
         await store.find("test", record.id)
-    assert await Calls(store).count("test", CALL, status=None, client_context=None) == 0
-    assert await Calls(store).count("test", CALL, status="Running", client_context=None) == 0
+    assert await Calls(store).count("test", CALL) == 0
+    assert await Calls(store).count("test", CALL, parse_filter("status eq 'Running'")) == 0
     assert await store.beat([(record.key, 1)]) == ["CANCEL"], "its worker learns that it should stop"
     ended = await store.apply(lifecycle.succeed(record, DONE, {"big": "x" * 1000}))
     assert (ended.stage, ended.status, ended.members) == (Stage.TOMBSTONE, OperationStatus.COMPLETED, {})
-    assert await Calls(store).count("test", CALL, status="Completed", client_context=None) == 0
+    assert await Calls(store).count("test", CALL, parse_filter("status eq 'Completed'")) == 0
 
 
 async def test_retention_ends_in_a_tombstone_and_then_in_nothing(store: Store, clock: Clock, redis: Redis) -> None:

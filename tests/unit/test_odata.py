@@ -1,22 +1,32 @@
+from base64 import urlsafe_b64encode
 from urllib.parse import parse_qsl
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tracker.api.filters import Criteria
+from tracker.api.filters import parse_filter
 from tracker.api.odata import (
     Listing,
     next_page,
+    parse_count,
     parse_listing,
-    read_skip_token,
     refuse_options,
+    select,
     system_options,
-    write_skip_token,
 )
+from tracker.api.orders import parse_order
+from tracker.api.searches import parse_search
+from tracker.api.selections import ALL
+from tracker.api.skip_tokens import read_skip_token, write_skip_token
+from tracker.calls import Cursor, Query
 from tracker.errors import Invalid, NotSupported
-from tracker.model import OperationStatus
-from tracker.service import Query
+from tracker.plans import NEWEST_FIRST
+from tracker.query import And
 
 CALL = "call-1"
+FILTER = "clientContext eq 'a&b é'"
+FILTERED = Query(where=parse_filter(FILTER))
 
 
 def listing(*pairs: tuple[str, str], **preferences: str) -> Listing:
@@ -24,7 +34,7 @@ def listing(*pairs: tuple[str, str], **preferences: str) -> Listing:
 
 
 def test_without_options_a_page_has_the_default_size() -> None:
-    assert listing() == Listing(query=Query(top=100), empty=False, preference_applied=None)
+    assert listing() == Listing(query=Query(top=100), selection=ALL, preference_applied=None)
 
 
 @pytest.mark.parametrize("name", ["$top", "top", "$TOP", "Top"])
@@ -44,9 +54,53 @@ def test_a_top_within_its_range_is_taken(top: str) -> None:
 
 
 def test_a_top_of_zero_is_an_empty_page_that_can_still_count() -> None:
-    page = listing(("$top", "0"), ("$count", "true"))
-    assert page.empty
-    assert page.query.count
+    query = listing(("$top", "0"), ("$count", "true")).query
+    assert (query.top, query.count) == (0, True)
+
+
+@pytest.mark.parametrize("skip", ["-1", "x", "", "1.5", "9" * 10])
+def test_a_skip_outside_its_range_is_malformed(skip: str) -> None:
+    with pytest.raises(Invalid, match=r"\$skip must be"):
+        listing(("$skip", skip))
+
+
+def test_a_list_reads_every_option() -> None:
+    page = listing(
+        ("filter", FILTER),
+        ("$search", "x"),
+        ("$OrderBy", "status desc"),
+        ("top", "5"),
+        ("skip", "7"),
+        ("$select", "id"),
+        ("$count", "true"),
+    )
+    where = And((parse_filter(FILTER), parse_search("x")))
+    assert page.query == Query(where, parse_order("status desc"), top=5, skip=7, count=True)
+    assert page.selection.members == {"id": None}
+
+
+def test_a_count_takes_what_does_not_change_it() -> None:
+    assert parse_count([("$filter", FILTER), ("$top", "1"), ("$orderby", "id"), ("skip", "3")]) == FILTERED.where
+    assert parse_count([("search", "x")]) == parse_search("x")
+    assert parse_count([("custom", "1")]) is None
+    for name in ("$select", "$skiptoken"):
+        with pytest.raises(NotSupported, match=name[1:]):
+            parse_count([(name, "id")])
+    with pytest.raises(Invalid, match=r"\$top"):
+        parse_count([("$top", "x")])
+
+
+def test_one_operation_takes_a_selection_alone() -> None:
+    assert select([("select", "id"), ("custom", "1")]).members == {"id": None}
+    assert select([]) is ALL
+    with pytest.raises(NotSupported, match="top"):
+        select([("$select", "id"), ("$top", "1")])
+
+
+def test_expand_is_refused_clearly() -> None:
+    for refuse in (listing, lambda *pairs: select(pairs), lambda *pairs: parse_count(pairs)):
+        with pytest.raises(NotSupported, match=r"\$expand: an operation has nothing to expand"):
+            refuse(("expand", "x"))
 
 
 @pytest.mark.parametrize(("text", "count"), [("true", True), ("TRUE", True), ("false", False)])
@@ -60,7 +114,7 @@ def test_a_count_that_is_no_boolean_is_malformed(text: str) -> None:
         listing(("$count", text))
 
 
-@pytest.mark.parametrize("name", ["$orderby", "orderby", "$select", "$skip", "$expand", "$search", "search", "$format"])
+@pytest.mark.parametrize("name", ["$apply", "apply", "$compute", "$format", "$deltatoken", "schemaversion"])
 def test_a_known_option_that_is_not_served_is_named(name: str) -> None:
     with pytest.raises(NotSupported, match=name.removeprefix("$")):
         listing((name, "x"))
@@ -107,37 +161,111 @@ def test_the_preferred_page_size_limits_a_page(
     assert (page.query.top, page.preference_applied) == (size, applied)
 
 
-@pytest.mark.parametrize("criteria", [Criteria(), Criteria(OperationStatus.RUNNING, "é'x")])
-@pytest.mark.parametrize("cursor", [0, 1, 2**60])
-def test_a_skip_token_comes_back_as_its_cursor(cursor: int, criteria: Criteria) -> None:
-    assert read_skip_token(write_skip_token(cursor, CALL, criteria), CALL, criteria) == cursor
+CURSORS = [
+    (Query(), Cursor((0,))),
+    (Query(), Cursor((2**52,), skip=3)),
+    (FILTERED, Cursor((17,))),
+    (Query(order=parse_order("clientContext desc,resultInfo/code")), Cursor(("é'x", None, "id"), moment=5, skip=2)),
+    (Query(order=parse_order("status,completedDateTime")), Cursor((2, None, "id"), moment=2**51)),
+]
 
 
-def test_a_skip_token_belongs_to_one_call_and_one_filter() -> None:
-    token = write_skip_token(17, CALL, Criteria())
-    for call, criteria in [("call-2", Criteria()), (CALL, Criteria(client_context="x"))]:
+@pytest.mark.parametrize(("query", "cursor"), CURSORS)
+def test_a_skip_token_comes_back_as_its_cursor(query: Query, cursor: Cursor) -> None:
+    assert read_skip_token(write_skip_token(cursor, CALL, query), CALL, query) == cursor
+
+
+def test_a_skip_token_belongs_to_one_call_filter_search_and_order() -> None:
+    token = write_skip_token(Cursor((17,)), CALL, Query())
+    others = [
+        ("call-2", Query()),
+        (CALL, FILTERED),
+        (CALL, Query(where=parse_search("x"))),
+        (CALL, Query(order=parse_order("createdDateTime"))),
+    ]
+    assert read_skip_token(token, CALL, Query(top=3, count=True)) == Cursor((17,))
+    for call, query in others:
         with pytest.raises(Invalid, match="does not belong"):
-            read_skip_token(token, call, criteria)
+            read_skip_token(token, call, query)
 
 
-@pytest.mark.parametrize("token", ["", "x", "====", "é", "MTc", "MTcuMDAwMDAwMDAwMDAwMDAwMA", "LTEuMDA", "A" * 5000])
+@pytest.mark.parametrize("token", ["", "x", "====", "é", "MTc", "MTcuMDAwMDAwMDAwMDAwMDAwMA", "W10", "A" * 5000])
 def test_a_made_up_skip_token_is_refused(token: str) -> None:
     with pytest.raises(Invalid, match="does not belong"):
         listing(("$skiptoken", token))
 
 
-def test_every_changed_letter_of_a_skip_token_is_noticed() -> None:
-    token = write_skip_token(1234567, CALL, Criteria())
+@pytest.mark.parametrize(
+    ("order", "cursor"),
+    [
+        ("createdDateTime", Cursor(("x",))),
+        ("createdDateTime", Cursor((None,))),
+        ("createdDateTime", Cursor((True,))),
+        ("createdDateTime", Cursor((2**53,))),
+        ("createdDateTime", Cursor((1,), skip=-1)),
+        ("createdDateTime", Cursor((1, 2))),
+        ("createdDateTime", Cursor(())),
+        ("id", Cursor((5,))),
+        ("status", Cursor(("x", "id"))),
+        ("status", Cursor((1, "id"), moment=2**60)),
+        ("clientContext", Cursor((5, "id"))),
+        ("clientContext", Cursor((0.5, "id"))),
+    ],
+)
+def test_a_well_made_skip_token_that_no_list_has_is_refused(order: str, cursor: Cursor) -> None:
+    """Anybody can make one, as its digest is no secret."""
+    query = Query(order=parse_order(order))
+    with pytest.raises(Invalid, match="does not belong"):
+        read_skip_token(write_skip_token(cursor, CALL, query), CALL, query)
+
+
+@pytest.mark.parametrize("place", ["[" * 5000, r'[["\ud800","id"],5,0]', '[[NaN,"id"],5,0]', "9" * 5000])
+def test_a_skip_token_that_holds_anything_is_refused(place: str) -> None:
+    token = urlsafe_b64encode(b"0" * 16 + place.encode()).decode().rstrip("=")
+    with pytest.raises(Invalid, match="does not belong"):
+        listing(("$orderby", "clientContext"), ("$skiptoken", token))
+
+
+@pytest.mark.parametrize(("query", "cursor"), CURSORS)
+def test_every_changed_letter_of_a_skip_token_is_noticed(query: Query, cursor: Cursor) -> None:
+    token = write_skip_token(cursor, CALL, query)
     for place, letter in enumerate(token):
         changed = token[:place] + ("A" if letter != "A" else "B") + token[place + 1 :]
         with pytest.raises(Invalid):
-            read_skip_token(changed, CALL, Criteria())
+            read_skip_token(changed, CALL, query)
 
 
-def test_the_next_page_keeps_every_option_but_the_skip_token() -> None:
-    pairs = [("$filter", "clientContext eq 'a&b é'"), ("top", "5"), ("x", "1"), ("$SKIPTOKEN", "old")]
-    query = Query(client_context="a&b é", top=5)
-    following = dict(parse_qsl(next_page(pairs, call_id=CALL, query=query, cursor=9)))
+def test_the_next_page_keeps_every_option_but_the_skip_and_the_skip_token() -> None:
+    pairs = [("$filter", FILTER), ("top", "5"), ("x", "1"), ("$SKIPTOKEN", "old"), ("Skip", "3")]
+    following = dict(parse_qsl(next_page(pairs, call_id=CALL, query=FILTERED, cursor=Cursor((9,)))))
     token = following.pop("$skiptoken")
-    assert following == {"$filter": "clientContext eq 'a&b é'", "top": "5", "x": "1"}
-    assert read_skip_token(token, CALL, Criteria(client_context="a&b é")) == 9
+    assert following == {"$filter": FILTER, "top": "5", "x": "1"}
+    assert read_skip_token(token, CALL, FILTERED) == Cursor((9,))
+
+
+def test_a_next_page_is_hardly_longer_than_a_filter_of_many_quotes() -> None:
+    text = "id in (" + ",".join(["'0123456789'"] * 400) + ")"
+    query = Query(where=parse_filter(text))
+    assert len(next_page([("$filter", text)], call_id=CALL, query=query, cursor=Cursor((9,)))) < len(text) + 200
+
+
+names = st.sampled_from(
+    ["$filter", "$orderby", "$search", "$select", "$skip", "$top", "$count", "$skiptoken", "x", "$"]
+)
+
+
+@given(st.lists(st.tuples(names, st.text(max_size=10)), max_size=4))
+def test_any_options_are_read_or_refused(pairs: list[tuple[str, str]]) -> None:
+    try:
+        page = listing(*pairs)
+    except (Invalid, NotSupported) as error:
+        assert str(error.target).startswith("$")  # noqa: PT017 - either error is fine
+        return
+    assert page.query.order
+
+
+def test_a_skip_besides_a_skip_token_is_refused() -> None:
+    token = write_skip_token(Cursor((9,)), CALL, Query())
+    assert listing(("$skiptoken", token)).query == Query(order=NEWEST_FIRST, cursor=Cursor((9,)))
+    with pytest.raises(Invalid, match=r"\$skip"):
+        listing(("$skiptoken", token), ("$skip", "1"))

@@ -18,7 +18,7 @@ CORE = [
     *("errors", "durations", "model", "policies", "arrows", "lifecycle", "outage", "steps", "config", "types"),
     *("signing", "answers", "urls", "log", "keys", "queue", "scripts", "codec"),
     *("connection", "fitness", "drafts", "once", "preconditions", "patches", "processes"),
-    *("background", "store", "roster", "calls", "subscription"),
+    *("background", "verdicts", "store", "roster", "query", "plans", "reads", "calls", "subscription"),
     *("feed", "events", "embedded", "sweeper", "places", "verify", "diagnosis", "service"),
 ]
 LAYER = {f"tracker.{name}": number for number, name in enumerate(CORE)}

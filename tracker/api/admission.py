@@ -40,8 +40,8 @@ class Route:
         return ("",) if self.open and not self.prefixed else PREFIXES
 
 
-def admitted(resource: Resource, *, has_options: bool = False) -> Handler:
-    """Let in who carries a known token and takes JSON.
+def admitted(resource: Resource, *, has_options: bool = False, takes_any: bool = False) -> Handler:
+    """Let in who carries a known token and takes JSON; who takes other types too, where JSON is not what is answered.
 
     Query options are refused here unless the resource reads them itself (`has_options`).
     """
@@ -52,7 +52,7 @@ def admitted(resource: Resource, *, has_options: bool = False) -> Handler:
         caller = request.app[CALLERS].identify(headers.get("Authorization"))
         if "OData-Version" in headers or "OData-MaxVersion" in headers:
             check_odata_versions(headers.get("OData-Version"), headers.get("OData-MaxVersion"))
-        if not accepts_json(", ".join(headers.getall("Accept", ()))):
+        if not takes_any and not accepts_json(", ".join(headers.getall("Accept", ()))):
             raise web.HTTPNotAcceptable(text="Answers are application/json, which the Accept header excludes.")
         _refuse_broken_utf8(request.raw_path)
         if request.query_string and not has_options:

@@ -1,267 +1,263 @@
-"""`$filter`: the whole grammar is recognised, equality of two members is served.
+"""`$filter`: the whole grammar of OData is recognised, the contract's part of it is served.
 
 Malformed text is Invalid with its position; a well-formed expression that is not served is NotSupported
 (OData 4.01, part 1, 9.3.1), so that a client learns which of the two it has to mend.
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final
 
-from tracker.errors import Invalid, NotSupported
-from tracker.model import OperationStatus
-
-NESTING_LIMIT: Final = 32
-ENUM_TYPE: Final = "microsoft.graph.operationstatus"
-STATUSES: Final = {
-    spelling: status
-    for status in OperationStatus
-    for spelling in (status.value, status.value[0].lower() + status.value[1:])
-}
-"""Both casings in which Graph writes a status."""
-
-_COMPARISONS: Final = frozenset({"eq", "ne", "gt", "ge", "lt", "le", "has", "in"})
-_ARITHMETIC: Final = frozenset({"add", "sub", "mul", "div", "divby", "mod"})
-_RESERVED: Final = _COMPARISONS | _ARITHMETIC | {"and", "or", "not"}
-_CONSTANTS: Final = frozenset({"true", "false", "null", "nan", "inf"})
-
-
-class Kind(Enum):
-    """What a token is."""
-
-    STRING = "string"
-    """`'…'`, with `''` for a quote."""
-    TYPED = "typed literal"
-    """`namespace.type'…'`."""
-    NUMBER = "number"
-    """Also dates, times and GUIDs: whatever starts with a digit or a sign."""
-    WORD = "word"
-    """A member path, an operator, a function's name or a constant."""
-    PUNCTUATION = "punctuation"
-    """A parenthesis or a comma."""
-    END = "end"
-    """The end of the text."""
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One token; `position` counts characters from 1."""
-
-    kind: Kind
-    text: str
-    position: int
-    type: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Criteria:
-    """What an operation must equal; None where it does not matter."""
-
-    status: OperationStatus | None = None
-    client_context: str | None = None
-
-
-def parse_filter(text: str) -> Criteria:
-    """Read a `$filter`. Raises Invalid with the position, or NotSupported naming the first form not served."""
-    return _Parser(text).parse()
-
-
-_TOKEN: Final = re.compile(
-    r"""(?P<space>[ \t]+)
-    | (?P<type>[A-Za-z_][\w.]*)?'(?P<quoted>(?:[^']|'')*+)(?P<end>')?
-    | (?P<number>[+-]?[0-9][\w.:+-]*)
-    | (?P<word>[$@A-Za-z_][\w.@$/-]*)
-    | (?P<punctuation>[(),])""",
-    re.VERBOSE,
+from tracker.api.filter_tokens import Form, Token, malformed, tokens
+from tracker.api.literals import FILTER, is_null, value_for
+from tracker.errors import NotSupported
+from tracker.model import TYPE_NAME
+from tracker.query import (
+    MEMBERS,
+    And,
+    Comparison,
+    Condition,
+    Function,
+    Kind,
+    Match,
+    Membership,
+    Not,
+    Operator,
+    Or,
+    TypeOf,
 )
 
+NESTING_LIMIT: Final = 32
+CONDITIONS_LIMIT: Final = 200
+"""Most conditions that `and` and `or` join in one filter: each is asked of up to 10,000 operations."""
 
-def tokens(text: str) -> Iterator[Token]:
-    """Cut a filter into tokens, closed by an END. Raises Invalid for a letter that starts none."""
-    place = 0
-    while place < len(text):
-        match = _TOKEN.match(text, place)
-        if match is None:
-            raise _malformed(f"unexpected {text[place]!r}", place + 1)
-        if match["space"] is None:
-            yield _token(match)
-        place = match.end()
-    yield Token(Kind.END, "", place + 1)
+_COMPARISONS: Final = frozenset(Operator)
+_FUNCTIONS: Final = frozenset(Function)
+_ARITHMETIC: Final = frozenset({"add", "sub", "mul", "div", "divby", "mod"})
+_RESERVED: Final = _COMPARISONS | _ARITHMETIC | {"and", "or", "not", "in", "has"}
+_CONSTANTS: Final = frozenset({"true", "false", "null", "nan", "inf"})
+_FLIPPED: Final = {"gt": "lt", "ge": "le", "lt": "gt", "le": "ge"}
+_ITSELF: Final = "$it"
+
+Node = Condition | Token | None
+"""What an expression is: a condition; a member or a literal; None for one that is not served."""
 
 
-def _token(match: re.Match[str]) -> Token:
-    position = match.start() + 1
-    if match["quoted"] is not None:
-        if match["end"] is None:
-            raise _malformed("a string without its closing quote", position)
-        value = match["quoted"].replace("''", "'")
-        return Token(Kind.TYPED if match["type"] else Kind.STRING, value, position, match["type"] or "")
-    kind = next(kind for kind in (Kind.NUMBER, Kind.WORD, Kind.PUNCTUATION) if match[kind.value] is not None)
-    return Token(kind, match[0], position)
+@lru_cache(128)
+def parse_filter(text: str) -> Condition:
+    """Read a `$filter`. Raises Invalid with the position, or NotSupported naming the first form not served."""
+    return _Parser(text).parse()
 
 
 class _Parser:
     """Recursive descent, one method per level of precedence.
 
-    Equalities are collected on the way. The first form that is not served is only noted: what follows may
-    still turn out to be malformed, which is the more useful answer.
+    The first form that is not served is only noted: what follows may still turn out to be malformed, which is the
+    more useful answer.
     """
 
     def __init__(self, text: str) -> None:
-        self._tokens = tokens(text)
+        self._tokens = tokens(text, FILTER)
         self._token = next(self._tokens)
-        self._equalities: dict[str, Token] = {}
-        self._unsupported: str | None = None
-        self._nesting = 0
+        self._unsupported: NotSupported | None = None
+        self._nesting, self._conditions = 0, 1
 
-    def parse(self) -> Criteria:
-        self._disjunction()
-        if self._token.kind is not Kind.END:
-            raise _malformed("expected an operator or the end", self._token.position)
-        status = self._equalities.get("status")
-        context = self._equalities.get("clientContext")
-        criteria = Criteria(
-            status=None if status is None else self._status(status),
-            client_context=None if context is None else self._context(context),
-        )
-        if self._unsupported is not None:
-            raise NotSupported(f"$filter: {self._unsupported} is not supported.", target="$filter")
-        return criteria
+    def parse(self) -> Condition:
+        node = self._condition(self._disjunction())
+        if self._token.form is not Form.END:
+            raise malformed(FILTER, "expected an operator or the end", self._token.position)
+        if node is None or self._unsupported is not None:
+            raise self._unsupported or AssertionError("what is not served is noted")
+        return node
 
-    def _disjunction(self) -> None:
-        self._conjunction()
-        while self._takes("or"):
-            self._note("`or`")
-            self._conjunction()
+    def _disjunction(self) -> Node:
+        return self._joined("or", self._conjunction, Or)
 
-    def _conjunction(self) -> None:
-        self._negation()
-        while self._takes("and"):
-            self._negation()
+    def _conjunction(self) -> Node:
+        return self._joined("and", self._negation, And)
 
-    def _negation(self) -> None:
-        while self._takes("not"):
-            self._note("`not`")
-        self._comparison()
+    def _joined(self, word: str, operand: Callable[[], Node], join: type[And | Or]) -> Node:
+        first = operand()
+        if not self._token.is_word(word):
+            return first
+        terms = [self._condition(first)]
+        while self._takes(word):
+            self._conditions += 1
+            if self._conditions > CONDITIONS_LIMIT:
+                raise malformed(FILTER, f"more than {CONDITIONS_LIMIT} conditions", self._token.position)
+            terms.append(self._condition(operand()))
+        served = tuple(term for term in terms if term is not None)
+        return join(served) if len(served) == len(terms) else None
 
-    def _comparison(self) -> None:
-        left = self._operand()
-        operator = self._operator(_COMPARISONS)
-        if operator is None:
-            self._note("a condition without a comparison")
-        elif operator == "in":
-            self._note("`in`")
-            self._list()
-        else:
-            self._compare(left, operator, self._operand())
+    def _negation(self) -> Node:
+        if not self._takes("not"):
+            return self._comparison()
+        term = self._condition(self._inner(self._negation))
+        return None if term is None else Not(term)
 
-    def _compare(self, left: Token | None, operator: str, right: Token | None) -> None:
-        if operator != "eq":
-            self._note(f"`{operator}`")
-        elif left is None or right is None or left.kind is not Kind.WORD or _is_path(right):
-            self._note("a comparison other than of a member with a literal")
-        elif left.text not in {"status", "clientContext"}:
-            self._note(f"the member {left.text!r}")
-        elif self._equalities.setdefault(left.text, right).text != right.text:
-            self._note(f"more than one value of {left.text}")
+    def _comparison(self) -> Node:
+        start, left = self._token, self._operand()
+        operator = self._token
+        if self._takes(*_COMPARISONS):
+            return self._compared(start, left, Operator(operator.text.lower()), self._operand())
+        if self._takes("has"):
+            self._operand()
+            return self._note("`has`", operator)
+        if self._takes("in"):
+            return self._listed(start, left, self._list())
+        return left
 
-    def _operand(self) -> Token | None:
-        """Read an operand; only one that is a single token is returned."""
-        operand = self._term()
-        while self._operator(_ARITHMETIC) is not None:
-            self._note("arithmetic")
+    def _compared(self, start: Token, left: Node, operator: Operator, right: Node) -> Condition | None:
+        if _is_literal(left) and not _is_literal(right):
+            left, right, operator = right, left, Operator(_FLIPPED.get(operator, operator))
+        if not isinstance(left, Token) or not isinstance(right, Token) or _is_literal(left) or not _is_literal(right):
+            return self._note("a comparison other than of a member with a literal", start)
+        member = self._member(left)
+        return None if member is None else Comparison(member, operator, self._value(member, right))
+
+    def _listed(self, start: Token, left: Node, nodes: Sequence[Node]) -> Condition | None:
+        if not nodes:
+            raise malformed(FILTER, "expected a value after `in (`", self._token.position)
+        literals = [node for node in nodes if isinstance(node, Token) and _is_literal(node)]
+        if not isinstance(left, Token) or _is_literal(left) or len(literals) < len(nodes):
+            return self._note("`in` other than of a member and literals", start)
+        member = self._member(left)
+        return None if member is None else Membership(member, tuple(self._value(member, token) for token in literals))
+
+    def _operand(self) -> Node:
+        start, operand = self._token, self._term()
+        while self._takes(*_ARITHMETIC):
             self._term()
-            operand = None
+            operand = self._note("arithmetic", start)
         return operand
 
-    def _term(self) -> Token | None:
+    def _term(self) -> Node:
         token = self._token
-        if token.text == "(" and token.kind is Kind.PUNCTUATION:
-            self._group()
-            return None
-        if token.kind in {Kind.END, Kind.PUNCTUATION} or _is_reserved(token):
-            raise _malformed("expected a member or a value", token.position)
+        if token.is_punctuation("("):
+            return self._group()
+        if token.is_punctuation("-"):
+            self._advance()
+            self._inner(self._term)
+            return self._note("arithmetic", token)
+        if token.form in {Form.END, Form.PUNCTUATION} or token.is_word(*_RESERVED):
+            raise malformed(FILTER, "expected a member or a value", token.position)
         self._advance()
-        if token.kind is Kind.WORD and self._is("("):
-            self._note(f"the function {token.text!r}")
-            self._list()
-            return None
+        if token.form is Form.WORD and self._token.is_punctuation("("):
+            return self._call(token)
         return token
 
-    def _group(self) -> None:
-        self._note("a parenthesis")
-        self._open()
-        self._disjunction()
-        self._close()
+    def _group(self) -> Node:
+        self._advance()
+        node = self._inner(self._disjunction)
+        self._expect(")")
+        return node
 
-    def _list(self) -> None:
-        self._open()
-        while not self._is(")"):
-            self._disjunction()
-            if not self._is(")"):
-                self._expect(",")
-        self._close()
+    def _call(self, name: Token) -> Node:
+        called = name.text.lower().rpartition("/")[2]
+        if called in {"any", "all", "case"}:
+            self._note(f"the function {name.text!r}", name)
+        arguments = self._list(colons=called in {"any", "all", "case"})
+        if self._token.is_punctuation("/"):  # a member of what a function returns
+            self._advance()
+            self._inner(self._term)
+            return self._note(f"a path after {name.text!r}", name)
+        if name.is_word(*_FUNCTIONS):
+            return self._matched(name, arguments)
+        if name.is_word("isof"):
+            return self._type_of(name, arguments)
+        return self._note(f"the function {name.text!r}", name)
 
-    def _open(self) -> None:
+    def _matched(self, name: Token, arguments: Sequence[Node]) -> Condition | None:
+        if len(arguments) != 2:  # noqa: PLR2004 - a text and what is looked for in it
+            raise malformed(FILTER, f"{name.text} takes two arguments", name.position)
+        left, right = arguments
+        if not isinstance(left, Token) or _is_literal(left) or not isinstance(right, Token) or not _is_literal(right):
+            return self._note(f"{name.text} other than of a member and a string", name)
+        member = self._member(left)
+        if member is None:
+            return None
+        if MEMBERS[member].kind is not Kind.TEXT:
+            raise malformed(FILTER, f"{name.text} takes a string, which {member} is not,", left.position)
+        text = self._value(member, right)
+        return Match(Function(name.text.lower()), member, None if text is None else str(text))
+
+    def _type_of(self, name: Token, arguments: Sequence[Node]) -> Condition | None:
+        *of, type_name = arguments or [None]
+        if not isinstance(type_name, Token) or not _names_type(type_name):
+            raise malformed(FILTER, "isof takes the name of a type", name.position)
+        if of and not (len(of) == 1 and isinstance(of[0], Token) and of[0].text == _ITSELF):
+            return self._note("isof of a member", name)
+        return TypeOf(type_name.text)
+
+    def _list(self, *, colons: bool = False) -> list[Node]:
+        """What stands between parentheses, at commas; in a lambda or a `case` also at colons."""
+        self._expect("(")
+        nodes: list[Node] = []
+        while nodes or not self._token.is_punctuation(")"):
+            nodes.append(self._inner(self._disjunction))
+            if self._token.is_punctuation(")"):
+                break
+            self._expect(":" if colons and self._token.is_punctuation(":") else ",")
+        self._expect(")")
+        return nodes
+
+    def _condition(self, node: Node) -> Condition | None:
+        if isinstance(node, Token):
+            return self._note("a condition without a comparison", node)
+        return node
+
+    def _member(self, token: Token) -> str | None:
+        name = token.text.removeprefix(f"{_ITSELF}/")
+        if name not in MEMBERS:
+            self._note(f"the member {token.text!r}", token)
+            return None
+        return name
+
+    def _value(self, member: str, token: Token) -> str | int | float | None:
+        try:
+            return value_for(member, token)
+        except NotSupported as error:
+            self._unsupported = self._unsupported or error
+            return None
+
+    def _inner(self, expression: Callable[[], Node]) -> Node:
+        """Read an expression one level deeper."""
         self._nesting += 1
         if self._nesting > NESTING_LIMIT:
-            raise _malformed(f"nested deeper than {NESTING_LIMIT} levels", self._token.position)
-        self._expect("(")
-
-    def _close(self) -> None:
-        self._expect(")")
+            raise malformed(FILTER, f"nested deeper than {NESTING_LIMIT} levels", self._token.position)
+        node = expression()
         self._nesting -= 1
+        return node
 
-    def _operator(self, words: frozenset[str]) -> str | None:
-        word = self._token.text.lower()
-        if self._token.kind is not Kind.WORD or word not in words:
-            return None
+    def _takes(self, *words: str) -> bool:
+        if not self._token.is_word(*words):
+            return False
         self._advance()
-        return word
-
-    def _takes(self, word: str) -> bool:
-        return self._operator(frozenset({word})) is not None
-
-    def _is(self, punctuation: str) -> bool:
-        return self._token.kind is Kind.PUNCTUATION and self._token.text == punctuation
+        return True
 
     def _expect(self, punctuation: str) -> None:
-        if not self._is(punctuation):
-            raise _malformed(f"expected {punctuation!r}", self._token.position)
+        if not self._token.is_punctuation(punctuation):
+            raise malformed(FILTER, f"expected {punctuation!r}", self._token.position)
         self._advance()
 
     def _advance(self) -> None:
         self._token = next(self._tokens)
 
-    def _note(self, form: str) -> None:
+    def _note(self, form: str, token: Token) -> Condition | None:
+        """Remember what is not served, if it is the first; it has no meaning, so None."""
         if self._unsupported is None:
-            self._unsupported = f"{form} (before position {self._token.position})"
-
-    def _status(self, literal: Token) -> OperationStatus | None:
-        if literal.kind not in {Kind.STRING, Kind.TYPED} or literal.type.lower() not in {"", ENUM_TYPE}:
-            raise _malformed("status is compared with an operationStatus", literal.position)
-        if literal.text not in STATUSES:
-            raise _malformed(f"{literal.text!r} is not a member of operationStatus", literal.position)
-        return STATUSES[literal.text]
-
-    def _context(self, literal: Token) -> str | None:
-        if literal.text.lower() == "null" and literal.kind is Kind.WORD:
-            self._note("a comparison of clientContext with null")
-            return None
-        if literal.kind is not Kind.STRING:
-            raise _malformed("clientContext is compared with a string", literal.position)
-        return literal.text
+            message = f"$filter: {form} (at position {token.position}) is not supported."
+            self._unsupported = NotSupported(message, target=FILTER)
+        return None
 
 
-def _is_reserved(token: Token) -> bool:
-    return token.kind is Kind.WORD and token.text.lower() in _RESERVED
+def _is_literal(node: Node) -> bool:
+    """Whether it is a literal rather than a member, which is a word that is no constant."""
+    return isinstance(node, Token) and (node.form is not Form.WORD or node.text.lower() in _CONSTANTS)
 
 
-def _is_path(token: Token) -> bool:
-    return token.kind is Kind.WORD and token.text.lower() not in _CONSTANTS
-
-
-def _malformed(what: str, position: int) -> Invalid:
-    return Invalid(f"$filter: {what} at position {position}.", target="$filter")
+def _names_type(token: Token) -> bool:
+    """Whether it is the name of a type, quoted or not (as OData 4.0 and 4.01 have it)."""
+    is_name = token.form is Form.STRING or (token.form is Form.WORD and not is_null(token))
+    return is_name and re.fullmatch(TYPE_NAME, token.text) is not None

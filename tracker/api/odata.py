@@ -4,35 +4,42 @@ A known option that is not served is NotSupported, an unknown one with `$` is In
 a `$` may be left out, and case does not count (OData 4.01, part 2, 5.1).
 """
 
-import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from hashlib import sha256
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from tracker.api.filters import Criteria, parse_filter
+from tracker.api.filters import parse_filter
 from tracker.api.headers import whole_number
+from tracker.api.orders import parse_order
+from tracker.api.searches import parse_search
+from tracker.api.selections import ALL, Selection, parse_select
+from tracker.api.skip_tokens import read_skip_token, write_skip_token
+from tracker.calls import Cursor, Query
 from tracker.errors import Invalid, NotSupported
-from tracker.service import Query
+from tracker.plans import NEWEST_FIRST
+from tracker.query import And, Condition
 
-SERVED: Final = frozenset({"filter", "top", "count", "skiptoken"})
-KNOWN: Final = SERVED | {
-    "orderby", "skip", "select", "expand", "search", "format", "apply", "compute", "deltatoken", "schemaversion",
-}  # fmt: skip
+SERVED: Final = frozenset({"filter", "search", "orderby", "top", "skip", "skiptoken", "count", "select"})
+COUNTABLE: Final = frozenset({"filter", "search", "orderby", "top", "skip", "count"})
+"""What `/$count` takes: the last four do not change the count (OData 4.01, part 1, 11.2.10)."""
+KNOWN: Final = SERVED | {"expand", "format", "apply", "compute", "deltatoken", "schemaversion"}
 PAGE_SIZE: Final = 100
 MAX_PAGE_SIZE: Final = 999
+MAX_SKIP: Final = 999_999_999
+_PLAIN: Final = "$'()*,/:@"
+"""What may stand in a query as it is (RFC 3986, 3.4) and is frequent in filters: links stay short."""
 
 Pairs = Iterable[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a list request asks for. `empty`: `$top=0`, no operations at all, but the count if asked."""
+    """What a list request asks for."""
 
     query: Query
-    empty: bool
+    selection: Selection
     preference_applied: str | None
     """The `maxpagesize` preference as it was applied, for the header of that name."""
 
@@ -56,65 +63,75 @@ def refuse_options(pairs: Pairs, served: frozenset[str] = frozenset()) -> dict[s
     """The system query options. Raises NotSupported for one that is not served at this path."""
     options = system_options(pairs)
     for option in options:
+        if option == "expand":
+            raise NotSupported("$expand: an operation has nothing to expand.", target="$expand")
         if option not in served:
             raise NotSupported(f"The query option ${option} is not supported here.", target=f"${option}")
     return options
 
 
+def select(pairs: Pairs) -> Selection:
+    """What a request for one operation asks for, which may be `$select` alone. Raises Invalid or NotSupported."""
+    options = refuse_options(pairs, frozenset({"select"}))
+    return parse_select(options["select"]) if "select" in options else ALL
+
+
+def parse_count(pairs: Pairs) -> Condition | None:
+    """What `/$count` is to count. Raises Invalid or NotSupported, also for what does not change the count."""
+    options = refuse_options(pairs, COUNTABLE)
+    return _query(options).where
+
+
 def parse_listing(pairs: Pairs, *, call_id: str, preferences: Mapping[str, str]) -> Listing:
     """Read a list request's options. Raises Invalid or NotSupported."""
     options = refuse_options(pairs, SERVED)
-    criteria = parse_filter(options["filter"]) if "filter" in options else Criteria()
     preferred = _max_page_size(preferences)
-    size = _page_size(_top(options.get("top")), preferred and preferred[1])
-    query = Query(
-        status=criteria.status,
-        client_context=criteria.client_context,
-        top=max(size, 1),
-        count=_count(options.get("count")),
-        cursor=read_skip_token(options["skiptoken"], call_id, criteria) if "skiptoken" in options else None,
+    query = _query(options, preferred and preferred[1])
+    if "skiptoken" in options:
+        query = replace(query, cursor=read_skip_token(options["skiptoken"], call_id, query))
+    return Listing(
+        query=query,
+        selection=parse_select(options["select"]) if "select" in options else ALL,
+        preference_applied=preferred and "{}={}".format(*preferred),
     )
-    return Listing(query=query, empty=size == 0, preference_applied=preferred and "{}={}".format(*preferred))
 
 
-def next_page(pairs: Pairs, *, call_id: str, query: Query, cursor: int) -> str:
-    """The query string of the next page: the options of this request, with another `$skiptoken`."""
-    kept = [(name, value) for name, value in pairs if name.removeprefix("$").lower() != "skiptoken"]
-    criteria = Criteria(query.status, query.client_context)
-    kept.append(("$skiptoken", write_skip_token(cursor, call_id, criteria)))
-    return urlencode(kept, quote_via=quote, safe="$")
+def next_page(pairs: Pairs, *, call_id: str, query: Query, cursor: Cursor) -> str:
+    """The query string of the next page: the options of this request, with another `$skiptoken` and no `$skip`."""
+    kept = [(name, value) for name, value in pairs if name.removeprefix("$").lower() not in {"skiptoken", "skip"}]
+    kept.append(("$skiptoken", write_skip_token(cursor, call_id, query)))
+    return urlencode(kept, quote_via=quote, safe=_PLAIN)
 
 
-def write_skip_token(cursor: int, call_id: str, criteria: Criteria) -> str:
-    """Where the next page starts, together with what it is a page of."""
-    token = f"{cursor}.{_digest(cursor, call_id, criteria)}"
-    return urlsafe_b64encode(token.encode()).decode().rstrip("=")
+def _query(options: Mapping[str, str], preferred: int | None = None) -> Query:
+    if "skip" in options and "skiptoken" in options:
+        raise Invalid("$skip has had its effect already: use @odata.nextLink as it is.", target="$skip")
+    skip = _whole("skip", options, most=MAX_SKIP)
+    return Query(
+        where=_where(options.get("filter"), options.get("search")),
+        order=parse_order(options["orderby"]) if "orderby" in options else NEWEST_FIRST,
+        top=_page_size(_whole("top", options, most=MAX_PAGE_SIZE), preferred),
+        skip=skip or 0,
+        count=_count(options.get("count")),
+    )
 
 
-def read_skip_token(token: str, call_id: str, criteria: Criteria) -> int:
-    """The cursor of a `$skiptoken`. Raises Invalid when it was not made here for the same call and filter."""
-    try:
-        text = urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode("ascii")
-        cursor = int(text.partition(".")[0])
-    except ValueError:
-        cursor = -1
-    if cursor < 0 or write_skip_token(cursor, call_id, criteria) != token:
-        raise Invalid("$skiptoken does not belong to this list: use it as @odata.nextLink has it.", target="$skiptoken")
-    return cursor
+@lru_cache(128)
+def _where(filtered: str | None, search: str | None) -> Condition | None:
+    """What `$filter` and `$search` together ask of an operation."""
+    terms = [] if filtered is None else [parse_filter(filtered)]
+    if search is not None:
+        terms.append(parse_search(search))
+    return And(tuple(terms)) if len(terms) > 1 else terms[0] if terms else None
 
 
-def _digest(cursor: int, call_id: str, criteria: Criteria) -> str:
-    parts = json.dumps([cursor, call_id, criteria.status, criteria.client_context])
-    return sha256(parts.encode()).hexdigest()[:16]
-
-
-def _top(text: str | None) -> int | None:
-    if text is None:
+def _whole(option: str, options: Mapping[str, str], *, most: int) -> int | None:
+    if option not in options:
         return None
-    top = whole_number(text)
-    if top is None or top > MAX_PAGE_SIZE:
-        raise Invalid(f"$top must be a whole number from 0 to {MAX_PAGE_SIZE}.", target="$top")
-    return top
+    number = whole_number(options[option])
+    if number is None or number > most:
+        raise Invalid(f"${option} must be a whole number from 0 to {most}.", target=f"${option}")
+    return number
 
 
 def _count(text: str | None) -> bool:

@@ -44,9 +44,17 @@ _PAGE: Final = _parameter("header", "Prefer", "odata.maxpagesize=N limits a page
 _FORMAT: Final = _parameter(
     "query", "$format", "Counts before Accept.", {"type": "string", "enum": ["xml", "application/xml"]}
 )
+_CHOSEN: Final = (
+    _parameter("query", "$filter", "eq ne gt ge lt le in and or not () startswith contains endswith isof."),
+    _parameter("query", "$search", "Words and phrases in clientContext or statusDetail; AND OR NOT ()."),
+)
+_SELECT: Final = _parameter("query", "$select", "The members that are wanted, with commas between.")
 _LISTING: Final = (
-    _parameter("query", "$filter", "status eq '…', clientContext eq '…', or both joined with and."),
+    *_CHOSEN,
+    _SELECT,
+    _parameter("query", "$orderby", "Members, each with asc or desc; createdDateTime desc by default."),
     _parameter("query", "$top", "Page size.", {"type": "integer", "minimum": 0, "maximum": 999, "default": 100}),
+    _parameter("query", "$skip", "How many to leave out first.", {"type": "integer", "minimum": 0, "default": 0}),
     _parameter("query", "$count", "Adds @odata.count.", {"type": "boolean", "default": False}),
     _parameter("query", "$skiptoken", "As @odata.nextLink has it."),
 )
@@ -79,12 +87,17 @@ TEXTS: Final[Mapping[str, Text]] = {
         body=ref("newOperation"),
     ),
     "listOperations": Text(
-        "List a call's operations, newest first", {HTTPStatus.OK: ref("operations")}, (*_LISTING, _PAGE)
+        "List a call's operations, newest first unless asked otherwise",
+        {HTTPStatus.OK: ref("operations")},
+        (*_LISTING, _PAGE),
+    ),
+    "countOperations": Text(
+        "Count a call's operations", {HTTPStatus.OK: {"type": "integer"}}, _CHOSEN, media_type="text/plain"
     ),
     "getOperation": Text(
         "Read an operation",
         {HTTPStatus.OK: _OPERATION, HTTPStatus.NOT_MODIFIED: None},
-        (_IF_MATCH, _IF_NONE_MATCH, _WAIT),
+        (_SELECT, _IF_MATCH, _IF_NONE_MATCH, _WAIT),
     ),
     "updateOperation": Text(
         "Change an operation's clientContext and the members that its type does not declare",

@@ -1,25 +1,25 @@
-"""`/communications/calls/{callId}/operations`: the operations of a call, and one of them."""
+"""`/communications/calls/{callId}/operations/{id}`: one operation; `collection` lists them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
 from tracker.api import bodies, repeats
 from tracker.api.admission import OPERATIONS, links
-from tracker.api.headers import preferences
 from tracker.api.links import Links
-from tracker.api.odata import Listing, next_page, parse_listing
+from tracker.api.odata import select
+from tracker.api.selections import ALL, Selection
 from tracker.api.waits import hold, hold_to_end
 from tracker.api.wire import encode, resource
 from tracker.api.wishes import NONE, VARY, Wishes, applied, wishes_of
 from tracker.errors import Invalid, NotFound, PreconditionRequired, Reused, Unavailable
 from tracker.model import Json, Record
 from tracker.preconditions import ANY, Preconditions, etag_matches
-from tracker.service import REASON_LIMIT, Caller, Page
+from tracker.service import REASON_LIMIT, Caller
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 RETRY_AFTER: Final = "1"
@@ -74,6 +74,7 @@ async def _await_end(request: web.Request, caller: Caller, record: Record, wishe
 async def read(request: web.Request, caller: Caller) -> web.Response:
     """Read an operation; 304 when `If-None-Match` names it as it is, at once or after `Prefer: wait=N`."""
     operations, match = request.app[OPERATIONS], request.match_info
+    selection = select(request.query.items()) if request.query_string else ALL
     record = await operations.get(caller, match["call_id"], match["operation_id"])
     if "If-Match" in request.headers:
         Preconditions(if_match=_lines(request, "If-Match")).check(record)
@@ -86,19 +87,7 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
             record = await hold(request, caller, record, wait)
     if known is not None and etag_matches(known, record):
         return _without_body(record, headers, status=HTTPStatus.NOT_MODIFIED)
-    return _represent(record, links(request), headers=headers)
-
-
-async def collect(request: web.Request, caller: Caller) -> web.Response:
-    """List a call's operations, newest first, page by page."""
-    call_id = request.match_info["call_id"]
-    pairs = tuple(request.query.items())
-    wishes = preferences(request.headers.getall("Prefer", ()))
-    listing = parse_listing(pairs, call_id=call_id, preferences=wishes)
-    page = await request.app[OPERATIONS].list(caller, call_id, listing.query)
-    body = _collection(page, listing, links(request), call_id, pairs)
-    applied = listing.preference_applied
-    return _json(body, headers={} if applied is None else {"Preference-Applied": applied})
+    return _represent(record, links(request), headers=headers, selection=selection)
 
 
 async def cancel(request: web.Request, caller: Caller) -> web.Response:
@@ -141,10 +130,16 @@ def retry_after(record: Record) -> dict[str, str]:
 
 
 def _represent(
-    record: Record, link: Links, *, status: int = HTTPStatus.OK, headers: Mapping[str, str] = NO_HEADERS
+    record: Record,
+    link: Links,
+    *,
+    status: int = HTTPStatus.OK,
+    headers: Mapping[str, str] = NO_HEADERS,
+    selection: Selection = ALL,
 ) -> web.Response:
-    context = f"{link.context(record.call_id)}/$entity"
-    return _json(resource(record, context=context), status=status, headers=_with_state(headers, record))
+    context = f"{selection.context(link.context(record.call_id))}/$entity"
+    body = selection.of(resource(record, context=context))
+    return _json(body, status=status, headers=_with_state(headers, record))
 
 
 def _without_body(record: Record, headers: Mapping[str, str], *, status: int) -> web.Response:
@@ -153,17 +148,6 @@ def _without_body(record: Record, headers: Mapping[str, str], *, status: int) ->
 
 def _with_state(headers: Mapping[str, str], record: Record) -> dict[str, str]:
     return {**headers, **VARY, "ETag": record.etag, **retry_after(record)}
-
-
-def _collection(page: Page, listing: Listing, link: Links, call_id: str, pairs: Sequence[tuple[str, str]]) -> Json:
-    body: dict[str, Any] = {"@odata.context": link.context(call_id)}
-    if page.count is not None:
-        body["@odata.count"] = page.count
-    body["value"] = [] if listing.empty else [resource(record) for record in page.records]
-    if page.cursor is not None and not listing.empty:
-        query = next_page(pairs, call_id=call_id, query=listing.query, cursor=page.cursor)
-        body["@odata.nextLink"] = f"{link.collection(call_id)}?{query}"
-    return body
 
 
 def _json(body: Json, *, status: int = HTTPStatus.OK, headers: dict[str, str]) -> web.Response:

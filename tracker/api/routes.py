@@ -5,11 +5,12 @@ from typing import Final
 
 from aiohttp import web
 
-from tracker.api import health, metadata, monitor, openapi, operations, page
+from tracker.api import collection, health, metadata, monitor, openapi, operations, page
 from tracker.api.admission import Route, admitted, telling
 from tracker.api.links import PREFIXES
 
 COLLECTION: Final = "/communications/calls/{call_id}/operations"
+COUNT: Final = f"{COLLECTION}/$count"
 OPERATION: Final = f"{COLLECTION}/{{operation_id}}"
 CANCEL: Final = f"{OPERATION}/cancel"
 MONITOR: Final = "/operations/{operation_id}"
@@ -17,8 +18,9 @@ MONITOR: Final = "/operations/{operation_id}"
 
 ROUTES: Final = (
     Route("POST", COLLECTION, admitted(operations.create), "createOperation"),
-    Route("GET", COLLECTION, admitted(operations.collect, has_options=True), "listOperations"),
-    Route("GET", OPERATION, admitted(operations.read), "getOperation"),
+    Route("GET", COLLECTION, admitted(collection.collect, has_options=True), "listOperations"),
+    Route("GET", COUNT, admitted(collection.count, has_options=True, takes_any=True), "countOperations"),
+    Route("GET", OPERATION, admitted(operations.read, has_options=True), "getOperation"),
     Route("PATCH", OPERATION, admitted(operations.patch), "updateOperation"),
     Route("DELETE", OPERATION, admitted(operations.delete), "deleteOperation"),
     Route("POST", CANCEL, admitted(operations.cancel), "cancelOperation"),
