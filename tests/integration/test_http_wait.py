@@ -27,7 +27,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Set once a request is being held."""
     event, hold = asyncio.Event(), Waits.hold
 
-    async def note(self: Waits, operations: Operations, caller: Caller, record: Record, seconds: int) -> Record:
+    async def note(self: Waits, operations: Operations, caller: Caller, record: Record, seconds: float) -> Record:
         event.set()
         return await hold(self, operations, caller, record, seconds)
 

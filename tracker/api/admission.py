@@ -8,13 +8,15 @@ from aiohttp import web
 
 from tracker.api.auth import Callers
 from tracker.api.headers import accepts_json
-from tracker.api.links import Addresses, Links
+from tracker.api.links import PREFIXES, Addresses, Links
 from tracker.api.odata import refuse_options
 from tracker.errors import Invalid
 from tracker.service import Caller, Operations
+from tracker.types import Catalogue
 
 OPERATIONS: Final = web.AppKey("operations", Operations)
 CALLERS: Final = web.AppKey("callers", Callers)
+CATALOGUE: Final = web.AppKey("catalogue", Catalogue)
 ADDRESSES: Final = web.AppKey("addresses", Addresses)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -23,13 +25,24 @@ Resource = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method at one path. `open`: without a token, and at the root only."""
+    """One method at one path. `open`: without a token, and at the root only.
+
+    `dialect` names whose it is, "" stands for Graph's: another's stands at the root only, where settings name it.
+    `aliases` are other spellings of the path.
+    """
 
     method: str
     path: str
     handler: Handler
     name: str
     open: bool = False
+    dialect: str = ""
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """What it stands under."""
+        return ("",) if self.open or self.dialect else PREFIXES
 
 
 def admitted(resource: Resource, *, has_options: bool = False) -> Handler:

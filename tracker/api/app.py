@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from tracker.api import openapi, routes
-from tracker.api.admission import ADDRESSES, CALLERS, OPERATIONS
+from tracker.api.admission import ADDRESSES, CALLERS, CATALOGUE, OPERATIONS
 from tracker.api.auth import open_callers
 from tracker.api.links import Addresses
 from tracker.api.server import Runner
@@ -33,8 +33,10 @@ def create_app(settings: Settings) -> web.Application:
     app[CALLERS] = open_callers(settings)
     app[ADDRESSES] = Addresses(settings)
     app[WAITS] = Waits()
-    app[openapi.DESCRIPTION] = openapi.written(routes.ROUTES, load_catalogue(settings))
-    routes.mount(app)
+    app[CATALOGUE] = load_catalogue(settings)
+    served = routes.served(settings.dialects)
+    app[openapi.DESCRIPTION] = openapi.written(served, app[CATALOGUE])
+    routes.mount(app, served)
     app.cleanup_ctx.append(partial(_operations, settings))
     app.on_shutdown.append(app[WAITS].release)
     return app

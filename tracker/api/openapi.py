@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from tracker.api import dialect_texts
 from tracker.api import openapi_texts as texts
 from tracker.api.links import PREFIXES
 from tracker.api.wire import encode
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 DESCRIPTION: Final = web.AppKey("description", bytes)
 
+TEXTS: Final = {**texts.TEXTS, **dialect_texts.TEXTS}
+"""What is said about each route, by its name."""
+
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -28,8 +32,8 @@ def describe(routes: Iterable["Route"], catalogue: Catalogue) -> Json:
     for route in routes:
         path = paths.setdefault(route.path, {"parameters": _path_parameters(route.path)})
         path[route.method.lower()] = _operation(route)
-        if route.open:
-            path["servers"] = [{"url": "/"}]
+        if route.prefixes != PREFIXES:
+            path["servers"] = [{"url": prefix or "/"} for prefix in route.prefixes]
     return {
         "openapi": "3.1.0",
         "info": texts.INFO,
@@ -38,7 +42,7 @@ def describe(routes: Iterable["Route"], catalogue: Catalogue) -> Json:
         "paths": paths,
         "components": {
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
-            "schemas": {**texts.SCHEMAS, **_type_schemas(catalogue)},
+            "schemas": {**texts.SCHEMAS, **dialect_texts.SCHEMAS, **_type_schemas(catalogue)},
         },
     }
 
@@ -54,7 +58,7 @@ def written(routes: Iterable["Route"], catalogue: Catalogue) -> bytes:
 
 
 def _operation(route: "Route") -> Json:
-    text = texts.TEXTS[route.name]
+    text = TEXTS[route.name]
     operation: Json = {"operationId": route.name, "summary": text.summary}
     parameters = [*texts.COMMON_HEADERS, *text.parameters] if not route.open else list(text.parameters)
     if parameters:
@@ -66,15 +70,15 @@ def _operation(route: "Route") -> Json:
         operation["requestBody"] = {"required": text.body_required, "content": content}
     operation["responses"] = {
         **{str(status): _answer(status, schema) for status, schema in text.answers.items()},
-        "default": _answer(None, texts.ref("error")),
+        "default": _answer(None, text.error or texts.ref("error"), text.error_type),
     }
     return operation
 
 
-def _answer(status: HTTPStatus | None, schema: Json | None) -> Json:
+def _answer(status: HTTPStatus | None, schema: Json | None, media_type: str = "application/json") -> Json:
     answer: Json = {"description": "An error" if status is None else status.phrase}
     if schema is not None:
-        answer["content"] = {"application/json": {"schema": schema}}
+        answer["content"] = {media_type: {"schema": schema}}
     return answer
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
+from tracker.api.actions import UNSERVED
 from tracker.model import CLIENT_CONTEXT_LIMIT, Json, OperationStatus
 
 SCHEMA_ROOT: Final = "#/components/schemas/"
@@ -26,18 +27,25 @@ def _parameter(place: str, name: str, description: str, schema: Json | None = No
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What is said about one route; an answer's schema is None when it has no body."""
+    """What is said about one route; an answer's schema is None when it has no body.
+
+    `error` and `error_type` are schema and media type of a failure, when they are not Graph's.
+    """
 
     summary: str
     answers: Mapping[HTTPStatus, Json | None]
     parameters: Sequence[Json] = field(default_factory=tuple)
     body: Json | None = None
     body_required: bool = True
+    error: Json | None = None
+    error_type: str = "application/json"
 
 
 PATH_PARAMETERS: Final[Mapping[str, Json]] = {
     "call_id": {"type": "string", "minLength": 1, "maxLength": 256},
     "operation_id": {"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,128}$"},
+    "process_id": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_.]{0,126}$"},
+    "action": {"type": "string", "enum": list(UNSERVED)},
 }
 
 COMMON_HEADERS: Final = (

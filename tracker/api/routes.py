@@ -1,17 +1,51 @@
 """Every path of the API, once; `app` mounts them and `openapi` describes them."""
 
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from aiohttp import web
 
-from tracker.api import health, monitor, openapi, operations
-from tracker.api.admission import Route, admitted
+from tracker.api import actions, dialects, google, health, monitor, ogc, ogc_processes, openapi, operations
+from tracker.api.admission import Resource, Route, admitted
 from tracker.api.links import PREFIXES
 
-COLLECTION: Final = "/communications/calls/{call_id}/operations"
+CALL: Final = "/communications/calls/{call_id}"
+COLLECTION: Final = f"{CALL}/operations"
 OPERATION: Final = f"{COLLECTION}/{{operation_id}}"
 CANCEL: Final = f"{OPERATION}/cancel"
 MONITOR: Final = "/operations/{operation_id}"
+GOOGLE_LIST: Final = "/calls/{call_id}/operations"
+PROCESS: Final = "/processes/{process_id}"
+JOB: Final = "/jobs/{operation_id}"
+
+FORMS: Final[Mapping[str, dialects.Form]] = {"google": google.problem, "ogc": ogc.problem}
+"""How each dialect writes an error."""
+
+
+def _action(name: str) -> Route:
+    path = f"{CALL}/{name}"
+    return Route("POST", path, admitted(actions.invoke(name)), name, aliases=(f"{CALL}/{actions.NAMESPACE}{name}",))
+
+
+def _google(method: str, path: str, resource: Resource, name: str) -> Route:
+    handler = dialects.spoken(admitted(resource, has_options=True), google.problem)
+    # google.api_core.operation.from_http_json asks for `operations/` and then the whole name.
+    return Route(method, f"/google{path}", handler, name, dialect="google", aliases=(f"/google/operations{path}",))
+
+
+def _google_operation(path: str, noun: str) -> tuple[Route, ...]:
+    """One operation; the paths with a verb come first, as it would be taken for a part of the id."""
+    return (
+        _google("POST", f"{path}:cancel", google.cancel, f"googleCancel{noun}"),
+        _google("POST", f"{path}:wait", google.wait, f"googleWait{noun}"),
+        _google("GET", path, google.read, f"googleGet{noun}"),
+        _google("DELETE", path, google.delete, f"googleDelete{noun}"),
+    )
+
+
+def _ogc(method: str, path: str, resource: Resource, name: str, *aliases: str) -> Route:
+    handler = dialects.spoken(admitted(resource, has_options=True), ogc.problem)
+    return Route(method, f"/ogc{path}", handler, name, dialect="ogc", aliases=aliases)
 
 
 ROUTES: Final = (
@@ -20,25 +54,49 @@ ROUTES: Final = (
     Route("GET", OPERATION, admitted(operations.read), "getOperation"),
     Route("DELETE", OPERATION, admitted(operations.delete), "deleteOperation"),
     Route("POST", CANCEL, admitted(operations.cancel), "cancelOperation"),
+    *(_action(name) for name in actions.ACTIONS),
+    Route("POST", f"{CALL}/{{action}}", admitted(actions.refuse), "refuseAction"),
     Route("GET", MONITOR, admitted(monitor.read), "getMonitor"),
     Route("DELETE", MONITOR, admitted(monitor.cancel), "cancelMonitored"),
     Route("GET", "/healthz", health.healthy, "isHealthy", open=True),
     Route("GET", "/readyz", health.ready, "isReady", open=True),
     Route("GET", "/openapi.json", openapi.serve, "getDescription", open=True),
+    *_google_operation("/operations/{operation_id}", "Operation"),
+    *_google_operation(f"{GOOGLE_LIST}/{{operation_id}}", "OperationOfCall"),
+    _google("GET", GOOGLE_LIST, google.collect, "googleListOperations"),
+    _google("GET", "/operations", google.refuse, "googleListAllOperations"),
+    _ogc("GET", "/", ogc_processes.landing, "ogcGetLandingPage", "/ogc"),
+    _ogc("GET", "/conformance", ogc_processes.conformance, "ogcGetConformance"),
+    _ogc("GET", "/processes", ogc_processes.collect, "ogcListProcesses"),
+    _ogc("GET", PROCESS, ogc_processes.read, "ogcGetProcess"),
+    _ogc("POST", f"{PROCESS}/execution", ogc_processes.execute, "ogcExecute"),
+    _ogc("GET", "/jobs", ogc.collect, "ogcListJobs"),
+    _ogc("GET", JOB, ogc.read, "ogcGetJob"),
+    _ogc("DELETE", JOB, ogc.dismiss, "ogcDismissJob"),
+    _ogc("GET", f"{JOB}/results", ogc.results, "ogcGetResults"),
 )
 
 
-def mount(app: web.Application) -> None:
-    """Add every route under every prefix. GET brings HEAD with it."""
+def served(names: Collection[str]) -> tuple[Route, ...]:
+    """The routes of an API that speaks these dialects beside Graph's."""
+    return tuple(route for route in ROUTES if not route.dialect or route.dialect in names)
+
+
+def mount(app: web.Application, routes: Iterable[Route]) -> None:
+    """Add every route under every prefix of its own. GET brings HEAD with it."""
+    routes = tuple(routes)
     for prefix in PREFIXES:
-        for route in ROUTES:
-            if not (route.open and prefix):
-                _add(app, route, prefix + route.path)
+        for route in routes:
+            if prefix in route.prefixes and not route.dialect:
+                for path in (route.path, *route.aliases):
+                    _add(app, route, prefix + path)
+    for name in sorted({route.dialect for route in routes if route.dialect}):
+        dialects.mount(app, name, [route for route in routes if route.dialect == name], FORMS[name])
 
 
 def _add(app: web.Application, route: Route, path: str) -> None:
     # A name is any text: aiohttp's own pattern would leave out braces.
-    pattern = path.replace("}", ":[^/]+}")
+    pattern = path.replace("{action}", f"{{action:{actions.UNSERVED_PATTERN}}}").replace("_id}", "_id:[^/]+}")
     if route.method == "GET":
         app.router.add_get(pattern, route.handler)
     else:

@@ -16,7 +16,7 @@ class Waits:
     def __init__(self) -> None:
         self._stopping = asyncio.Event()
 
-    async def hold(self, operations: Operations, caller: Caller, record: Record, seconds: int) -> Record:
+    async def hold(self, operations: Operations, caller: Caller, record: Record, seconds: float) -> Record:
         """Wait until the operation is another than `record`, time is up, or the server stops."""
         change = asyncio.create_task(operations.wait(caller, record, seconds=seconds))
         stop = asyncio.create_task(self._stopping.wait())
