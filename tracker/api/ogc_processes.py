@@ -63,10 +63,10 @@ async def read(request: web.Request, _: Caller) -> web.Response:
     """Describe an operation type: what it takes, and what comes of it."""
     options(request)
     entry = _process(request)
-    whole = entry.model.model_json_schema()
-    properties: Json = openapi30.told(whole, whole.get("$defs", {})).get("properties", {})
+    written = entry.model.model_json_schema()
+    whole = openapi30.told(written, written.get("$defs", {}))
+    properties, required = whole.get("properties", {}), whole.get("required", ())
     results = entry.model.result_members()
-    required = whole.get("required", ())
     inputs = {
         name: {"title": schema.get("title", name), "minOccurs": int(name in required), "schema": schema}
         for name, schema in properties.items()
