@@ -130,11 +130,11 @@ async def test_a_stopping_server_answers_a_wait(settings: Settings, holds: "asyn
     assert (answer.status, answer.json["done"]) == (200, False)
 
 
-@pytest.mark.parametrize("timeout", [30, "30", "-1s", "١s", "1.s", {}])
+@pytest.mark.parametrize("value", [30, "30", "-1s", "١s", "1.s", {}])
 @pytest.mark.parametrize("name", ["timeout", "seconds"])
-async def test_a_wait_that_cannot_be_read_is_refused(api: Api, name: str, timeout: Any) -> None:
+async def test_a_wait_that_cannot_be_read_is_refused(api: Api, name: str, value: Any) -> None:
     made = await api.created()
-    answer = await api.post(f"/google/operations/{made['id']}:wait", json={name: timeout})
+    answer = await api.post(f"/google/operations/{made['id']}:wait", json={name: value})
     assert (answer.status, answer.json["error"]["status"]) == (400, "INVALID_ARGUMENT")
 
 

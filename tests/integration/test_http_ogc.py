@@ -183,7 +183,7 @@ async def test_a_preference_is_named_as_applied_when_it_was_asked_for(api: Api) 
 async def test_processes_are_found_in_any_case_and_limited(api: Api) -> None:
     assert (await api.get(f"/ogc/processes/{PLAY.upper()}")).json["id"] == PLAY
     assert len((await api.get("/ogc/processes?limit=1")).json["processes"]) == 1
-    assert len((await api.get("/ogc/processes")).json["processes"]) == 2
+    assert len((await api.get("/ogc/processes")).json["processes"]) >= 2
 
 
 @pytest.mark.parametrize(
