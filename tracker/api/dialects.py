@@ -16,7 +16,6 @@ from tracker.api.problems import headers_of, status_of
 from tracker.api.wire import encode
 from tracker.errors import Detail, Invalid, NotSupported, TrackerError
 from tracker.model import Json
-from tracker.service import Query
 
 PAGE_SIZE: Final = 100
 MAX_PAGE_SIZE: Final = 999
@@ -103,18 +102,24 @@ def options(
     return {name: value for name, value in found.items() if name in served}
 
 
-def page_query(asked: Mapping[str, str], size: str, cursor: str, *, least: int) -> Query:
-    """A page of a list, by the options named `size` and `cursor`: more than a page may hold is taken as the most.
+def page_size(text: str | None, name: str, *, least: int) -> int:
+    """How much an answer shows at most; more than a page may hold is taken as the most, 0 as the default.
 
-    `least` is the smallest size; 0 stands for the default. Raises Invalid.
+    Raises Invalid, naming the option, for less than `least`.
     """
-    number = whole_number(asked.get(size, str(PAGE_SIZE)))
+    number = PAGE_SIZE if text is None else whole_number(text)
     if number is None or number < least:
-        raise Invalid(f"{size} must be a whole number, at least {least}.", target=size)
-    place = asked.get(cursor, "")
-    if place and not _CURSOR.fullmatch(place):
-        raise Invalid(f"{cursor} is not one that a list has given.", target=cursor)
-    return Query(top=min(number or PAGE_SIZE, MAX_PAGE_SIZE), cursor=int(place) if place else None)
+        raise Invalid(f"{name} must be a whole number, at least {least}.", target=name)
+    return min(number or PAGE_SIZE, MAX_PAGE_SIZE)
+
+
+def page_start(text: str | None, name: str) -> int | None:
+    """Where a page starts, as the page before has said it. Raises Invalid, naming the option."""
+    if not text:
+        return None
+    if not _CURSOR.fullmatch(text):
+        raise Invalid(f"{name} is not one that a list has given.", target=name)
+    return int(text)
 
 
 def _refuse_method(served: frozenset[str]) -> Handler:

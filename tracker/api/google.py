@@ -15,13 +15,13 @@ from aiohttp import web
 
 from tracker.api import bodies
 from tracker.api.admission import OPERATIONS
-from tracker.api.dialects import Problem, answer, options, page_query
+from tracker.api.dialects import Problem, answer, options, page_size, page_start
 from tracker.api.operations import MAX_WAIT
 from tracker.api.waits import WAITS
 from tracker.api.wire import percent_complete, resource, timestamp
 from tracker.errors import Invalid, NotSupported
 from tracker.model import Json, OperationStatus, Record
-from tracker.service import Caller
+from tracker.service import Caller, Query
 
 ERROR_DOMAIN: Final = "operation-tracker"
 
@@ -78,7 +78,8 @@ async def collect(request: web.Request, caller: Caller) -> web.Response:
     """List a call's operations, newest first. There is no filter."""
     unserved = frozenset({"filter", "returnPartialSuccess"})
     asked = options(request, "pageSize", "pageToken", ignored=_IGNORED, unserved=unserved)
-    query = page_query(asked, "pageSize", "pageToken", least=0)
+    size = page_size(asked.get("pageSize"), "pageSize", least=0)
+    query = Query(top=size, cursor=page_start(asked.get("pageToken"), "pageToken"))
     page = await request.app[OPERATIONS].list(caller, _call(request), query)
     body: Json = {"operations": [operation(record, _name(request, record)) for record in page.records]}
     if page.cursor is not None:

@@ -11,11 +11,11 @@ from typing import Any, Final
 from aiohttp import web
 
 from tracker.api.admission import CATALOGUE, OPERATIONS, links
-from tracker.api.dialects import Problem, answer, options, page_query
+from tracker.api.dialects import Problem, answer, options, page_size, page_start
 from tracker.api.wire import encode, percent_complete, timestamp
 from tracker.errors import Gone, NotFound
 from tracker.model import Json, OperationStatus, Record
-from tracker.service import Caller
+from tracker.service import Caller, Query
 
 CALL: Final = "ogc"
 """The call of everything that is executed by this dialect."""
@@ -53,12 +53,13 @@ _TYPES: Final[Mapping[type, str]] = {
 async def collect(request: web.Request, caller: Caller) -> web.Response:
     """List what was executed by this dialect, newest first."""
     asked = options(request, "limit", "cursor", unserved=_FILTERS)
-    query = page_query(asked, "limit", "cursor", least=1)
+    limit = page_size(asked.get("limit"), "limit", least=1)
+    query = Query(top=limit, cursor=page_start(asked.get("cursor"), "cursor"))
     page = await request.app[OPERATIONS].list(caller, CALL, query)
     base = base_of(request)
     places = [link(f"{base}/jobs", "self")]
     if page.cursor is not None:
-        places.append(link(f"{base}/jobs?limit={query.top}&cursor={page.cursor}", "next"))
+        places.append(link(f"{base}/jobs?limit={limit}&cursor={page.cursor}", "next"))
     return answer({"jobs": [status_info(record, base) for record in page.records], "links": places})
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from tracker.api import bodies, openapi30
 from tracker.api.admission import CATALOGUE, OPERATIONS, links
-from tracker.api.dialects import answer, options, page_query
+from tracker.api.dialects import answer, options, page_size
 from tracker.api.headers import preferences
 from tracker.api.ogc import CALL, RELATIONS, NoSuchProcess, base_of, job_place, link, status_info
 from tracker.errors import Invalid, NotSupported
@@ -53,7 +53,7 @@ async def conformance(request: web.Request, _: Caller) -> web.Response:
 async def collect(request: web.Request, _: Caller) -> web.Response:
     """List the operation types; with `limit` the first of them only."""
     asked = options(request, "limit")
-    most = page_query(asked, "limit", "", least=1).top if asked else None
+    most = page_size(asked["limit"], "limit", least=1) if asked else None
     base = base_of(request)
     summaries = [_summary(entry, base) for entry in list(request.app[CATALOGUE].values())[:most]]
     return answer({"processes": summaries, "links": [link(f"{base}/processes", "self")]})
