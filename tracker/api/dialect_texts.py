@@ -47,7 +47,7 @@ _TEXT: Final = {"type": "string"}
 _STAMP: Final = {"type": "string", "format": "date-time"}
 _ADDRESS: Final = {"type": "string", "format": "uri"}
 _STATUS: Final = {"type": "string", "enum": ["accepted", "running", "successful", "failed", "dismissed"]}
-_SIZE: Final = {"type": "integer", "minimum": 1, "default": PAGE_SIZE}
+_SIZE: Final = {"type": "integer", "minimum": 1, "maximum": 999_999_999, "default": PAGE_SIZE}
 _MOST: Final = f"Most that the answer shows, at most {MAX_PAGE_SIZE}."
 _OPERATION, _EMPTY, _JOB, _ANY = ref("googleOperation"), _object(), ref("ogcStatusInfo"), {"type": "object"}
 _TIMEOUT: Final = _closed(timeout={"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})?s$", "examples": ["30s"]})
