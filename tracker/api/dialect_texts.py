@@ -48,12 +48,11 @@ _STAMP: Final = {"type": "string", "format": "date-time"}
 _ADDRESS: Final = {"type": "string", "format": "uri"}
 _STATUS: Final = {"type": "string", "enum": ["accepted", "running", "successful", "failed", "dismissed"]}
 _SIZE: Final = {"type": "integer", "minimum": 1, "maximum": 999_999_999, "default": PAGE_SIZE}
+_PLACE: Final = {"type": "string", "pattern": "^[0-9]{1,18}$"}
 _MOST: Final = f"Most that the answer shows, at most {MAX_PAGE_SIZE}."
 _OPERATION, _EMPTY, _JOB, _ANY = ref("googleOperation"), _object(), ref("ogcStatusInfo"), {"type": "object"}
 _TIMEOUT: Final = _closed(timeout={"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})?s$", "examples": ["30s"]})
-_EXECUTE: Final = _closed(
-    inputs={"type": "object"}, outputs={"type": "object"}, response={"enum": ["document", "raw"]}, subscriber=_ANY
-)
+_EXECUTE: Final = _closed(inputs=_ANY, outputs={"type": "object", "maxProperties": 0}, response={"const": "document"})
 _PLAYED: Final = ref("microsoft.graph.playPromptOperation")
 
 
@@ -75,7 +74,7 @@ TEXTS: Final[Mapping[str, Text]] = {
         "List a call's operations in Google's words, newest first",
         _object(operations=_list(_OPERATION), nextPageToken=_TEXT),
         _option("pageSize", f"{_MOST} 0: the default.", {**_SIZE, "minimum": 0}),
-        _option("pageToken", "The nextPageToken of the page before."),
+        _option("pageToken", "The nextPageToken of the page before.", _PLACE),
     ),
     "googleListAllOperations": Text(
         "Refuse to list the operations of all calls",
@@ -101,7 +100,7 @@ TEXTS: Final[Mapping[str, Text]] = {
         "List what was executed, newest first",
         _object(("jobs", "links"), jobs=_list(_JOB), links=_list(_ANY)),
         _option("limit", _MOST, _SIZE),
-        _option("cursor", "As the next link has it."),
+        _option("cursor", "As the next link has it.", _PLACE),
     ),
     "ogcGetJob": _ogc("Read how far a job is", _JOB),
     "ogcDismissJob": _ogc("Cancel a job if it has not ended, and hide it", _JOB),
