@@ -166,6 +166,8 @@ async def test_a_list_goes_on_where_it_was_though_operations_are_created(api: Ap
         ("pageSize=0", 200),
         ("pageSize=100000000", 200),
         ("alt=json&prettyPrint=true", 200),
+        ("$alt=json%3Benum-encoding%3Dint", 200),
+        ("alt=proto", 501),
     ],
 )
 async def test_no_option_is_ignored(api: Api, query: str, status: int) -> None:

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from tracker.api.openapi30 import told
 
@@ -20,6 +20,9 @@ class Tree(BaseModel):
     ratio: Annotated[float, Field(gt=0, lt=1)]
     pair: tuple[int, str] | None = None
     shown: str = Field("a", examples=["b", "c"])
+    hidden: str = Field("a", examples=[])
+    listed: Annotated[str | None, WithJsonSchema({"type": ["string", "null"]})] = None
+    elsewhere: Annotated[str, WithJsonSchema({"$ref": "https://example.org/schema"})] = ""
 
 
 def written(model: type[BaseModel]) -> Any:
@@ -46,6 +49,15 @@ def test_a_null_among_others_is_said_in_one_word() -> None:
     assert either["nullable"] is True
 
 
+def test_a_list_of_types_is_a_choice() -> None:
+    listed = written(Tree)["properties"]["listed"]
+    assert (listed["type"], listed["nullable"]) == ("string", True)
+
+
+def test_what_stands_elsewhere_is_anything() -> None:
+    assert written(Tree)["properties"]["elsewhere"].keys() <= {"default", "title"}
+
+
 def test_bounds_that_are_left_out_are_flags() -> None:
     ratio = written(Tree)["properties"]["ratio"]
     assert {name: ratio[name] for name in ratio if "imum" in name} == {
@@ -57,7 +69,8 @@ def test_bounds_that_are_left_out_are_flags() -> None:
 
 
 def test_one_example_is_shown() -> None:
-    assert written(Tree)["properties"]["shown"]["example"] == "b"
+    properties = written(Tree)["properties"]
+    assert (properties["shown"]["example"], "example" in properties["hidden"]) == ("b", False)
 
 
 @pytest.mark.parametrize("model", [Leaf, Tree])

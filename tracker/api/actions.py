@@ -49,6 +49,7 @@ def invoke(name: str) -> Resource:
     action = ACTIONS[name]
 
     async def create(request: web.Request, caller: Caller) -> web.Response:
+        """Create an operation of the action's type in the call."""
         given = await bodies.read_object(request)
         body = {"@odata.type": action.type}
         for parameter, value in given.items():

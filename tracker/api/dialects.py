@@ -80,13 +80,8 @@ def answer(body: Json, *, status: int = HTTPStatus.OK, headers: Mapping[str, str
     return web.Response(body=encode(body), status=status, headers=headers, content_type="application/json")
 
 
-def options(
-    request: web.Request,
-    *served: str,
-    ignored: frozenset[str] = frozenset(),
-    unserved: frozenset[str] = frozenset(),
-) -> dict[str, str]:
-    """The query options that are `served`, by name; `ignored` ones change nothing here.
+def options(request: web.Request, *served: str, unserved: frozenset[str] = frozenset()) -> dict[str, str]:
+    """The query options that are `served`, by name.
 
     Raises NotSupported for one that the dialect knows and we do not serve, Invalid for any other, or one there twice.
     """
@@ -94,7 +89,7 @@ def options(
     for name, value in request.query.items():
         if name in unserved and value:
             raise NotSupported(f"The option {name} is not supported here.", target=name)
-        if name not in {*served, *ignored, *unserved}:
+        if name not in {*served, *unserved}:
             raise Invalid(f"The option {name[:80]} is not known here.", target=name[:80])
         if name in found:
             raise Invalid(f"The option {name} is there twice.", target=name)

@@ -27,8 +27,8 @@ ERROR_DOMAIN: Final = "operation-tracker"
 
 _STRUCT: Final = "type.googleapis.com/google.protobuf.Struct"
 _ERROR_INFO: Final = "type.googleapis.com/google.rpc.ErrorInfo"
-_IGNORED: Final = frozenset({"alt", "$alt", "prettyPrint", "$prettyPrint"})
-"""System parameters that change nothing: answers are JSON."""
+_SYSTEM: Final = ("alt", "$alt", "prettyPrint", "$prettyPrint")
+"""System parameters that change nothing, as answers are JSON."""
 _DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)s", re.ASCII)
 """`google.protobuf.Duration` in JSON, without a sign."""
 
@@ -77,7 +77,7 @@ def code_of(status: int) -> Code:
 async def collect(request: web.Request, caller: Caller) -> web.Response:
     """List a call's operations, newest first. There is no filter."""
     unserved = frozenset({"filter", "returnPartialSuccess"})
-    asked = options(request, "pageSize", "pageToken", ignored=_IGNORED, unserved=unserved)
+    asked = _options(request, "pageSize", "pageToken", unserved=unserved)
     size = page_size(asked.get("pageSize"), "pageSize", least=0)
     query = Query(top=size, cursor=page_start(asked.get("pageToken"), "pageToken"))
     page = await request.app[OPERATIONS].list(caller, _call(request), query)
@@ -94,13 +94,13 @@ async def refuse(_: web.Request, __: Caller) -> web.Response:
 
 async def read(request: web.Request, caller: Caller) -> web.Response:
     """Read an operation."""
-    _refuse_options(request)
+    _options(request)
     return _represent(request, await _find(request, caller))
 
 
 async def wait(request: web.Request, caller: Caller) -> web.Response:
     """Read an operation once it has ended, or after the body's `timeout`, which counts up to MAX_WAIT seconds."""
-    _refuse_options(request)
+    _options(request)
     seconds = _timeout(await bodies.read_optional_object(request))
     record = await _find(request, caller)
     loop = asyncio.get_running_loop()
@@ -115,7 +115,7 @@ async def wait(request: web.Request, caller: Caller) -> web.Response:
 
 async def cancel(request: web.Request, caller: Caller) -> web.Response:
     """Ask an operation to stop; one that has ended stays as it is."""
-    _refuse_options(request)
+    _options(request)
     _refuse_members(await bodies.read_optional_object(request))
     record = await _find(request, caller)
     await request.app[OPERATIONS].cancel(caller, record.call_id, record.id)
@@ -124,7 +124,7 @@ async def cancel(request: web.Request, caller: Caller) -> web.Response:
 
 async def delete(request: web.Request, caller: Caller) -> web.Response:
     """Hide an operation; one that has not ended is canceled first."""
-    _refuse_options(request)
+    _options(request)
     record = await _find(request, caller)
     await request.app[OPERATIONS].delete(caller, record.call_id, record.id)
     return answer({})
@@ -219,8 +219,12 @@ def _timeout(body: Json) -> float:
     return min(float(match[1]), MAX_WAIT)
 
 
-def _refuse_options(request: web.Request) -> None:
-    options(request, ignored=_IGNORED)
+def _options(request: web.Request, *served: str, unserved: frozenset[str] = frozenset()) -> dict[str, str]:
+    found = options(request, *served, *_SYSTEM, unserved=unserved)
+    for name in ("alt", "$alt"):
+        if not found.get(name, "json").startswith("json"):
+            raise NotSupported(f"{name}: answers are JSON here", target=name)
+    return found
 
 
 def _refuse_members(body: dict[str, Any], *known: str) -> None:

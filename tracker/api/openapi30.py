@@ -17,7 +17,7 @@ def told(schema: Any, definitions: Mapping[str, Any], within: tuple[str, ...] = 
     name = str(schema.get("$ref", "")).rpartition("/")[2]
     if name:
         rest = {key: value for key, value in schema.items() if key != "$ref"}
-        whole = {} if name in within else told(definitions[name], definitions, (*within, name))
+        whole = {} if name in within else told(definitions.get(name, {}), definitions, (*within, name))
         return {**whole, **told(rest, definitions, within)}
     words = {key: _named(key, value, definitions, within) for key, value in schema.items() if key not in _UNKNOWN}
     return _without_bounds(_without_null(words))
@@ -31,7 +31,9 @@ def _named(key: str, value: Any, definitions: Mapping[str, Any], within: tuple[s
 
 
 def _without_null(words: dict[str, Any]) -> dict[str, Any]:
-    """Say `nullable`, `enum` and `example` for a null among others, `const` and `examples`."""
+    """Say `nullable`, `enum` and `example` for a null among other types, `const` and `examples`."""
+    if isinstance(words.get("type"), list):
+        words["anyOf"] = [{"type": kind} for kind in words.pop("type")]
     kinds = words.get("anyOf", [])
     if _NULL in kinds:
         others = [kind for kind in kinds if kind != _NULL]
@@ -40,8 +42,8 @@ def _without_null(words: dict[str, Any]) -> dict[str, Any]:
         words["nullable"] = True
     if "const" in words:
         words["enum"] = [words.pop("const")]
-    if "examples" in words:
-        words["example"] = words.pop("examples")[0]
+    if examples := words.pop("examples", None):
+        words["example"] = next(iter(examples))
     return words
 
 
