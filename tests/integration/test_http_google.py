@@ -14,7 +14,6 @@ from tests.factories_http import Api, open_api
 from tracker import lifecycle
 from tracker.api.app import running
 from tracker.api.google import CODES, code_of
-from tracker.api.waits import Waits
 from tracker.config import Settings
 from tracker.model import DONE, Json, Record, ResultInfo
 from tracker.service import Caller, Operations
@@ -33,13 +32,13 @@ async def api(settings: Settings) -> AsyncIterator[Api]:
 def holds(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[str]:
     """Has the status of an operation each time that a request begins to be held for it."""
     queue: asyncio.Queue[str] = asyncio.Queue()
-    hold = Waits.hold
+    wait = Operations.wait
 
-    async def note(self: Waits, operations: Operations, caller: Caller, record: Record, seconds: float) -> Record:
-        queue.put_nowait(record.status)
-        return await hold(self, operations, caller, record, seconds)
+    async def note(self: Operations, caller: Caller, known: Record, *, seconds: float) -> Record:
+        queue.put_nowait(known.status)
+        return await wait(self, caller, known, seconds=seconds)
 
-    monkeypatch.setattr(Waits, "hold", note)
+    monkeypatch.setattr(Operations, "wait", note)
     return queue
 
 

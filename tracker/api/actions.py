@@ -57,7 +57,7 @@ def invoke(name: str) -> Resource:
                 body[action.members[parameter]] = value
             elif "@" not in parameter:  # OData's control information
                 raise Invalid(f"{parameter[:80]}: is not a parameter of {name}", target=parameter[:80])
-        return await operations.accept(request, caller, body, status=HTTPStatus.OK)
+        return await operations.accept(request, caller, body, created=HTTPStatus.OK)
 
     return create
 

@@ -25,18 +25,18 @@ RETRY_AFTER: Final = "1"
 
 async def create(request: web.Request, caller: Caller) -> web.Response:
     """Accept an operation: 201, or 200 with the stored one when the same request came before."""
-    return await accept(request, caller, await bodies.read_object(request), status=HTTPStatus.CREATED)
+    return await accept(request, caller, await bodies.read_object(request), created=HTTPStatus.CREATED)
 
 
-async def accept(request: web.Request, caller: Caller, body: Json, *, status: HTTPStatus) -> web.Response:
-    """Create an operation of this body in the path's call; a new one is answered with `status`."""
+async def accept(request: web.Request, caller: Caller, body: Json, *, created: HTTPStatus) -> web.Response:
+    """Create an operation of this body in the path's call, and answer a new one with `created`."""
     call_id = request.match_info["call_id"]
     record, new = await request.app[OPERATIONS].create(caller, call_id, body)
     link = links(request)
     return _represent(
         record,
         link,
-        status=status if new else HTTPStatus.OK,
+        status=created if new else HTTPStatus.OK,
         headers={
             "Location": link.operation(record.call_id, record.id),
             "Operation-Location": link.monitor(record.id),
