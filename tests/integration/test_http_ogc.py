@@ -239,3 +239,19 @@ def test_a_dialect_that_nobody_speaks_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("TRACKER_DIALECTS", "google,soap")
     with pytest.raises(ConfigurationError, match=r"TRACKER_DIALECTS.*soap"):
         load()
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/ogc/jobs/x", "DELETE,GET,HEAD,OPTIONS"),
+        (EXECUTION, "OPTIONS,POST"),
+        ("/google/operations/x", "DELETE,GET,HEAD,OPTIONS"),
+        ("/google/operations/x:cancel", "OPTIONS,POST"),
+    ],
+)
+async def test_a_path_tells_its_methods_to_who_may_use_them(api: Api, path: str, methods: str) -> None:
+    answer = await api.request("OPTIONS", path)
+    assert (answer.status, answer.body, answer.headers["Allow"]) == (204, b"", methods)
+    assert (await api.request("PATCH", path)).headers["Allow"] == methods
+    assert (await api.request("OPTIONS", path, token=None)).status == 401

@@ -10,7 +10,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from tracker.api.admission import Handler, Route
+from tracker.api.admission import CALLERS, Handler, Route
 from tracker.api.headers import whole_number
 from tracker.api.problems import headers_of, status_of
 from tracker.api.wire import encode
@@ -68,10 +68,12 @@ def mount(app: web.Application, name: str, routes: Iterable[Route], form: Form) 
     for path, handlers in by_path.items():
         resource = app.router.add_resource(path.replace("}", ":[^/]+}"))
         if hdrs.METH_GET in handlers:
-            resource.add_route(hdrs.METH_HEAD, handlers[hdrs.METH_GET])
+            handlers[hdrs.METH_HEAD] = handlers[hdrs.METH_GET]
+        allowed = sorted({*handlers, hdrs.METH_OPTIONS})
+        handlers[hdrs.METH_OPTIONS] = spoken(_tell_methods(allowed), form)
+        handlers[hdrs.METH_ANY] = spoken(_refuse_method(allowed), form)
         for method, handler in handlers.items():
             resource.add_route(method, handler)
-        resource.add_route(hdrs.METH_ANY, spoken(_refuse_method(frozenset(handlers)), form))
     app.router.add_route(hdrs.METH_ANY, f"/{name}{{rest:(?:/.*)?}}", spoken(_refuse_path, form))
 
 
@@ -117,9 +119,15 @@ def page_start(text: str | None, name: str) -> int | None:
     return int(text)
 
 
-def _refuse_method(served: frozenset[str]) -> Handler:
-    allowed = {*served, hdrs.METH_HEAD} if hdrs.METH_GET in served else served
+def _tell_methods(allowed: list[str]) -> Handler:
+    async def tell(request: web.Request) -> web.StreamResponse:
+        request.app[CALLERS].identify(request.headers.get(hdrs.AUTHORIZATION))
+        return web.Response(status=HTTPStatus.NO_CONTENT, headers={hdrs.ALLOW: ",".join(allowed)})
 
+    return tell
+
+
+def _refuse_method(allowed: list[str]) -> Handler:
     async def refuse(request: web.Request) -> web.StreamResponse:
         raise web.HTTPMethodNotAllowed(request.method, allowed, text=f"{request.method} is not allowed here.")
 
