@@ -81,7 +81,8 @@ async def test_an_action_that_nobody_has_is_404(api: Api, name: str) -> None:
 @pytest.mark.parametrize("name", ["playPrompt", "mute"])
 async def test_an_action_is_posted(api: Api, name: str) -> None:
     answer = await api.get(f"{CALL}/{name}")
-    assert (answer.status, answer.error["code"], answer.headers["Allow"]) == (405, "methodNotAllowed", "POST")
+    assert (answer.status, answer.error["code"]) == (405, "methodNotAllowed")
+    assert "GET" not in answer.headers["Allow"]
 
 
 @pytest.mark.parametrize("name", ACTIONS)
