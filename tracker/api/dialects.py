@@ -16,11 +16,12 @@ from tracker.api.problems import headers_of, status_of
 from tracker.api.wire import encode
 from tracker.errors import Detail, Invalid, NotSupported, TrackerError
 from tracker.model import Json
+from tracker.service import Page, Query
 
 PAGE_SIZE: Final = 100
 MAX_PAGE_SIZE: Final = 999
 
-_CURSOR: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
+_TOKEN: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +111,16 @@ def page_size(text: str | None, name: str, *, least: int) -> int:
     return min(number or PAGE_SIZE, MAX_PAGE_SIZE)
 
 
-def page_start(text: str | None, name: str) -> int | None:
-    """Where a page starts, as the page before has said it. Raises Invalid, naming the option."""
-    if not text:
-        return None
-    if not _CURSOR.fullmatch(text):
+def page_query(size: int, token: str | None, name: str) -> Query:
+    """A page of a list, the first or the one that a `page_token` leads to. Raises Invalid, naming the option."""
+    if token and not _TOKEN.fullmatch(token):
         raise Invalid(f"{name} is not one that a list has given.", target=name)
-    return int(text)
+    return Query(top=size, cursor=int(token) if token else None)
+
+
+def page_token(page: Page) -> str:
+    """What leads to the next page; "" when there is none."""
+    return "" if page.cursor is None else str(page.cursor)
 
 
 def _tell_methods(allowed: list[str]) -> Handler:

@@ -15,13 +15,13 @@ from aiohttp import web
 
 from tracker.api import bodies
 from tracker.api.admission import OPERATIONS
-from tracker.api.dialects import Problem, answer, options, page_size, page_start
+from tracker.api.dialects import Problem, answer, options, page_query, page_size, page_token
 from tracker.api.operations import MAX_WAIT
 from tracker.api.waits import WAITS
 from tracker.api.wire import percent_complete, resource, timestamp
 from tracker.errors import Invalid, NotSupported
 from tracker.model import Json, OperationStatus, Record
-from tracker.service import Caller, Query
+from tracker.service import Caller
 
 ERROR_DOMAIN: Final = "operation-tracker"
 
@@ -79,11 +79,11 @@ async def collect(request: web.Request, caller: Caller) -> web.Response:
     unserved = frozenset({"filter", "returnPartialSuccess"})
     asked = _options(request, "pageSize", "pageToken", unserved=unserved)
     size = page_size(asked.get("pageSize"), "pageSize", least=0)
-    query = Query(top=size, cursor=page_start(asked.get("pageToken"), "pageToken"))
+    query = page_query(size, asked.get("pageToken"), "pageToken")
     page = await request.app[OPERATIONS].list(caller, _call(request), query)
     body: Json = {"operations": [operation(record, _name(request, record)) for record in page.records]}
-    if page.cursor is not None:
-        body["nextPageToken"] = str(page.cursor)
+    if token := page_token(page):
+        body["nextPageToken"] = token
     return answer(body)
 
 

@@ -11,11 +11,11 @@ from typing import Any, Final
 from aiohttp import web
 
 from tracker.api.admission import CATALOGUE, OPERATIONS, links
-from tracker.api.dialects import Problem, answer, options, page_size, page_start
+from tracker.api.dialects import Problem, answer, options, page_query, page_size, page_token
 from tracker.api.wire import encode, percent_complete, timestamp
 from tracker.errors import Gone, NotFound
 from tracker.model import Json, OperationStatus, Record
-from tracker.service import Caller, Query
+from tracker.service import Caller
 
 CALL: Final = "ogc"
 """The call of everything that is executed by this dialect."""
@@ -54,12 +54,12 @@ async def collect(request: web.Request, caller: Caller) -> web.Response:
     """List what was executed by this dialect, newest first."""
     asked = options(request, "limit", "cursor", unserved=_FILTERS)
     limit = page_size(asked.get("limit"), "limit", least=1)
-    query = Query(top=limit, cursor=page_start(asked.get("cursor"), "cursor"))
+    query = page_query(limit, asked.get("cursor"), "cursor")
     page = await request.app[OPERATIONS].list(caller, CALL, query)
     base = base_of(request)
     places = [link(f"{base}/jobs", "self")]
-    if page.cursor is not None:
-        places.append(link(f"{base}/jobs?limit={limit}&cursor={page.cursor}", "next"))
+    if token := page_token(page):
+        places.append(link(f"{base}/jobs?limit={limit}&cursor={token}", "next"))
     return answer({"jobs": [status_info(record, base) for record in page.records], "links": places})
 
 
