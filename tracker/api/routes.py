@@ -1,5 +1,6 @@
 """Every path of the API, once; `app` mounts them and `openapi` describes them."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
@@ -18,6 +19,8 @@ GOOGLE_LIST: Final = "/calls/{call_id}/operations"
 PROCESS: Final = "/processes/{process_id}"
 JOB: Final = "/jobs/{operation_id}"
 
+PATTERNS: Final = {"action": actions.UNSERVED_PATTERN}
+"""What a parameter of a path may be; another is any text: aiohttp's own pattern would leave out braces."""
 FORMS: Final[Mapping[str, dialects.Form]] = {"google": google.problem, "ogc": ogc.problem}
 """How each dialect writes an error."""
 
@@ -95,8 +98,7 @@ def mount(app: web.Application, routes: Iterable[Route]) -> None:
 
 
 def _add(app: web.Application, route: Route, path: str) -> None:
-    # A name is any text: aiohttp's own pattern would leave out braces.
-    pattern = path.replace("{action}", f"{{action:{actions.UNSERVED_PATTERN}}}").replace("_id}", "_id:[^/]+}")
+    pattern = re.sub(r"\{(\w+)\}", lambda name: f"{{{name[1]}:{PATTERNS.get(name[1], '[^/]+')}}}", path)
     if route.method == "GET":
         app.router.add_get(pattern, route.handler)
     else:
