@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
+# Most tests wait for real leases and time-outs rather than compute: twice as many processes as cores.
+TESTERS ?= 4
 PEERS := arq celery dramatiq saq taskiq
 
 .DEFAULT_GOAL := help
@@ -23,7 +25,7 @@ demo: install ## Run four real operations through `tracker dev`, and check every
 	$(BIN)/python examples/demo.py
 
 test: install ## Run the test suite (pass ARGS='-k word' to choose)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal $(ARGS)
 
 check: install ## Lint, format and type-check, exactly as CI does
 	$(BIN)/ruff check .

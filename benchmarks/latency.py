@@ -26,6 +26,7 @@ from benchmarks.processes import running
 from tracker.config import Settings, load
 from tracker.connection import open_redis
 from tracker.embedded import start_server
+from tracker.feed import Event
 from tracker.model import Policy, Record
 from tracker.store import Store
 from tracker.types import COMMS_OPERATION
@@ -90,8 +91,9 @@ async def main(rounds: int, settings: Settings) -> None:
             async with asyncio.timeout(10):
                 while True:
                     message = await feed.get_message(timeout=10)
-                    words = message["data"].split() if message else [""]
-                    if words[0] == key and words[2] in {"running", "completed"}:
+                    lines = message["data"].split("\n")[1:] if message else []
+                    changes = (Event.read(line) for line in lines if line.startswith(key))
+                    if any(event.attempt for event in changes):
                         return
 
         async def script() -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 OURS = re.compile(
     r"(\{\w+\})?tracker:("
-    r"op:[0-9a-f]{32}|ids:[0-9a-f]{40}|call:[0-9a-f]{40}(:status:\w+|:context:[0-9a-f]{40})?"
-    r"|line:[0-9a-f]{40}|gate:[0-9a-f]{40}:(parked|taken|full)|lack:[0-9a-f]{40}|history:[0-9a-f]{32}"
+    r"op:[0-9a-f]{32}|ids:[0-9a-f]{40}|once:[0-9a-f]{40}|call:[0-9a-f]{40}(:status:\w+|:context:[0-9a-f]{40})?"
+    r"|feed:[0-9a-f]{40}|line:[0-9a-f]{40}|gate:[0-9a-f]{40}:(parked|taken|full)|lack:[0-9a-f]{40}|history:[0-9a-f]{32}"
     r"|ticketed:(high|default|low)|batch:[^:]+|worker:[^:]+"
     r"|tickets|suspects|leases|due|deadlines|expiries|litter|gates|lacking|workers|sweeper|clock)"
 )
@@ -23,6 +23,10 @@ def leaks(redis: Any) -> list[str]:
             found.append(f"{key}: not on the page of keys")
         elif ":op:" in key and redis.hget(key, "stage") in FINAL and redis.ttl(key) == -1:
             found.append(f"{key}: final, and lives for ever")
+        elif ":feed:" in key and redis.ttl(key) == -1:
+            found.append(f"{key}: a feed that is kept for ever")
+        elif ":once:" in key and redis.ttl(key) == -1:
+            found.append(f"{key}: remembered for ever")
         elif key.endswith(":sweeper") and redis.ttl(key) == -1:
             found.append(f"{key}: a lock that never runs out")
     return found

@@ -41,6 +41,8 @@ class Arrow(StrEnum):
     """The cancel takes effect: at once when nothing runs, else when the worker has stopped the handler."""
     HIDE = "hide"
     """A client's DELETE: nobody sees it any more; a running attempt lives on until its end."""
+    PATCH = "patch"
+    """A client's PATCH of what is its own: the stage stays."""
     EXPIRE = "expire"
     """The sweeper found that retention ended."""
     FORGET = "forget"
@@ -63,11 +65,13 @@ EVENTS: Mapping[Arrow, str] = {
     Arrow.REQUEST_CANCEL: "cancel_requested",
     Arrow.CANCEL: "operation_canceled",
     Arrow.HIDE: "operation_deleted",
+    Arrow.PATCH: "operation_patched",
 }
 """The log's stable name for each arrow. `release`, `expire` and `forget` happen inside Redis, and are not logged."""
 
 _WAITING = frozenset({Stage.QUEUED, Stage.DELAYED, Stage.PARKED})
 FINAL = frozenset({Stage.COMPLETED, Stage.FAILED})
+_SHOWN = _WAITING | {Stage.RUNNING} | FINAL
 _NOTHING: frozenset[Stage] = frozenset()
 
 ARROWS: Mapping[Arrow, tuple[frozenset[Stage], frozenset[Stage]]] = {
@@ -87,8 +91,9 @@ ARROWS: Mapping[Arrow, tuple[frozenset[Stage], frozenset[Stage]]] = {
     Arrow.REQUEST_CANCEL: (frozenset({Stage.RUNNING}), frozenset({Stage.RUNNING})),
     Arrow.CANCEL: (_WAITING | frozenset({Stage.RUNNING}), frozenset({Stage.FAILED})),
     Arrow.HIDE: (frozenset({Stage.RUNNING}) | FINAL, frozenset({Stage.RUNNING, Stage.TOMBSTONE})),
+    Arrow.PATCH: (_SHOWN, _SHOWN),
     Arrow.EXPIRE: (FINAL, frozenset({Stage.TOMBSTONE})),
     Arrow.FORGET: (frozenset({Stage.TOMBSTONE}), _NOTHING),
 }
 """From which stages an arrow leaves, and where it may lead. A final stage of a hidden operation is written as
-its tombstone at once."""
+its tombstone at once; a patch leads back to the stage that it leaves."""

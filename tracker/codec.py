@@ -19,20 +19,29 @@ _NUMBERS = (
 )
 _FLAGS = ("canceled", "hidden", "rq")
 _DEFAULT = Policy()
+FORGET = "forget"
+"""The word for a field that a change removes; its value is the field's name."""
 
 
 def encode(record: Record) -> dict[str, str]:
     """A new record's fields. An id that is the key as a UUID, as the server makes them, is left out."""
     stored = encode_fields({name: getattr(record, name) for name in (*_TEXTS, "members", "result_info")})
-    if record.id == _as_uuid(record.key):
+    if record.id == as_uuid(record.key):
         del stored["id"]
     context = {} if record.client_context is None else {"client_context": record.client_context}
     return {**{name: value for name, value in stored.items() if value}, **context, **_encode_policy(record)}
 
 
 def encode_fields(changed: Mapping[str, Any]) -> dict[str, str]:
-    """Record fields as a change stores them; one that is empty is stored as empty, over what was there."""
-    return {name: _encode_value(value) for name, value in changed.items()}
+    """Record fields as a change stores them; one that is empty is stored as empty, over what was there.
+
+    But a client context that is removed is forgotten, because an empty text is one.
+    """
+    stored = {name: _encode_value(value) for name, value in changed.items()}
+    if changed.get("client_context", "") is None:
+        del stored["client_context"]
+        stored[FORGET] = "client_context"
+    return stored
 
 
 def decode(answer: Sequence[str]) -> Record:
@@ -51,9 +60,11 @@ def decode_hash(stored: Mapping[str, str]) -> Record:
             known[name] = read(text)
         elif name == "client_context":
             known[name] = ""
+    if "results" in known:
+        known["members"] = {**known.get("members", {}), **known["results"]}
     known.setdefault("policy", _DEFAULT)
     if "id" not in known:
-        known["id"] = _as_uuid(known["key"])
+        known["id"] = as_uuid(known["key"])
     return Record(**known)
 
 
@@ -96,16 +107,18 @@ def _decode_policy(text: str) -> Policy:
     stored: Json = json.loads(text)
     known = {item.name: stored[item.name] for item in fields(Policy) if item.name in stored}
     if "canceled" in known:
-        known["canceled"] = _decode_result(known["canceled"])
+        known["canceled"] = decode_result(known["canceled"])
     return Policy(**known)
 
 
-def _decode_result(stored: Sequence[Any]) -> ResultInfo:
+def decode_result(stored: Sequence[Any]) -> ResultInfo:
+    """A result from its stored form, which was judged when it was made."""
     code, subcode, message = stored
     return ResultInfo.model_construct(code=code, subcode=subcode, message=message)
 
 
-def _as_uuid(key: str) -> str:
+def as_uuid(key: str) -> str:
+    """The public id that the server makes of a key."""
     return f"{key[:8]}-{key[8:12]}-{key[12:16]}-{key[16:20]}-{key[20:]}"
 
 
@@ -114,7 +127,8 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     **dict.fromkeys(_NUMBERS, int),
     **dict.fromkeys(_FLAGS, "1".__eq__),
     "members": json.loads,
-    "result_info": lambda text: _decode_result(json.loads(text)),
+    "results": json.loads,
+    "result_info": lambda text: decode_result(json.loads(text)),
     "policy": _decode_policy,
     "status": OperationStatus,
     "stage": Stage,

@@ -43,6 +43,7 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address the API listens on")
     port: int = Field(8080, ge=0, le=65535, description="port the API listens on; 0 chooses a free one")
+    api_processes: int = Field(1, ge=1, le=256, description="processes of the API that share its port")
     public_url: str = Field("", description="the API's address as clients see it, for absolute links")
     trusted_proxies: Words = Field((), description="proxies whose Forwarded and X-Forwarded-* headers count")
     dialects: Words = Field(DIALECTS, description="other dialects that the API speaks: `google`, `ogc`")
@@ -52,6 +53,7 @@ class Settings(BaseSettings):
 
     retention: float = Field(7 * DAY, gt=0, le=LONGEST, description="seconds a finished operation is kept")
     tombstone: float = Field(7 * DAY, ge=0, le=LONGEST, description="seconds its id answers 410 after that")
+    idempotency: float = Field(DAY, ge=60, le=LONGEST, description="seconds an idempotency key is remembered")
     drain_seconds: float = Field(
         25.0, ge=0, le=LONGEST, description="seconds a stopping worker waits for its operations"
     )

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from tracker.durations import seconds
 from tracker.errors import ConfigurationError, Detail, Invalid
-from tracker.model import CLIENT_CONTEXT_LIMIT, READ_ONLY, TYPE_NAME, Json, Micros, Operation, ResultInfo
+from tracker.model import CLIENT_CONTEXT_LIMIT, READ_ONLY, TYPE_NAME, WAITS, Json, Micros, Operation, ResultInfo
 from tracker.types import COMMS_OPERATION, Catalogue, OperationType
 
 MEMBERS_LIMIT = 64 * 1024
@@ -29,9 +29,9 @@ _OWN = frozenset({"id", "clientContext", "resultInfo"})
 _ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _DOTS = frozenset({".", ".."})
 """What clients take out of a path (RFC 3986, 5.2.4), so that nobody could ask for it."""
+_NUMBERS = frozenset({"percentComplete", "attempt"})
+"""Read-only members that are numbers; the others are texts."""
 _RESULT_TYPE = "microsoft.graph.resultinfo"
-_WAITS = frozenset({"delay", "notBefore"})
-"""Ours, unless the type declares a member of that name."""
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
 """RFC 3339, 5.6."""
 _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?(?<![PT])", re.ASCII)
@@ -57,28 +57,35 @@ class Draft:
 
 
 @dataclass(slots=True)
-class _Findings:
+class Findings:
+    """What is wrong with a body, each with its place."""
+
     details: list[Detail] = field(default_factory=list)
 
     def add(self, target: str, message: str) -> None:
+        """Note one more."""
         self.details.append(Detail("badRequest", message, target))
 
     def raise_any(self) -> None:
+        """Raise Invalid if anything is wrong."""
         if self.details:
             first = self.details[0]
             where = f"{first.target}: " if first.target else ""
             raise Invalid(f"{where}{first.message}", target=first.target or None, details=self.details)
 
 
-def read_draft(call_id: str, body: Json, catalogue: Catalogue, *, accept_unknown: bool = False) -> Draft:
-    """Judge a create request's body. Raises Invalid naming every wrong member."""
-    findings = _Findings()
+def read_draft(
+    call_id: str, body: Json, catalogue: Catalogue, *, accept_unknown: bool = False, strict: bool = False
+) -> Draft:
+    """Judge a create request's body. Raises Invalid naming every wrong member, when `strict` also ignored ones."""
+    findings = Findings()
     kind = _type(body.get("@odata.type"), catalogue, findings, accept_unknown=accept_unknown)
     operation_id = _id(body.get("id"), findings)
-    client_context = _client_context(body.get("clientContext"), findings)
-    result_info = _result_info(body.get("resultInfo"), findings)
-    if not isinstance(body.get("status"), str | None):
-        findings.add("status", "must be a string")
+    client_context = client_context_of(body.get("clientContext"), findings)
+    result_info = result_info_of(body.get("resultInfo"), findings)
+    check_read_only(body, findings)
+    if strict:
+        _check_strictly(body, kind, findings)
     waits = _waits(body, kind)
     delay, not_before = _delay(waits.get("delay"), findings), _not_before(waits.get("notBefore"), findings)
     sent = members = _members(body, kind, waits, findings)
@@ -105,7 +112,7 @@ def check_call_id(call_id: str) -> None:
         raise Invalid(message, target="callId")
 
 
-def _type(value: Any, catalogue: Catalogue, findings: _Findings, *, accept_unknown: bool) -> OperationType | None:
+def _type(value: Any, catalogue: Catalogue, findings: Findings, *, accept_unknown: bool) -> OperationType | None:
     if value is None:
         value = COMMS_OPERATION
     if not isinstance(value, str):
@@ -120,14 +127,38 @@ def _type(value: Any, catalogue: Catalogue, findings: _Findings, *, accept_unkno
     return None
 
 
-def _id(value: Any, findings: _Findings) -> str | None:
+def _id(value: Any, findings: Findings) -> str | None:
     if value is None or (isinstance(value, str) and _ID.fullmatch(value) and value not in _DOTS):
         return value
     findings.add("id", "must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ -, and not . or ..")
     return None
 
 
-def _client_context(value: Any, findings: _Findings) -> str | None:
+def check_read_only(body: Json, findings: Findings) -> None:
+    """What only the service writes is ignored in a body, but must be of its JSON type."""
+    for name in READ_ONLY.intersection(body):
+        value, numeric = body[name], name in _NUMBERS
+        if value is not None and (not isinstance(value, int | float if numeric else str) or isinstance(value, bool)):
+            findings.add(name, "must be a number" if numeric else "must be a string")
+
+
+def check_control_information(body: Json, findings: Findings) -> None:
+    """For who wants to know of everything that is passed over: OData's annotations, but for the type's name."""
+    for name in body:
+        if "@" in name and name != "@odata.type":
+            findings.add(name, "is control information, which is not stored")
+
+
+def _check_strictly(body: Json, kind: OperationType | None, findings: Findings) -> None:
+    check_control_information(body, findings)
+    results = kind.model.result_members() if kind else frozenset()
+    for name in body:
+        if name in READ_ONLY or name in results:
+            findings.add(name, "is written by the service only")
+
+
+def client_context_of(value: Any, findings: Findings) -> str | None:
+    """A client context, or None. A wrong one is found."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -139,7 +170,8 @@ def _client_context(value: Any, findings: _Findings) -> str | None:
     return None
 
 
-def _result_info(value: Any, findings: _Findings) -> ResultInfo | None:
+def result_info_of(value: Any, findings: Findings) -> ResultInfo | None:
+    """A `resultInfo`, or None: also for one that holds nothing but its type, as in Graph's documentation."""
     if value is None:
         return None
     if not isinstance(value, dict):
@@ -148,8 +180,11 @@ def _result_info(value: Any, findings: _Findings) -> ResultInfo | None:
     kind = value.get("@odata.type", _RESULT_TYPE)
     if not isinstance(kind, str) or kind.removeprefix("#").lower() != _RESULT_TYPE:
         findings.add("resultInfo/@odata.type", "must be #microsoft.graph.resultInfo")
+    given = {name: member for name, member in value.items() if member is not None and "@" not in name}
+    if not given:
+        return None
     try:
-        return ResultInfo.model_validate({name: value[name] for name in value if value[name] is not None})
+        return ResultInfo.model_validate(given)
     except ValidationError as error:
         for item in error.errors(include_url=False):
             findings.add(f"resultInfo/{item['loc'][0]}", item["msg"])
@@ -158,11 +193,15 @@ def _result_info(value: Any, findings: _Findings) -> ResultInfo | None:
 
 def _waits(body: Json, kind: OperationType | None) -> Json:
     """What the body says of when the operation may start; the type's own members of these names are none of it."""
-    declared = {info.alias or name for name, info in kind.model.model_fields.items()} if kind else set()
-    return {name: body.get(name) for name in _WAITS - declared}
+    return {name: body.get(name) for name in WAITS - declared_members(kind)}
 
 
-def _delay(value: Any, findings: _Findings) -> float:
+def declared_members(kind: OperationType | None) -> frozenset[str]:
+    """JSON names of the members that the type declares."""
+    return kind.model.declared_members() if kind else frozenset()
+
+
+def _delay(value: Any, findings: Findings) -> float:
     """Seconds to wait at least."""
     length = 0.0 if value is None else _seconds(value)
     if length is None:
@@ -187,7 +226,7 @@ def _seconds(value: Any) -> float | None:
         return None
 
 
-def _not_before(value: Any, findings: _Findings) -> Micros:
+def _not_before(value: Any, findings: Findings) -> Micros:
     """The time to wait for at least; one that is past is no wait."""
     moment = _EPOCH if value is None else _date_time(value)
     if moment is None:
@@ -208,16 +247,21 @@ def _date_time(value: Any) -> datetime | None:
         return None
 
 
-def _members(body: Json, kind: OperationType | None, waits: Json, findings: _Findings) -> Json:
+def _members(body: Json, kind: OperationType | None, waits: Json, findings: Findings) -> Json:
     """Typed and dynamic members: what is neither ours, nor read-only, nor OData's control information."""
     results = kind.model.result_members() if kind else frozenset()
     left_out = READ_ONLY | _OWN | results | waits.keys()
     members = {name: value for name, value in body.items() if "@" not in name and name not in left_out}
+    check_size(members, findings)
+    return members
+
+
+def check_size(members: Json, findings: Findings) -> None:
+    """How deep and how large a client's members may be, all together."""
     if _depth(members) > DEPTH_LIMIT:
         findings.add("", f"members may be nested at most {DEPTH_LIMIT} deep")
     elif len(json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()) > MEMBERS_LIMIT:
         findings.add("", f"members may take at most {MEMBERS_LIMIT} bytes in all")
-    return members
 
 
 def _depth(value: Any) -> int:

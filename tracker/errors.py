@@ -6,7 +6,8 @@ TrackerError
 ├── NotFound                nothing of that name in the caller's tenant (notFound)
 │   └── Gone                it was there; its tombstone still is (gone)
 ├── Conflict                the record is not as the caller saw it (conflict)
-│   └── Refused             a worker's fence: the attempt or ticket is not the current one (conflict)
+│   ├── Refused             a worker's fence: the attempt or ticket is not the current one (conflict)
+│   └── Reused              a request's name is another request's (conflict, or badRequest where the header says so)
 ├── PreconditionFailed      If-Match names another revision (preconditionFailed)
 ├── PayloadTooLarge         a body over the limit (payloadTooLarge)
 ├── UnsupportedMediaType    a body that is not JSON (unsupportedMediaType)
@@ -76,6 +77,10 @@ class Conflict(TrackerError):
 
 class Refused(Conflict):
     """The fence: a ticket or an attempt that is not the current one tried to write."""
+
+
+class Reused(Conflict):
+    """A client gave a request the name of another one: the same idempotency key, not the same body."""
 
 
 class PreconditionFailed(TrackerError):

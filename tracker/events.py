@@ -1,59 +1,181 @@
-"""One Redis subscription per process, fanned out to everybody here who waits for an operation."""
+"""One Redis subscription per process, fanned out to everybody here who waits or follows."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+import structlog
+
+from tracker.feed import Event, Position, Told
+from tracker.keys import owner_digest
 from tracker.subscription import listen
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+log = structlog.get_logger()
+
+MOST_BEHIND = 1000
+"""Events that a follower may leave untaken."""
+
+
+class Follower:
+    """Takes events as they are told. Whoever takes too slowly loses them all, and is told so."""
+
+    __slots__ = ("_events", "_wanted", "behind", "missed", "stopped")
+
+    def __init__(self) -> None:
+        self._events: deque[Told] = deque()
+        self._wanted: asyncio.Future[None] | None = None
+        self.behind = False
+        """Whether events were lost because too many were left untaken."""
+        self.missed = False
+        """Whether events may have been lost with the connection to Redis; for the follower to reset."""
+        self.stopped = False
+        """Whether this process stops listening."""
+
+    def offer(self, told: Told) -> None:
+        """Add an event."""
+        if len(self._events) >= MOST_BEHIND:
+            self.behind = True
+            self._events.clear()
+        if not self.behind:
+            self._events.append(told)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let `take` return."""
+        if self._wanted is not None and not self._wanted.done():
+            self._wanted.set_result(None)
+
+    async def take(self, *, within: float) -> Sequence[Told]:
+        """All events that there are, as soon as there is one or something to know; none after `within` seconds."""
+        if not (self._events or self.behind or self.missed or self.stopped):
+            loop = asyncio.get_running_loop()
+            self._wanted = loop.create_future()
+            timer = loop.call_later(within, self.wake)
+            try:
+                await self._wanted
+            finally:
+                timer.cancel()
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+
+class Change:
+    """The next change of an operation: `came` is done with it, or when everybody is woken. Thousands wait at once."""
+
+    __slots__ = ("_key", "_waiting", "came")
+
+    def __init__(self, waiting: dict[str, set["Change"]], key: str) -> None:
+        self._waiting, self._key = waiting, key
+        self.came: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def __enter__(self) -> Self:
+        self._waiting.setdefault(self._key, set()).add(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        others = self._waiting.get(self._key)
+        if others is not None:
+            others.discard(self)
+            if not others:
+                del self._waiting[self._key]
+
+    def end(self) -> None:
+        """Let whoever waits look again."""
+        if not self.came.done():
+            self.came.set_result(None)
+
 
 class Events:
-    """Wakes whoever watches an operation when its record changes.
+    """Wakes whoever waits for an operation to change, and hands its events to those who follow.
 
-    A wake-up says only "look again": after a lost connection everybody is woken, since changes may have
-    been missed.
+    A wake-up says only "look again": after a lost connection everybody is woken, since changes may have been missed.
     """
 
     def __init__(self, redis: "Redis", channel: str) -> None:
         self._redis, self._channel = redis, channel
-        self._watchers: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._waiting: dict[str, set[Change]] = {}
+        self._followers: dict[str, set[Follower]] = {}
+        self.stopped = False
+        """Whether `stop` was called."""
         self.subscribed = asyncio.Event()
 
+    def expect(self, key: str) -> "Change":
+        """The next change of an operation, by internal key, from the `with` on that it is for."""
+        return Change(self._waiting, key)
+
     @contextmanager
-    def watch(self, key: str) -> Iterator[asyncio.Event]:
-        """Watch one operation, by its internal key. The event is set by every change from now on."""
-        event = asyncio.Event()
-        self._watchers[key].add(event)
+    def follow(self, tenant: str, *, call_id: str | None = None, key: str | None = None) -> Iterator[Follower]:
+        """Follow a tenant's operations, those of one of its calls, or one, by internal key."""
+        owner = owner_digest(tenant)
+        name = key or (owner if call_id is None else f"{owner}\t{call_id}")
+        follower = Follower()
+        follower.stopped = self.stopped
+        followers = self._followers.setdefault(name, set())
+        followers.add(follower)
         try:
-            yield event
+            yield follower
         finally:
-            self._watchers[key].discard(event)
-            if not self._watchers[key]:
-                del self._watchers[key]
+            followers.discard(follower)
+            if not followers and self._followers.get(name) is followers:
+                del self._followers[name]
 
     async def run(self) -> None:
         """Listen until cancelled; survives every outage of Redis."""
         await listen(self._redis, self._channel, heard=self._heard, connected=self._connected)
 
+    def stop(self) -> None:
+        """Wake everybody for the last time: this process ends."""
+        self.stopped = True
+        for key in list(self._waiting):
+            self._wake(key)
+        for followers in self._followers.values():
+            for follower in followers:
+                follower.stopped = True
+                follower.wake()
+
     def _heard(self, _: str, text: str) -> None:
-        self._wake(text.partition(" ")[0])
+        head, *lines = text.split("\n")
+        for number, line in enumerate(lines, 1):
+            key = line[:32]
+            if key in self._waiting:
+                self._wake(key)
+            if self._followers:
+                self._hand_on(head, number, line)
+
+    def _hand_on(self, head: str, number: int, line: str) -> None:
+        owner, _, entry = head.partition("\t")
+        key, _, rest = line.partition("\t")
+        call_id = rest.partition("\t")[0]
+        groups = [self._followers.get(name) for name in (key, f"{owner}\t{call_id}", owner)]
+        if not any(groups):
+            return
+        try:
+            told = Told(Position.of(entry, number), Event.read(line))
+        except (ValueError, TypeError):
+            log.warning("event_unreadable", key=key)
+            return
+        for group in groups:
+            for follower in group or ():
+                follower.offer(told)
 
     def _connected(self, there: bool) -> None:  # noqa: FBT001 - what `listen` tells
         if there:
             self.subscribed.set()
         else:
             self.subscribed.clear()
-        self._wake_all()
+        for key in list(self._waiting):
+            self._wake(key)
+        for followers in self._followers.values():
+            for follower in followers:
+                follower.missed = True
+                follower.wake()
 
     def _wake(self, key: str) -> None:
-        for event in self._watchers.get(key, ()):
-            event.set()
-
-    def _wake_all(self) -> None:
-        for key in self._watchers:
-            self._wake(key)
+        for change in self._waiting.pop(key):
+            change.end()

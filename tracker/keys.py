@@ -1,8 +1,8 @@
 """The Redis schema, on one page.
 
 `<p>` is `tracker`, or `{tag}tracker` when one hash tag is asked for; `<r>` is RQ's own prefix, `rq`. A key's name
-holds our words and hexadecimal digests only, never a user's text: a tenant, a call and a client context appear by
-digest, an operation by its internal key (32 hex digits).
+holds our words and hexadecimal digests only, never a user's text: a tenant, a call, a client context and a client's
+name for its request appear by digest, an operation by its internal key (32 hex digits).
 
 key                            type    content                                  lifetime               written by
 <p>:op:<key>                   HASH    the record                               open: none; final:     create, claim,
@@ -10,6 +10,7 @@ key                            type    content                                  
                                                                                 ends, + 1 day at most
 <p>:history:<key>              LIST    ended attempts, JSON, the last 10        as its record          change
 <p>:ids:<tenant>               HASH    public id → key                          field until forgotten  create, expire
+<p>:once:<request>             STRING  what a named request made, and of what   24 h                   create
 <p>:call:<call>                ZSET    key → order of creation (µs)             member until hidden    create, move
                                                                                 or expired
 <p>:call:<call>:status:<S>     ZSET    the same, of one public status           alike                  create, move
@@ -37,7 +38,10 @@ key                            type    content                                  
 <p>:worker:<worker>            STRING  what the worker is: types, room, host    60 s                   worker
 <p>:workers                    ZSET    worker → when it last said so            1 min after the last   worker
 <p>:sweeper                    STRING  token of the process that sweeps         5 s                    sweeper (lock)
-<p>:events                     PUBSUB  `key revision stage status`              -                      all that write
+<p>:events                     PUBSUB  what one script did to a tenant's        -                      all that write
+                                       operations: see feed.py
+<p>:feed:<tenant>              STREAM  the same messages; the last 5,000, or a  1 day after the last,  all that write
+                                       few more, of 100 changes at most each    or ½ at least
 <p>:wake                       PUBSUB  a lane that is no longer empty           -                      move
 <p>:control:<worker>           PUBSUB  `cancel key attempt`                     -                      change
 <p>:clock                      STRING  µs added to the time, in test mode only  ever (tests)           tests
@@ -94,6 +98,10 @@ class Keys:
         """The call's operations of one client context."""
         return f"{self.call(tenant, call_id)}:context:{context_digest(client_context)}"
 
+    def feed(self, tenant: str) -> str:
+        """What was told of a tenant's operations lately."""
+        return f"{self.prefix}:feed:{owner_digest(tenant)}"
+
     def history(self, key: str) -> str:
         """The ended attempts of an operation."""
         return f"{self.prefix}:history:{key}"
@@ -149,6 +157,11 @@ def context_digest(client_context: str | None) -> str:
 def gate_digest(type_name: str) -> str:
     """A type's name in keys, whatever its case and with or without its `#`."""
     return _digest(type_name.removeprefix("#").lower())
+
+
+def once_digest(tenant: str, name: str) -> str:
+    """A client's name for its request in keys; those of two tenants never meet."""
+    return _digest(f"{tenant}\n{name}")
 
 
 def _digest(text: str) -> str:

@@ -55,12 +55,12 @@ class Change:
 
 def succeed(seen: Record, result: ResultInfo, members: Json) -> Change:
     """End the current attempt well; `members` are the type's result members."""
-    return _change(Arrow.SUCCEED, seen, Stage.COMPLETED, **_result(seen, result, members), percent=100)
+    return _change(Arrow.SUCCEED, seen, Stage.COMPLETED, **_result(result, members), percent=100)
 
 
 def reject(seen: Record, result: ResultInfo, members: Json) -> Change:
     """Fail for good: the handler does not accept the operation's input. Charges nothing more."""
-    return _change(Arrow.FAIL, seen, Stage.FAILED, **_result(seen, result, members))
+    return _change(Arrow.FAIL, seen, Stage.FAILED, **_result(result, members))
 
 
 def fail(
@@ -75,7 +75,7 @@ def fail(
     """Charge the attempt: wait for the backoff (or `after` seconds), or end when it was the last, or not `again`."""
     charged = seen.charged + 1
     if charged >= seen.policy.attempts or not again:
-        return _change(Arrow.FAIL, seen, Stage.FAILED, **_result(seen, result, members), charged=charged)
+        return _change(Arrow.FAIL, seen, Stage.FAILED, **_result(result, members), charged=charged)
     delay = backoff(seen.policy.backoff_first, seen.policy.backoff_cap, charged, jitter) if after is None else after
     return _change(Arrow.RETRY, seen, Stage.DELAYED, charged=charged, delay=delay)
 
@@ -97,14 +97,14 @@ def lose(seen: Record) -> Change:
         return replace(cancel(seen), lease_ran_out=True)
     charged = seen.charged + 1
     if charged >= seen.policy.attempts:
-        return _change(Arrow.LOSE, seen, Stage.FAILED, lease_ran_out=True, charged=charged, **_result(seen, LOST, {}))
+        return _change(Arrow.LOSE, seen, Stage.FAILED, lease_ran_out=True, charged=charged, **_result(LOST, {}))
     return _change(Arrow.LOSE, seen, Stage.QUEUED, lease_ran_out=True, charged=charged)
 
 
 def vanish(seen: Record) -> Change:
     """Send out a new ticket after a while, or give up when tickets keep vanishing (503/2)."""
     if seen.vanished >= len(VANISH_BACKOFF):
-        return _change(Arrow.VANISH, seen, Stage.FAILED, **_result(seen, UNTAKEN, {}))
+        return _change(Arrow.VANISH, seen, Stage.FAILED, **_result(UNTAKEN, {}))
     delay = VANISH_BACKOFF[seen.vanished]
     return _change(Arrow.VANISH, seen, Stage.DELAYED, vanished=seen.vanished + 1, delay=delay)
 
@@ -114,7 +114,7 @@ def miss(seen: Record) -> Change:
     if seen.attempt:
         raise IllegalTransition(f"{Arrow.MISS}: operation {seen.id} has started")
     return _change(
-        Arrow.MISS, seen, Stage.FAILED, **_result(seen, NO_WORKER if seen.blocker == "type" else NEVER_STARTED, {})
+        Arrow.MISS, seen, Stage.FAILED, **_result(NO_WORKER if seen.blocker == "type" else NEVER_STARTED, {})
     )
 
 
@@ -148,7 +148,7 @@ def cancel(seen: Record, reason: str = "", members: Json | None = None, *, by: s
     reason = seen.cancel_reason or reason
     if result == CANCELED and reason:
         result = result.model_copy(update={"message": f"The operation was canceled: {reason}"})
-    fields = _result(seen, result, {**(members or {}), **policy.canceled_members})
+    fields = _result(result, {**(members or {}), **policy.canceled_members})
     return _change(
         Arrow.CANCEL,
         seen,
@@ -161,16 +161,25 @@ def cancel(seen: Record, reason: str = "", members: Json | None = None, *, by: s
     )
 
 
-def hide(seen: Record, *, revision: int | None = None, by: str = "") -> Change:
+def patch(seen: Record, fields: Json) -> Change:
+    """Write what a client may change (see `patches`), whatever the stage, if nothing else was written meanwhile."""
+    return _change(Arrow.PATCH, seen, seen.stage, revision=seen.revision, **fields)
+
+
+def hide(seen: Record, *, by: str = "") -> Change:
     """Delete what a client no longer wants to see; unfinished work is canceled with it."""
     if seen.stage in FINAL:
-        return _change(Arrow.HIDE, seen, Stage.TOMBSTONE, hidden=True, revision=revision)
+        return _change(Arrow.HIDE, seen, Stage.TOMBSTONE, hidden=True)
     if seen.stage is Stage.RUNNING:
         by = seen.cancel_by or by
-        stamp = _cancel_stamp(seen)
-        return _change(Arrow.HIDE, seen, Stage.RUNNING, stamp=stamp, revision=revision, hidden=True, cancel_by=by)
+        return _change(Arrow.HIDE, seen, Stage.RUNNING, stamp=_cancel_stamp(seen), hidden=True, cancel_by=by)
     canceled = cancel(seen, by=by)
-    return replace(canceled, fields={**canceled.fields, "hidden": True}, revision=revision)
+    return replace(canceled, fields={**canceled.fields, "hidden": True})
+
+
+def if_unchanged(change: Change) -> Change:
+    """The same change, refused if anything at all was written to the record meanwhile."""
+    return replace(change, revision=change.seen.revision)
 
 
 def backoff(first: float, cap: float, failures: int, jitter: Callable[[float, float], float] = random.uniform) -> float:
@@ -184,10 +193,10 @@ def _cancel_stamp(seen: Record) -> str:
     return "" if seen.cancel_requested else "cancel_requested"
 
 
-def _result(seen: Record, result: ResultInfo, members: Json) -> dict[str, Any]:
+def _result(result: ResultInfo, members: Json) -> dict[str, Any]:
     fields: dict[str, Any] = {"result_info": result}
     if members:
-        fields["members"] = {**seen.members, **members}
+        fields["results"] = dict(members)
     return fields
 
 

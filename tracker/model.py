@@ -36,6 +36,9 @@ READ_ONLY = frozenset(
 )
 """Members that only the service writes: ignored in a body, not refused (OData 4.01, 11.4.2)."""
 
+WAITS = frozenset({"delay", "notBefore"})
+"""Members of a create that say when it may start, unless the type declares a member of that name."""
+
 Int32 = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 Json = dict[str, Any]
 
@@ -143,6 +146,12 @@ class Operation(BaseModel):
         )
 
     @classmethod
+    @cache
+    def declared_members(cls) -> frozenset[str]:
+        """JSON names of the members that the type declares, those of every operation included."""
+        return frozenset(info.alias or name for name, info in cls.model_fields.items())
+
+    @classmethod
     def from_members(cls, members: Json, client_context: str | None) -> Self:
         """Rebuild a stored operation, as JSON like at its create. Raises ValidationError if the type has changed."""
         text = json.dumps({**members, "clientContext": client_context})
@@ -182,7 +191,8 @@ class Record:
     `ticket` is the number of the ticket that is or was out last; `vanished` counts tickets that came to nothing
     since the last claim. `blocker` says what a parked operation waits for: `serial`, `cap`, `rate` or `type`.
     `worker` is who claimed the latest attempt, `began` when; `rq` is the worker again when RQ's part of the ticket
-    is its own to remove. Stamps are microseconds; 0 means "not yet".
+    is its own to remove. `members` are the client's, and over them what the handler set, which `results` holds by
+    itself: a PATCH writes the one and an outcome the other. Stamps are microseconds; 0 means "not yet".
     """
 
     key: str
@@ -194,6 +204,7 @@ class Record:
     policy: Policy
     client_context: str | None = None
     members: Json = field(default_factory=dict)
+    results: Json = field(default_factory=dict)
     result_info: ResultInfo | None = None
     status: OperationStatus = OperationStatus.NOT_STARTED
     stage: Stage = Stage.QUEUED

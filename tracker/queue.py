@@ -25,6 +25,14 @@ FOREIGN_FOR = 86_400
 """Seconds that a job which is no ticket of ours stays in RQ's failed registry."""
 HISTORY_LIMIT = 10
 """Ended attempts that are kept of an operation."""
+FEED_LENGTH = 5000
+"""Entries that a tenant's feed keeps, or a few more: each is what one script told of the tenant's operations."""
+TOLD_AT_ONCE = 100
+"""Most changes in one of them."""
+FEED_FOR = 86_400
+"""Seconds that a feed is kept after its last entry, or half of it at least."""
+TOLD_RESULT = 1024
+"""Bytes of a result as JSON above which it is told without its message."""
 WINDOW = 200
 """Tickets at the head of a queue among which a worker looks for a kind that it has room for."""
 MOST_JUDGED = 3 * WINDOW
@@ -68,11 +76,17 @@ def constants(keys: Keys, *, test_clock: bool) -> dict[str, Any]:
         "operation": keys.operation(""),
         "ids": f"{keys.prefix}:ids:",
         "call": f"{keys.prefix}:call:",
+        "once": f"{keys.prefix}:once:",
         "line": f"{keys.prefix}:line:",
         "gate": f"{keys.prefix}:gate:",
         "lack": f"{keys.prefix}:lack:",
         "history": keys.history(""),
         "control": keys.control(""),
+        "feed": f"{keys.prefix}:feed:",
+        "feed_length": FEED_LENGTH,
+        "feed_for": FEED_FOR,
+        "told_at_once": TOLD_AT_ONCE,
+        "told_result": TOLD_RESULT,
         "batch": f"{keys.prefix}:batch:",
         "job": keys.job(""),
         "execution": f"{keys.rq_prefix}:execution:",

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,11 +14,15 @@ from tracker.arrows import Arrow
 from tracker.background import beside
 from tracker.calls import Calls
 from tracker.connection import open_redis
-from tracker.drafts import check_call_id, read_draft
-from tracker.errors import NotFound, PreconditionFailed, Refused, Unavailable
+from tracker.drafts import Draft, check_call_id, read_draft
+from tracker.errors import NotFound, Refused, Unavailable
 from tracker.events import Events
+from tracker.keys import once_digest
 from tracker.log import transition
 from tracker.model import Json, OperationStatus, Record
+from tracker.once import UNNAMED, Once
+from tracker.patches import read_patch
+from tracker.preconditions import ANY, Preconditions
 from tracker.store import Store
 from tracker.sweeper import Sweeper
 from tracker.types import Catalogue
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
 TRIES = 20
 """How often a change is decided anew when the record moves between reading and writing."""
 REASON_LIMIT = 256
+ONCE_MARGIN = 300
+"""Seconds that a request's name is remembered beyond the setting, for clients whose clock is ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +74,28 @@ class Operations:
         self._store, self._events, self._catalogue, self._settings = store, events, catalogue, settings
         self._calls = Calls(store)
 
+    @property
+    def remembers(self) -> float:
+        """For how many seconds the name of a request is remembered."""
+        return self._settings.idempotency
+
     async def ready(self) -> None:
         """Whether work can be accepted: Redis answers and the scripts are loaded."""
         await self._store.ready()
 
-    async def create(self, caller: Caller, call_id: str, body: Json) -> tuple[Record, bool]:
+    async def create(
+        self, caller: Caller, call_id: str, body: Json, *, once: str = "", strict: bool = False
+    ) -> tuple[Record, bool]:
         """Accept an operation: it is stored, and queued unless it has to wait, when this returns.
 
-        Returns the record and whether it is new; the same id, call and body again is the stored one. Raises
-        Invalid naming every wrong member, Conflict when the id is taken.
+        Returns the record and whether it is new; the same id, call and body again is the stored one. `once` is the
+        client's name for this request: sent again, it is answered as it was, with the record as it now is. Raises
+        Invalid naming every wrong member (when `strict`, also those that are ignored otherwise), Conflict when the id
+        is taken, Reused when another body had the name, Gone when the named request's operation was deleted meanwhile.
         """
         check_call_id(call_id)
         accept_unknown = self._settings.unknown_types == "accept"
-        draft = read_draft(call_id, body, self._catalogue, accept_unknown=accept_unknown)
+        draft = read_draft(call_id, body, self._catalogue, accept_unknown=accept_unknown, strict=strict)
         key = uuid4()
         record = Record(
             key=key.hex,
@@ -94,11 +110,17 @@ class Operations:
             result_info=draft.result_info,
             not_before=draft.not_before,
         )
-        stored, new = await self._store.create(record, delay=draft.delay)
+        stored, new = await self._store.create(record, delay=draft.delay, once=self._once(caller, once, draft))
         steps.reach(steps.AFTER_CREATE)
-        if new:
+        if new and stored.key == record.key:
             transition(Arrow.CREATE, stored, caller=caller.name)
         return stored, new
+
+    def _once(self, caller: Caller, name: str, draft: Draft) -> Once:
+        if not name:
+            return UNNAMED
+        told = f"{draft.digest}.{draft.id or ''}"
+        return Once(once_digest(caller.tenant, name), told, math.ceil(self._settings.idempotency) + ONCE_MARGIN)
 
     async def get(self, caller: Caller, call_id: str, operation_id: str) -> Record:
         """One operation of one call."""
@@ -119,67 +141,102 @@ class Operations:
         count = await self._calls.count(caller.tenant, call_id, **filters) if query.count else None
         return Page(part.records, part.cursor, count)
 
-    async def cancel(self, caller: Caller, call_id: str | None, operation_id: str, *, reason: str = "") -> Record:
-        """Ask an operation to stop; asking again, or asking a finished one, changes nothing."""
-        for _ in range(TRIES):
-            record = await self._lookup(caller, call_id, operation_id)
-            if record.status.final or record.cancel_requested:
-                return record
-            with contextlib.suppress(Refused):
-                return await self._apply(
-                    lifecycle.request_cancel(record, reason[:REASON_LIMIT], by=caller.name), caller
-                )
-        raise Unavailable("The operation changes too fast; try again.")
+    async def patch(
+        self,
+        caller: Caller,
+        call_id: str,
+        operation_id: str,
+        body: Json,
+        *,
+        conditions: Preconditions = ANY,
+        strict: bool = False,
+    ) -> Record:
+        """Change what is the client's of an operation, in any stage; what is stored already changes nothing.
 
-    async def delete(self, caller: Caller, call_id: str, operation_id: str, *, if_match: str | None = None) -> None:
-        """Hide an operation from everybody, after canceling it if it has not ended.
-
-        `if_match` is the header's value; raises PreconditionFailed when it names another revision.
+        Raises PreconditionFailed, and Invalid naming every member that cannot be changed; when `strict`, also those
+        that are ignored otherwise.
         """
-        for _ in range(TRIES):
-            record = await self._lookup(caller, call_id, operation_id)
-            revision = None
-            if if_match is not None and if_match.strip() != "*":
-                if not etag_matches(if_match, record):
-                    raise PreconditionFailed("The operation has changed since; its ETag is another now.")
-                revision = record.revision
-            with contextlib.suppress(Refused):
-                await self._apply(lifecycle.hide(record, revision=revision, by=caller.name), caller)
-                return
-        raise Unavailable("The operation changes too fast; try again.")
+
+        def decide(record: Record) -> "Change | None":
+            fields = read_patch(body, record, self._catalogue.get(record.type), strict=strict)
+            return lifecycle.patch(record, fields) if fields else None
+
+        return await self._change(caller, call_id, operation_id, decide, conditions)
+
+    async def cancel(
+        self,
+        caller: Caller,
+        call_id: str | None,
+        operation_id: str,
+        *,
+        reason: str = "",
+        conditions: Preconditions = ANY,
+    ) -> Record:
+        """Ask an operation to stop; asking again, or asking a finished one, changes nothing."""
+
+        def decide(record: Record) -> "Change | None":
+            if record.status.final or record.cancel_requested:
+                return None
+            return lifecycle.request_cancel(record, reason[:REASON_LIMIT], by=caller.name)
+
+        return await self._change(caller, call_id, operation_id, decide, conditions)
+
+    async def delete(self, caller: Caller, call_id: str, operation_id: str, *, conditions: Preconditions = ANY) -> None:
+        """Hide an operation from everybody, after canceling it if it has not ended. Raises PreconditionFailed."""
+
+        def decide(record: Record) -> "Change":
+            return lifecycle.hide(record, by=caller.name)
+
+        await self._change(caller, call_id, operation_id, decide, conditions)
 
     async def wait(self, caller: Caller, known: Record, *, seconds: float) -> Record:
         """Wait until an operation's record is another than `known`, or time is up; return it as it then is.
 
-        What has ended is answered at once: it does not change any more.
+        What has ended is answered at once: it does not change any more. So is everything once `release` was called.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        with self._events.watch(known.key) as changed:
-            while True:
-                changed.clear()
+        while True:
+            with self._events.expect(known.key) as change:
                 record = await self.get(caller, known.call_id, known.id)
                 left = deadline - loop.time()
-                if record.etag != known.etag or record.status.final or left <= 0:
+                if record.etag != known.etag or record.status.final or left <= 0 or self._events.stopped:
                     return record
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), left)
+                timer = loop.call_later(left, change.end)
+                try:
+                    await change.came
+                finally:
+                    timer.cancel()
+
+    def release(self) -> None:
+        """Let nobody wait any more: the process ends."""
+        self._events.stop()
 
     async def _lookup(self, caller: Caller, call_id: str | None, operation_id: str) -> Record:
         if call_id is None:
             return await self.find(caller, operation_id)
         return await self.get(caller, call_id, operation_id)
 
-    async def _apply(self, change: "Change", caller: Caller) -> Record:
-        after = await self._store.apply(change)
-        transition(change.arrow, after, caller=caller.name)
-        return after
-
-
-def etag_matches(header: str, record: Record) -> bool:
-    """Whether an If-Match or If-None-Match list names the record's revision, compared weakly."""
-    tags = (tag.strip().removeprefix("W/") for tag in header.split(","))
-    return any(tag in {"*", record.etag.removeprefix("W/")} for tag in tags)
+    async def _change(
+        self,
+        caller: Caller,
+        call_id: str | None,
+        operation_id: str,
+        decide: "Callable[[Record], Change | None]",
+        conditions: Preconditions,
+    ) -> Record:
+        """Decide a change on the record as it is, and anew while it moves between reading and writing."""
+        for _ in range(TRIES):
+            record = await self._lookup(caller, call_id, operation_id)
+            conditions.check(record)
+            change = decide(record)
+            if change is None:
+                return record
+            with contextlib.suppress(Refused):
+                after = await self._store.apply(lifecycle.if_unchanged(change) if conditions else change)
+                transition(change.arrow, after, caller=caller.name)
+                return after
+        raise Unavailable("The operation changes too fast; try again.")
 
 
 @asynccontextmanager

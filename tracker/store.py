@@ -10,10 +10,11 @@ import structlog
 
 from tracker import queue
 from tracker.codec import decode, decode_hash, encode, encode_fields
-from tracker.errors import Conflict, Gone, NotFound, Refused
+from tracker.errors import Conflict, Gone, NotFound, Refused, Reused
 from tracker.keys import Keys
 from tracker.lifecycle import Change
 from tracker.model import SECOND, Json, Record
+from tracker.once import UNNAMED, Once
 from tracker.scripts import Scripts, answering
 
 if TYPE_CHECKING:
@@ -96,12 +97,13 @@ class Store:
         """Check that Redis answers and has every script."""
         await self._scripts.loaded()
 
-    async def create(self, record: Record, *, delay: float = 0.0) -> tuple[Record, bool]:
+    async def create(self, record: Record, *, delay: float = 0.0, once: Once = UNNAMED) -> tuple[Record, bool]:
         """Store a new operation and queue its first ticket, in one atomic step and one round trip.
 
         It does not start before `delay` seconds from now, nor before `record.not_before`. Returns the stored record
-        and whether it is new: the same id, call and body again is the stored one.
-        Raises Conflict when the id is taken by another.
+        and whether it is new: the same id, call and body again is the stored one, and a request that was named before
+        (`once`) is answered as it was then. Raises Conflict when the id is taken by another, Reused when the name is
+        another request's, Gone when the operation that it made was deleted.
         """
         keys, context = self.keys, record.client_context
         word, *answer = await self._scripts.create(
@@ -117,16 +119,21 @@ class Store:
             delay=round(delay * SECOND),
             not_before=record.not_before,
             start_in=round(record.policy.start_within * SECOND),
+            once=once.digest,
+            told=once.told,
+            remember=once.seconds,
             fields=_flat(encode(record)),
         )
         match word:
             case "CREATED" | "EXISTS":
-                return decode(answer), word == "CREATED"
+                return _visible(decode(answer)), word == "CREATED"
+            case "REUSED":
+                raise Reused("The request has the name of another one.")
+            case "FORGOTTEN":
+                raise Gone("The operation that this request made is not there any more.")
             case "CONFLICT":
-                message = (
-                    f"The id '{record.id}' is another operation's, or a deleted one's whose tombstone has not ended."
-                )
-                raise Conflict(message, target="id")
+                owner = "another operation's, or a deleted one's whose tombstone has not ended"
+                raise Conflict(f"The id '{record.id}' is {owner}.", target="id")
             case other:
                 raise AssertionError(f"create.lua answered {other!r}")
 
@@ -135,10 +142,7 @@ class Store:
         answer = await self._scripts.find(ids=self.keys.ids(tenant), id=operation_id)
         if not answer:
             raise NotFound(f"There is no operation '{operation_id}'.")
-        record = decode(answer)
-        if not record.visible:
-            raise Gone(f"The operation '{operation_id}' was deleted or its retention has ended.")
-        return record
+        return _visible(decode(answer))
 
     async def read(self, keys: Iterable[str]) -> list[Record]:
         """Read records by internal key, in one round trip; those that are not there are left out."""
@@ -253,6 +257,12 @@ class Store:
                     pipe.zrem(name, job_id)
                 pipe.zrem(self.keys.litter, job_id)
             await pipe.execute()
+
+
+def _visible(record: Record) -> Record:
+    if not record.visible:
+        raise Gone(f"The operation '{record.id}' was deleted or its retention has ended.")
+    return record
 
 
 def _decodable_of(word: str, verdicts: Iterable[Sequence[Any]]) -> list[Record]:

@@ -1,7 +1,7 @@
 """What every feed of events must do, over the fake Redis and over a real one."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import pytest
 from fakeredis import FakeAsyncRedis
@@ -10,9 +10,27 @@ from redis.asyncio import Redis
 from tracker.background import beside
 from tracker.config import Settings
 from tracker.connection import open_redis
-from tracker.events import Events
+from tracker.events import MOST_BEHIND, Events, Follower
+from tracker.keys import owner_digest
+from tracker.model import OperationStatus
 
 CHANNEL = "tracker:events"
+A, B = "a" * 32, "b" * 32
+
+
+def message(*lines: str, tenant: str = "test", entry: str = "1-0") -> str:
+    return "\n".join([f"{owner_digest(tenant)}\t{entry}", *lines])
+
+
+def line(key: str = A, call: str = "call-1", revision: int = 2) -> str:
+    return f'{key}\t{call}\t[{revision},"running",1,1700000000000000]'
+
+
+async def taken(follower: Follower) -> list[tuple[str, str, int]]:
+    """Position, key and revision of what there is for a follower; it must be something."""
+    async with asyncio.timeout(5):
+        events = await follower.take(within=10)
+    return [(str(told.position), told.event.key, told.event.revision) for told in events]
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -34,30 +52,109 @@ async def events(feed: Redis) -> AsyncIterator[Events]:
         yield events
 
 
-async def test_a_change_wakes_those_who_watch_that_operation_and_nobody_else(feed: Redis, events: Events) -> None:
-    with events.watch("a") as first, events.watch("a") as second, events.watch("b") as other:
-        await feed.publish(CHANNEL, "a 2 running Running")
-        await asyncio.wait_for(asyncio.gather(first.wait(), second.wait()), 5)
-        assert not other.is_set()
+async def test_a_change_wakes_those_who_wait_for_that_operation_and_nobody_else(feed: Redis, events: Events) -> None:
+    with events.expect(A) as first, events.expect(A) as second, events.expect(B) as other:
+        await feed.publish(CHANNEL, message(line(A)))
+        await asyncio.wait_for(asyncio.gather(first.came, second.came), 5)
+        assert not other.came.done()
 
 
-async def test_every_change_wakes_again(feed: Redis, events: Events) -> None:
-    with events.watch("a") as changed:
-        for revision in range(3):
-            await feed.publish(CHANNEL, f"a {revision} running Running")
-            await asyncio.wait_for(changed.wait(), 5)
-            changed.clear()
+async def test_every_change_of_a_message_wakes(feed: Redis, events: Events) -> None:
+    with events.expect(A) as first, events.expect(B) as second:
+        await feed.publish(CHANNEL, message(line(A), line(B)))
+        await asyncio.wait_for(asyncio.gather(first.came, second.came), 5)
 
 
-async def test_nothing_is_kept_of_those_who_stopped_watching(feed: Redis, events: Events) -> None:
-    with events.watch("a") as changed:
+async def test_a_change_that_comes_while_another_is_looked_at_wakes_again(feed: Redis, events: Events) -> None:
+    for revision in range(3):
+        with events.expect(A) as change:
+            await feed.publish(CHANNEL, message(line(A, revision=revision)))
+            await asyncio.wait_for(change.came, 5)
+
+
+async def test_nothing_is_kept_of_those_who_stopped_waiting(feed: Redis, events: Events) -> None:
+    with (
+        events.expect(A) as change,
+        events.follow("test"),
+        events.follow("test", call_id="c"),
+        events.follow("t", key=A),
+    ):
         pass
-    with events.watch("b") as marker:
+    with events.expect(B) as marker:
+        await feed.publish(CHANNEL, message(line(A), line(B)))
+        await asyncio.wait_for(marker.came, 5)
+    assert not change.came.done()
+    assert not events._waiting
+    assert not events._followers
+
+
+async def test_who_follows_gets_the_events_of_their_operation_their_call_or_their_tenant_in_order(
+    feed: Redis, events: Events
+) -> None:
+    with (
+        events.follow("test", key=A) as one,
+        events.follow("test", call_id="call-1") as call,
+        events.follow("test") as tenant,
+        events.follow("other") as stranger,
+    ):
+        lines: Iterable[str] = [line(A), line(B), line(B, call="call 2"), line(A, revision=3)]
+        await feed.publish(CHANNEL, message(*lines, entry="5-1"))
+        assert await taken(one) == [("5-1-1", A, 2), ("5-1-4", A, 3)]
+        assert await taken(call) == [("5-1-1", A, 2), ("5-1-2", B, 2), ("5-1-4", A, 3)]
+        assert len(await taken(tenant)) == 4
+        assert not await stranger.take(within=0)
+
+
+async def test_two_tenants_calls_of_one_name_are_two(feed: Redis, events: Events) -> None:
+    with events.follow("test", call_id="call-1") as mine, events.follow("other", call_id="call-1") as theirs:
+        await feed.publish(CHANNEL, message(line(A), tenant="other"))
+        assert len(await taken(theirs)) == 1
+        assert not await mine.take(within=0)
+
+
+async def test_what_cannot_be_read_is_left_out(feed: Redis, events: Events) -> None:
+    with events.follow("test") as follower:
+        bad = ["", "x", f"{A}\tcall-1", f"{A}\tcall-1\t[1", f'{A}\tcall-1\t[1,"new",0,1]', f"{A}\tcall-1\t7"]
+        await feed.publish(CHANNEL, message(*bad))
         await feed.publish(CHANNEL, "a 2 running Running")
-        await feed.publish(CHANNEL, "b 2 running Running")
-        await asyncio.wait_for(marker.wait(), 5)
-    assert not changed.is_set()
-    assert not events._watchers
+        await feed.publish(CHANNEL, message(line(B)))
+        assert await taken(follower) == [("1-0-1", B, 2)]
+
+
+async def test_who_takes_too_slowly_is_told_so_and_kept_nothing_for(feed: Redis, events: Events) -> None:
+    with events.follow("test") as slow, events.expect(B) as marker:
+        for _ in range(MOST_BEHIND // 100 + 1):
+            await feed.publish(CHANNEL, message(*[line(A)] * 100))
+        await feed.publish(CHANNEL, message(line(B)))
+        await asyncio.wait_for(marker.came, 5)
+        assert not await slow.take(within=10)
+        assert slow.behind
+
+
+async def test_a_stop_wakes_everybody_now_and_later(events: Events) -> None:
+    with events.expect(A) as change, events.follow("test") as follower:
+        events.stop()
+        await asyncio.wait_for(change.came, 5)
+        assert not await asyncio.wait_for(follower.take(within=60), 5)
+        assert follower.stopped
+    with events.follow("test") as late:
+        assert late.stopped
+
+
+async def test_an_event_says_what_was_told(events: Events, feed: Redis) -> None:
+    more = '{"i":"mine","p":40,"d":"half \\/ way\\n","q":3,"c":1,"k":"#a.b","b":4,"f":[499,0,"x"]}'
+    with events.follow("test") as follower:
+        await feed.publish(CHANNEL, message(f'{A}\tcall\t[7,"failed",2,10,{more}]', f'{B}\tcall\t[1,"queued",0,1]'))
+        ended, queued = [told.event for told in await follower.take(within=5)]
+    assert (ended.id, ended.percent, ended.detail, ended.cancel_requested) == ("mine", 40, "half / way\n", 3)
+    assert (ended.status, ended.canceled, ended.type, ended.ran) == (OperationStatus.FAILED, True, "#a.b", 6)
+    assert ended.result_info is not None
+    assert (ended.result_info.code, ended.result_info.message) == (499, "x")
+    assert (queued.status, queued.id, queued.ran) == (
+        OperationStatus.NOT_STARTED,
+        f"{B[:8]}-bbbb-bbbb-bbbb-{B[:12]}",
+        None,
+    )
 
 
 async def test_a_lost_connection_wakes_everybody_and_the_feed_goes_on(settings: Settings) -> None:
@@ -65,9 +162,11 @@ async def test_a_lost_connection_wakes_everybody_and_the_feed_goes_on(settings: 
         events = Events(redis, CHANNEL)
         async with beside(events.run()):
             await asyncio.wait_for(events.subscribed.wait(), 5)
-            with events.watch("a") as changed:
+            with events.expect(A) as change, events.follow("test") as follower:
                 await redis.client_kill_filter(_type="pubsub")
-                await asyncio.wait_for(changed.wait(), 5)
-                changed.clear()
-                await redis.publish(CHANNEL, "a 2 running Running")
-                await asyncio.wait_for(changed.wait(), 5)
+                await asyncio.wait_for(change.came, 5)
+                assert not await asyncio.wait_for(follower.take(within=60), 5)
+                assert follower.missed
+            with events.expect(A) as change:
+                await redis.publish(CHANNEL, message(line(A)))
+                await asyncio.wait_for(change.came, 5)

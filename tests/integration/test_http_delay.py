@@ -102,7 +102,6 @@ async def test_a_fetched_operation_can_be_sent_again(api: Api) -> None:
         ({"notBefore": "2026-01-31T12:00:00"}, {"notBefore"}),
         ({"notBefore": "2526-01-31T12:00:00Z", "delay": True}, {"delay", "notBefore"}),
     ],
-    ids=str,
 )
 async def test_a_wait_that_cannot_be_is_refused(api: Api, body: dict[str, Any], targets: set[str]) -> None:
     answer = await api.post(json=body)

@@ -8,10 +8,8 @@ import pytest
 
 from tests.factories_http import COLLECTION, Api, open_api
 from tracker.api.app import running
-from tracker.api.waits import Waits
 from tracker.config import Settings
-from tracker.model import Record
-from tracker.service import Caller, Operations
+from tracker.events import Change
 
 LONG = {"Prefer": "wait=25"}
 
@@ -25,13 +23,13 @@ async def api(settings: Settings) -> AsyncIterator[Api]:
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Set once a request is being held."""
-    event, hold = asyncio.Event(), Waits.hold
+    event, enter = asyncio.Event(), Change.__enter__
 
-    async def note(self: Waits, operations: Operations, caller: Caller, record: Record, seconds: float) -> Record:
+    def note(self: Change) -> Change:
         event.set()
-        return await hold(self, operations, caller, record, seconds)
+        return enter(self)
 
-    monkeypatch.setattr(Waits, "hold", note)
+    monkeypatch.setattr(Change, "__enter__", note)
     return event
 
 
@@ -128,3 +126,22 @@ async def test_a_stopping_server_answers_what_it_holds(settings: Settings, held:
             await held.wait()
         answer = await waiting
     assert (answer.status, answer.json["status"]) == (200, "NotStarted")
+
+
+async def test_a_client_that_goes_away_frees_what_was_held_for_it(
+    api: Api, held: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed, leave = asyncio.Event(), Change.__exit__
+
+    def note(self: Change, *error: object) -> None:
+        leave(self, *error)
+        freed.set()
+
+    monkeypatch.setattr(Change, "__exit__", note)
+    path = await created(api)
+    async with asyncio.timeout(15):
+        waiting = asyncio.create_task(api.get(path, headers=LONG))
+        await held.wait()
+        waiting.cancel()
+        await freed.wait()
+    assert (await api.get(path)).status == 200

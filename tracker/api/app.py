@@ -15,7 +15,7 @@ from tracker.api.admission import ADDRESSES, CALLERS, CATALOGUE, OPERATIONS
 from tracker.api.auth import open_callers
 from tracker.api.links import Addresses
 from tracker.api.server import Runner
-from tracker.api.waits import WAITS, Waits
+from tracker.api.waits import release
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
 from tracker.service import open_operations
@@ -32,13 +32,12 @@ def create_app(settings: Settings) -> web.Application:
     app = web.Application(client_max_size=BODY_LIMIT)
     app[CALLERS] = open_callers(settings)
     app[ADDRESSES] = Addresses(settings)
-    app[WAITS] = Waits()
     app[CATALOGUE] = load_catalogue(settings)
     served = routes.served(settings.dialects)
     app[openapi.DESCRIPTION] = openapi.written(served, app[CATALOGUE])
     routes.mount(app, served)
     app.cleanup_ctx.append(partial(_operations, settings))
-    app.on_shutdown.append(app[WAITS].release)
+    app.on_shutdown.append(release)
     return app
 
 
@@ -49,15 +48,16 @@ async def _operations(settings: Settings, app: web.Application) -> AsyncIterator
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[str]:
+async def running(settings: Settings, *, share_port: bool = False) -> AsyncIterator[str]:
     """Listen as the settings say; yields the API's own URL. Open requests are answered before it ends.
 
-    Raises ConfigurationError when the address cannot be listened on.
+    `share_port` lets other processes of this user listen on the same port (SO_REUSEPORT). Raises ConfigurationError
+    when the address cannot be listened on.
     """
     runner = Runner(create_app(settings))
     try:
         await runner.setup()
-        site = web.TCPSite(runner, settings.host, settings.port)
+        site = web.TCPSite(runner, settings.host, settings.port, reuse_port=share_port or None)
         try:
             await site.start()
         except OSError as error:
@@ -67,13 +67,13 @@ async def running(settings: Settings) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = None) -> None:
-    """Run the API until SIGTERM or SIGINT. `on_ready` is told its URL once it listens."""
+async def serve(settings: Settings, *, share_port: bool = False, on_ready: Callable[[str], None] | None = None) -> None:
+    """Run the API until SIGTERM or SIGINT. `on_ready` is told its URL once it listens; `share_port` as in `running`."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings) as url:
+    async with running(settings, share_port=share_port) as url:
         log.info("api_ready", url=url)
         if on_ready is not None:
             on_ready(url)

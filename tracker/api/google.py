@@ -4,7 +4,7 @@ An operation is named `operations/{id}`, or `calls/{callId}/operations/{id}` whe
 own client knows names of the second kind only, unless it is told other paths.
 """
 
-import asyncio
+import math
 import re
 from enum import IntEnum
 from http import HTTPStatus
@@ -16,9 +16,9 @@ from aiohttp import web
 from tracker.api import bodies
 from tracker.api.admission import OPERATIONS
 from tracker.api.dialects import Problem, answer, options, page_query, page_size, page_token
-from tracker.api.operations import MAX_WAIT
-from tracker.api.waits import WAITS
+from tracker.api.waits import hold_to_end
 from tracker.api.wire import percent_complete, resource, timestamp
+from tracker.api.wishes import MAX_WAIT
 from tracker.errors import Invalid, NotSupported
 from tracker.model import Json, OperationStatus, Record
 from tracker.service import Caller
@@ -102,14 +102,7 @@ async def wait(request: web.Request, caller: Caller) -> web.Response:
     """Read an operation once it has ended, or after the body's `timeout`, which counts up to MAX_WAIT seconds."""
     _options(request)
     seconds = _timeout(await bodies.read_optional_object(request))
-    record = await _find(request, caller)
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    while not record.status.final and (left := deadline - loop.time()) > 0:
-        seen = record.etag
-        record = await request.app[WAITS].hold(request.app[OPERATIONS], caller, record, left)
-        if record.etag == seen:
-            break  # time is up, or the server stops
+    record = await hold_to_end(request, caller, await _find(request, caller), seconds)
     return _represent(request, record)
 
 
@@ -208,7 +201,7 @@ def _represent(request: web.Request, record: Record) -> web.Response:
     return answer(operation(record, _name(request, record)), status=HTTPStatus.OK)
 
 
-def _timeout(body: Json) -> float:
+def _timeout(body: Json) -> int:
     _refuse_members(body, "timeout")
     text = body.get("timeout")
     if text is None:
@@ -216,7 +209,7 @@ def _timeout(body: Json) -> float:
     match = _DURATION.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise Invalid('timeout: must be a duration in seconds, like "30s" or "1.5s"', target="timeout")
-    return min(float(match[1]), MAX_WAIT)
+    return min(math.ceil(float(match[1])), MAX_WAIT)
 
 
 def _options(request: web.Request, *served: str, unserved: frozenset[str] = frozenset()) -> dict[str, str]:

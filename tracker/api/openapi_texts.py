@@ -55,6 +55,10 @@ COMMON_HEADERS: Final = (
 _IF_NONE_MATCH: Final = _parameter("header", "If-None-Match", "ETags that you have.")
 _IF_MATCH: Final = _parameter("header", "If-Match", "ETag that the operation must still have.")
 _WAIT: Final = _parameter("header", "Prefer", "wait=N holds the answer up to N (≤ 60) seconds for a change.")
+_PREFER_CREATE: Final = _parameter(
+    "header", "Prefer", "return=minimal|representation, respond-async[, wait=N], handling=strict|lenient."
+)
+_PREFER_CHANGE: Final = _parameter("header", "Prefer", "return=minimal|representation, handling=strict|lenient.")
 _PAGE: Final = _parameter("header", "Prefer", "odata.maxpagesize=N limits a page.")
 _LISTING: Final = (
     _parameter("query", "$filter", "status eq '…', clientContext eq '…', or both joined with and."),
@@ -63,13 +67,26 @@ _LISTING: Final = (
     _parameter("query", "$skiptoken", "As @odata.nextLink has it."),
 )
 
+_ONCE: Final = (
+    _parameter("header", "Idempotency-Key", "Your name for the request: sent again, it makes nothing twice."),
+    _parameter("header", "Repeatability-Request-ID", "The same, with Repeatability-First-Sent."),
+    _parameter("header", "Repeatability-First-Sent", "When the request was first sent, as an HTTP date."),
+    _parameter("header", "Operation-Id", "The same as Idempotency-Key."),
+)
+
 _OPERATION, _MONITOR, _HEALTH = ref("operation"), ref("monitor"), ref("health")
 _CANCEL_BODY: Final = {"type": "object", "properties": {"reason": {"type": "string", "maxLength": 256}}}
 
 TEXTS: Final[Mapping[str, Text]] = {
     "createOperation": Text(
         "Accept an operation; the same id and body again is the stored one",
-        {HTTPStatus.CREATED: _OPERATION, HTTPStatus.OK: _OPERATION},
+        {
+            HTTPStatus.CREATED: _OPERATION,
+            HTTPStatus.OK: _OPERATION,
+            HTTPStatus.ACCEPTED: _OPERATION,
+            HTTPStatus.NO_CONTENT: None,
+        },
+        (*_ONCE, _PREFER_CREATE),
         body=_OPERATION,
     ),
     "listOperations": Text(
@@ -79,6 +96,12 @@ TEXTS: Final[Mapping[str, Text]] = {
         "Read an operation",
         {HTTPStatus.OK: _OPERATION, HTTPStatus.NOT_MODIFIED: None},
         (_IF_NONE_MATCH, _WAIT),
+    ),
+    "updateOperation": Text(
+        "Change an operation's clientContext and the members that its type does not declare",
+        {HTTPStatus.OK: _OPERATION, HTTPStatus.NO_CONTENT: None},
+        (_IF_MATCH, _PREFER_CHANGE),
+        body=_OPERATION,
     ),
     "deleteOperation": Text("Hide an operation", {HTTPStatus.NO_CONTENT: None}, (_IF_MATCH,)),
     "cancelOperation": Text(

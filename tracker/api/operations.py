@@ -1,47 +1,78 @@
 """`/communications/calls/{callId}/operations`: the operations of a call, and one of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Final
 
 from aiohttp import web
 
-from tracker.api import bodies
+from tracker.api import bodies, repeats
 from tracker.api.admission import OPERATIONS, links
-from tracker.api.headers import preferences, whole_number
+from tracker.api.headers import preferences
 from tracker.api.links import Links
 from tracker.api.odata import Listing, next_page, parse_listing
-from tracker.api.waits import WAITS
+from tracker.api.waits import hold, hold_to_end
 from tracker.api.wire import encode, resource
-from tracker.errors import Invalid
+from tracker.api.wishes import NONE, VARY, Wishes, applied, wishes_of
+from tracker.errors import Invalid, NotFound, Reused, Unavailable
 from tracker.model import Json, Record
-from tracker.service import REASON_LIMIT, Caller, Page, etag_matches
+from tracker.preconditions import Preconditions, etag_matches
+from tracker.service import REASON_LIMIT, Caller, Page
 
-MAX_WAIT: Final = 60
-"""Most seconds that `Prefer: wait=N` holds an answer."""
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 RETRY_AFTER: Final = "1"
 """Seconds until it is worth asking again; an integer, because Graph's clients ignore fractions."""
 
 
 async def create(request: web.Request, caller: Caller) -> web.Response:
-    """Accept an operation: 201, or 200 with the stored one when the same request came before."""
+    """Accept an operation: 201, or 200 with the stored one when the same request came before.
+
+    `Prefer: respond-async` makes it 202, unless the operation ends within the `wait` that comes with it.
+    """
     return await accept(request, caller, await bodies.read_object(request), created=HTTPStatus.CREATED)
 
 
 async def accept(request: web.Request, caller: Caller, body: Json, *, created: HTTPStatus) -> web.Response:
     """Create an operation of this body in the path's call, and answer a new one with `created`."""
-    call_id = request.match_info["call_id"]
-    record, new = await request.app[OPERATIONS].create(caller, call_id, body)
+    wishes = wishes_of(request)
+    record, new = await _accept(request, caller, body, wishes)
     link = links(request)
-    return _represent(
-        record,
-        link,
-        status=created if new else HTTPStatus.OK,
-        headers={
-            "Location": link.operation(record.call_id, record.id),
-            "Operation-Location": link.monitor(record.id),
-        },
-    )
+    location = link.operation(record.call_id, record.id)
+    headers = {"Location": location, "Operation-Location": link.monitor(record.id), **repeats.result_headers(request)}
+    status = created if new else HTTPStatus.OK
+    if wishes is NONE:
+        return _represent(record, link, status=status, headers=headers)
+    honoured: list[str] = []
+    if wishes.respond_async:
+        record, honoured = await _await_end(request, caller, record, wishes)
+        status = status if record.status.final else HTTPStatus.ACCEPTED
+    headers.update(wishes.applied(*honoured))
+    if wishes.minimal:
+        headers["OData-EntityId"] = location
+        empty = status if status is HTTPStatus.ACCEPTED else HTTPStatus.NO_CONTENT
+        return _without_body(record, headers, status=empty)
+    return _represent(record, link, status=status, headers=headers)
+
+
+async def _accept(request: web.Request, caller: Caller, body: Json, wishes: Wishes) -> tuple[Record, bool]:
+    operations, call_id = request.app[OPERATIONS], request.match_info["call_id"]
+    once = repeats.name_of(request, remembered=operations.remembers)
+    try:
+        return await operations.create(caller, call_id, body, once=once, strict=wishes.strict is True)
+    except Reused:
+        raise repeats.refusal(request) from None
+
+
+async def _await_end(request: web.Request, caller: Caller, record: Record, wishes: Wishes) -> tuple[Record, list[str]]:
+    """Let an accepted operation end as long as its client waits for that; the record, and which wishes that was."""
+    waited = []
+    if wishes.wait is not None:
+        with suppress(NotFound, Unavailable):  # deleted meanwhile, or Redis went: it was accepted all the same
+            record = await hold_to_end(request, caller, record, wishes.wait)
+        waited = [f"wait={wishes.wait}"]
+    return record, waited if record.status.final else ["respond-async", *waited]
 
 
 async def read(request: web.Request, caller: Caller) -> web.Response:
@@ -49,14 +80,14 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
     operations, match = request.app[OPERATIONS], request.match_info
     record = await operations.get(caller, match["call_id"], match["operation_id"])
     known = _lines(request, "If-None-Match")
-    headers = {}
-    wait = _wait(request)
+    headers: Mapping[str, str] = {}
+    wait = wishes_of(request).wait
     if wait is not None:
-        headers["Preference-Applied"] = f"wait={wait}"
+        headers = applied([f"wait={wait}"])
         if wait and (known is None or etag_matches(known, record)):
-            record = await request.app[WAITS].hold(operations, caller, record, wait)
+            record = await hold(request, caller, record, wait)
     if known is not None and etag_matches(known, record):
-        return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers | _state_headers(record))
+        return _without_body(record, headers, status=HTTPStatus.NOT_MODIFIED)
     return _represent(record, links(request), headers=headers)
 
 
@@ -83,11 +114,24 @@ async def cancel(request: web.Request, caller: Caller) -> web.Response:
     return _represent(record, links(request), status=HTTPStatus.ACCEPTED)
 
 
+async def patch(request: web.Request, caller: Caller) -> web.Response:
+    """Change an operation's client context and the members that are the client's own."""
+    match = request.match_info
+    body = await bodies.read_object(request)
+    wishes, conditions = wishes_of(request), _preconditions(request)
+    ids = match["call_id"], match["operation_id"]
+    strict = wishes.strict is True
+    record = await request.app[OPERATIONS].patch(caller, *ids, body, conditions=conditions, strict=strict)
+    if wishes.minimal:
+        return _without_body(record, wishes.applied(), status=HTTPStatus.NO_CONTENT)
+    return _represent(record, links(request), headers=wishes.applied())
+
+
 async def delete(request: web.Request, caller: Caller) -> web.Response:
     """Hide an operation; one that has not ended is canceled first."""
     match = request.match_info
-    if_match = _lines(request, "If-Match")
-    await request.app[OPERATIONS].delete(caller, match["call_id"], match["operation_id"], if_match=if_match)
+    conditions = _preconditions(request)
+    await request.app[OPERATIONS].delete(caller, match["call_id"], match["operation_id"], conditions=conditions)
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
 
@@ -97,14 +141,18 @@ def retry_after(record: Record) -> dict[str, str]:
 
 
 def _represent(
-    record: Record, link: Links, *, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None
+    record: Record, link: Links, *, status: int = HTTPStatus.OK, headers: Mapping[str, str] = NO_HEADERS
 ) -> web.Response:
     context = f"{link.context(record.call_id)}/$entity"
-    return _json(resource(record, context=context), status=status, headers=(headers or {}) | _state_headers(record))
+    return _json(resource(record, context=context), status=status, headers=_with_state(headers, record))
 
 
-def _state_headers(record: Record) -> dict[str, str]:
-    return {"ETag": record.etag, **retry_after(record)}
+def _without_body(record: Record, headers: Mapping[str, str], *, status: int) -> web.Response:
+    return web.Response(status=status, headers=_with_state(headers, record))
+
+
+def _with_state(headers: Mapping[str, str], record: Record) -> dict[str, str]:
+    return {**headers, **VARY, "ETag": record.etag, **retry_after(record)}
 
 
 def _collection(page: Page, listing: Listing, link: Links, call_id: str, pairs: Sequence[tuple[str, str]]) -> Json:
@@ -122,15 +170,13 @@ def _json(body: Json, *, status: int = HTTPStatus.OK, headers: dict[str, str]) -
     return web.Response(body=encode(body), status=status, headers=headers, content_type="application/json")
 
 
-def _wait(request: web.Request) -> int | None:
-    lines = request.headers.getall("Prefer", ())
-    seconds = whole_number(preferences(lines).get("wait")) if lines else None
-    return None if seconds is None else min(seconds, MAX_WAIT)
-
-
 def _lines(request: web.Request, name: str) -> str | None:
     lines = request.headers.getall(name, ())
     return ", ".join(lines) if lines else None
+
+
+def _preconditions(request: web.Request) -> Preconditions:
+    return Preconditions(_lines(request, "If-Match"), _lines(request, "If-None-Match"))
 
 
 def _reason(body: Json) -> str:

@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 from redis.exceptions import RedisError
 
 from tracker import errors
+from tracker.api.repeats import result_headers
 from tracker.api.wire import encode
 from tracker.api.words import status_word
 
@@ -101,7 +102,7 @@ def _answer_deliberate(error: errors.TrackerError, request: web.BaseRequest, ids
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("request_failed", exc_info=error, **_where(request, ids))
         return answer(status, UNEXPECTED, ids)
-    headers = headers_of(error)
+    headers = {**headers_of(error), **result_headers(request, error)}
     return answer(status, error.message, ids, headers=headers, target=error.target, details=error.details)
 
 

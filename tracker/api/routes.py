@@ -55,6 +55,7 @@ ROUTES: Final = (
     Route("POST", COLLECTION, admitted(operations.create), "createOperation"),
     Route("GET", COLLECTION, admitted(operations.collect, has_options=True), "listOperations"),
     Route("GET", OPERATION, admitted(operations.read), "getOperation"),
+    Route("PATCH", OPERATION, admitted(operations.patch), "updateOperation"),
     Route("DELETE", OPERATION, admitted(operations.delete), "deleteOperation"),
     Route("POST", CANCEL, admitted(operations.cancel), "cancelOperation"),
     *(_action(name) for name in actions.ACTIONS),

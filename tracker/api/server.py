@@ -6,9 +6,11 @@ each answer gets the headers that the contract promises.
 
 import asyncio
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
-from typing import Final
-from uuid import uuid4
+from random import getrandbits
+from typing import Any, Final
 
 import structlog
 from aiohttp import hdrs, web
@@ -36,7 +38,18 @@ _SLASHES: Final = re.compile("/{2,}")
 class Connection(RequestHandler):
     """aiohttp's protocol with our error answers."""
 
-    __slots__ = ()
+    __slots__ = ("held",)
+
+    def __init__(self, manager: web.Server, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self.held: asyncio.Task[Any] | None = None
+        """What is of no use once the client has gone away."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End what is held for the client."""
+        super().connection_lost(exc)
+        if self.held is not None:
+            self.held.cancel()
 
     def handle_error(
         self,
@@ -57,6 +70,19 @@ class Connection(RequestHandler):
         _stamp(response, request, ids)
         response.force_close()
         return response
+
+
+@contextmanager
+def disconnecting(request: web.BaseRequest) -> Iterator[None]:
+    """Cancel what is done within when the client goes away. Everything else goes on to its end without it."""
+    connection = request.protocol
+    if not isinstance(connection, Connection):
+        raise TypeError("the request is not one of this server's")
+    connection.held = asyncio.current_task()
+    try:
+        yield
+    finally:
+        connection.held = None
 
 
 class Server(web.Server):
@@ -120,7 +146,15 @@ def _refusal(error: BaseException | None) -> tuple[HTTPStatus, str]:
 
 
 def _ids(request: web.BaseRequest) -> Ids:
-    return Ids(request=str(uuid4()), client=client_request_id(request.headers.get("client-request-id")))
+    client = request.headers.get("client-request-id")
+    return Ids(request=_guid(), client=None if client is None else client_request_id(client))
+
+
+def _guid() -> str:
+    """A random GUID (RFC 9562, version 4). It names, and protects nothing: the process's own generator will do."""
+    digits = f"{getrandbits(128):032x}"
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 def _stamp(response: web.StreamResponse, request: web.BaseRequest, ids: Ids) -> None:

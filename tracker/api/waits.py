@@ -1,34 +1,37 @@
 """`Prefer: wait=N`: requests whose answer is held until something changes (RFC 7240, 4.3)."""
 
 import asyncio
-from typing import Final
+import math
 
 from aiohttp import web
 
-from tracker.background import end
+from tracker.api.admission import OPERATIONS
+from tracker.api.server import disconnecting
 from tracker.model import Record
-from tracker.service import Caller, Operations
+from tracker.service import Caller
 
 
-class Waits:
-    """Holds requests, until the server stops."""
+async def hold(request: web.Request, caller: Caller, record: Record, seconds: int) -> Record:
+    """Wait until the operation is another than `record`, time is up, or the server stops.
 
-    def __init__(self) -> None:
-        self._stopping = asyncio.Event()
-
-    async def hold(self, operations: Operations, caller: Caller, record: Record, seconds: float) -> Record:
-        """Wait until the operation is another than `record`, time is up, or the server stops."""
-        change = asyncio.create_task(operations.wait(caller, record, seconds=seconds))
-        stop = asyncio.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait((change, stop), return_when=asyncio.FIRST_COMPLETED)
-            return change.result() if change.done() else record
-        finally:
-            await end(change, stop)
-
-    async def release(self, _: web.Application) -> None:
-        """Answer all held requests with what is known of their operations."""
-        self._stopping.set()
+    A client that goes away frees what was held for it.
+    """
+    with disconnecting(request):
+        return await request.app[OPERATIONS].wait(caller, record, seconds=seconds)
 
 
-WAITS: Final = web.AppKey("waits", Waits)
+async def hold_to_end(request: web.Request, caller: Caller, record: Record, seconds: int) -> Record:
+    """Wait until the operation has ended, time is up, or the server stops; return it as it then is."""
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + seconds
+    while not record.status.final and (left := math.ceil(ends - loop.time())) > 0:
+        seen, record = record, await hold(request, caller, record, left)
+        if record.etag == seen.etag:
+            break
+    return record
+
+
+async def release(app: web.Application) -> None:
+    """Answer all held requests with what is known of their operations, and end all streams."""
+    if OPERATIONS in app:
+        app[OPERATIONS].release()

@@ -2,10 +2,13 @@
 
 import json
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
+import orjson
+
 from tracker.api.words import status_word
-from tracker.model import Json, Micros, OperationStatus, Record, ResultInfo
+from tracker.model import SECOND, Json, Micros, OperationStatus, Record, ResultInfo
 
 RESULT_INFO_TYPE: Final = "#microsoft.graph.resultInfo"
 
@@ -23,13 +26,22 @@ _MONITOR_WORDS: Final = {
 
 def encode(value: Any) -> bytes:
     """Write compact JSON in UTF-8. A lone surrogate in a handler's message becomes "?", never a failure."""
-    return _ENCODER.encode(value).encode("utf-8", "replace")
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # what orjson has no form for: such a surrogate, or an integer of over 64 bits
+        return _ENCODER.encode(value).encode("utf-8", "replace")
 
 
 def timestamp(stamp: Micros) -> str:
     """Write a stamp as RFC 3339 in UTC, with as many digits of the second as it has: 2026-01-31T12:00:00.25Z."""
-    text = (_EPOCH + timedelta(microseconds=stamp)).isoformat()
-    return f"{text.rstrip('0')}Z" if "." in text else f"{text}Z"
+    seconds, micros = divmod(stamp, SECOND)
+    return f"{_second(seconds)}.{micros:06d}".rstrip("0") + "Z" if micros else f"{_second(seconds)}Z"
+
+
+@lru_cache(1024)
+def _second(seconds: int) -> str:
+    """A whole second; the stamps of one answer, and of those about the same time, share theirs."""
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
 def resource(record: Record, *, context: str | None = None) -> Json:

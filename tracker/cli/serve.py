@@ -22,14 +22,26 @@ def serve(
         int | None, typer.Option(min=0, max=65535, help="Port; 0 chooses a free one. Default: TRACKER_PORT.")
     ] = None,
     auth: Annotated[Auth | None, typer.Option(help="`none` on a loopback address only. Default: TRACKER_AUTH.")] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, help="Processes that share the port. Default: TRACKER_API_PROCESSES, 1."),
+    ] = None,
+    share_port: Annotated[bool, typer.Option("--share-port", hidden=True)] = False,
 ) -> None:
     """Run the HTTP API until SIGTERM or Ctrl-C."""
-    settings = start(host=host, port=port, auth=None if auth is None else auth.value)
+    settings = start(host=host, port=port, auth=None if auth is None else auth.value, api_processes=processes)
+    if settings.api_processes > 1:
+        from asyncio import run as run_keeper
+
+        from tracker.cli import serving
+
+        run_keeper(serving.run(settings, settings.api_processes))
+        return
 
     from tracker.api.app import serve as serve_api
     from tracker.background import run
 
-    run(serve_api(settings, on_ready=lambda url: typer.echo(f"ready {url}")))
+    run(serve_api(settings, share_port=share_port, on_ready=lambda url: typer.echo(f"ready {url}")))
 
 
 def worker(

@@ -7,7 +7,7 @@
 --                    seen_attempt, seen_ticket, seen_revision (to insist on), lease_ran_out (1: refuse when the lease
 --                    was renewed after all), stage (where it goes), delay (microseconds, when it becomes delayed),
 --                    token (names this change: the same one again, its answer lost, is OK and writes nothing), stamp
---                    (a field that takes the time), count (of the words)
+--                    (a field that takes the time), count (of the words). The field `forget` removes the one it names.
 --
 -- Returns for each: {OK, field, value, ...} | {MISSING} | {CONFLICT} | {CANCEL} (a cancel was asked for meanwhile: it
 -- must not start again). Writes nothing unless OK.
@@ -40,10 +40,17 @@ local function write(change, first, last)
   if change.entry ~= '' then extra[3], extra[4], record.tried = 'tried', '1', '1' end
   if change.stamp ~= '-' then extra[#extra + 1], extra[#extra + 2] = change.stamp, digits(now) end
   for index = first, last, 2 do
-    extra[#extra + 1], extra[#extra + 2] = ARGV[index], ARGV[index + 1]
-    if ARGV[index] == 'hidden' and record.hidden == '' then
+    local field, value = ARGV[index], ARGV[index + 1]
+    if field == 'client_context' then
+      rename(change.key, record, value)
+    elseif field == 'forget' then
+      rename(change.key, record, nil)
+      call('HDEL', op, value)
+    end
+    if field ~= 'forget' then extra[#extra + 1], extra[#extra + 2] = field, value end
+    if field == 'hidden' and record.hidden == '' then
       unindex(change.key, record)
-      record.hidden = '1'
+      record.hidden, record.hiding = '1', true
     end
   end
   move(op, change.key, record, change.stage, now, tonumber(change.delay), extra)
@@ -68,5 +75,5 @@ while at <= #ARGV do
   at = first + tonumber(change.count)
   answers[#answers + 1] = write(change, first, at - 1)
 end
-write_gathered()
+finish()
 return answers

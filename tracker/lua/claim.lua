@@ -161,6 +161,7 @@ end
 
 if not ours then
   for index = jobs, #ARGV do answer[#answer + 1] = judge(ARGV[index]) end
+  finish()
   return answer
 end
 if claimed_before() then return answer end
@@ -185,7 +186,7 @@ while going and (left.coroutines > 0 or left.functions > 0) do
   end
 end
 for _, lane in pairs(C.lanes) do trim(lane) end
-write_gathered()
+finish()
 local jobs_claimed = {batch}
 for index = 3, #answer do
   if answer[index][1] == 'CLAIMED' then jobs_claimed[#jobs_claimed + 1] = answer[index][2] end

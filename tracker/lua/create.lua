@@ -12,16 +12,36 @@
 -- ARGV delay      int     microseconds from now before which it must not start
 -- ARGV not_before int     the same as a time, microseconds; the later one counts
 -- ARGV start_in   int     microseconds within which it must have started, or 0
+-- ARGV once       string  digest of the client's name for this request, or empty
+-- ARGV told       string  digest of what it asks for, to tell a repeat from another request of that name
+-- ARGV remember   int     seconds that the name is remembered
 -- ARGV fields     ...     field, value, field, value, ... of the record
 --
--- Returns {CREATED, field, value, ...} | {EXISTS, field, value, ...} | {CONFLICT}. Writes nothing unless CREATED.
--- The same key again (a repeated call whose answer was lost) is CREATED again, and writes nothing.
+-- Returns {CREATED, field, value, ...} | {EXISTS, field, value, ...} | {CONFLICT} | {REUSED} (the name is another
+-- request's) | {FORGOTTEN} (its first answer's operation is not there any more). Writes nothing unless CREATED, but the
+-- name of a request that EXISTS answers. A name that is remembered answers the first word again, and the record as it
+-- now is. The same key again (a repeated call whose answer was lost) is CREATED again, and writes nothing.
 -- INCLUDE move
+local function named(word, holder)
+  if once ~= '' then call('SET', C.once .. once, word .. ' ' .. holder .. ' ' .. told, 'EX', remember) end
+end
+
+local memory = once ~= '' and call('GET', C.once .. once)
+if memory then
+  local word, first, asked = string.match(memory, '^(%S+) (%S+) (%S+)$')
+  if asked ~= told then return {'REUSED'} end
+  local stored = call('HGETALL', C.operation .. first)
+  if #stored == 0 then return {'FORGOTTEN'} end
+  return {word, unpack(stored)}
+end
+
 local holder = call('HGET', ids, id)
 local there = holder and call('HMGET', C.operation .. holder, 'digest', 'stage', 'hidden')
 if there and there[2] then -- else the id is free, or its record outlived every sweeper and Redis let it go
   if there[1] ~= digest or there[2] == 'tombstone' or there[3] == '1' then return {'CONFLICT'} end
-  return {holder == key and 'CREATED' or 'EXISTS', unpack(call('HGETALL', C.operation .. holder))}
+  local word = holder == key and 'CREATED' or 'EXISTS'
+  named(word, holder)
+  return {word, unpack(call('HGETALL', C.operation .. holder))}
 end
 
 local now = server_time()
@@ -29,6 +49,7 @@ local newest = call('ZRANGE', of_call, 0, 0, 'REV', 'WITHSCORES')
 local created = digits(math.max(now, (tonumber(newest[2]) or 0) + 1))
 call('HSET', op, 'created', created, 'stage', 'new', 'status', 'NotStarted', 'revision', '0', unpack(ARGV, fields))
 call('HSET', ids, id, key)
+named('CREATED', key)
 call('ZADD', of_call, created, key)
 call('ZADD', status, created, key)
 if indexed == '1' then call('ZADD', context, created, key) end
@@ -42,4 +63,5 @@ if start_in ~= '0' then
   extra[#extra + 1], extra[#extra + 2] = 'start_by', start_by
 end
 move(op, key, look(op), wait > 0 and 'delayed' or 'queued', now, wait, extra)
+finish()
 return {'CREATED', unpack(call('HGETALL', op))}

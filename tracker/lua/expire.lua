@@ -22,4 +22,5 @@ for _, key in ipairs(call('ZRANGE', expiries, '-inf', digits(now), 'BYSCORE', 'L
     end
   end
 end
+finish()
 return {expired, forgotten}

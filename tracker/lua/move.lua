@@ -12,7 +12,7 @@
 -- KEYS tickets   STRING  number of the last ticket
 -- KEYS queues    SET     RQ's queues
 -- KEYS litter    ZSET    RQ job id -> when to remove what is left of it
--- KEYS events    PUBSUB  where every transition is told
+-- KEYS events    PUBSUB  where every change is told
 -- KEYS wake      PUBSUB  where idle workers hear that a queue is no longer empty
 
 local call = redis.call
@@ -72,6 +72,14 @@ local function write_gathered()
   end
 end
 
+-- INCLUDE tell
+
+-- The end of every script that moves: what it gathered is written, what it did is told.
+local function finish()
+  write_gathered()
+  publish()
+end
+
 -- The stored policy, with the defaults that records leave out.
 local function policy_of(record)
   local policy = record.policy == '' and {} or cjson.decode(record.policy)
@@ -84,9 +92,6 @@ local function type_name(record)
   return string.lower((string.gsub(record.type, '^#', '')))
 end
 
-local function tell(key, revision, stage, status)
-  call('PUBLISH', events, key .. ' ' .. revision .. ' ' .. stage .. ' ' .. status)
-end
 
 -- Put a ticket for the operation on its lane's RQ queue, as Queue.enqueue_job would. Numbers are never used twice.
 local function push_ticket(key, record, now)
@@ -109,11 +114,22 @@ local function unindex(key, record)
   if record.context ~= '' then call('ZREM', index .. ':context:' .. record.context, key) end
 end
 
+-- Let the operation have another client context, or none.
+local function rename(key, record, context)
+  local index = C.call .. record.call .. ':context:'
+  local digest = context and redis.sha1hex(context) or ''
+  if record.hidden == '' then
+    if record.context ~= '' then call('ZREM', index .. record.context, key) end
+    if context then call('ZADD', index .. digest, record.created, key) end
+  end
+  record.client_context, record.context = context, digest
+end
+
 -- Leave only what a tombstone needs: who it was and how it ended.
 local function bury(op, key, record, now)
   unindex(key, record)
   call('DEL', C.history .. key)
-  call('HDEL', op, 'members', 'result_info', 'detail', 'client_context', 'cancel_reason', 'worker')
+  call('HDEL', op, 'members', 'results', 'result_info', 'detail', 'client_context', 'cancel_reason', 'worker')
   local ends = now + policy_of(record).tombstone * SECOND
   call('HSET', op, 'expires', digits(ends))
   call('ZADD', expiries, digits(ends), key)
@@ -187,7 +203,7 @@ end
 
 -- Take the record from its stage to another and tell everybody; release what it blocked. `length` (microseconds) is
 -- the wait of a delayed operation or the lease of a running one, `extra` more fields to set. All checks have been
--- made; every write below succeeds. Returns the stage and what was written: field, value, …
+-- made; every write below succeeds, and the script ends with `finish`. Returns the stage and what was written: field, value, …
 function move(op, key, record, stage, now, length, extra)
   local before = record.stage
   local status = STATUS[stage] or record.status
@@ -214,7 +230,7 @@ function move(op, key, record, stage, now, length, extra)
   end
   call('HSET', op, unpack(written))
   if stage == 'tombstone' and before ~= stage then bury(op, key, record, now) end
-  tell(key, revision, stage, status)
+  tell(key, record, stage, revision, now, written)
   if stage ~= before then let_others_go(key, record, before, stage, now) end
   return stage, written
 end

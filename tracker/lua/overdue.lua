@@ -27,6 +27,7 @@ for _, name in ipairs(call('ZRANGE', lacking, '-inf', digits(now - C.probe_after
   welcome(name, now, 1) -- RQ's own workers say nothing of their types: one operation asks whether any has this one
   call('ZADD', lacking, 'XX', upto, name)
 end
+finish()
 
 local function until_now(set, time)
   return call('ZRANGE', set, '-inf', time, 'BYSCORE', 'LIMIT', 0, limit)

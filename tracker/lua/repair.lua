@@ -110,4 +110,5 @@ if waits then
   record.stage = 'new' -- it is in none of its stage's sets any more
   move(op, key, record, 'queued', now, 0)
 end
+finish()
 return 'MENDED'

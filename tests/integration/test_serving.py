@@ -1,0 +1,98 @@
+"""`tracker serve --processes N`: several processes behind one port."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tracker.config import Settings
+
+SERVE = (sys.executable, "-m", "tracker.cli.main", "serve")
+
+
+@contextmanager
+def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The keeper's process and the URL that it says."""
+    words = (*SERVE, "--port", "0", "--auth", "none", *options)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line.startswith("ready http://127.0.0.1:")
+            yield process, line.split()[1]
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def children(pid: int) -> set[int]:
+    return {int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def listeners(url: str) -> set[int]:
+    """Inodes of the sockets that listen on the URL's port."""
+    port = f"{int(url.rsplit(':', 1)[1]):04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {int(row[9]) for row in rows if row[1].endswith(f":{port}") and row[3] == "0A"}
+
+
+def healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def soon(true: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="looks into /proc")
+def test_so_many_processes_listen_and_one_that_dies_is_replaced(settings: Settings) -> None:
+    assert settings.redis_url
+    with serving("--processes", "2") as (process, url):
+        assert len(listeners(url)) == 2
+        before = children(process.pid)
+        assert len(before) == 2
+        killed = min(before)
+        os.kill(killed, signal.SIGKILL)
+        soon(lambda: len(children(process.pid) - {killed}) == 2 and len(listeners(url)) == 2)
+        assert all(healthy(url) for _ in range(20))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert not healthy(url)
+
+
+def test_a_port_that_is_in_use_is_an_error_before_anything_starts(settings: Settings) -> None:
+    assert settings.redis_url
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # even one that would share it
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        words = (*SERVE, "--port", str(port), "--processes", "2")
+        ended = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 2
+    assert f"127.0.0.1 port {port}: Address already in use" in ended.stderr
+
+
+def test_a_process_that_refuses_its_configuration_ends_all(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.redis_url
+    monkeypatch.setenv("TRACKER_TOKENS", "nonsense")
+    ended = subprocess.run(
+        (*SERVE, "--port", "0", "--processes", "2"), capture_output=True, text=True, timeout=30, check=False
+    )
+    assert ended.returncode == 2
+    assert "is not of the form name:tenant:sha256-of-token" in ended.stderr

@@ -1,0 +1,179 @@
+"""What is told of operations, and kept for a while.
+
+Whatever changes operations tells it by one message for each tenant (`lua/tell.lua`): it is published, and an entry of
+the tenant's feed, a bounded stream. A message is lines of text:
+
+    <tenant's digest> TAB <id of the entry>                                  in the published one only
+    <key> TAB <callId> TAB [<revision>,"<stage>",<attempt>,<time>,{…}]       for each change
+
+The object, left out when it is empty, holds what there is of: `i` the public id, unless it is the key as a UUID; `p`
+percent; `d` detail; `q` when a cancel was asked for; `c` 1 for canceled; and of an operation that has ended `k` its
+type, `b` when its last attempt began, `f` its result, stored as records do. Times are microseconds. Of an operation
+that is deleted, or whose retention has ended, one last line says `tombstone`.
+"""
+
+import json
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from tracker.codec import as_uuid, decode_result
+from tracker.model import Micros, OperationStatus, Record, ResultInfo, Stage
+from tracker.scripts import answering
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+READ_AT_ONCE = 100
+"""Entries of a feed that are read in one round trip."""
+
+_POSITION = re.compile(r"([0-9]{1,15})-([0-9]{1,15})-([0-9]{1,6})")
+_ENDED = {Stage.COMPLETED: OperationStatus.COMPLETED, Stage.FAILED: OperationStatus.FAILED}
+
+
+class Position(NamedTuple):
+    """Where in its tenant's feed a change is told: the entry's id, in two parts, and the line, from 1."""
+
+    time: int
+    sequence: int
+    line: int
+
+    @classmethod
+    def read(cls, text: str) -> Self | None:
+        """Read what `str` wrote; None when it is no position."""
+        match = _POSITION.fullmatch(text)
+        return cls(*map(int, match.groups())) if match else None
+
+    @classmethod
+    def of(cls, entry: str, line: int) -> Self:
+        """A line of an entry."""
+        time, _, sequence = entry.partition("-")
+        return cls(int(time), int(sequence), line)
+
+    @property
+    def entry(self) -> str:
+        """The entry's id, as Redis has it."""
+        return f"{self.time}-{self.sequence}"
+
+    def __str__(self) -> str:
+        return f"{self.time}-{self.sequence}-{self.line}"
+
+
+BEGINNING = Position(0, 0, 0)
+"""Where a feed ends that holds nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change, as it was told: what the operation is since then. `gone`: nobody can see it any more.
+
+    `type` and `ran` (what the last attempt took) are known of operations that have ended only. Times are microseconds.
+    """
+
+    key: str
+    call_id: str
+    id: str
+    revision: int
+    status: OperationStatus
+    attempt: int
+    changed: Micros
+    percent: int | None = None
+    detail: str = ""
+    cancel_requested: Micros = 0
+    canceled: bool = False
+    result_info: ResultInfo | None = None
+    type: str = ""
+    ran: Micros | None = None
+    gone: bool = False
+
+    @classmethod
+    def read(cls, line: str) -> Self:
+        """Read a line. Raises ValueError when it is none."""
+        key, call_id, told = line.split("\t", 2)
+        revision, word, attempt, changed, *rest = json.loads(told)
+        more = rest[0] if rest else {}
+        stage = Stage(word)
+        running = OperationStatus.RUNNING if attempt else OperationStatus.NOT_STARTED
+        return cls(
+            key=key,
+            call_id=call_id,
+            id=more.get("i") or as_uuid(key),
+            revision=revision,
+            status=_ENDED.get(stage, running),
+            attempt=attempt,
+            changed=changed,
+            percent=more.get("p"),
+            detail=more.get("d", ""),
+            cancel_requested=more.get("q", 0),
+            canceled="c" in more,
+            result_info=decode_result(more["f"]) if "f" in more else None,
+            type=more.get("k", ""),
+            ran=changed - more["b"] if "b" in more else None,
+            gone=stage is Stage.TOMBSTONE,
+        )
+
+    @classmethod
+    def of(cls, record: Record) -> Self:
+        """What a record would be told as."""
+        return cls(
+            key=record.key,
+            call_id=record.call_id,
+            id=record.id,
+            revision=record.revision,
+            status=record.status,
+            attempt=record.attempt,
+            changed=record.changed,
+            percent=record.percent,
+            detail=record.detail,
+            cancel_requested=record.cancel_requested,
+            canceled=record.canceled,
+            result_info=record.result_info if record.status.final else None,
+            type=record.type if record.status.final else "",
+        )
+
+
+class Told(NamedTuple):
+    """An event, and where it is told."""
+
+    position: Position
+    event: Event
+
+
+class Feed:
+    """What a tenant's feed still holds. Every method raises Unavailable while Redis is away."""
+
+    def __init__(self, redis: "Redis", name: str) -> None:
+        self._redis, self._name = redis, name
+
+    async def end(self) -> Position:
+        """Where it ends: whatever is told later comes after this."""
+        async with answering():
+            last: Any = await self._redis.xrevrange(self._name, count=1)
+        for entry, fields in last:
+            return Position.of(entry, _text(fields).count("\n") + 1)
+        return BEGINNING
+
+    async def holds(self, position: Position) -> bool:
+        """Whether all that was told after a position is still there: the entry itself is."""
+        async with answering():
+            return bool(await self._redis.xrange(self._name, position.entry, position.entry, count=1))
+
+    async def after(self, position: Position) -> AsyncIterator[tuple[Position, str]]:
+        """The lines after a position, oldest first, to what is the end meanwhile."""
+        start, more = position.entry, True
+        while more:
+            async with answering():
+                entries: Any = await self._redis.xrange(self._name, start, "+", count=READ_AT_ONCE)
+            for entry, fields in entries:
+                for number, line in enumerate(_text(fields).split("\n"), 1):
+                    place = Position.of(entry, number)
+                    if place > position:
+                        yield place, line
+                start = f"({entry}"
+            more = len(entries) == READ_AT_ONCE
+
+
+def _text(fields: Mapping[str, str]) -> str:
+    """The text of an entry, which is its only field."""
+    return next(iter(fields.values()), "")

@@ -1,0 +1,61 @@
+-- What the changes of one script are told as (`tracker/feed.py` reads it): a line for each, gathered by tenant, and
+-- one message for all, which is published and kept in the tenant's feed.
+local messages = {}
+local TOLD = {attempt = true, percent = true, detail = true, canceled = true, cancel_requested = true,
+  result_info = true}
+local rawget, concat = rawget, table.concat
+
+-- What only some changes have to tell, as the rest of a JSON array: nothing, or an object. Results are stored as JSON;
+-- one that is too long is told without its message.
+local function more_of(record, ended)
+  local id, percent, detail = rawget(record, 'id'), rawget(record, 'percent'), rawget(record, 'detail')
+  local asked, canceled = rawget(record, 'cancel_requested'), rawget(record, 'canceled')
+  local more = ''
+  if id then more = ',"i":"' .. id .. '"' end
+  if percent and percent ~= '' then more = more .. ',"p":' .. percent end
+  if detail and detail ~= '' then more = more .. ',"d":' .. cjson.encode(detail) end
+  if asked and asked ~= '' then more = more .. ',"q":' .. asked end
+  if canceled == '1' then more = more .. ',"c":1' end
+  if ended then
+    local began, result = rawget(record, 'began'), rawget(record, 'result_info') or ''
+    if #result > C.told_result then result = string.match(result, '^%[%-?%d+,%-?%d+,') .. '""]' end
+    more = more .. ',"k":"' .. record.type .. '"'
+    if began then more = more .. ',"b":' .. began end
+    if result ~= '' then more = more .. ',"f":' .. result end
+  end
+  return more == '' and ']' or ',{' .. string.sub(more, 2) .. '}]'
+end
+
+-- Tell that the record has become this by what was written: field, value, … Of a hidden one only that it has gone is
+-- told, once.
+local function tell(key, record, stage, revision, now, written)
+  for index = 1, #written, 2 do
+    if TOLD[written[index]] then record[written[index]] = written[index + 1] end
+  end
+  local gone = stage == 'tombstone'
+  if record.hidden ~= '' then
+    if not rawget(record, 'hiding') then return end
+    gone = true
+  end
+  local attempt = rawget(record, 'attempt') or ''
+  local lines = messages[record.tenant]
+  if not lines then
+    lines = {}
+    messages[record.tenant] = lines
+  end
+  lines[#lines + 1] = key .. '\t' .. record.call_id .. '\t[' .. revision .. ',"' .. (gone and 'tombstone' or stage)
+    .. '",' .. (attempt == '' and '0' or attempt) .. ',' .. digits(now) .. (gone and ']' or more_of(record, FINAL[stage]))
+end
+
+local function publish()
+  for tenant, lines in pairs(messages) do
+    local owner = redis.sha1hex(tenant)
+    local feed = C.feed .. owner
+    for first = 1, #lines, C.told_at_once do
+      local text = concat(lines, '\n', first, math.min(first + C.told_at_once - 1, #lines))
+      local id = call('XADD', feed, 'MAXLEN', '~', C.feed_length, '*', '', text)
+      call('PUBLISH', events, owner .. '\t' .. id .. '\n' .. text)
+    end
+    if call('TTL', feed) < C.feed_for / 2 then call('EXPIRE', feed, C.feed_for) end
+  end
+end
