@@ -29,6 +29,16 @@ DOCUMENTED = b"""{
 }
 """
 """The example body of Graph's documentation, letter by letter."""
+REPRESENTATION = b"""{
+  "@odata.type": "#microsoft.graph.commsOperation",
+  "clientContext": "String",
+  "resultInfo": {
+    "@odata.type": "microsoft.graph.resultInfo"
+  },
+  "status": "String"
+}
+"""
+"""The JSON representation of the resource in Graph's documentation, with its placeholders, sent as it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     trusted_proxies: Words = Field((), description="proxies whose Forwarded and X-Forwarded-* headers count")
     dialects: Words = Field(DIALECTS, description="other dialects that the API speaks: `google`, `ogc`")
     auth: Literal["tokens", "none"] = Field("tokens", description="`none` is allowed on a loopback address only")
+    require_if_match: bool = Field(default=False, description="PATCH and DELETE without `If-Match` are 428")
     tokens: str = Field("", description="lines of `name:tenant:sha256-of-token`")
     tokens_file: Path | None = Field(None, description="a file of such lines")
 

@@ -136,10 +136,13 @@ def _id(value: Any, findings: Findings) -> str | None:
 
 def check_read_only(body: Json, findings: Findings) -> None:
     """What only the service writes is ignored in a body, but must be of its JSON type."""
-    for name in READ_ONLY.intersection(body):
-        value, numeric = body[name], name in _NUMBERS
-        if value is not None and (not isinstance(value, int | float if numeric else str) or isinstance(value, bool)):
-            findings.add(name, "must be a number" if numeric else "must be a string")
+    for name, value in body.items():
+        if name not in READ_ONLY or value is None:
+            continue
+        if name not in _NUMBERS and not isinstance(value, str):
+            findings.add(name, "must be a string")
+        elif name in _NUMBERS and (not isinstance(value, int | float) or isinstance(value, bool)):
+            findings.add(name, "must be a number")
 
 
 def check_control_information(body: Json, findings: Findings) -> None:

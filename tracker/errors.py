@@ -9,6 +9,7 @@ TrackerError
 │   ├── Refused             a worker's fence: the attempt or ticket is not the current one (conflict)
 │   └── Reused              a request's name is another request's (conflict, or badRequest where the header says so)
 ├── PreconditionFailed      If-Match names another revision (preconditionFailed)
+├── PreconditionRequired    If-Match is asked for, and missing (preconditionRequired)
 ├── PayloadTooLarge         a body over the limit (payloadTooLarge)
 ├── UnsupportedMediaType    a body that is not JSON (unsupportedMediaType)
 ├── NotSupported            a documented query form that is not served (notImplemented)
@@ -87,6 +88,12 @@ class PreconditionFailed(TrackerError):
     """`If-Match` names a revision that is not the current one (RFC 9110, 13.1.1)."""
 
     code = "preconditionFailed"
+
+
+class PreconditionRequired(TrackerError):
+    """A change without `If-Match`, where the setting asks for it (RFC 6585, 3)."""
+
+    code = "preconditionRequired"
 
 
 class PayloadTooLarge(TrackerError):

@@ -10,7 +10,7 @@ key                            type    content                                  
                                                                                 ends, + 1 day at most
 <p>:history:<key>              LIST    ended attempts, JSON, the last 10        as its record          change
 <p>:ids:<tenant>               HASH    public id → key                          field until forgotten  create, expire
-<p>:once:<request>             STRING  what a named request made, and of what   24 h                   create
+<p>:once:<request>             STRING  what a named request made, and of what   as set, + 5 min        create
 <p>:call:<call>                ZSET    key → order of creation (µs)             member until hidden    create, move
                                                                                 or expired
 <p>:call:<call>:status:<S>     ZSET    the same, of one public status           alike                  create, move

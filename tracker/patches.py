@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from tracker.drafts import (
@@ -81,5 +82,28 @@ def _members(body: Json, record: Record, kind: OperationType | None, findings: F
 
 
 def _check_same(name: str, value: Any, stored: Json, kind: str, findings: Findings) -> None:
-    if value != stored.get(name):
+    if not _is_same(value, stored.get(name)):
         findings.add(name, f"belongs to {kind}, and was fixed when the operation was created")
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two values are one: also when a date or time in it comes in another form.
+
+    Microsoft's clients read every text that looks like a time as one, and write it back in a form of their own.
+    """
+    match one, other:
+        case dict(), dict():
+            return one.keys() == other.keys() and all(_is_same(one[name], other[name]) for name in one)
+        case list(), list():
+            return len(one) == len(other) and all(map(_is_same, one, other))
+        case str(), str():
+            return one == other or _is_same_time(one, other)
+        case _:
+            return bool(one == other)
+
+
+def _is_same_time(one: str, other: str) -> bool:
+    try:
+        return datetime.fromisoformat(one) == datetime.fromisoformat(other)
+    except ValueError:
+        return False

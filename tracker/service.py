@@ -71,13 +71,8 @@ class Operations:
     """Every method raises Unavailable while Redis is away, and NotFound or Gone for an id it cannot show."""
 
     def __init__(self, store: Store, events: Events, catalogue: Catalogue, settings: "Settings") -> None:
-        self._store, self._events, self._catalogue, self._settings = store, events, catalogue, settings
+        self._store, self._events, self._catalogue, self.settings = store, events, catalogue, settings
         self._calls = Calls(store)
-
-    @property
-    def remembers(self) -> float:
-        """For how many seconds the name of a request is remembered."""
-        return self._settings.idempotency
 
     async def ready(self) -> None:
         """Whether work can be accepted: Redis answers and the scripts are loaded."""
@@ -94,7 +89,7 @@ class Operations:
         is taken, Reused when another body had the name, Gone when the named request's operation was deleted meanwhile.
         """
         check_call_id(call_id)
-        accept_unknown = self._settings.unknown_types == "accept"
+        accept_unknown = self.settings.unknown_types == "accept"
         draft = read_draft(call_id, body, self._catalogue, accept_unknown=accept_unknown, strict=strict)
         key = uuid4()
         record = Record(
@@ -104,7 +99,7 @@ class Operations:
             id=draft.id or str(key),
             type=draft.type.name,
             digest=draft.digest,
-            policy=draft.type.policy(retention=self._settings.retention, tombstone=self._settings.tombstone),
+            policy=draft.type.policy(retention=self.settings.retention, tombstone=self.settings.tombstone),
             client_context=draft.client_context,
             members=draft.members,
             result_info=draft.result_info,
@@ -120,7 +115,7 @@ class Operations:
         if not name:
             return UNNAMED
         told = f"{draft.digest}.{draft.id or ''}"
-        return Once(once_digest(caller.tenant, name), told, math.ceil(self._settings.idempotency) + ONCE_MARGIN)
+        return Once(once_digest(caller.tenant, name), told, math.ceil(self.settings.idempotency) + ONCE_MARGIN)
 
     async def get(self, caller: Caller, call_id: str, operation_id: str) -> Record:
         """One operation of one call."""

@@ -5,6 +5,7 @@ import math
 import sys
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib import __file__ as import_file
 from importlib import import_module
 from inspect import iscoroutinefunction, signature
@@ -93,6 +94,7 @@ class OperationType:
     declared: Policy = field(default_factory=Policy)
     retry_on: tuple[type[BaseException], ...] = ()
     never_retry: tuple[type[BaseException], ...] = ()
+    _policies: dict[tuple[float, float], Policy] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def is_coroutine(self) -> bool:
@@ -100,14 +102,17 @@ class OperationType:
         return iscoroutinefunction(self.handler)
 
     def policy(self, *, retention: float, tombstone: float) -> Policy:
-        """Resolve what is stored with a new operation. Durations in seconds."""
-        return replace(
-            self.declared,
-            retention=retention,
-            tombstone=tombstone,
-            canceled=self.model.canceled_result,
-            canceled_members=dict(self.model.canceled_members),
-        )
+        """Resolve what is stored with a new operation. Durations in seconds. Operations of one type share it."""
+        policy = self._policies.get((retention, tombstone))
+        if policy is None:
+            policy = self._policies[retention, tombstone] = replace(
+                self.declared,
+                retention=retention,
+                tombstone=tombstone,
+                canceled=self.model.canceled_result,
+                canceled_members=dict(self.model.canceled_members),
+            )
+        return policy
 
     def validate(self, members: Json) -> Json:
         """Judge the members a client sent and fill in the type's defaults.
@@ -120,12 +125,18 @@ class OperationType:
             details = [_detail(item["loc"], item["msg"]) for item in error.errors(include_url=False)]
             first = details[0]
             raise Invalid(f"{first.target}: {first.message}", target=first.target, details=details) from None
-        defaults = operation.model_dump(mode="json", by_alias=True, include=self._defaulted(operation))
+        missing = _with_defaults(self.model) - operation.model_fields_set
+        if not missing:
+            return members
+        defaults = operation.model_dump(mode="json", by_alias=True, include=set(missing))
         return {**{name: value for name, value in defaults.items() if value is not None}, **members}
 
-    def _defaulted(self, operation: Operation) -> set[str]:
-        declared = {name for name, info in self.model.model_fields.items() if info.default is not PydanticUndefined}
-        return declared - operation.model_fields_set - {"client_context"}
+
+@cache
+def _with_defaults(model: type[Operation]) -> frozenset[str]:
+    """The members of a type that have a default of their own."""
+    declared = {name for name, info in model.model_fields.items() if info.default is not PydanticUndefined}
+    return frozenset(declared - {"client_context"})
 
 
 class Catalogue(Mapping[str, OperationType]):

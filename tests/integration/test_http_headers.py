@@ -71,34 +71,11 @@ async def test_an_unknown_path_is_not_found(api: Api, method: str, path: str) ->
     assert has_the_promised_headers(answer)
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "allowed"),
-    [
-        ("PUT", COLLECTION, "GET,HEAD,POST"),
-        ("PUT", f"{COLLECTION}/x", "DELETE,GET,HEAD,PATCH"),
-        ("GET", f"{COLLECTION}/x/cancel", "POST"),
-        ("POST", "/operations/x", "DELETE,GET,HEAD"),
-        ("OPTIONS", "/beta/operations/x", "DELETE,GET,HEAD"),
-        ("DELETE", "/healthz", "GET,HEAD"),
-    ],
-)
-async def test_a_method_that_is_not_allowed_is_told_what_is(api: Api, method: str, path: str, allowed: str) -> None:
-    answer = await api.request(method, path)
-    assert (answer.status, answer.error["code"]) == (405, "methodNotAllowed")
-    assert answer.headers["Allow"] == allowed
-
-
 async def test_a_client_request_id_is_echoed(api: Api) -> None:
     answer = await api.get("/operations/x", headers={"client-request-id": "my-name"})
     assert answer.headers["client-request-id"] == answer.error["innerError"]["client-request-id"] == "my-name"
     answer = await api.get("/operations/x", headers={"client-request-id": "n" * 129})
     assert "client-request-id" not in answer.headers
-
-
-@pytest.mark.parametrize(("asked", "version"), [("4.01", "4.01"), ("4.0", "4.0"), ("x", "4.0")])
-async def test_the_odata_version_is_the_one_asked_for(api: Api, asked: str, version: str) -> None:
-    answer = await api.get(COLLECTION, headers={"OData-MaxVersion": asked})
-    assert answer.headers["OData-Version"] == version
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Create, read, cancel, delete and monitor operations, over real HTTP and a real server."""
 
+import json
 from collections.abc import AsyncIterator
 from datetime import datetime
 from uuid import UUID
@@ -7,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from tests.factories import claim
-from tests.factories_http import COLLECTION, DOCUMENTED, TYPE, Api, open_api
+from tests.factories_http import COLLECTION, DOCUMENTED, REPRESENTATION, TYPE, Api, open_api
 from tracker import lifecycle
 from tracker.config import Settings
 from tracker.model import DONE, Json, Record
@@ -57,6 +58,21 @@ async def test_the_documented_body_is_accepted(api: Api, body: bytes, prefix: st
         "subcode": 7,
         "message": "Message value",
     }
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
+async def test_the_documented_representation_is_accepted_with_its_placeholders(api: Api, end: bytes) -> None:
+    body = REPRESENTATION.replace(b"\n", end)
+    head = (
+        f"POST /beta{COLLECTION} HTTP/1.1\r\nHost: example.org\r\nAuthorization: Bearer test-token\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    answered, _, content = (await api.raw(head.encode() + body)).partition(b"\r\n\r\n")
+    operation = json.loads(content)
+    assert answered.startswith(b"HTTP/1.1 201 Created\r\n")
+    assert f"Location: http://example.org/beta{COLLECTION}/{operation['id']}\r\n".encode() in answered
+    assert (operation["@odata.type"], operation["status"]) == (TYPE, "NotStarted")
+    assert (operation["clientContext"], operation["resultInfo"]) == ("String", None)
 
 
 async def test_what_location_and_operation_location_name_can_be_read(api: Api) -> None:

@@ -193,6 +193,16 @@ async def test_a_patch_while_the_handler_runs_is_kept(
         assert await with_context(api, "new") == [operation["id"]]
 
 
+async def test_who_waits_for_a_change_gets_the_patch(api: Api) -> None:
+    first = await api.post(json={"clientContext": "old"})
+    path, known = first.headers["Location"], {"If-None-Match": first.headers["ETag"]}
+    async with asyncio.timeout(15), asyncio.TaskGroup() as group:
+        waiting = group.create_task(api.get(path, headers={**known, "Prefer": "wait=25"}))
+        patched = await api.request("PATCH", path, json={"clientContext": "new", "note": {"a": 1}})
+    assert (waiting.result().status, waiting.result().json) == (200, patched.json)
+    assert waiting.result().headers["ETag"] == patched.headers["ETag"]
+
+
 async def test_a_record_without_results_is_no_larger_than_before(store: Store) -> None:
     record, _ = await store.create(make_record(members={"a": 1}))
     await store.apply(lifecycle.succeed(await claim(store, record), DONE, {}))

@@ -159,6 +159,19 @@ async def test_repeatability_that_is_not_whole_is_rejected(api: Api, headers: di
     assert await held(api) == 0
 
 
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Sun, 06 Nov 1994 99:99:99 GMT",
+        "Sun, 06 Nov 999999999999999999999999999999 08:49:37 GMT",
+        "Sun, 00 Nov 0000 08:49:37 GMT",
+    ],
+)
+async def test_a_date_with_impossible_numbers_is_no_date(api: Api, date: str) -> None:
+    answer = await api.post(json={}, headers={"Repeatability-Request-ID": "r", "Repeatability-First-Sent": date})
+    assert (answer.status, answer.error["target"]) == (400, "Repeatability-First-Sent")
+
+
 async def test_a_request_from_before_what_is_remembered_is_not_made(api: Api) -> None:
     answer = await api.post(json={}, headers=repeatability(seconds_ago=DAY + 10))
     assert (answer.status, answer.error["code"]) == (412, "preconditionFailed")

@@ -86,6 +86,29 @@ def test_a_member_of_the_type_is_refused_unless_it_is_as_stored() -> None:
     assert patch(stored(), source="a", preset=None, delay=0) == {}
 
 
+@pytest.mark.parametrize(
+    ("before", "sent", "same"),
+    [
+        ([{"at": "2026-01-31T12:00:00Z"}], [{"at": "2026-01-31T12:00:00+00:00"}], True),
+        ([{"at": "2026-01-31T12:00:00Z"}], [{"at": "2026-01-31T12:00:00+00:00"}, {}], False),
+        ({"at": "2026-01-31T12:00:00Z"}, {"on": "2026-01-31T12:00:00+00:00"}, False),
+        ("2026-01-31T12:00:00.250Z", "2026-01-31T12:00:00.250000+00:00", True),
+        ("2026-01-31", "2026-01-31T00:00:00", True),
+        ("2026-01-31T12:00:00Z", "2026-01-31T12:00:01+00:00", False),
+        ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00", False),
+        ("2026-01-31T12:00:00Z", "noon", False),
+        ("2026-01-31T12:00:00Z", 5, False),
+    ],
+)
+def test_a_time_of_the_type_may_come_back_in_another_form(before: Any, sent: Any, *, same: bool) -> None:
+    """As from Microsoft's client library, which reads every text that looks like a time as one, and writes its own."""
+    record = stored(members={"source": before})
+    if same:
+        assert patch(record, source=sent) == {}
+    else:
+        assert refused(record, {"source": sent}) == {"source"}
+
+
 def test_a_type_that_is_not_registered_owns_nothing() -> None:
     assert patch(stored(), None, source="b")["members"]["source"] == "b"
     assert refused(stored(), {"delay": 5, "notBefore": "2026-01-31T12:00:00Z"}, kind=None) == {"delay", "notBefore"}

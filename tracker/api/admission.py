@@ -1,13 +1,14 @@
 """What every request to an operation passes first, and the things that handlers find in the application."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
 
 from tracker.api.auth import Callers
-from tracker.api.headers import accepts_json
+from tracker.api.headers import accepts_json, check_odata_versions
 from tracker.api.links import PREFIXES, Addresses, Links
 from tracker.api.odata import refuse_options
 from tracker.errors import Invalid
@@ -52,8 +53,11 @@ def admitted(resource: Resource, *, has_options: bool = False) -> Handler:
     """
 
     async def admit(request: web.Request) -> web.StreamResponse:
-        caller = request.app[CALLERS].identify(request.headers.get("Authorization"))
-        if not accepts_json(", ".join(request.headers.getall("Accept", ()))):
+        headers = request.headers
+        caller = request.app[CALLERS].identify(headers.get("Authorization"))
+        if "OData-Version" in headers or "OData-MaxVersion" in headers:
+            check_odata_versions(headers.get("OData-Version"), headers.get("OData-MaxVersion"))
+        if not accepts_json(", ".join(headers.getall("Accept", ()))):
             raise web.HTTPNotAcceptable(text="Answers are application/json, which the Accept header excludes.")
         _refuse_broken_utf8(request.raw_path)
         if request.query_string and not has_options:
@@ -61,6 +65,18 @@ def admitted(resource: Resource, *, has_options: bool = False) -> Handler:
         return await resource(request, caller)
 
     return admit
+
+
+def telling(methods: Iterable[str], *, open: bool) -> Handler:  # noqa: A002 - the word that Route has for it
+    """Answer OPTIONS with the methods of a path, to who may use them."""
+    allowed = ",".join(sorted(methods))
+
+    async def tell(request: web.Request) -> web.StreamResponse:
+        if not open:
+            request.app[CALLERS].identify(request.headers.get("Authorization"))
+        return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Allow": allowed})
+
+    return tell
 
 
 def links(request: web.Request) -> Links:

@@ -10,7 +10,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from tracker.api.admission import CALLERS, Handler, Route
+from tracker.api.admission import Handler, Route, telling
 from tracker.api.headers import whole_number
 from tracker.api.problems import headers_of, status_of
 from tracker.api.wire import encode
@@ -71,7 +71,7 @@ def mount(app: web.Application, name: str, routes: Iterable[Route], form: Form) 
         if hdrs.METH_GET in handlers:
             handlers[hdrs.METH_HEAD] = handlers[hdrs.METH_GET]
         allowed = sorted({*handlers, hdrs.METH_OPTIONS})
-        handlers[hdrs.METH_OPTIONS] = spoken(_tell_methods(allowed), form)
+        handlers[hdrs.METH_OPTIONS] = spoken(telling(allowed, open=False), form)
         handlers[hdrs.METH_ANY] = spoken(_refuse_method(allowed), form)
         for method, handler in handlers.items():
             resource.add_route(method, handler)
@@ -121,14 +121,6 @@ def page_query(size: int, token: str | None, name: str) -> Query:
 def page_token(page: Page) -> str:
     """What leads to the next page; "" when there is none."""
     return "" if page.cursor is None else str(page.cursor)
-
-
-def _tell_methods(allowed: list[str]) -> Handler:
-    async def tell(request: web.Request) -> web.StreamResponse:
-        request.app[CALLERS].identify(request.headers.get(hdrs.AUTHORIZATION))
-        return web.Response(status=HTTPStatus.NO_CONTENT, headers={hdrs.ALLOW: ",".join(allowed)})
-
-    return tell
 
 
 def _refuse_method(allowed: list[str]) -> Handler:

@@ -6,6 +6,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
+from tracker.errors import Invalid
+
 JSON_NEEDED: Final = "Send the body with Content-Type: application/json, in UTF-8."
 ENCODING_NEEDED: Final = "Content-Encoding must be gzip, deflate or identity."
 
@@ -13,6 +15,7 @@ _REMEMBERED: Final = 256
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MEDIA_TYPE: Final = re.compile(rf"{_TOKEN.pattern}/{_TOKEN.pattern}")
 _CLIENT_ID: Final = re.compile(r"[!-~]{1,128}")
+_VERSION: Final = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
 _QUALITY: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 _JSON_RANGES: Final = ("application/json", "application/*", "*/*")
@@ -55,10 +58,15 @@ def accepts_json(accept: str) -> bool:
 @lru_cache(_REMEMBERED)
 def odata_version(max_version: str) -> str:
     """The OData version of the answer: 4.0, or 4.01 when `OData-MaxVersion` allows for it."""
-    try:
-        return "4.01" if float(max_version) >= 4.01 else "4.0"  # noqa: PLR2004 - the version's own name
-    except ValueError:
-        return "4.0"
+    return "4.01" if _VERSION.fullmatch(max_version) and float(max_version) >= 4.01 else "4.0"  # noqa: PLR2004 - its name
+
+
+def check_odata_versions(version: str | None, max_version: str | None) -> None:
+    """Whether a request's versions can be served (OData 4.01, 8.1.5 and 8.2.7). Raises Invalid."""
+    if version is not None and version.strip() not in {"4.0", "4.01"}:
+        raise Invalid("OData-Version must be 4.0 or 4.01.", target="OData-Version")
+    if max_version is not None and not (_VERSION.fullmatch(max_version.strip()) and float(max_version) >= 4):  # noqa: PLR2004 - OData's own
+        raise Invalid("OData-MaxVersion must be a version from 4.0 on.", target="OData-MaxVersion")
 
 
 def client_request_id(value: str | None) -> str | None:

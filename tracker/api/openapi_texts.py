@@ -51,6 +51,7 @@ PATH_PARAMETERS: Final[Mapping[str, Json]] = {
 COMMON_HEADERS: Final = (
     _parameter("header", "client-request-id", "Your name for the request; echoed."),
     _parameter("header", "OData-MaxVersion", "4.01 for an answer in that version."),
+    _parameter("header", "OData-Version", "4.0 or 4.01: the version that the request is in."),
 )
 _IF_NONE_MATCH: Final = _parameter("header", "If-None-Match", "ETags that you have.")
 _IF_MATCH: Final = _parameter("header", "If-Match", "ETag that the operation must still have.")
@@ -95,7 +96,7 @@ TEXTS: Final[Mapping[str, Text]] = {
     "getOperation": Text(
         "Read an operation",
         {HTTPStatus.OK: _OPERATION, HTTPStatus.NOT_MODIFIED: None},
-        (_IF_NONE_MATCH, _WAIT),
+        (_IF_MATCH, _IF_NONE_MATCH, _WAIT),
     ),
     "updateOperation": Text(
         "Change an operation's clientContext and the members that its type does not declare",
@@ -107,6 +108,7 @@ TEXTS: Final[Mapping[str, Text]] = {
     "cancelOperation": Text(
         "Ask an operation to stop",
         {HTTPStatus.ACCEPTED: _OPERATION, HTTPStatus.OK: _OPERATION},
+        (_IF_MATCH,),
         body=_CANCEL_BODY,
         body_required=False,
     ),

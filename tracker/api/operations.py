@@ -16,9 +16,9 @@ from tracker.api.odata import Listing, next_page, parse_listing
 from tracker.api.waits import hold, hold_to_end
 from tracker.api.wire import encode, resource
 from tracker.api.wishes import NONE, VARY, Wishes, applied, wishes_of
-from tracker.errors import Invalid, NotFound, Reused, Unavailable
+from tracker.errors import Invalid, NotFound, PreconditionRequired, Reused, Unavailable
 from tracker.model import Json, Record
-from tracker.preconditions import Preconditions, etag_matches
+from tracker.preconditions import ANY, Preconditions, etag_matches
 from tracker.service import REASON_LIMIT, Caller, Page
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -58,7 +58,7 @@ async def accept(request: web.Request, caller: Caller, body: Json, *, created: H
 
 async def _accept(request: web.Request, caller: Caller, body: Json, wishes: Wishes) -> tuple[Record, bool]:
     operations, call_id = request.app[OPERATIONS], request.match_info["call_id"]
-    once = repeats.name_of(request, remembered=operations.remembers)
+    once = repeats.name_of(request, remembered=operations.settings.idempotency)
     try:
         return await operations.create(caller, call_id, body, once=once, strict=wishes.strict is True)
     except Reused:
@@ -79,6 +79,8 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
     """Read an operation; 304 when `If-None-Match` names it as it is, at once or after `Prefer: wait=N`."""
     operations, match = request.app[OPERATIONS], request.match_info
     record = await operations.get(caller, match["call_id"], match["operation_id"])
+    if "If-Match" in request.headers:
+        Preconditions(if_match=_lines(request, "If-Match")).check(record)
     known = _lines(request, "If-None-Match")
     headers: Mapping[str, str] = {}
     wait = wishes_of(request).wait
@@ -107,10 +109,12 @@ async def cancel(request: web.Request, caller: Caller) -> web.Response:
     """Ask an operation to stop: 202, or 200 when it had ended before."""
     operations, match = request.app[OPERATIONS], request.match_info
     reason = _reason(await bodies.read_optional_object(request))
+    conditions = _preconditions(request)
     record = await operations.get(caller, match["call_id"], match["operation_id"])
     if record.status.final:
+        conditions.check(record)
         return _represent(record, links(request))
-    record = await operations.cancel(caller, record.call_id, record.id, reason=reason)
+    record = await operations.cancel(caller, record.call_id, record.id, reason=reason, conditions=conditions)
     return _represent(record, links(request), status=HTTPStatus.ACCEPTED)
 
 
@@ -118,7 +122,7 @@ async def patch(request: web.Request, caller: Caller) -> web.Response:
     """Change an operation's client context and the members that are the client's own."""
     match = request.match_info
     body = await bodies.read_object(request)
-    wishes, conditions = wishes_of(request), _preconditions(request)
+    wishes, conditions = wishes_of(request), _preconditions(request, change=True)
     ids = match["call_id"], match["operation_id"]
     strict = wishes.strict is True
     record = await request.app[OPERATIONS].patch(caller, *ids, body, conditions=conditions, strict=strict)
@@ -130,7 +134,7 @@ async def patch(request: web.Request, caller: Caller) -> web.Response:
 async def delete(request: web.Request, caller: Caller) -> web.Response:
     """Hide an operation; one that has not ended is canceled first."""
     match = request.match_info
-    conditions = _preconditions(request)
+    conditions = _preconditions(request, change=True)
     await request.app[OPERATIONS].delete(caller, match["call_id"], match["operation_id"], conditions=conditions)
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
@@ -175,8 +179,12 @@ def _lines(request: web.Request, name: str) -> str | None:
     return ", ".join(lines) if lines else None
 
 
-def _preconditions(request: web.Request) -> Preconditions:
-    return Preconditions(_lines(request, "If-Match"), _lines(request, "If-None-Match"))
+def _preconditions(request: web.Request, *, change: bool = False) -> Preconditions:
+    """What must hold. Raises PreconditionRequired for a change without what the settings ask for."""
+    if_match, if_none_match = _lines(request, "If-Match"), _lines(request, "If-None-Match")
+    if change and if_match is None and request.app[OPERATIONS].settings.require_if_match:
+        raise PreconditionRequired("Send the ETag that the operation must still have: If-Match.", target="If-Match")
+    return ANY if if_match is if_none_match is None else Preconditions(if_match, if_none_match)
 
 
 def _reason(body: Json) -> str:

@@ -24,6 +24,7 @@ AHEAD: Final = timedelta(seconds=ONCE_MARGIN)
 """How far a client's clock may be ahead of ours."""
 
 _NAME: Final = re.compile(r"[!-~]{1,255}")
+_DATE: Final = re.compile(r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT")
 _OUTCOME: Final = web.RequestKey("repeatability", str)
 
 
@@ -79,6 +80,8 @@ def _check_first_sent(request: web.Request, remembered: float) -> None:
 
 
 def _imf_fixdate(text: str) -> datetime | None:
+    if not _DATE.fullmatch(text):
+        return None
     try:
         moment = parsedate_to_datetime(text)
         return moment if format_datetime(moment, usegmt=True) == text else None

@@ -1,13 +1,13 @@
 """Every path of the API, once; `app` mounts them and `openapi` describes them."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from aiohttp import web
 
 from tracker.api import actions, dialects, google, health, monitor, ogc, ogc_processes, openapi, operations
-from tracker.api.admission import Resource, Route, admitted
+from tracker.api.admission import Resource, Route, admitted, telling
 from tracker.api.links import PREFIXES
 
 CALL: Final = "/communications/calls/{call_id}"
@@ -87,20 +87,24 @@ def served(names: Collection[str]) -> tuple[Route, ...]:
 
 
 def mount(app: web.Application, routes: Iterable[Route]) -> None:
-    """Add every route under every prefix of its own. GET brings HEAD with it."""
+    """Add every route under every prefix of its own. GET brings HEAD with it, and every path has OPTIONS."""
     routes = tuple(routes)
     for prefix in PREFIXES:
-        for route in routes:
-            if prefix in route.prefixes and not route.dialect:
-                for path in (route.path, *route.aliases):
-                    _add(app, route, prefix + path)
+        for path in dict.fromkeys(route.path for route in routes if not route.dialect):
+            same = [route for route in routes if route.path == path]
+            if prefix in same[0].prefixes:
+                for spelling in (path, *same[0].aliases):
+                    _add(app, prefix + spelling, same)
     for name in sorted({route.dialect for route in routes if route.dialect}):
         dialects.mount(app, name, [route for route in routes if route.dialect == name], FORMS[name])
 
 
-def _add(app: web.Application, route: Route, path: str) -> None:
+def _add(app: web.Application, path: str, routes: Sequence[Route]) -> None:
     pattern = re.sub(r"\{(\w+)\}", lambda name: f"{{{name[1]}:{PATTERNS.get(name[1], '[^/]+')}}}", path)
-    if route.method == "GET":
-        app.router.add_get(pattern, route.handler)
-    else:
-        app.router.add_route(route.method, pattern, route.handler)
+    resource = app.router.add_resource(pattern)
+    handlers = {route.method: route.handler for route in routes}
+    if "GET" in handlers:
+        handlers["HEAD"] = handlers["GET"]
+    handlers["OPTIONS"] = telling({*handlers, "OPTIONS"}, open=routes[0].open)
+    for method, handler in handlers.items():
+        resource.add_route(method, handler)

@@ -121,6 +121,8 @@ class Server(web.Server):
             response = await self._route(request)
         except Exception as error:  # noqa: BLE001 - the last place that can answer; what is unexpected is logged
             response = answer_error(error, request, ids)
+            if request.content.exception() is not None:  # the body ended wrong, and so does the connection
+                response.force_close()
         _stamp(response, request, ids)
         return response
 
