@@ -19,6 +19,7 @@ from tracker.errors import ConfigurationError
 
 DAY = 86400.0
 BUILT_IN_TYPES = ("workers.handlers.acknowledge", "workers.handlers.play_prompt")
+DIALECTS = ("google", "ogc")
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 
 Words = Annotated[tuple[str, ...], NoDecode]
@@ -45,6 +46,7 @@ class Settings(BaseSettings):
     api_processes: int = Field(1, ge=1, le=256, description="processes of the API that share its port")
     public_url: str = Field("", description="the API's address as clients see it, for absolute links")
     trusted_proxies: Words = Field((), description="proxies whose Forwarded and X-Forwarded-* headers count")
+    dialects: Words = Field(DIALECTS, description="other dialects that the API speaks: `google`, `ogc`")
     auth: Literal["tokens", "none"] = Field("tokens", description="`none` is allowed on a loopback address only")
     require_if_match: bool = Field(default=False, description="PATCH and DELETE without `If-Match` are 428")
     tokens: str = Field("", description="lines of `name:tenant:sha256-of-token`")
@@ -73,10 +75,19 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     test_clock: bool = Field(default=False, description="scripts honour a time offset; for tests only")
 
-    @field_validator("types", "url_handlers", "url_secrets", "trusted_proxies", "media_hosts", mode="before")
+    @field_validator(
+        "types", "url_handlers", "url_secrets", "trusted_proxies", "media_hosts", "dialects", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return words(value) if isinstance(value, str) else value
+
+    @field_validator("dialects")
+    @classmethod
+    def _are_spoken(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [word for word in value if word not in DIALECTS]:
+            raise ValueError(f"{unknown[0]} is not one of {', '.join(DIALECTS)}")
+        return value
 
     @field_validator("redis_url")
     @classmethod

@@ -8,7 +8,6 @@ import pytest
 from tests.factories import claim
 from tests.factories_http import COLLECTION, Api, open_api
 from tracker import lifecycle
-from tracker.api.links import PREFIXES
 from tracker.api.routes import ROUTES
 from tracker.config import Settings
 from tracker.model import DONE
@@ -16,9 +15,8 @@ from tracker.store import Store
 
 PATHS = [
     (prefix + path, route.open)
-    for path, route in {route.path: route for route in ROUTES}.items()
-    for prefix in PREFIXES
-    if not (prefix and route.open)
+    for path, route in {route.path: route for route in ROUTES if not route.dialect}.items()
+    for prefix in route.prefixes
 ]
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "QUERY")
 
@@ -30,16 +28,16 @@ async def api(settings: Settings) -> AsyncIterator[Api]:
 
 
 def address_of(path: str) -> str:
-    return re.sub(r"\{\w+\}", "x", path)
+    return re.sub(r"\{\w+\}", "x", path.replace("{action}", "mute"))
 
 
 def methods_at(address: str, *, exactly: str | None = None) -> set[str]:
     """What can be asked of an address; `exactly` leaves out routes whose patterns happen to match it, too."""
     methods = {"OPTIONS"}
-    for route, prefix in ((route, prefix) for route in ROUTES for prefix in PREFIXES):
+    for route, prefix in ((route, prefix) for route in ROUTES for prefix in route.prefixes):
         path = prefix + route.path
         pattern = "[^/]+".join(map(re.escape, re.split(r"\{\w+\}", path)))
-        if re.fullmatch(pattern, address) and exactly in {None, path} and not (prefix and route.open):
+        if re.fullmatch(pattern, address) and exactly in {None, path}:
             methods |= {route.method, "HEAD"} if route.method == "GET" else {route.method}
     return methods
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from tracker import errors, model
+from tracker.api.actions import ACTIONS, UNSERVED
 from tracker.api.admission import Route
+from tracker.api.google import Code
 from tracker.api.odata import SERVED
 from tracker.api.problems import HTTP_STATUS, status_of
 from tracker.api.routes import ROUTES
@@ -45,3 +47,19 @@ def test_every_error_has_its_row(error: type[errors.TrackerError]) -> None:
 
 def test_every_query_option_has_its_row() -> None:
     assert {f"`${option}`" for option in SERVED} <= FIRST_CELLS
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_every_action_has_its_type_and_parameters(name: str) -> None:
+    action = ACTIONS[name]
+    row = next(row for row in ROWS if row[0].endswith(f"/{name}`"))
+    assert row[2] == f"`{action.type}`"
+    assert set(re.findall(r"`(\w+)`", row[3])) == set(action.members)
+
+
+def test_every_action_that_is_not_served_is_named() -> None:
+    assert [name for name in UNSERVED if f"`{name}`" not in DOCS] == []
+
+
+def test_every_code_of_google_is_named() -> None:
+    assert [code for code in Code if f"{code.value} `{code.name}`" not in DOCS] == []

@@ -14,9 +14,11 @@ from tracker.api.links import PREFIXES, Addresses, Links
 from tracker.api.odata import refuse_options
 from tracker.errors import Invalid
 from tracker.service import Caller, Operations
+from tracker.types import Catalogue
 
 OPERATIONS: Final = web.AppKey("operations", Operations)
 CALLERS: Final = web.AppKey("callers", Callers)
+CATALOGUE: Final = web.AppKey("catalogue", Catalogue)
 ADDRESSES: Final = web.AppKey("addresses", Addresses)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -25,7 +27,11 @@ Resource = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method at one path. `open`: without a token, and at the root only, unless it is `prefixed` like the rest."""
+    """One method at one path. `open`: without a token, and at the root only, unless it is `prefixed` like the rest.
+
+    `dialect` names whose it is, "" stands for Graph's: another's stands at the root only, where settings name it.
+    `aliases` are other spellings of the path.
+    """
 
     method: str
     path: str
@@ -33,11 +39,13 @@ class Route:
     name: str
     open: bool = False
     prefixed: bool = False
+    dialect: str = ""
+    aliases: tuple[str, ...] = ()
 
     @property
     def prefixes(self) -> tuple[str, ...]:
         """What it stands under."""
-        return ("",) if self.open and not self.prefixed else PREFIXES
+        return ("",) if self.dialect or (self.open and not self.prefixed) else PREFIXES
 
 
 def admitted(resource: Resource, *, has_options: bool = False, takes_any: bool = False) -> Handler:

@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from tracker.api import metadata, openapi, page, routes
-from tracker.api.admission import ADDRESSES, CALLERS, OPERATIONS
+from tracker.api.admission import ADDRESSES, CALLERS, CATALOGUE, OPERATIONS
 from tracker.api.auth import open_callers
 from tracker.api.links import Addresses
 from tracker.api.server import Runner
@@ -32,11 +32,12 @@ def create_app(settings: Settings) -> web.Application:
     app = web.Application(client_max_size=BODY_LIMIT)
     app[CALLERS] = open_callers(settings)
     app[ADDRESSES] = Addresses(settings)
-    catalogue = load_catalogue(settings)
-    app[openapi.DESCRIPTION] = openapi.written(routes.ROUTES, catalogue, settings)
-    app[metadata.METADATA] = metadata.written(catalogue)
+    app[CATALOGUE] = load_catalogue(settings)
+    served = routes.served(settings.dialects)
+    app[openapi.DESCRIPTION] = openapi.written(served, app[CATALOGUE], settings)
+    app[metadata.METADATA] = metadata.written(app[CATALOGUE])
     app[page.PAGE] = page.open_page()
-    routes.mount(app)
+    routes.mount(app, served)
     app.cleanup_ctx.append(partial(_operations, settings))
     app.on_shutdown.append(release)
     return app

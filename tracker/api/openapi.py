@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
+from tracker.api import dialect_texts
 from tracker.api import openapi_texts as texts
 from tracker.api.constant import Constant
 from tracker.api.links import PREFIXES
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from tracker.api.admission import Route
 
 DESCRIPTION: Final = web.AppKey("description", Constant)
+
+TEXTS: Final = {**texts.TEXTS, **dialect_texts.TEXTS}
+"""What is said about each route, by its name."""
 
 INFO: Final = {
     "title": "Operation tracker",
@@ -66,7 +70,11 @@ def describe(
             "securitySchemes": {"bearer": BEARER},
             "headers": dict(HEADERS),
             "responses": error_components(),
-            "schemas": {**texts.SCHEMAS, **type_schemas(catalogue, accept_unknown=accept_unknown)},
+            "schemas": {
+                **texts.SCHEMAS,
+                **dialect_texts.SCHEMAS,
+                **type_schemas(catalogue, accept_unknown=accept_unknown),
+            },
         },
     }
 
@@ -89,7 +97,7 @@ def _servers(public_url: str, prefixes: Iterable[str]) -> list[Json]:
 
 
 def _operation(route: "Route", routes: Iterable["Route"], catalogue: Catalogue) -> Json:
-    text = texts.TEXTS[route.name]
+    text = TEXTS[route.name]
     operation: Json = {
         "operationId": route.name,
         "summary": text.summary,

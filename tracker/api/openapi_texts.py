@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
+from tracker.api.actions import UNSERVED
 from tracker.api.openapi_parts import Text, ref
 from tracker.api.openapi_parts import parameter as _parameter
 from tracker.model import CLIENT_CONTEXT_LIMIT, MESSAGE_LIMIT, Json, OperationStatus
@@ -24,6 +25,18 @@ PATH_PARAMETERS: Final[Mapping[str, Json]] = {
         "type": "string",
         "pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._~-]{1,128}$",
         "examples": ["8c2ea0d5-6d8a-4c53-9d2c-6a3a6ab3d3c5"],
+    },
+    "process_id": {
+        "description": "The type's name, without its #.",
+        "type": "string",
+        "pattern": r"^[A-Za-z_][A-Za-z0-9_.]{0,126}$",
+        "examples": ["microsoft.graph.playPromptOperation"],
+    },
+    "action": {
+        "description": "The action's name.",
+        "type": "string",
+        "enum": list(UNSERVED),
+        "examples": [UNSERVED[0]],
     },
     "file": {"description": "The name of a file.", "type": "string", "examples": ["swagger-ui.css"]},
 }

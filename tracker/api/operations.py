@@ -31,13 +31,17 @@ async def create(request: web.Request, caller: Caller) -> web.Response:
 
     `Prefer: respond-async` makes it 202, unless the operation ends within the `wait` that comes with it.
     """
+    return await accept(request, caller, await bodies.read_object(request), created=HTTPStatus.CREATED)
+
+
+async def accept(request: web.Request, caller: Caller, body: Json, *, created: HTTPStatus) -> web.Response:
+    """Create an operation of this body in the path's call, and answer a new one with `created`."""
     wishes = wishes_of(request)
-    body = await bodies.read_object(request)
     record, new = await _accept(request, caller, body, wishes)
     link = links(request)
     location = link.operation(record.call_id, record.id)
     headers = {"Location": location, "Operation-Location": link.monitor(record.id), **repeats.result_headers(request)}
-    status = HTTPStatus.CREATED if new else HTTPStatus.OK
+    status = created if new else HTTPStatus.OK
     if wishes is NONE:
         return _represent(record, link, status=status, headers=headers)
     honoured: list[str] = []

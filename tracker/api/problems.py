@@ -49,6 +49,17 @@ def status_of(error: errors.TrackerError) -> HTTPStatus:
     return next(HTTP_STATUS[base] for base in type(error).__mro__ if base in HTTP_STATUS)
 
 
+def headers_of(error: errors.TrackerError) -> dict[str, str]:
+    """What a deliberate error says in headers."""
+    match error:
+        case errors.Unauthorized():
+            return {hdrs.WWW_AUTHENTICATE: "Bearer"}
+        case errors.Unavailable():
+            return {hdrs.RETRY_AFTER: str(error.retry_after)}
+        case _:
+            return {}
+
+
 def answer_error(error: Exception, request: web.BaseRequest, ids: Ids) -> web.Response:
     """Answer any exception. What we did not raise on purpose is logged, and its text stays here."""
     match error:
@@ -92,11 +103,7 @@ def _answer_deliberate(error: errors.TrackerError, request: web.BaseRequest, ids
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("request_failed", exc_info=error, **_where(request, ids))
         return answer(status, UNEXPECTED, ids)
-    headers = dict(result_headers(request, error))
-    if isinstance(error, errors.Unauthorized):
-        headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
-    if isinstance(error, errors.Unavailable):
-        headers[hdrs.RETRY_AFTER] = str(error.retry_after)
+    headers = {**headers_of(error), **result_headers(request, error)}
     return answer(status, error.message, ids, headers=headers, target=error.target, details=error.details)
 
 

@@ -1,19 +1,68 @@
 """Every path of the API, once; `app` mounts them and `openapi` describes them."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from aiohttp import web
 
-from tracker.api import collection, health, metadata, monitor, openapi, operations, page
-from tracker.api.admission import Route, admitted, telling
+from tracker.api import (
+    actions,
+    collection,
+    dialects,
+    google,
+    health,
+    metadata,
+    monitor,
+    ogc,
+    ogc_processes,
+    openapi,
+    operations,
+    page,
+)
+from tracker.api.admission import Resource, Route, admitted, telling
 from tracker.api.links import PREFIXES
 
-COLLECTION: Final = "/communications/calls/{call_id}/operations"
+CALL: Final = "/communications/calls/{call_id}"
+COLLECTION: Final = f"{CALL}/operations"
 COUNT: Final = f"{COLLECTION}/$count"
 OPERATION: Final = f"{COLLECTION}/{{operation_id}}"
 CANCEL: Final = f"{OPERATION}/cancel"
 MONITOR: Final = "/operations/{operation_id}"
+GOOGLE_LIST: Final = "/calls/{call_id}/operations"
+PROCESS: Final = "/processes/{process_id}"
+JOB: Final = "/jobs/{operation_id}"
+
+PATTERNS: Final = {"action": actions.UNSERVED_PATTERN}
+"""What a parameter of a path may be; another is any text: aiohttp's own pattern would leave out braces."""
+FORMS: Final[Mapping[str, dialects.Form]] = {"google": google.problem, "ogc": ogc.problem}
+"""How each dialect writes an error."""
+
+
+def _action(name: str) -> Route:
+    path = f"{CALL}/{name}"
+    return Route("POST", path, admitted(actions.invoke(name)), name, aliases=(f"{CALL}/{actions.NAMESPACE}{name}",))
+
+
+def _google(method: str, path: str, resource: Resource, name: str) -> Route:
+    handler = dialects.spoken(admitted(resource, has_options=True), google.problem)
+    # google.api_core.operation.from_http_json asks for `operations/` and then the whole name.
+    return Route(method, f"/google{path}", handler, name, dialect="google", aliases=(f"/google/operations{path}",))
+
+
+def _google_operation(path: str, noun: str) -> tuple[Route, ...]:
+    """One operation; the paths with a verb come first, as it would be taken for a part of the id."""
+    return (
+        _google("POST", f"{path}:cancel", google.cancel, f"googleCancel{noun}"),
+        _google("POST", f"{path}:wait", google.wait, f"googleWait{noun}"),
+        _google("GET", path, google.read, f"googleGet{noun}"),
+        _google("DELETE", path, google.delete, f"googleDelete{noun}"),
+    )
+
+
+def _ogc(method: str, path: str, resource: Resource, name: str, *aliases: str) -> Route:
+    handler = dialects.spoken(admitted(resource, has_options=True), ogc.problem)
+    return Route(method, f"/ogc{path}", handler, name, dialect="ogc", aliases=aliases)
 
 
 ROUTES: Final = (
@@ -24,6 +73,8 @@ ROUTES: Final = (
     Route("PATCH", OPERATION, admitted(operations.patch), "updateOperation"),
     Route("DELETE", OPERATION, admitted(operations.delete), "deleteOperation"),
     Route("POST", CANCEL, admitted(operations.cancel), "cancelOperation"),
+    *(_action(name) for name in actions.ACTIONS),
+    Route("POST", f"{CALL}/{{action}}", admitted(actions.refuse), "refuseAction"),
     Route("GET", MONITOR, admitted(monitor.read), "getMonitor"),
     Route("DELETE", MONITOR, admitted(monitor.cancel), "cancelMonitored"),
     Route("GET", "/healthz", health.healthy, "isHealthy", open=True),
@@ -32,20 +83,43 @@ ROUTES: Final = (
     Route("GET", "/$metadata", metadata.serve, "getMetadata", open=True, prefixed=True),
     Route("GET", "/docs", page.serve, "getPage", open=True),
     Route("GET", "/docs/assets/{file}", page.serve_file, "getPageFile", open=True),
+    *_google_operation("/operations/{operation_id}", "Operation"),
+    *_google_operation(f"{GOOGLE_LIST}/{{operation_id}}", "OperationOfCall"),
+    _google("GET", GOOGLE_LIST, google.collect, "googleListOperations"),
+    _google("GET", "/operations", google.refuse, "googleListAllOperations"),
+    _ogc("GET", "/", ogc_processes.landing, "ogcGetLandingPage", "/ogc"),
+    _ogc("GET", "/conformance", ogc_processes.conformance, "ogcGetConformance"),
+    _ogc("GET", "/processes", ogc_processes.collect, "ogcListProcesses"),
+    _ogc("GET", PROCESS, ogc_processes.read, "ogcGetProcess"),
+    _ogc("POST", f"{PROCESS}/execution", ogc_processes.execute, "ogcExecute"),
+    _ogc("GET", "/jobs", ogc.collect, "ogcListJobs"),
+    _ogc("GET", JOB, ogc.read, "ogcGetJob"),
+    _ogc("DELETE", JOB, ogc.dismiss, "ogcDismissJob"),
+    _ogc("GET", f"{JOB}/results", ogc.results, "ogcGetResults"),
 )
 
 
-def mount(app: web.Application) -> None:
-    """Add every route under its prefixes. GET brings HEAD with it, and every path has OPTIONS."""
+def served(names: Collection[str]) -> tuple[Route, ...]:
+    """The routes of an API that speaks these dialects beside Graph's."""
+    return tuple(route for route in ROUTES if not route.dialect or route.dialect in names)
+
+
+def mount(app: web.Application, routes: Iterable[Route]) -> None:
+    """Add every route under every prefix of its own. GET brings HEAD with it, and every path has OPTIONS."""
+    routes = tuple(routes)
     for prefix in PREFIXES:
-        for path in dict.fromkeys(route.path for route in ROUTES):
-            if routes := [route for route in ROUTES if route.path == path and prefix in route.prefixes]:
-                _add(app, prefix + path, routes)
+        for path in dict.fromkeys(route.path for route in routes if not route.dialect):
+            same = [route for route in routes if route.path == path]
+            if prefix in same[0].prefixes:
+                for spelling in (path, *same[0].aliases):
+                    _add(app, prefix + spelling, same)
+    for name in sorted({route.dialect for route in routes if route.dialect}):
+        dialects.mount(app, name, [route for route in routes if route.dialect == name], FORMS[name])
 
 
 def _add(app: web.Application, path: str, routes: Sequence[Route]) -> None:
-    # A name is any text: aiohttp's own pattern would leave out braces.
-    resource = app.router.add_resource(path.replace("}", ":[^/]+}"))
+    pattern = re.sub(r"\{(\w+)\}", lambda name: f"{{{name[1]}:{PATTERNS.get(name[1], '[^/]+')}}}", path)
+    resource = app.router.add_resource(pattern)
     handlers = {route.method: route.handler for route in routes}
     if "GET" in handlers:
         handlers["HEAD"] = handlers["GET"]

@@ -1,0 +1,225 @@
+"""The dialect of `google.longrunning.Operations` over REST (AIP-151): for clients that know operations by it.
+
+An operation is named `operations/{id}`, or `calls/{callId}/operations/{id}` where the request names it so: Google's
+own client knows names of the second kind only, unless it is told other paths.
+"""
+
+import math
+import re
+from enum import IntEnum
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+from aiohttp import web
+
+from tracker.api import bodies
+from tracker.api.admission import OPERATIONS
+from tracker.api.dialects import Problem, answer, options, page_query, page_size, page_token
+from tracker.api.waits import hold_to_end
+from tracker.api.wire import percent_complete, resource, timestamp
+from tracker.api.wishes import MAX_WAIT
+from tracker.errors import Invalid, NotSupported
+from tracker.model import Json, OperationStatus, Record
+from tracker.service import Caller
+
+ERROR_DOMAIN: Final = "operation-tracker"
+
+_STRUCT: Final = "type.googleapis.com/google.protobuf.Struct"
+_ERROR_INFO: Final = "type.googleapis.com/google.rpc.ErrorInfo"
+_SYSTEM: Final = ("alt", "$alt", "prettyPrint", "$prettyPrint")
+"""System parameters that change nothing, as answers are JSON."""
+_DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)s", re.ASCII)
+"""`google.protobuf.Duration` in JSON, without a sign."""
+
+
+class Code(IntEnum):
+    """`google.rpc.Code`, without OK."""
+
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
+
+
+CODES: Final = {
+    401: Code.UNAUTHENTICATED,
+    403: Code.PERMISSION_DENIED,
+    404: Code.NOT_FOUND,
+    405: Code.UNIMPLEMENTED,
+    408: Code.DEADLINE_EXCEEDED,
+    409: Code.ABORTED,
+    412: Code.FAILED_PRECONDITION,
+    429: Code.RESOURCE_EXHAUSTED,
+    499: Code.CANCELLED,
+    501: Code.UNIMPLEMENTED,
+    503: Code.UNAVAILABLE,
+    504: Code.DEADLINE_EXCEEDED,
+}
+"""What an HTTP status is, where its class does not tell (`google/rpc/code.proto`)."""
+
+
+def code_of(status: int) -> Code:
+    """The code of an HTTP status, or of a `resultInfo.code`, which follows HTTP."""
+    by_class = {4: Code.INVALID_ARGUMENT, 5: Code.INTERNAL}
+    return CODES.get(status) or by_class.get(status // 100, Code.UNKNOWN)
+
+
+async def collect(request: web.Request, caller: Caller) -> web.Response:
+    """List a call's operations, newest first. There is no filter."""
+    unserved = frozenset({"filter", "returnPartialSuccess"})
+    asked = _options(request, "pageSize", "pageToken", unserved=unserved)
+    size = page_size(asked.get("pageSize"), "pageSize", least=0)
+    query = page_query(size, asked.get("pageToken"), "pageToken")
+    page = await request.app[OPERATIONS].list(caller, _call(request), query)
+    body: Json = {"operations": [operation(record, _name(request, record)) for record in page.records]}
+    if token := page_token(page):
+        body["nextPageToken"] = token
+    return answer(body)
+
+
+async def refuse(_: web.Request, __: Caller) -> web.Response:
+    """Refuse to list the operations of all calls: there is no index over them."""
+    raise NotSupported("There is no list over all calls; a call's is at /google/calls/{callId}/operations.")
+
+
+async def read(request: web.Request, caller: Caller) -> web.Response:
+    """Read an operation."""
+    _options(request)
+    return _represent(request, await _find(request, caller))
+
+
+async def wait(request: web.Request, caller: Caller) -> web.Response:
+    """Read an operation once it has ended, or after the body's `timeout`, which counts up to MAX_WAIT seconds."""
+    _options(request)
+    seconds = _timeout(await bodies.read_optional_object(request))
+    record = await hold_to_end(request, caller, await _find(request, caller), seconds)
+    return _represent(request, record)
+
+
+async def cancel(request: web.Request, caller: Caller) -> web.Response:
+    """Ask an operation to stop; one that has ended stays as it is."""
+    _options(request)
+    _refuse_members(await bodies.read_optional_object(request))
+    record = await _find(request, caller)
+    await request.app[OPERATIONS].cancel(caller, record.call_id, record.id)
+    return answer({})
+
+
+async def delete(request: web.Request, caller: Caller) -> web.Response:
+    """Hide an operation; one that has not ended is canceled first."""
+    _options(request)
+    record = await _find(request, caller)
+    await request.app[OPERATIONS].delete(caller, record.call_id, record.id)
+    return answer({})
+
+
+def operation(record: Record, name: str) -> Json:
+    """A `google.longrunning.Operation`; its messages are Structs, which every client can read."""
+    body: Json = {"name": name, "metadata": _struct(_metadata(record)), "done": record.status.final}
+    if record.status is OperationStatus.COMPLETED:
+        body["response"] = _struct(resource(record))
+    if record.status is OperationStatus.FAILED:
+        body["error"] = error(record)
+    return body
+
+
+def error(record: Record) -> Json:
+    """The `google.rpc.Status` of a failed operation; code and subcode of its `resultInfo` stand in the details."""
+    result = record.result_info
+    code = Code.UNKNOWN if result is None else code_of(result.code)
+    body: Json = {
+        "code": Code.CANCELLED if record.canceled else code,
+        "message": "The operation failed." if result is None else result.message,
+    }
+    if result is not None:
+        info = {"reason": "CANCELED" if record.canceled else "FAILED", "domain": ERROR_DOMAIN}
+        numbers = {"code": str(result.code), "subcode": str(result.subcode)}
+        body["details"] = [{"@type": _ERROR_INFO, **info, "metadata": numbers}]
+    return body
+
+
+def problem(problem: Problem) -> web.Response:
+    """Google's error body. It has no 410: what is gone is not found."""
+    status = HTTPStatus.NOT_FOUND if problem.status == HTTPStatus.GONE else problem.status
+    body = {"code": status, "message": problem.message, "status": code_of(status).name}
+    return answer({"error": body}, status=status, headers=problem.headers)
+
+
+def _metadata(record: Record) -> Json:
+    body: Json = {
+        "callId": record.call_id,
+        "type": record.type,
+        "clientContext": record.client_context,
+        "createTime": timestamp(record.created),
+        "updateTime": timestamp(record.changed),
+        "attempt": record.attempt,
+        "requestedCancellation": bool(record.cancel_requested),
+    }
+    if record.started:
+        body["startTime"] = timestamp(record.started)
+    if record.completed:
+        body["endTime"] = timestamp(record.completed)
+    if (percent := percent_complete(record)) is not None:
+        body["progressPercent"] = percent
+    if record.detail:
+        body["statusMessage"] = record.detail
+    return body
+
+
+def _struct(value: Json) -> Json:
+    return {"@type": _STRUCT, "value": value}
+
+
+async def _find(request: web.Request, caller: Caller) -> Record:
+    operations, operation_id = request.app[OPERATIONS], request.match_info["operation_id"]
+    if "call_id" in request.match_info:
+        return await operations.get(caller, _call(request), operation_id)
+    return await operations.find(caller, operation_id)
+
+
+def _call(request: web.Request) -> str:
+    """The call's id, which is percent-encoded in a name: the client encodes the name once more for the path."""
+    return unquote(request.match_info["call_id"])
+
+
+def _name(request: web.Request, record: Record) -> str:
+    parent = f"calls/{quote(record.call_id, safe='')}/" if "call_id" in request.match_info else ""
+    return f"{parent}operations/{record.id}"
+
+
+def _represent(request: web.Request, record: Record) -> web.Response:
+    return answer(operation(record, _name(request, record)), status=HTTPStatus.OK)
+
+
+def _timeout(body: Json) -> int:
+    _refuse_members(body, "timeout")
+    text = body.get("timeout")
+    if text is None:
+        return MAX_WAIT
+    match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise Invalid('timeout: must be a duration in seconds, like "30s" or "1.5s"', target="timeout")
+    return min(math.ceil(float(match[1])), MAX_WAIT)
+
+
+def _options(request: web.Request, *served: str, unserved: frozenset[str] = frozenset()) -> dict[str, str]:
+    found = options(request, *served, *_SYSTEM, unserved=unserved)
+    for name in ("alt", "$alt"):
+        if not found.get(name, "json").startswith("json"):
+            raise NotSupported(f"{name}: answers are JSON here", target=name)
+    return found
+
+
+def _refuse_members(body: dict[str, Any], *known: str) -> None:
+    if unknown := [name for name in body if name not in known]:
+        raise Invalid(f"The member {unknown[0][:80]} is not known here.", target=unknown[0][:80])

@@ -1,0 +1,145 @@
+"""The dialect of OGC API – Processes, Part 1 (18-062r2): its landing page, and processes, which make jobs.
+
+A process is an operation type, by its name without the `#`. Its inputs are the members that a create takes, its
+outputs the result members that a handler sets.
+"""
+
+from http import HTTPStatus
+from inspect import cleandoc
+from typing import Any, Final
+
+from aiohttp import web
+
+from tracker.api import bodies, openapi30
+from tracker.api.admission import CATALOGUE, OPERATIONS, links
+from tracker.api.dialects import answer, options, page_size
+from tracker.api.headers import preferences
+from tracker.api.ogc import CALL, RELATIONS, NoSuchProcess, base_of, job_place, link, status_info
+from tracker.errors import Invalid, NotSupported
+from tracker.model import Json, Operation, ResultInfo
+from tracker.service import Caller
+from tracker.types import OperationType
+
+CONFORMANCE: Final = tuple(
+    f"http://www.opengis.net/spec/ogcapi-processes-1/1.0/conf/{name}"
+    for name in ("core", "ogc-process-description", "json", "dismiss")
+)
+
+_OPENAPI: Final = "application/vnd.oai.openapi+json;version=3.1"
+_QUALIFIERS: Final = frozenset({"value", "mediaType", "encoding", "schema"})
+_MEMBERS: Final = frozenset({"inputs", "outputs", "response", "subscriber"})
+
+
+async def landing(request: web.Request, _: Caller) -> web.Response:
+    """Say where everything is."""
+    options(request)
+    base = base_of(request)
+    places = [
+        link(f"{base}/", "self"),
+        link(f"{links(request).base}/openapi.json", "service-desc", _OPENAPI),
+        link(f"{base}/conformance", f"{RELATIONS}conformance"),
+        link(f"{base}/processes", f"{RELATIONS}processes"),
+        link(f"{base}/jobs", f"{RELATIONS}job-list"),
+    ]
+    return answer({"title": "Operation tracker", "description": "Operations, as processes and jobs", "links": places})
+
+
+async def conformance(request: web.Request, _: Caller) -> web.Response:
+    """Name the conformance classes."""
+    options(request)
+    return answer({"conformsTo": CONFORMANCE})
+
+
+async def collect(request: web.Request, _: Caller) -> web.Response:
+    """List the operation types; with `limit` the first of them only."""
+    asked = options(request, "limit")
+    most = page_size(asked["limit"], "limit", least=1) if asked else None
+    base = base_of(request)
+    summaries = [_summary(entry, base) for entry in list(request.app[CATALOGUE].values())[:most]]
+    return answer({"processes": summaries, "links": [link(f"{base}/processes", "self")]})
+
+
+async def read(request: web.Request, _: Caller) -> web.Response:
+    """Describe an operation type: what it takes, and what comes of it."""
+    options(request)
+    entry = _process(request)
+    written = entry.model.model_json_schema()
+    whole = openapi30.told(written, written.get("$defs", {}))
+    properties, required = whole.get("properties", {}), whole.get("required", ())
+    results = entry.model.result_members()
+    inputs = {
+        name: {"title": schema.get("title", name), "minOccurs": int(name in required), "schema": schema}
+        for name, schema in properties.items()
+        if name not in results
+    }
+    made = {name: properties[name] for name in properties if name in results}
+    made["resultInfo"] = openapi30.told(ResultInfo.model_json_schema(), {})
+    outputs = {name: {"title": schema.get("title", name), "schema": schema} for name, schema in made.items()}
+    return answer({**_summary(entry, base_of(request)), "inputs": inputs, "outputs": outputs})
+
+
+async def execute(request: web.Request, caller: Caller) -> web.Response:
+    """Create an operation. It is run asynchronously whatever is preferred, as no process can be run otherwise."""
+    options(request)
+    entry = _process(request)
+    inputs = _inputs(await bodies.read_object(request))
+    record, _ = await request.app[OPERATIONS].create(caller, CALL, {**inputs, "@odata.type": entry.name})
+    base = base_of(request)
+    headers = {"Location": job_place(record, base)}
+    if "respond-async" in preferences(request.headers.getall("Prefer", ())):
+        headers["Preference-Applied"] = "respond-async"
+    return answer(status_info(record, base), status=HTTPStatus.CREATED, headers=headers)
+
+
+def _process(request: web.Request) -> OperationType:
+    """The operation type that the path names. Raises NoSuchProcess."""
+    name = request.match_info["process_id"]
+    entry = request.app[CATALOGUE].get(name)
+    if entry is None:
+        raise NoSuchProcess(f"There is no process '{name[:128]}'.")
+    return entry
+
+
+def _summary(entry: OperationType, base: str) -> Json:
+    name = entry.name.removeprefix("#")
+    place = f"{base}/processes/{name}"
+    return {
+        "id": name,
+        "title": name.rpartition(".")[2],
+        "description": cleandoc((entry.handler if entry.model is Operation else entry.model).__doc__ or ""),
+        "version": "1",
+        "jobControlOptions": ["async-execute", "dismiss"],
+        "outputTransmission": ["value"],
+        "links": [link(place, "self"), link(f"{place}/execution", f"{RELATIONS}execute")],
+    }
+
+
+def _inputs(body: Json) -> Json:
+    """The inputs of an execute request. Raises Invalid, or NotSupported for what the standard has and we do not."""
+    if unknown := sorted(body.keys() - _MEMBERS):
+        raise Invalid(f"{unknown[0][:80]}: is not a member of an execute request", target=unknown[0][:80])
+    if body.get("subscriber") is not None:
+        raise NotSupported("subscriber: callbacks are not supported here", target="subscriber")
+    if body.get("outputs"):
+        raise NotSupported("outputs: cannot be chosen here; leave it out, and have all", target="outputs")
+    match body.get("response", "document"):
+        case "document":
+            pass
+        case "raw":
+            raise NotSupported("response: raw is not supported here; results are a document", target="response")
+        case _:
+            raise Invalid("response: must be document", target="response")
+    inputs = body.get("inputs", {})
+    if not isinstance(inputs, dict):
+        raise Invalid("inputs: must be an object", target="inputs")
+    return {name: _plain(name, value) for name, value in inputs.items()}
+
+
+def _plain(name: str, value: Any) -> Any:
+    """An input's value: an object may be wrapped as a qualified value (`qualifiedInputValue`)."""
+    if isinstance(value, dict):
+        if "value" in value and value.keys() <= _QUALIFIERS:
+            return value["value"]
+        if "href" in value:
+            raise NotSupported(f"{name[:80]}: a link in place of a value is not supported here", target=name[:80])
+    return value
