@@ -34,7 +34,7 @@ def address_of(path: str) -> str:
 def methods_at(address: str, *, exactly: str | None = None) -> set[str]:
     """What can be asked of an address; `exactly` leaves out routes whose patterns happen to match it, too."""
     methods = {"OPTIONS"}
-    for route, prefix in ((route, prefix) for route in ROUTES for prefix in route.prefixes):
+    for route, prefix in ((each, prefix) for each in ROUTES for prefix in each.prefixes):
         path = prefix + route.path
         pattern = "[^/]+".join(map(re.escape, re.split(r"\{\w+\}", path)))
         if re.fullmatch(pattern, address) and exactly in {None, path}:
