@@ -24,6 +24,7 @@ from redis import exceptions as redis_errors
 
 from tracker.errors import Unavailable
 from tracker.keys import Keys
+from tracker.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -54,6 +55,7 @@ class Script:
         same = vars(keys)
         self._bound = {word: same[word] for word in self._keys if word in same}
         self._script = redis.register_script("\n".join([*self._preamble(), _constants(constants), source]))
+        self._pipeline = Pipeline(redis, within=HANGS_AFTER)
         self.name = name
 
     def _preamble(self) -> list[str]:
@@ -64,6 +66,22 @@ class Script:
 
     async def __call__(self, **named: Any) -> Answer:
         """Run it with exactly the header's names. Raises Unavailable when Redis cannot answer now."""
+        keys, args = self._words(named)
+        async with answering():
+            return await self._script(keys=keys, args=args)
+
+    async def together(self, **named: Any) -> Answer:
+        """Run it as a call does, in one round trip with all that is asked for in the same turn of the loop."""
+        keys, args = self._words(named)
+        try:
+            return await self._pipeline.call(self._script, keys, args)
+        except (*_AWAY, redis_errors.ResponseError) as error:
+            if unavailable := _as_unavailable(error):
+                raise unavailable from error
+            raise
+
+    def _words(self, named: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+        """Keys and arguments in the header's order, from exactly its names."""
         keys = [self._bound.get(word) or named.pop(word) for word in self._keys]
         args: list[Any] = []
         for word, variadic in self._args:
@@ -74,8 +92,7 @@ class Script:
                 args.append(value)
         if named:
             raise TypeError(f"{self.name}.lua takes no {', '.join(named)}")
-        async with answering():
-            return await self._script(keys=keys, args=args)
+        return keys, args
 
 
 class Scripts:
@@ -112,12 +129,18 @@ async def answering(*, within: float | None = HANGS_AFTER) -> AsyncIterator[None
     try:
         async with asyncio.timeout(within):
             yield
-    except _AWAY as error:
-        raise Unavailable("The store is not reachable at the moment.") from error
-    except redis_errors.ResponseError as error:
-        if str(error).startswith(_AWAY_WORDS):
-            raise Unavailable("The store does not accept this at the moment.") from error
+    except (*_AWAY, redis_errors.ResponseError) as error:
+        if unavailable := _as_unavailable(error):
+            raise unavailable from error
         raise
+
+
+def _as_unavailable(error: Exception) -> Unavailable | None:
+    if isinstance(error, _AWAY):
+        return Unavailable("The store is not reachable at the moment.")
+    if isinstance(error, redis_errors.ResponseError) and str(error).startswith(_AWAY_WORDS):
+        return Unavailable("The store does not accept this at the moment.")
+    return None
 
 
 @cache

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "tracker").rglob("*.py"), *(ROOT / "workers").rglob("*.py")])
 CORE = [
     *("errors", "durations", "model", "policies", "arrows", "lifecycle", "outage", "steps", "config", "types"),
-    *("signing", "answers", "urls", "log", "keys", "queue", "scripts", "codec"),
+    *("signing", "answers", "urls", "log", "keys", "queue", "pipeline", "scripts", "codec"),
     *("connection", "fitness", "drafts", "processes", "background", "store", "roster", "calls", "subscription"),
     *("events", "embedded", "sweeper", "places", "verify", "diagnosis", "service"),
 ]

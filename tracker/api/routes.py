@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from tracker.api import health, monitor, openapi, operations
+from tracker.api import batch, health, monitor, openapi, operations
 from tracker.api.admission import Route, admitted
 from tracker.api.links import PREFIXES
 
@@ -22,6 +22,7 @@ ROUTES: Final = (
     Route("POST", CANCEL, admitted(operations.cancel), "cancelOperation"),
     Route("GET", MONITOR, admitted(monitor.read), "getMonitor"),
     Route("DELETE", MONITOR, admitted(monitor.cancel), "cancelMonitored"),
+    Route("POST", "/$batch", admitted(batch.run), "runBatch"),
     Route("GET", "/healthz", health.healthy, "isHealthy", open=True),
     Route("GET", "/readyz", health.ready, "isReady", open=True),
     Route("GET", "/openapi.json", openapi.serve, "getDescription", open=True),
