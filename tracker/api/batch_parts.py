@@ -51,6 +51,8 @@ class Parts:
         self._always = CIMultiDict[str]()
         for name in _OF_BATCH:
             self._always.extend((name, value) for value in batch.headers.getall(name, ()))
+        self._messages: dict[tuple[object, ...], RawRequestMessage] = {}
+        """Those that may come again: most batches ask twenty times the same of one address."""
         self._otherwise = [(name, batch.headers[name]) for name in _INHERITED if name in batch.headers]
 
     def read(self, part: Part) -> Read:
@@ -59,22 +61,30 @@ class Parts:
             raise Invalid(f"{part.unsupported}: is not supported; nothing was done", target=part.unsupported)
         if part.method not in METHODS:
             raise Invalid("method: must be GET, POST, PATCH, PUT or DELETE", target="method")
-        headers = self._headers(part)
-        path = self._path(part.url)
-        try:
-            url = URL(path, encoded=True)
-        except ValueError:
-            raise Invalid("url: is malformed", target="url") from None
-        if part.body is None:
-            return _message(part.method, path, url, headers), EMPTY_PAYLOAD
-        headers.setdefault(hdrs.CONTENT_TYPE, "application/json")
-        return _message(part.method, path, url, headers), ParsedBody(part.body)
+        has_body = part.body is not None
+        alike = (part.method, part.url, has_body, *part.headers.items())
+        message = None if part.after else self._messages.get(alike)
+        if message is None:
+            message = self._message(part, has_body=has_body)
+            if not part.after:
+                self._messages[alike] = message
+        return message, ParsedBody(part.body) if has_body else EMPTY_PAYLOAD
 
     def bare(self, part: Part) -> RawRequestMessage:
         """What stands for a request that is refused without being run."""
         headers = self._always.copy()
         headers.extend(self._otherwise)
         return _message(part.method, "/", URL("/"), headers)
+
+    def _message(self, part: Part, *, has_body: bool) -> RawRequestMessage:
+        headers = self._headers(part)
+        path = self._path(part.url)
+        if has_body:
+            headers.setdefault(hdrs.CONTENT_TYPE, "application/json")
+        try:
+            return _message(part.method, path, URL(path, encoded=True), headers)
+        except ValueError:
+            raise Invalid("url: is malformed", target="url") from None
 
     def _headers(self, part: Part) -> CIMultiDict[str]:
         headers = self._always.copy()
