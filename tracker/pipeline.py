@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from redis.commands.core import AsyncScript
 
 
+MOST_TOGETHER = 128
+"""Calls of one round trip, so that none waits for thousands of others' answers."""
+
+
 class _Call(NamedTuple):
     script: "AsyncScript"
     words: tuple[Any, ...]
@@ -20,7 +24,8 @@ class _Call(NamedTuple):
 class Pipeline:
     """Sends what is asked for in one turn of the event loop in one round trip, in the order in which it was asked.
 
-    Nothing waits for more to come. Calls are no transaction: each has its own answer or error.
+    More than `MOST_TOGETHER` calls are several round trips at the same time. Nothing waits for more to come. Calls
+    are no transaction: each has its own answer or error.
     """
 
     def __init__(self, redis: "Redis", *, within: float) -> None:
@@ -39,9 +44,10 @@ class Pipeline:
 
     def _send(self) -> None:
         calls, self._calls = self._calls, []
-        task = asyncio.ensure_future(self._answer(calls))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
+        for start in range(0, len(calls), MOST_TOGETHER):
+            task = asyncio.ensure_future(self._answer(calls[start : start + MOST_TOGETHER]))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
 
     async def _answer(self, calls: list[_Call]) -> None:
         try:

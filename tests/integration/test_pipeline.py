@@ -11,7 +11,7 @@ from tests.engines import Server
 from tests.factories import make_record
 from tracker.errors import Conflict, Unavailable
 from tracker.model import Record
-from tracker.pipeline import Pipeline
+from tracker.pipeline import MOST_TOGETHER, Pipeline
 from tracker.store import Store
 
 
@@ -41,6 +41,16 @@ async def test_calls_of_one_turn_are_run_in_their_order(redis: Redis, pipeline: 
     lengths = await asyncio.gather(*(pipeline.call(push, ["rq:queue:test"], [str(n)]) for n in range(50)))
     assert lengths == list(range(1, 51))
     await redis.delete("rq:queue:test")
+
+
+async def test_a_thousand_calls_of_one_turn_are_several_round_trips(redis: Redis, pipeline: Pipeline) -> None:
+    echo = script(redis, "return ARGV[1]")
+    calls = [asyncio.create_task(pipeline.call(echo, [], [str(number)])) for number in range(1000)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(pipeline._sending) == -(-1000 // MOST_TOGETHER)
+    assert await asyncio.gather(*calls) == [str(number) for number in range(1000)]
+    assert not pipeline._sending
 
 
 async def test_a_caller_that_gives_up_takes_nobody_with_it(redis: Redis, pipeline: Pipeline) -> None:
