@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -22,15 +23,24 @@ _FLAGS = ("canceled", "hidden", "rq")
 _DEFAULT = Policy()
 FORGET = "forget"
 """The word for a field that a change removes; its value is the field's name."""
+_POLICY_NAMES = tuple(item.name for item in fields(Policy))
+_POLICY_VALUES = attrgetter(*_POLICY_NAMES)
+_DEFAULT_VALUES = _POLICY_VALUES(_DEFAULT)
 
 
 def encode(record: Record) -> dict[str, str]:
     """A new record's fields. An id that is the key as a UUID, as the server makes them, is left out."""
-    stored = encode_fields({name: getattr(record, name) for name in (*_TEXTS, "members", "result_info")})
+    stored: dict[str, str] = {name: text for name in _TEXTS if (text := getattr(record, name))}
     if record.id == as_uuid(record.key):
         del stored["id"]
-    context = {} if record.client_context is None else {"client_context": record.client_context}
-    return {**{name: value for name, value in stored.items() if value}, **context, **_encode_policy(record)}
+    if record.members:
+        stored["members"] = _encode_value(record.members)
+    if record.result_info is not None:
+        stored["result_info"] = _encode_value(record.result_info)
+    if record.client_context is not None:
+        stored["client_context"] = record.client_context
+    stored.update(_encode_policy(record))
+    return stored
 
 
 def encode_fields(changed: Mapping[str, Any]) -> dict[str, str]:
@@ -91,10 +101,13 @@ def _encode_value(value: Any) -> str:
 def _encode_policy(record: Record) -> dict[str, str]:
     """What differs from the defaults, by name, as the scripts read it; and what they ask for often, by itself."""
     policy = record.policy
+    values = _POLICY_VALUES(policy)
+    if values == _DEFAULT_VALUES:
+        return {}
     changed = {
-        item.name: getattr(policy, item.name)
-        for item in fields(Policy)
-        if getattr(policy, item.name) != getattr(_DEFAULT, item.name)
+        name: value
+        for name, value, default in zip(_POLICY_NAMES, values, _DEFAULT_VALUES, strict=True)
+        if value != default
     }
     if "canceled" in changed:
         changed["canceled"] = [policy.canceled.code, policy.canceled.subcode, policy.canceled.message]
@@ -111,7 +124,7 @@ def _encode_policy(record: Record) -> dict[str, str]:
 def _decode_policy(text: str) -> Policy:
     """Frozen, so operations of one type share it."""
     stored: Json = json.loads(text)
-    known = {item.name: stored[item.name] for item in fields(Policy) if item.name in stored}
+    known = {name: stored[name] for name in _POLICY_NAMES if name in stored}
     if "canceled" in known:
         known["canceled"] = decode_result(known["canceled"])
     return Policy(**known)

@@ -8,6 +8,7 @@ from weakref import ref
 
 import redis as blocking
 import redis.sentinel as blocking_sentinel
+from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.retry import Retry
@@ -30,6 +31,8 @@ SENTINEL_WITHIN = 1.0
 """The same for one Sentinel, after which the next is asked."""
 SENTINEL_PORT = 26379
 _SERIALIZER = HiredisRespSerializer()
+_OF_ONE_WORD = frozenset({"EVALSHA", "HGETALL"})
+"""The commands of which there are many; redis-py takes others ("SCRIPT LOAD") apart first."""
 _NO_MASTER = "no Sentinel answers that it has a master {} that is up"
 _BACKOFF = ExponentialWithJitterBackoff(base=0.02, cap=0.25)
 _TRIES = 2
@@ -127,6 +130,8 @@ class _Packing(AbstractConnection):
 
     def pack_command(self, *args: Any) -> list[bytes]:
         """One command as it is sent."""
+        if args[0] in _OF_ONE_WORD:
+            return [pack_command(args)]
         packed: list[bytes] = _SERIALIZER.pack(*args)
         return packed
 

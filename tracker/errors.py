@@ -12,6 +12,7 @@ TrackerError
 ├── PreconditionRequired    If-Match is asked for, and missing (preconditionRequired)
 ├── PayloadTooLarge         a body over the limit (payloadTooLarge)
 ├── UnsupportedMediaType    a body that is not JSON (unsupportedMediaType)
+├── FailedDependency        a request of a batch that it depends on has failed (failedDependency)
 ├── NotSupported            a documented query form that is not served (notImplemented)
 ├── Unavailable             Redis is away or a bound is reached; try again (serviceUnavailable)
 ├── IllegalTransition       no such arrow in the lifecycle: a bug of ours (internalServerError)
@@ -106,6 +107,12 @@ class UnsupportedMediaType(TrackerError):
     """The body is not `application/json`."""
 
     code = "unsupportedMediaType"
+
+
+class FailedDependency(TrackerError):
+    """A request of a batch was not run, because one that it depends on has failed (RFC 4918, 11.4)."""
+
+    code = "failedDependency"
 
 
 class NotSupported(TrackerError):

@@ -50,8 +50,11 @@ OperationWorker claims it also shows in <r>:execution:*, <r>:executions:*, <r>:w
 `move` stands for every script that changes a stage: create, claim, change, expire, overdue.
 """
 
+from functools import lru_cache
 from hashlib import sha1
 
+_remembering = lru_cache(maxsize=4096)
+"""Names come again and again: a call's several times for each operation."""
 QUEUES = {"high": "operations.high", "default": "operations", "low": "operations.low"}
 """RQ's queue of each lane, in order of priority."""
 
@@ -139,11 +142,13 @@ class Keys:
         return f"{self.rq_prefix}:job:{job_id}"
 
 
+@_remembering
 def owner_digest(tenant: str) -> str:
     """A tenant's name in keys."""
     return _digest(tenant)
 
 
+@_remembering
 def call_digest(tenant: str, call_id: str) -> str:
     """A call's name in keys; calls of two tenants never share one, as neither's name has a line end."""
     return _digest(f"{tenant}\n{call_id}")
@@ -154,6 +159,7 @@ def context_digest(client_context: str | None) -> str:
     return "" if client_context is None else _digest(client_context)
 
 
+@_remembering
 def gate_digest(type_name: str) -> str:
     """A type's name in keys, whatever its case and with or without its `#`."""
     return _digest(type_name.removeprefix("#").lower())

@@ -24,6 +24,7 @@ from redis import exceptions as redis_errors
 
 from tracker.errors import Unavailable
 from tracker.keys import Keys
+from tracker.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -47,7 +48,14 @@ Answer = Any
 class Script:
     """One script, loaded on first use and again whenever the server lost it."""
 
-    def __init__(self, name: str, redis: "Redis", keys: Keys, constants: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        redis: "Redis",
+        keys: Keys,
+        constants: Mapping[str, Any],
+        pipeline: Pipeline | None = None,
+    ) -> None:
         source = _expand((LUA / f"{name}.lua").read_text())
         parameters = _HEADER.findall(source)
         self._keys = [word for kind, word, _ in parameters if kind == "KEYS"]
@@ -56,6 +64,7 @@ class Script:
         self._bound = {word: same[word] for word in self._keys if word in same}
         used = {name: constants[name] for name in sorted({*_CONSTANT.findall(source)})}
         self._script = redis.register_script("\n".join([*self._preamble(), _constants(used), source]))
+        self._pipeline = Pipeline(redis, within=HANGS_AFTER) if pipeline is None else pipeline
         self.name = name
 
     def _preamble(self) -> list[str]:
@@ -66,6 +75,22 @@ class Script:
 
     async def __call__(self, **named: Any) -> Answer:
         """Run it with exactly the header's names. Raises Unavailable when Redis cannot answer now."""
+        keys, args = self._words(named)
+        async with answering():
+            return await self._script(keys=keys, args=args)
+
+    async def together(self, **named: Any) -> Answer:
+        """Run it as a call does, in one round trip with all that is asked for in the same turn of the loop."""
+        keys, args = self._words(named)
+        try:
+            return await self._pipeline.call(self._script, keys, args)
+        except (*_AWAY, redis_errors.ResponseError) as error:
+            if unavailable := _as_unavailable(error):
+                raise unavailable from error
+            raise
+
+    def _words(self, named: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+        """Keys and arguments in the header's order, from exactly its names."""
         keys = [self._bound.get(word) or named.pop(word) for word in self._keys]
         args: list[Any] = []
         for word, variadic in self._args:
@@ -76,16 +101,16 @@ class Script:
                 args.append(value)
         if named:
             raise TypeError(f"{self.name}.lua takes no {', '.join(named)}")
-        async with answering():
-            return await self._script(keys=keys, args=args)
+        return keys, args
 
 
 class Scripts:
     """All scripts of this service, over one connection pool."""
 
     def __init__(self, redis: "Redis", keys: Keys, constants: Mapping[str, Any]) -> None:
+        pipeline = Pipeline(redis, within=HANGS_AFTER)
         self._scripts = [
-            Script(name, redis, keys, constants)
+            Script(name, redis, keys, constants, pipeline)
             for name in ("create", "find", "page", "claim", "beat", "change", "overdue", "expire")
         ]
         self.create, self.find, self.page, *others = self._scripts
@@ -115,12 +140,18 @@ async def answering(*, within: float | None = HANGS_AFTER) -> AsyncIterator[None
     try:
         async with asyncio.timeout(within):
             yield
-    except _AWAY as error:
-        raise Unavailable("The store is not reachable at the moment.") from error
-    except redis_errors.ResponseError as error:
-        if str(error).startswith(_AWAY_WORDS):
-            raise Unavailable("The store does not accept this at the moment.") from error
+    except (*_AWAY, redis_errors.ResponseError) as error:
+        if unavailable := _as_unavailable(error):
+            raise unavailable from error
         raise
+
+
+def _as_unavailable(error: Exception) -> Unavailable | None:
+    if isinstance(error, _AWAY):
+        return Unavailable("The store is not reachable at the moment.")
+    if isinstance(error, redis_errors.ResponseError) and str(error).startswith(_AWAY_WORDS):
+        return Unavailable("The store does not accept this at the moment.")
+    return None
 
 
 @cache

@@ -56,7 +56,7 @@ class Store:
         another request's, Gone when the operation that it made was deleted.
         """
         keys, context, fields = self.keys, record.client_context, encode(record)
-        word, *answer = await self._scripts.create(
+        word, *answer = await self._scripts.create.together(
             op=keys.operation(record.key),
             ids=keys.ids(record.tenant),
             of_call=keys.call(record.tenant, record.call_id),
@@ -91,7 +91,7 @@ class Store:
 
     async def find(self, tenant: str, operation_id: str) -> Record:
         """Read an operation by its public id. Raises NotFound, or Gone when only its tombstone is left."""
-        answer = await self._scripts.find(ids=self.keys.ids(tenant), id=operation_id)
+        answer = await self._scripts.find.together(ids=self.keys.ids(tenant), id=operation_id)
         if not answer:
             raise NotFound(f"There is no operation '{operation_id}'.")
         return _visible(decode(answer))

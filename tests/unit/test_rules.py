@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "tracker").rglob("*.py"), *(ROOT / "workers").rglob("*.py")])
 CORE = [
     *("errors", "durations", "model", "policies", "arrows", "lifecycle", "outage", "steps", "config", "types"),
-    *("signing", "answers", "urls", "log", "keys", "queue", "scripts", "codec"),
+    *("signing", "answers", "urls", "log", "keys", "queue", "pipeline", "scripts", "codec"),
     *("connection", "fitness", "drafts", "once", "preconditions", "patches", "processes"),
     *("background", "verdicts", "store", "roster", "query", "plans", "reads", "calls", "subscription"),
     *("feed", "events", "embedded", "sweeper", "places", "verify", "diagnosis", "service"),

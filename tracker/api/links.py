@@ -55,6 +55,16 @@ class Addresses:
         """The links of one request. What a proxy says of its client's request counts from a trusted one only."""
         return Links(f"{self._public or self._origin(request)}{_prefix(request)}")
 
+    def path_of(self, request: web.Request, url: str) -> str | None:
+        """Path and query of an absolute URL of this API; None for another's. The scheme may be a proxy's."""
+        address = url.partition("://")[2]
+        for root in (self._public, self._origin(request)):
+            own = root.partition("://")[2]
+            rest = address[len(own) :]
+            if own and address[: len(own)].lower() == own.lower() and rest[:1] in {"", "/", "?", "#"}:
+                return rest
+        return None
+
     def _origin(self, request: web.Request) -> str:
         scheme, host = request.scheme, request.headers.get("Host", "")
         if self._proxies and self._is_trusted(request.remote):

@@ -128,6 +128,7 @@ TEXTS: Final[Mapping[str, Text]] = {
     ),
     "getMonitor": Text("Read how far an operation is, in Azure's words", {HTTPStatus.OK: _MONITOR}),
     "cancelMonitored": Text("Ask an operation to stop", {HTTPStatus.ACCEPTED: None, HTTPStatus.NO_CONTENT: None}),
+    "runBatch": Text("Run up to 20 requests in one", {HTTPStatus.OK: ref("batchAnswer")}, body=ref("batch")),
     "isHealthy": Text("Whether the process lives", {HTTPStatus.OK: _HEALTH}),
     "isReady": Text(
         "Whether operations can be accepted", {HTTPStatus.OK: _HEALTH}, errors=(HTTPStatus.SERVICE_UNAVAILABLE,)
@@ -227,6 +228,48 @@ SCHEMAS: Final[Mapping[str, Json]] = {
             "error": {"type": "object", "properties": {"code": {"type": "string"}, "message": {"type": "string"}}},
         },
         "required": ["id", "status", "createdDateTime", "lastActionDateTime", "resourceLocation"],
+    },
+    "batch": {
+        "type": "object",
+        "properties": {
+            "requests": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 20,
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "id": {"type": "string", "minLength": 1},
+                        "method": {"type": "string", "enum": ["GET", "POST", "PATCH", "PUT", "DELETE"]},
+                        "url": {"type": "string", "minLength": 1},
+                        "headers": {"type": ["object", "null"], "additionalProperties": {"type": "string"}},
+                        "body": {},
+                        "dependsOn": {"type": ["array", "null"], "items": {"type": "string"}},
+                    },
+                    "required": ["id", "method", "url"],
+                },
+            }
+        },
+        "required": ["requests"],
+    },
+    "batchAnswer": {
+        "type": "object",
+        "properties": {
+            "responses": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "id": {"type": "string"},
+                        "status": {"type": "integer"},
+                        "headers": {"type": "object", "additionalProperties": {"type": "string"}},
+                        "body": {},
+                    },
+                    "required": ["id", "status", "headers", "body"],
+                },
+            }
+        },
+        "required": ["responses"],
     },
     "health": {"type": "object", "properties": {"status": {"type": "string"}}},
     "error": {

@@ -27,6 +27,7 @@ HTTP_STATUS: Mapping[type[errors.TrackerError], HTTPStatus] = {
     errors.PreconditionRequired: HTTPStatus.PRECONDITION_REQUIRED,
     errors.PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.FailedDependency: HTTPStatus.FAILED_DEPENDENCY,
     errors.NotSupported: HTTPStatus.NOT_IMPLEMENTED,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.TrackerError: HTTPStatus.INTERNAL_SERVER_ERROR,

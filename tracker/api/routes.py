@@ -8,6 +8,7 @@ from aiohttp import web
 
 from tracker.api import (
     actions,
+    batch,
     collection,
     dialects,
     google,
@@ -77,6 +78,7 @@ ROUTES: Final = (
     Route("POST", f"{CALL}/{{action}}", admitted(actions.refuse), "refuseAction"),
     Route("GET", MONITOR, admitted(monitor.read), "getMonitor"),
     Route("DELETE", MONITOR, admitted(monitor.cancel), "cancelMonitored"),
+    Route("POST", "/$batch", admitted(batch.run), "runBatch"),
     Route("GET", "/healthz", health.healthy, "isHealthy", open=True),
     Route("GET", "/readyz", health.ready, "isReady", open=True),
     Route("GET", "/openapi.json", openapi.serve, "getDescription", open=True),

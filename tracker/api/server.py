@@ -17,11 +17,12 @@ from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from tracker.api.headers import ENCODING_NEEDED, client_request_id, odata_version
 from tracker.api.problems import Ids, answer, answer_error
+from tracker.errors import Invalid, TrackerError
 
 log = structlog.get_logger()
 
@@ -38,7 +39,8 @@ _SLASHES: Final = re.compile("/{2,}")
 class Connection(RequestHandler):
     """aiohttp's protocol with our error answers."""
 
-    __slots__ = ("held",)
+    __slots__ = ("held", "server")
+    server: "Server"
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -101,7 +103,9 @@ class Server(web.Server):
 
     def __call__(self) -> RequestHandler:
         """Make the protocol of a new connection."""
-        return Connection(self, loop=self._loop, **self._kwargs)
+        connection = Connection(self, loop=self._loop, **self._kwargs)
+        connection.server = self
+        return connection
 
     def _request(
         self,
@@ -114,6 +118,20 @@ class Server(web.Server):
         if "//" in message.path:
             message = _with_single_slashes(message)
         return self._inner_factory(message, payload, protocol, writer, task)
+
+    async def answer_inside(
+        self, outer: web.BaseRequest, message: RawRequestMessage, payload: StreamReader
+    ) -> web.StreamResponse:
+        """Answer a request that came inside another, as if it had come by itself."""
+        return await self._answer(self._request(message, payload, outer.protocol, NOWHERE, outer.task))
+
+    def refuse_inside(self, outer: web.BaseRequest, message: RawRequestMessage, error: TrackerError) -> web.Response:
+        """Answer a request that came inside another, and is not run, with an error."""
+        request = self._request(message, EMPTY_PAYLOAD, outer.protocol, NOWHERE, outer.task)
+        ids = _ids(request)
+        response = answer_error(error, request, ids)
+        _stamp(response, request, ids)
+        return response
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         ids = _ids(request)
@@ -135,6 +153,37 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         return Server(await super()._make_server(), asyncio.get_running_loop())
+
+
+class _Nowhere(AbstractStreamWriter):
+    """Where a request inside another writes to: its answer is handed over whole, so that a stream cannot be one."""
+
+    async def write_headers(self, *_: object) -> None:
+        raise Invalid("An answer that is a stream cannot stand inside another; send this request by itself.")
+
+    async def write(self, *_: object) -> None:
+        raise AssertionError("nothing is written before the headers")
+
+    async def write_eof(self, *_: object) -> None:
+        raise AssertionError("nothing is written before the headers")
+
+    async def drain(self) -> None:
+        raise AssertionError("nothing is written before the headers")
+
+    def enable_compression(self, *_: object) -> None:
+        """Nothing is written."""
+
+    def enable_chunking(self) -> None:
+        """Nothing is written."""
+
+
+NOWHERE: Final = _Nowhere()
+"""The writer of every request that is inside another."""
+
+
+def is_inside(request: web.BaseRequest) -> bool:
+    """Whether a request came inside another."""
+    return request.writer is NOWHERE
 
 
 def _refusal(error: BaseException | None) -> tuple[HTTPStatus, str]:

@@ -1,0 +1,83 @@
+"""Script calls of many tasks in one round trip: their answers, their errors, and outages."""
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+from redis.exceptions import ResponseError
+
+from tests.engines import Server
+from tests.factories import make_record
+from tracker.errors import Conflict, Unavailable
+from tracker.model import Record
+from tracker.pipeline import MOST_TOGETHER, Pipeline
+from tracker.store import Store
+
+
+@pytest.fixture
+def pipeline(redis: Redis) -> Pipeline:
+    return Pipeline(redis, within=5)
+
+
+def script(redis: Redis, text: str) -> AsyncScript:
+    return redis.register_script(text)
+
+
+async def test_each_call_has_its_own_answer_or_error(redis: Redis, pipeline: Pipeline) -> None:
+    echo, fail = script(redis, "return ARGV[1]"), script(redis, "return redis.error_reply('ERR no')")
+    answers = await asyncio.gather(
+        pipeline.call(echo, [], ["a"]),
+        pipeline.call(fail, [], []),
+        pipeline.call(echo, [], ["b"]),
+        return_exceptions=True,
+    )
+    assert (answers[0], answers[2]) == ("a", "b")
+    assert isinstance(answers[1], ResponseError)
+
+
+async def test_calls_of_one_turn_are_run_in_their_order(redis: Redis, pipeline: Pipeline) -> None:
+    push = script(redis, "return redis.call('RPUSH', KEYS[1], ARGV[1])")
+    lengths = await asyncio.gather(*(pipeline.call(push, ["rq:queue:test"], [str(n)]) for n in range(50)))
+    assert lengths == list(range(1, 51))
+    await redis.delete("rq:queue:test")
+
+
+async def test_a_thousand_calls_of_one_turn_are_several_round_trips(redis: Redis, pipeline: Pipeline) -> None:
+    echo = script(redis, "return ARGV[1]")
+    calls = [asyncio.create_task(pipeline.call(echo, [], [str(number)])) for number in range(1000)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(pipeline._sending) == -(-1000 // MOST_TOGETHER)
+    assert await asyncio.gather(*calls) == [str(number) for number in range(1000)]
+    assert not pipeline._sending
+
+
+async def test_a_caller_that_gives_up_takes_nobody_with_it(redis: Redis, pipeline: Pipeline) -> None:
+    echo = script(redis, "return ARGV[1]")
+    first = asyncio.create_task(pipeline.call(echo, [], ["a"]))
+    second = asyncio.create_task(pipeline.call(echo, [], ["b"]))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == "b"
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_creates_of_one_turn_are_judged_one_by_one(store: Store) -> None:
+    records = [make_record(id="same", digest=digest) for digest in ("a", "a", "b")]
+    new, again, other = await asyncio.gather(*(store.create(record) for record in records), return_exceptions=True)
+    assert isinstance(new, tuple)
+    assert isinstance(again, tuple)
+    assert (new[1], again[1], again[0]) == (True, False, new[0])
+    assert isinstance(other, Conflict)
+
+
+async def test_all_calls_of_a_turn_learn_of_an_outage(away: Server) -> None:
+    async def create(record: Record) -> None:
+        await away.store.create(record)
+
+    await away.goes("killed")
+    failed = await asyncio.gather(*(create(make_record()) for _ in range(3)), return_exceptions=True)
+    assert [type(error) for error in failed] == [Unavailable] * 3
+    await away.returns("killed")

@@ -1,0 +1,105 @@
+"""What a `$batch` asks for, in OData's JSON batch format (JSON Format 4.01, 19.1) as Graph's clients write it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tracker.errors import Detail, Invalid
+from tracker.model import Json
+
+MOST_REQUESTS: Final = 20
+"""Graph's limit."""
+
+_DEPENDS_ON: Final = ("dependsOn", "depends_on")
+"""OData's name, and what Microsoft's Python client sends."""
+
+_Places = dict[str, list[int]]
+"""Where the request of an id, or those of an atomicity group, stand; by name in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One request of a batch. `after` are the places of those before it that it depends on."""
+
+    id: str
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: Any
+    after: Sequence[int]
+    unsupported: str | None = None
+    """A member that asks for what is not done here."""
+
+
+def read_parts(batch: Json) -> list[Part]:
+    """The requests of a batch, in their order. Raises Invalid naming everything that is malformed."""
+    requests = batch.get("requests")
+    if not isinstance(requests, list) or not requests:
+        raise Invalid("requests: must be an array of at least one request", target="requests")
+    if len(requests) > MOST_REQUESTS:
+        raise Invalid(f"requests: at most {MOST_REQUESTS} in a batch, not {len(requests)}", target="requests")
+    parts: list[Part] = []
+    places: _Places = {}
+    details: list[Detail] = []
+    for index, request in enumerate(requests):
+        wrong = list(_misshapen(request)) or list(_misnamed(request, places))
+        details += [Detail("badRequest", message, f"requests/{index}{member}") for member, message in wrong]
+        if not wrong:
+            parts.append(_part(request, places))
+            _place(request, index, places)
+    if details:
+        raise Invalid(f"{details[0].target}: {details[0].message}", target=details[0].target, details=details)
+    return parts
+
+
+def _misshapen(request: Any) -> Iterator[tuple[str, str]]:
+    """Members that are missing or of the wrong type, and what they must be."""
+    if not isinstance(request, dict):
+        yield "", "must be an object"
+        return
+    for name in ("id", "method", "url"):
+        if not isinstance(request.get(name), str) or not request[name]:
+            yield f"/{name}", "must be a string that is not empty"
+    if not isinstance(request.get("atomicityGroup"), str | None):
+        yield "/atomicityGroup", "must be a string"
+    for name in _DEPENDS_ON:
+        value = request.get(name)
+        if value is not None and not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+            yield f"/{name}", "must be an array of strings"
+    headers = request.get("headers")
+    if headers is not None and not (
+        isinstance(headers, dict) and all(isinstance(value, str) for value in headers.values())
+    ):
+        yield "/headers", "must be an object of strings"
+
+
+def _misnamed(request: Json, places: _Places) -> Iterator[tuple[str, str]]:
+    """An id that is taken, and dependencies on what does not stand before: so that there are no circles."""
+    if request["id"].lower() in places:
+        yield "/id", f"'{request['id'][:80]}' is another request's too; case does not count"
+    for name, value in _depends_on(request):
+        if value.lower() not in places:
+            yield f"/{name}", f"'{value[:80]}' is no request before this one"
+
+
+def _place(request: Json, index: int, places: _Places) -> None:
+    places[request["id"].lower()] = [index]
+    group = request.get("atomicityGroup")
+    if group is not None:
+        places.setdefault(group.lower(), []).append(index)
+
+
+def _part(request: Json, places: _Places) -> Part:
+    return Part(
+        id=request["id"],
+        method=request["method"].upper(),
+        url=request["url"],
+        headers=request.get("headers") or {},
+        body=request.get("body"),
+        after=[place for _, name in _depends_on(request) for place in places[name.lower()]],
+        unsupported=next((name for name in ("atomicityGroup", "if") if request.get(name) is not None), None),
+    )
+
+
+def _depends_on(request: Json) -> Iterator[tuple[str, str]]:
+    return ((name, value) for name in _DEPENDS_ON for value in request.get(name) or ())
