@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
 PEERS := arq celery dramatiq saq taskiq
+API_PEERS := api-arq api-celery api-saq api-taskiq
 
 .DEFAULT_GOAL := help
 
@@ -36,6 +37,13 @@ bench: install ## Measure idle latencies beside a PING on the same connection (h
 bench-workers: install $(PEERS:%=$(BENCH)/%/.installed) ## Measure workers beside Celery, Dramatiq, … (an hour; ARGS=--quick: a minute)
 	$(BIN)/python -m benchmarks.workers $(ARGS)
 
+bench-api: install $(API_PEERS:%=$(BENCH)/%/.installed) ## Measure the API beside bare aiohttp and other stacks (15 minutes; ARGS=--quick: half one)
+	$(BIN)/python -m benchmarks.api $(ARGS)
+
+bench-profile: install ## Show where the API's time goes, by py-spy (a minute)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints-bench.txt --group profile
+	$(BIN)/python -m benchmarks.api --profile $(ARGS)
+
 bench-memory: install ## Measure what a worker and 100,000 finished operations take (two minutes)
 	$(BIN)/python -m benchmarks.memory $(ARGS)
 
@@ -54,4 +62,4 @@ compose-test: install ## Build the images, run the stack, kill parts of it, chec
 clean: ## Remove what the targets made, and the data of `tracker dev` in .tracker
 	rm -rf $(VENV) $(BENCH) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
 
-.PHONY: help install demo test check bench bench-workers bench-memory chaos compose-test clean
+.PHONY: help install demo test check bench bench-workers bench-api bench-profile bench-memory chaos compose-test clean

@@ -104,3 +104,11 @@ def survivors(family: Mapping[int, str]) -> Iterator[int]:
         fields = stat(pid)
         if fields and fields[0] != "Z" and fields[19] == born:
             yield pid
+
+
+def pin(root: int, core: int) -> None:
+    """Let the process, its descendants and all their threads run on one core only."""
+    for pid in tree(root):
+        for thread in (PROC / str(pid) / "task").iterdir():
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(int(thread.name), {core})
