@@ -1,20 +1,18 @@
-"""End to end over HTTP: clients create an operation, wait until it is completed, read its answer, and go on."""
+"""End to end over HTTP: clients create an operation, learn of its end, read its answer, and go on."""
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from pathlib import Path
 
 from benchmarks import operations
-from benchmarks.api_bare import TENANT, TRACKER, channel, environment, listening, path_of
+from benchmarks.api_bare import TENANT, channel, environment, listening, path_of
+from benchmarks.api_contenders import LOOKS, Contender, Way
 from benchmarks.api_load import Burst, Channel, Refused, drive, request
 from benchmarks.drain import free_port, fresh_server
-from benchmarks.processes import ROOT, running
+from benchmarks.processes import running
 from tracker.cli.token import new_token
 
 CLIENTS = 64
@@ -22,73 +20,13 @@ CLIENTS = 64
 WARM_UP = 1.0
 LIMIT, AGAIN = 30.0, 3.0
 """Seconds from the start of a system to its first answer, and seconds after which it is asked for another."""
-OURS = "tracker"
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """How a client learns of the end: it looks every so many seconds, or asks to be answered when it has come."""
-
-    waits: bool
-    every: float = 0.0
-
-    def __str__(self) -> str:
-        """In a word or two."""
-        every = f" {self.every * 1000:.0f} ms" if self.every or not self.waits else ""
-        return f"{'waits' if self.waits else 'looks'}{every}"
-
-
-LOOKS = tuple(Way(waits=False, every=every) for every in (0.0, 0.005, 0.02))
-TOLD = (Way(waits=True),)
-"""Where the server is told of the end."""
-LOOKING = tuple(Way(waits=True, every=every) for every in (0.005, 0.02))
-"""Where the server looks again while the client waits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """A queue, and the framework of the service before it."""
-
-    queue: str
-    framework: str = ""
-    ways: tuple[Way, ...] = (*LOOKS, *TOLD)
-
-    @property
-    def name(self) -> str:
-        """In the table."""
-        return f"{self.queue}, {self.framework}" if self.framework else self.queue
-
-    @property
-    def python(self) -> Path:
-        """The interpreter of its environment."""
-        return ROOT / ".venv-bench" / f"api-{self.queue}" / "bin" / "python" if self.framework else Path(sys.executable)
-
-    def api(self, port: int) -> tuple[str, ...]:
-        """The command line of its service, whose first line of output comes when it starts."""
-        if not self.framework:
-            return (*TRACKER, "serve")
-        return (str(self.python), "-m", "benchmarks.web", self.queue, self.framework, str(port))
-
-    def worker(self) -> tuple[str, ...]:
-        """The command line of its worker."""
-        return (str(self.python), "-m", "benchmarks.peers", self.queue, "coroutines", "noop", "worker")
-
-
-CONTENDERS = [
-    Contender(OURS),
-    *(
-        Contender(queue, framework, (*LOOKS, *waits))
-        for queue, waits in {"arq": LOOKING, "celery": TOLD, "saq": TOLD, "taskiq": LOOKING}.items()
-        for framework in ("aiohttp", "fastapi")
-    ),
-]
 
 
 class Stack:
     """A contender that runs: Valkey, its service, and one worker."""
 
-    def __init__(self, contender: Contender, port: int, watched: Mapping[str, int], headers: Mapping[str, str]) -> None:
-        self.contender, self._port, self._watched, self._headers = contender, port, watched, headers
+    def __init__(self, contender: Contender, port: int, watched: Mapping[str, int], headers: dict[str, str]) -> None:
+        self.contender, self.watched, self._port, self._headers = contender, watched, port, headers
         self._numbers = count()
 
     async def burst(self, way: Way, *, seconds: float) -> Burst:
@@ -96,7 +34,7 @@ class Stack:
         channels = [await Channel.open(self._port) for _ in range(CLIENTS)]
         try:
             steps = [partial(self._once, channel, way, client) for client, channel in enumerate(channels)]
-            return await drive(steps, seconds=seconds, watched=self._watched, warm_up=WARM_UP)
+            return await drive(steps, seconds=seconds, watched=self.watched, warm_up=WARM_UP)
         finally:
             for channel in channels:
                 channel.close()
@@ -119,21 +57,27 @@ class Stack:
     async def _ours(self, channel: Channel, way: Way, client: int, number: int) -> object:
         path = path_of(f"client-{client}")
         body = json.dumps({"@odata.type": operations.Noop.odata_type, "number": number}).encode()
-        answer = await channel.ask(request("POST", path, body=body, headers=self._headers), 201)
+        wish = {"Prefer": "respond-async, wait=30"} if way.at_once else {}
+        answer = await channel.ask(request("POST", path, body=body, headers=self._headers | wish), 201)
         operation = json.loads(answer.body)
+        if way.at_once and operation["status"] != "Completed":
+            raise Refused("a create is not held until its operation has ended")
         path = f"{path}/{operation['id']}"
         while operation["status"] != "Completed":
-            headers = dict(self._headers)
-            if way.waits:
-                headers |= {"Prefer": "wait=30", "If-None-Match": answer.header(b"etag").decode().replace("w/", "W/")}
-            answer = await channel.ask(request("GET", path, headers=headers), 200)
+            etag = answer.header(b"etag").decode().replace("w/", "W/")
+            wish = {"Prefer": "wait=30", "If-None-Match": etag} if way.waits else {}
+            answer = await channel.ask(request("GET", path, headers=self._headers | wish), 200)
             operation = json.loads(answer.body)
             if way.every and operation["status"] != "Completed":
                 await asyncio.sleep(way.every)
         return operation["answer"]
 
     async def _theirs(self, channel: Channel, way: Way, _: int, number: int) -> object:
-        answer = await channel.ask(request("POST", "/jobs", body=b'{"number":%d}' % number), 202)
+        body = b'{"number":%d}' % number
+        if way.at_once:
+            answer = await channel.ask(request("POST", f"/jobs/done?every={way.every}", body=body), 200)
+            return json.loads(answer.body)["result"]
+        answer = await channel.ask(request("POST", "/jobs", body=body), 202)
         path = f"/jobs/{json.loads(answer.body)['id']}"
         asking = request("GET", f"{path}/wait?every={way.every}" if way.waits else path)
         while True:

@@ -59,8 +59,8 @@ def function(frame: str) -> str:
 
 
 def shown(profile: Profile, cost: float) -> Iterator[str]:
-    """Lines of text; `cost` is a request's processor time, in microseconds."""
-    yield f"{cost:,.0f} us of the server's core per request; {profile.looks} looks"
+    """Lines of text; `cost` is an operation's processor time, in microseconds."""
+    yield f"{cost:,.0f} us of processor time per operation; {profile.looks} looks"
     for title, counts, most in (("self", profile.own, OWN), ("with what it calls", profile.within, WITHIN)):
         yield f"{title}:"
         everywhere = {name for name, times in counts.items() if times == profile.looks}

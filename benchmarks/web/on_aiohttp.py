@@ -24,9 +24,14 @@ async def serve(jobs: Jobs, port: int) -> None:
         result = await jobs.wait(request.match_info["id"], float(request.query["every"]))
         return web.json_response({"status": "done", "result": result})
 
+    async def done(request: web.Request) -> web.Response:
+        result = await jobs.done((await request.json())["number"], float(request.query["every"]))
+        return web.json_response({"status": "done", "result": result})
+
     await jobs.open()
     app = web.Application()
     app.router.add_post("/jobs", create)
+    app.router.add_post("/jobs/done", done)
     app.router.add_get("/jobs/{id}", read)
     app.router.add_get("/jobs/{id}/wait", wait)
     runner = web.AppRunner(app, access_log=None)

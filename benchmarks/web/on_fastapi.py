@@ -46,6 +46,10 @@ async def serve(jobs: Jobs, port: int) -> None:
     async def create(job: Job) -> Accepted:
         return Accepted(id=await jobs.start(job.number))
 
+    @app.post("/jobs/done")
+    async def done(job: Job, every: float) -> State:
+        return State(status="done", result=await jobs.done(job.number, every))
+
     @app.get("/jobs/{job_id}")
     async def read(job_id: str) -> State:
         result = await jobs.result(job_id)

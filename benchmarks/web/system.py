@@ -28,3 +28,7 @@ class Jobs(ABC):
     @abstractmethod
     async def wait(self, job_id: str, every: float) -> int:
         """Wait for the task's end; where the queue does so by looking again, every so many seconds."""
+
+    async def done(self, number: int, every: float) -> int:
+        """Enqueue a task and wait for its end."""
+        return await self.wait(await self.start(number), every)
