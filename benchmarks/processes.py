@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -56,6 +57,18 @@ def signal_tree(root: int, signum: signal.Signals) -> None:
 def cpu_seconds(root: int) -> float:
     """Processor time of the process, its descendants, and children of theirs that have ended."""
     return sum(sum(map(int, stat(pid)[11:15])) for pid in tree(root)) / _TICK
+
+
+def cpu_time(root: int) -> float:
+    """Processor seconds of the process and its living descendants, far finer than the ticks of `cpu_seconds`.
+
+    A process's clock has the number that clock_getcpuclockid(3) makes of its pid.
+    """
+    total = 0.0
+    for pid in tree(root):
+        with suppress(OSError):
+            total += time.clock_gettime(~pid << 3 | 2)
+    return total
 
 
 def memory(pid: int) -> Memory:

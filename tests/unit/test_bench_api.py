@@ -1,6 +1,9 @@
 """The API benchmark: what its tables say follows from what was measured, and its client counts what was answered."""
 
 import asyncio
+import os
+import time
+from functools import partial
 
 import pytest
 
@@ -9,6 +12,7 @@ from benchmarks.api_figures import BESIDE_BARE, ENDS, beside_bare, ends, ratios
 from benchmarks.api_load import Burst, Channel, Refused, drive
 from benchmarks.api_profile import profile_of, shown
 from benchmarks.api_writes import Writes
+from benchmarks.processes import cpu_time
 
 
 def burst(rate: int, **cpu: float) -> Burst:
@@ -44,7 +48,7 @@ async def test_an_answer_is_whole_wherever_the_network_cuts_it(cut: int) -> None
         assert not answer.done()
         channel.data_received(WHOLE[cut:])
         assert (await answer).body == b'{"id":"value"}'
-        assert (await answer).header(b"etag") == b'w/"7"'
+        assert (await answer).header(b"etag") == b'W/"7"'
     assert wire.written == [b"GET", b"GET"]
 
 
@@ -168,3 +172,15 @@ def test_a_profile_leaves_out_what_everything_runs_in() -> None:
         *(["75.0", "us", "75.0%", "read", "(b.py)"], ["25.0", "us", "25.0%", "write", "(c.py)"]),
         *(["75.0", "us", "75.0%", "read", "(b.py)"], ["25.0", "us", "25.0%", "write", "(c.py)"]),
     ]
+
+
+async def test_a_load_lasts_until_something_is_answered() -> None:
+    burst = await drive([partial(asyncio.sleep, 0.2)], seconds=0.01, watched={}, warm_up=0.0)
+    assert len(burst.times) == 1
+
+
+def test_processor_time_is_that_of_the_process_and_its_descendants() -> None:
+    before = time.process_time(), cpu_time(os.getpid())
+    while time.process_time() < before[0] + 0.05:
+        pass
+    assert cpu_time(os.getpid()) - before[1] == pytest.approx(0.05, abs=0.02)
