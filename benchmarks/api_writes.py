@@ -5,7 +5,10 @@ from typing import NamedTuple
 
 from redis.asyncio import Redis
 
-READS = {"EXISTS", "GET", "HGET", "HGETALL", "HMGET", "LINDEX", "LLEN", "TIME", "ZCARD", "ZCOUNT", "ZRANGE", "ZSCORE"}
+READS = {
+    *("EXISTS", "GET", "HGET", "HGETALL", "HMGET", "LINDEX", "LLEN", "PTTL", "TIME", "TTL"),
+    *("XLEN", "ZCARD", "ZCOUNT", "ZRANGE", "ZSCORE"),
+}
 """Commands of scripts that write nothing."""
 END = "bench-end"
 
