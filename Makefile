@@ -37,7 +37,7 @@ bench: install ## Measure idle latencies beside a PING on the same connection (h
 bench-workers: install $(PEERS:%=$(BENCH)/%/.installed) ## Measure workers beside Celery, Dramatiq, … (an hour; ARGS=--quick: a minute)
 	$(BIN)/python -m benchmarks.workers $(ARGS)
 
-bench-api: install $(API_PEERS:%=$(BENCH)/%/.installed) ## Measure the API beside bare aiohttp and other stacks (ten minutes; ARGS=--quick: half of one)
+bench-api: install $(API_PEERS:%=$(BENCH)/%/.installed) ## Measure the API beside bare aiohttp and other stacks (15 minutes; ARGS=--quick: half of one)
 	$(BIN)/python -m benchmarks.api $(ARGS)
 
 bench-profile: install ## Show where the API's time goes, by py-spy (a minute)
