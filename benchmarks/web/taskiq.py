@@ -1,0 +1,33 @@
+"""Taskiq."""
+
+from taskiq import AsyncTaskiqTask
+from taskiq_redis.exceptions import ResultIsMissingError
+
+from benchmarks.peers.taskiq import broker, noop
+from benchmarks.web.system import WITHIN, Jobs
+
+
+class Service(Jobs):
+    """The broker, and results by their tasks' ids."""
+
+    packages = ("taskiq", "taskiq-redis", "redis")
+
+    async def open(self) -> None:
+        """Connect as a client does."""
+        await broker.startup()
+
+    async def start(self, number: int) -> str:
+        """One message."""
+        return (await noop.kiq(number)).task_id
+
+    async def result(self, job_id: str) -> int | None:
+        """One command, where `is_ready` and then `get_result` would take two."""
+        try:
+            return (await broker.result_backend.get_result(job_id)).return_value
+        except ResultIsMissingError:
+            return None
+
+    async def wait(self, job_id: str, every: float) -> int:
+        """As `wait_result` does, by looking again."""
+        task = AsyncTaskiqTask(job_id, broker.result_backend)
+        return (await task.wait_result(check_interval=every, timeout=WITHIN)).return_value
