@@ -126,7 +126,7 @@ class Store:
     async def write(self, changes: Iterable[Sequence[str]]) -> list[Word]:
         """Write packed changes in one round trip, each fenced by itself; say what became of each."""
         words = [word for packed in changes for word in packed]
-        return [Word(word) for [word] in await self._scripts.change(brief=1, changes=words)]
+        return [Word(word) for [word] in await self._scripts.change.together(brief=1, changes=words)]
 
     async def claim(
         self, worker: str, room: Room, *, batch: str, turn: int = 0, deep: bool = True, lease: float = LEASE
@@ -150,7 +150,7 @@ class Store:
     async def _claim(
         self, worker: str, room: Room, *, batch: str, turn: int, deep: bool, lease: float, jobs: list[str]
     ) -> Claims:
-        state, opens, *verdicts = await self._scripts.claim(
+        state, opens, *verdicts = await self._scripts.claim.together(
             worker=worker,
             batch=batch,
             lease=round(lease * SECOND),

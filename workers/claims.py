@@ -25,7 +25,7 @@ LOOK_EVERY = 1.0
 """Seconds after which an idle worker looks at the queues though nobody woke it."""
 LOOK_DEEP_EVERY = 0.25
 """Seconds between two looks past tickets of a kind that there is no room for."""
-AT_ONCE = 40
+AT_ONCE = 50
 """Operations of a kind that one claim takes at most: while Redis takes the next, these are begun."""
 ANSWER_WITHIN = 5.0
 """Seconds that a stopping worker waits for the answer of a claim that is under way."""
