@@ -213,10 +213,11 @@ function move(op, key, record, stage, now, length, extra)
   if stage ~= before then stage, fields = enter(op, key, record, stage, now, length) end
   local revision = digits(tonumber(record.revision) + 1)
   local written = extra or {}
-  for _, word in ipairs(fields) do written[#written + 1] = word end
-  for _, word in ipairs({'stage', stage, 'status', status, 'changed', digits(now), 'revision', revision}) do
-    written[#written + 1] = word
-  end
+  local at = #written
+  for index = 1, #fields do written[at + index] = fields[index] end
+  at = at + #fields
+  written[at + 1], written[at + 2], written[at + 3], written[at + 4] = 'stage', stage, 'status', status
+  written[at + 5], written[at + 6], written[at + 7], written[at + 8] = 'changed', digits(now), 'revision', revision
   call('HSET', op, unpack(written))
   if stage == 'tombstone' and before ~= stage then bury(op, key, record, now) end
   tell(key, record, stage, revision, now, written)
