@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+REMEMBERED = 4096
+"""Operations of which it is remembered that a change was heard, or up to twice as many."""
 MOST_BEHIND = 1000
 """Events that a follower may leave untaken."""
 
@@ -91,6 +93,34 @@ class Change:
             self.came.set_result(None)
 
 
+class Heard:
+    """Which operations' changes have been heard lately. A mark is the number of those heard before."""
+
+    def __init__(self) -> None:
+        self.mark = 0
+        self._recent: dict[str, int] = {}
+        self._older: dict[str, int] = {}
+        self._begun = self._begun_older = 0
+
+    def note(self, key: str) -> None:
+        """A change of this operation was heard."""
+        self.mark += 1
+        self._recent[key] = self.mark
+        if len(self._recent) == REMEMBERED:
+            self._older, self._recent = self._recent, {}
+            self._begun_older, self._begun = self._begun, self.mark
+
+    def forget(self) -> None:
+        """Something may have been missed: nothing is certain about what came before."""
+        self.mark += 1
+        self._begun_older = self._begun = self.mark
+        self._recent, self._older = {}, {}
+
+    def since(self, mark: int, key: str) -> bool:
+        """Whether the operation may have changed since that mark."""
+        return mark < self._begun_older or max(self._recent.get(key, 0), self._older.get(key, 0)) > mark
+
+
 class Events:
     """Wakes whoever waits for an operation to change, and hands its events to those who follow.
 
@@ -104,6 +134,7 @@ class Events:
         self.stopped = False
         """Whether `stop` was called."""
         self.subscribed = asyncio.Event()
+        self.heard = Heard()
 
     def expect(self, key: str) -> "Change":
         """The next change of an operation, by internal key, from the `with` on that it is for."""
@@ -143,6 +174,7 @@ class Events:
         head, *lines = text.split("\n")
         for number, line in enumerate(lines, 1):
             key = line[:32]
+            self.heard.note(key)
             if key in self._waiting:
                 self._wake(key)
             if self._followers:
@@ -169,6 +201,7 @@ class Events:
             self.subscribed.set()
         else:
             self.subscribed.clear()
+        self.heard.forget()
         for key in list(self._waiting):
             self._wake(key)
         for followers in self._followers.values():

@@ -148,16 +148,23 @@ class Operations:
                 return
         raise Unavailable("The operation changes too fast; try again.")
 
-    async def wait(self, caller: Caller, known: Record, *, seconds: float) -> Record:
+    @property
+    def mark(self) -> int:
+        """Taken before a record is read, it lets `wait` begin without reading it again."""
+        return self._events.heard.mark
+
+    async def wait(self, caller: Caller, known: Record, *, seconds: float, mark: int = -1) -> Record:
         """Wait until an operation's record is another than `known`, or time is up; return it as it then is.
 
         What has ended is answered at once: it does not change any more. So is everything once `release` was called.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
+        deadline, record = loop.time() + seconds, known
         while True:
             with self._events.expect(known.key) as change:
-                record = await self.get(caller, known.call_id, known.id)
+                if self._events.heard.since(mark, known.key):
+                    mark = self.mark
+                    record = await self.get(caller, known.call_id, known.id)
                 left = deadline - loop.time()
                 if record.etag != known.etag or record.status.final or left <= 0 or self._events.stopped:
                     return record

@@ -43,6 +43,7 @@ async def create(request: web.Request, caller: Caller) -> web.Response:
 async def read(request: web.Request, caller: Caller) -> web.Response:
     """Read an operation; 304 when `If-None-Match` names it as it is, at once or after `Prefer: wait=N`."""
     operations, match = request.app[OPERATIONS], request.match_info
+    mark = operations.mark
     record = await operations.get(caller, match["call_id"], match["operation_id"])
     known = _lines(request, "If-None-Match")
     headers = {}
@@ -50,7 +51,7 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
     if wait is not None:
         headers["Preference-Applied"] = f"wait={wait}"
         if wait and (known is None or etag_matches(known, record)):
-            record = await hold(request, caller, record, wait)
+            record = await hold(request, caller, record, wait, mark=mark)
     if known is not None and etag_matches(known, record):
         return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers | _state_headers(record))
     return _represent(record, links(request), headers=headers)
