@@ -29,6 +29,8 @@ _OWN = frozenset({"id", "clientContext", "resultInfo"})
 _ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _DOTS = frozenset({".", ".."})
 """What clients take out of a path (RFC 3986, 5.2.4), so that nobody could ask for it."""
+_TAKEN = _DOTS | {"events"}
+"""With what a path of our own ends, where an operation's ends with its id."""
 _RESULT_TYPE = "microsoft.graph.resultinfo"
 _WAITS = frozenset({"delay", "notBefore"})
 """Ours, unless the type declares a member of that name."""
@@ -121,9 +123,9 @@ def _type(value: Any, catalogue: Catalogue, findings: _Findings, *, accept_unkno
 
 
 def _id(value: Any, findings: _Findings) -> str | None:
-    if value is None or (isinstance(value, str) and _ID.fullmatch(value) and value not in _DOTS):
+    if value is None or (isinstance(value, str) and _ID.fullmatch(value) and value not in _TAKEN):
         return value
-    findings.add("id", "must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ -, and not . or ..")
+    findings.add("id", "must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ -, and not ., .. or events")
     return None
 
 

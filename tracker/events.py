@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from tracker.feed import Event, Position, Told
+from tracker.feed import BEGINNING, Position, Told, readable
 from tracker.keys import owner_digest
 from tracker.subscription import listen
 
@@ -131,6 +131,7 @@ class Events:
         self._redis, self._channel = redis, channel
         self._waiting: dict[str, set[Change]] = {}
         self._followers: dict[str, set[Follower]] = {}
+        self._ends: dict[str, Position] = {}
         self.stopped = False
         """Whether `stop` was called."""
         self.subscribed = asyncio.Event()
@@ -170,31 +171,38 @@ class Events:
                 follower.stopped = True
                 follower.wake()
 
+    def end(self, tenant: str) -> Position:
+        """Where the latest message of a tenant's ends that was heard while anybody followed."""
+        return self._ends.get(owner_digest(tenant), BEGINNING)
+
     def _heard(self, _: str, text: str) -> None:
         head, *lines = text.split("\n")
-        for number, line in enumerate(lines, 1):
+        for line in lines:
             key = line[:32]
             self.heard.note(key)
             if key in self._waiting:
                 self._wake(key)
-            if self._followers:
-                self._hand_on(head, number, line)
+        if self._followers and lines:
+            try:
+                owner, entry = head.split("\t")
+                self._ends[owner] = Position.of(entry, len(lines))
+            except ValueError:
+                log.warning("message_unreadable", head=head[:200])
+            else:
+                self._hand_on(owner, entry, lines)
 
-    def _hand_on(self, head: str, number: int, line: str) -> None:
-        owner, _, entry = head.partition("\t")
-        key, _, rest = line.partition("\t")
-        call_id = rest.partition("\t")[0]
-        groups = [self._followers.get(name) for name in (key, f"{owner}\t{call_id}", owner)]
-        if not any(groups):
-            return
-        try:
-            told = Told(Position.of(entry, number), Event.read(line))
-        except (ValueError, TypeError):
-            log.warning("event_unreadable", key=key)
-            return
-        for group in groups:
-            for follower in group or ():
-                follower.offer(told)
+    def _hand_on(self, owner: str, entry: str, lines: Sequence[str]) -> None:
+        for number, line in enumerate(lines, 1):
+            key, _, rest = line.partition("\t")
+            call_id = rest.partition("\t")[0]
+            groups = [self._followers.get(name) for name in (key, f"{owner}\t{call_id}", owner)]
+            event = readable(line) if any(groups) else None
+            if event is None:
+                continue
+            told = Told(Position.of(entry, number), event)
+            for group in groups:
+                for follower in group or ():
+                    follower.offer(told)
 
     def _connected(self, there: bool) -> None:  # noqa: FBT001 - what `listen` tells
         if there:

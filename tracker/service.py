@@ -19,6 +19,7 @@ from tracker.events import Events
 from tracker.log import transition
 from tracker.model import Json, OperationStatus, Record
 from tracker.store import Store
+from tracker.streams import Scope, Steps, Stream
 from tracker.sweeper import Sweeper
 from tracker.types import Catalogue
 from tracker.urls import load_catalogue
@@ -173,6 +174,16 @@ class Operations:
                     await change.came
                 finally:
                     timer.cancel()
+
+    async def follow(
+        self, caller: Caller, *, call_id: str | None = None, operation_id: str | None = None, resume: str | None = None
+    ) -> Steps:
+        """What happens to the tenant's operations, to those of a call, or to one of them: see `Stream.steps`."""
+        record = None
+        if call_id is not None:
+            check_call_id(call_id)
+            record = None if operation_id is None else await self.get(caller, call_id, operation_id)
+        return Stream(self._store, self._events, Scope(caller.tenant, call_id, record)).steps(resume)
 
     def release(self) -> None:
         """Let nobody wait any more: the process ends."""

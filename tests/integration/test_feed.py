@@ -82,11 +82,12 @@ async def test_of_a_deleted_operation_only_its_end_is_told(store: Store, feed: F
 
 @pytest.mark.parametrize("ended", [False, True])
 async def test_a_delete_tells_that_the_operation_is_gone(store: Store, feed: Feed, ended: bool) -> None:
-    record, _ = await store.create(make_record())
+    record, _ = await store.create(make_record(id="mine"))
     if ended:
         record = await store.apply(lifecycle.cancel(record))
     await store.apply(lifecycle.hide(record))
     assert [event.gone for event in await told(feed)] == ([False, False, True] if ended else [False, True])
+    assert {event.id for event in await told(feed)} == {"mine"}
 
 
 async def test_the_end_of_the_retention_is_told_and_a_forgotten_tombstone_is_not(

@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from tracker.api.auth import Callers
-from tracker.api.headers import accepts_json
+from tracker.api.headers import accepts_events, accepts_json
 from tracker.api.links import Addresses, Links
 from tracker.api.odata import refuse_options
 from tracker.errors import Invalid
@@ -32,16 +32,17 @@ class Route:
     open: bool = False
 
 
-def admitted(resource: Resource, *, has_options: bool = False) -> Handler:
-    """Let in who carries a known token and takes JSON.
+def admitted(resource: Resource, *, has_options: bool = False, events: bool = False) -> Handler:
+    """Let in who carries a known token and takes JSON, or `events`.
 
     Query options are refused here unless the resource reads them itself (`has_options`).
     """
+    accepts, answer = (accepts_events, "text/event-stream") if events else (accepts_json, "application/json")
 
     async def admit(request: web.Request) -> web.StreamResponse:
         caller = request.app[CALLERS].identify(request.headers.get("Authorization"))
-        if not accepts_json(", ".join(request.headers.getall("Accept", ()))):
-            raise web.HTTPNotAcceptable(text="Answers are application/json, which the Accept header excludes.")
+        if not accepts(", ".join(request.headers.getall("Accept", ()))):
+            raise web.HTTPNotAcceptable(text=f"The answer is {answer}, which the Accept header excludes.")
         _refuse_broken_utf8(request.raw_path)
         if request.query_string and not has_options:
             refuse_options(request.query.items())

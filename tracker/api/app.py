@@ -16,6 +16,7 @@ from tracker.api.admission import ADDRESSES, CALLERS, OPERATIONS
 from tracker.api.auth import open_callers
 from tracker.api.links import Addresses
 from tracker.api.server import Runner
+from tracker.api.streams import STREAMS, Streams
 from tracker.api.waits import release
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
@@ -33,6 +34,7 @@ def create_app(settings: Settings) -> web.Application:
     app = web.Application(client_max_size=BODY_LIMIT)
     app[CALLERS] = open_callers(settings)
     app[ADDRESSES] = Addresses(settings)
+    app[STREAMS] = Streams(settings.streams)
     app[openapi.DESCRIPTION] = openapi.written(routes.ROUTES, load_catalogue(settings))
     routes.mount(app)
     app.cleanup_ctx.append(partial(_operations, settings))

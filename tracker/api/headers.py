@@ -17,6 +17,7 @@ _QUALITY: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 _JSON_RANGES: Final = ("application/json", "application/*", "*/*")
 """What an Accept header may say that takes JSON in, the most specific first."""
+_EVENT_RANGES: Final = ("text/event-stream", "text/*", "*/*")
 
 
 @lru_cache(_REMEMBERED)
@@ -41,15 +42,13 @@ def accepts_json(accept: str) -> bool:
 
     What cannot be read is taken as no wish at all.
     """
-    qualities: dict[str, float] = {}
-    for entry in _split(accept, ","):
-        media_type, *parameters = _split(entry, ";")
-        if _MEDIA_TYPE.fullmatch(media_type):
-            name = media_type.lower()
-            qualities[name] = max(qualities.get(name, 0.0), _quality(_parameters(parameters)))
-    if not qualities:
-        return True
-    return next((qualities[name] for name in _JSON_RANGES if name in qualities), 0.0) > 0
+    return _accepts(accept, _JSON_RANGES)
+
+
+@lru_cache(_REMEMBERED)
+def accepts_events(accept: str) -> bool:
+    """The same for a stream of events."""
+    return _accepts(accept, _EVENT_RANGES)
 
 
 @lru_cache(_REMEMBERED)
@@ -90,6 +89,18 @@ def whole_number(text: str | None) -> int | None:
     if text is None or not (text.isascii() and text.isdigit()) or len(text) > 9:  # noqa: PLR2004 - see above
         return None
     return int(text)
+
+
+def _accepts(accept: str, ranges: Sequence[str]) -> bool:
+    qualities: dict[str, float] = {}
+    for entry in _split(accept, ","):
+        media_type, *parameters = _split(entry, ";")
+        if _MEDIA_TYPE.fullmatch(media_type):
+            name = media_type.lower()
+            qualities[name] = max(qualities.get(name, 0.0), _quality(_parameters(parameters)))
+    if not qualities:
+        return True
+    return next((qualities[name] for name in ranges if name in qualities), 0.0) > 0
 
 
 def _quality(parameters: Mapping[str, str]) -> float:

@@ -47,6 +47,7 @@ COMMON_HEADERS: Final = (
 _IF_NONE_MATCH: Final = _parameter("header", "If-None-Match", "ETags that you have.")
 _IF_MATCH: Final = _parameter("header", "If-Match", "ETag that the operation must still have.")
 _WAIT: Final = _parameter("header", "Prefer", "wait=N holds the answer up to N (≤ 60) seconds for a change.")
+_RESUME: Final = _parameter("header", "Last-Event-ID", "The id of the last event that you have.")
 _PAGE: Final = _parameter("header", "Prefer", "odata.maxpagesize=N limits a page.")
 _LISTING: Final = (
     _parameter("query", "$filter", "status eq '…', clientContext eq '…', or both joined with and."),
@@ -79,6 +80,11 @@ TEXTS: Final[Mapping[str, Text]] = {
         body=_CANCEL_BODY,
         body_required=False,
     ),
+    "followOperation": Text(
+        "Follow an operation: events", {HTTPStatus.OK: None, HTTPStatus.NO_CONTENT: None}, (_RESUME,)
+    ),
+    "followCall": Text("Follow a call's operations: events", {HTTPStatus.OK: None}, (_RESUME,)),
+    "followAll": Text("Follow all operations: events", {HTTPStatus.OK: None}, (_RESUME,)),
     "getMonitor": Text("Read how far an operation is, in Azure's words", {HTTPStatus.OK: _MONITOR}),
     "cancelMonitored": Text("Ask an operation to stop", {HTTPStatus.ACCEPTED: None, HTTPStatus.NO_CONTENT: None}),
     "isHealthy": Text("Whether the process lives", {HTTPStatus.OK: _HEALTH}),

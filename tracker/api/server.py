@@ -61,13 +61,13 @@ class Connection(RequestHandler):
         """Answer what never became a request, and close the connection. A parser's error is never ours."""
         if request.writer.output_size > 0:
             raise ConnectionError("part of an answer is sent already")
-        ids = _ids(request)
+        ids = ids_of(request)
         if status == HTTPStatus.BAD_REQUEST:
             log.info("request_refused", reason=type(exc).__name__, remote=request.remote, request_id=ids.request)
             response = answer(*_refusal(exc), ids)
         else:
             response = answer_error(exc if isinstance(exc, Exception) else TimeoutError(), request, ids)
-        _stamp(response, request, ids)
+        stamp(response, request, ids)
         response.force_close()
         return response
 
@@ -116,12 +116,12 @@ class Server(web.Server):
         return self._inner_factory(message, payload, protocol, writer, task)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        ids = _ids(request)
+        ids = ids_of(request)
         try:
             response = await self._route(request)
         except Exception as error:  # noqa: BLE001 - the last place that can answer; what is unexpected is logged
             response = answer_error(error, request, ids)
-        _stamp(response, request, ids)
+        stamp(response, request, ids)
         return response
 
 
@@ -145,11 +145,12 @@ def _refusal(error: BaseException | None) -> tuple[HTTPStatus, str]:
             return HTTPStatus.BAD_REQUEST, "The request is not valid HTTP."
 
 
-def _ids(request: web.BaseRequest) -> Ids:
+def ids_of(request: web.BaseRequest) -> Ids:
+    """New names for a request, with its client's."""
     return Ids(request=str(uuid4()), client=client_request_id(request.headers.get("client-request-id")))
 
 
-def _stamp(response: web.StreamResponse, request: web.BaseRequest, ids: Ids) -> None:
+def stamp(response: web.StreamResponse, request: web.BaseRequest, ids: Ids) -> None:
     """Add what every answer carries; aiohttp adds `Date`."""
     headers = response.headers
     headers["request-id"] = ids.request

@@ -8,9 +8,8 @@ local rawget, concat = rawget, table.concat
 -- What only some changes have to tell, as members of a JSON object, each with a comma before it. Results are stored as
 -- JSON; one that is too long is told without its message.
 local function more_of(record, ended)
-  local id, percent, detail = rawget(record, 'id'), rawget(record, 'percent'), rawget(record, 'detail')
+  local percent, detail = rawget(record, 'percent'), rawget(record, 'detail')
   local asked, more = rawget(record, 'cancel_requested'), ''
-  if id then more = ',"i":"' .. id .. '"' end
   if percent and percent ~= '' then more = more .. ',"p":' .. percent end
   if detail and detail ~= '' then more = more .. ',"d":' .. cjson.encode(detail) end
   if asked and asked ~= '' then more = more .. ',"q":' .. asked end
@@ -38,7 +37,8 @@ local function tell(key, record, stage, revision, now, written)
     lines = {}
     told[record.tenant] = lines
   end
-  local more = gone and '' or more_of(record, FINAL[stage])
+  local id = rawget(record, 'id')
+  local more = (id and ',"i":"' .. id .. '"' or '') .. (gone and '' or more_of(record, FINAL[stage]))
   lines[#lines + 1] = key .. '\t' .. record.call_id .. '\t[' .. revision .. ',"' .. (gone and 'tombstone' or stage)
     .. '",' .. (attempt == '' and '0' or attempt) .. ',' .. digits(now)
     .. (more == '' and ']' or ',{' .. string.sub(more, 2) .. '}]')
