@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
@@ -136,6 +136,8 @@ class Events:
         """Whether `stop` was called."""
         self.subscribed = asyncio.Event()
         self.heard = Heard()
+        self.overhear: Callable[[Sequence[str]], None] | None = None
+        """Who else is given the lines of every message."""
 
     def expect(self, key: str) -> "Change":
         """The next change of an operation, by internal key, from the `with` on that it is for."""
@@ -182,6 +184,8 @@ class Events:
             self.heard.note(key)
             if key in self._waiting:
                 self._wake(key)
+        if self.overhear is not None:
+            self.overhear(lines)
         if self._followers and lines:
             try:
                 owner, entry = head.split("\t")

@@ -18,6 +18,7 @@ from tracker.errors import NotFound, PreconditionFailed, Refused, Unavailable
 from tracker.events import Events
 from tracker.log import transition
 from tracker.model import Json, OperationStatus, Record
+from tracker.pace import Pace
 from tracker.store import Store
 from tracker.streams import Scope, Steps, Stream
 from tracker.sweeper import Sweeper
@@ -67,6 +68,8 @@ class Operations:
     def __init__(self, store: Store, events: Events, catalogue: Catalogue, settings: "Settings") -> None:
         self._store, self._events, self._catalogue, self._settings = store, events, catalogue, settings
         self._calls = Calls(store)
+        self.pace = Pace(store)
+        events.overhear = self.pace.hear
 
     async def ready(self) -> None:
         """Whether work can be accepted: Redis answers and the scripts are loaded."""
@@ -216,5 +219,6 @@ async def open_operations(settings: "Settings") -> AsyncIterator[Operations]:
     async with open_redis(settings) as redis:
         store = Store(redis, settings)
         events = Events(redis, store.keys.events)
-        async with beside(events.run(), Sweeper(store).run(), fitness.report(redis)):
-            yield Operations(store, events, catalogue, settings)
+        operations = Operations(store, events, catalogue, settings)
+        async with beside(events.run(), operations.pace.run(), Sweeper(store).run(), fitness.report(redis)):
+            yield operations

@@ -18,7 +18,7 @@ CORE = [
     *("errors", "durations", "model", "policies", "arrows", "lifecycle", "outage", "steps", "config", "types"),
     *("signing", "answers", "urls", "log", "keys", "queue", "scripts", "codec"),
     *("connection", "fitness", "drafts", "processes", "background", "store", "roster", "calls", "subscription"),
-    *("feed", "events", "streams", "embedded", "sweeper", "places", "verify", "diagnosis", "service"),
+    *("feed", "events", "streams", "pace", "embedded", "sweeper", "places", "verify", "diagnosis", "service"),
 ]
 LAYER = {f"tracker.{name}": number for number, name in enumerate(CORE)}
 """A module of the core may import only from modules before it; above them stand api, cli and workers."""

@@ -19,8 +19,6 @@ from tracker.service import REASON_LIMIT, Caller, Page, etag_matches
 
 MAX_WAIT: Final = 60
 """Most seconds that `Prefer: wait=N` holds an answer."""
-RETRY_AFTER: Final = "1"
-"""Seconds until it is worth asking again; an integer, because Graph's clients ignore fractions."""
 
 
 async def create(request: web.Request, caller: Caller) -> web.Response:
@@ -30,8 +28,8 @@ async def create(request: web.Request, caller: Caller) -> web.Response:
     record, new = await request.app[OPERATIONS].create(caller, call_id, body)
     link = links(request)
     return _represent(
+        request,
         record,
-        link,
         status=HTTPStatus.CREATED if new else HTTPStatus.OK,
         headers={
             "Location": link.operation(record.call_id, record.id),
@@ -53,8 +51,8 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
         if wait and (known is None or etag_matches(known, record)):
             record = await hold(request, caller, record, wait, mark=mark)
     if known is not None and etag_matches(known, record):
-        return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers | _state_headers(record))
-    return _represent(record, links(request), headers=headers)
+        return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers | _state_headers(request, record))
+    return _represent(request, record, headers=headers)
 
 
 async def collect(request: web.Request, caller: Caller) -> web.Response:
@@ -75,9 +73,9 @@ async def cancel(request: web.Request, caller: Caller) -> web.Response:
     reason = _reason(await bodies.read_optional_object(request))
     record = await operations.get(caller, match["call_id"], match["operation_id"])
     if record.status.final:
-        return _represent(record, links(request))
+        return _represent(request, record)
     record = await operations.cancel(caller, record.call_id, record.id, reason=reason)
-    return _represent(record, links(request), status=HTTPStatus.ACCEPTED)
+    return _represent(request, record, status=HTTPStatus.ACCEPTED)
 
 
 async def delete(request: web.Request, caller: Caller) -> web.Response:
@@ -88,20 +86,20 @@ async def delete(request: web.Request, caller: Caller) -> web.Response:
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
 
-def retry_after(record: Record) -> dict[str, str]:
-    """When to ask again, for an operation that has not ended."""
-    return {} if record.status.final else {"Retry-After": RETRY_AFTER}
+def retry_after(request: web.Request, record: Record) -> dict[str, str]:
+    """When to ask again, for an operation that has not ended; an integer, because Graph's clients ignore fractions."""
+    return {} if record.status.final else {"Retry-After": str(request.app[OPERATIONS].pace.retry_after(record))}
 
 
 def _represent(
-    record: Record, link: Links, *, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None
+    request: web.Request, record: Record, *, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None
 ) -> web.Response:
-    context = f"{link.context(record.call_id)}/$entity"
-    return _json(resource(record, context=context), status=status, headers=(headers or {}) | _state_headers(record))
+    body = resource(record, context=f"{links(request).context(record.call_id)}/$entity")
+    return _json(body, status=status, headers=(headers or {}) | _state_headers(request, record))
 
 
-def _state_headers(record: Record) -> dict[str, str]:
-    return {"ETag": record.etag, **retry_after(record)}
+def _state_headers(request: web.Request, record: Record) -> dict[str, str]:
+    return {"ETag": record.etag, **retry_after(request, record)}
 
 
 def _collection(page: Page, listing: Listing, link: Links, call_id: str, pairs: Sequence[tuple[str, str]]) -> Json:
