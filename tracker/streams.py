@@ -74,6 +74,8 @@ class Stream:
                 yield chunk
             if self._ended or (resume is not None and await self._was_all()):
                 return
+            if resume is not None:
+                yield [Step(self._last)]
             async for chunk in self._go_on(follower):
                 yield chunk
 
@@ -142,7 +144,7 @@ class Stream:
     async def _catch_up(self) -> AsyncIterator[Sequence[Step]]:
         """What the history has after where the reader is."""
         chunk: list[Told] = []
-        scope = self._scope
+        scope, last = self._scope, self._last
         async for position, line in self._feed.after(self._last):
             key, _, rest = line.partition("\t")
             if scope.key in {None, key} and scope.call_id in {None, rest.partition("\t")[0]}:
@@ -151,7 +153,10 @@ class Stream:
             if len(chunk) == CHUNK:
                 yield self._new(chunk)
                 chunk = []
-        if steps := self._new(chunk):
+            last = position
+        steps = self._new(chunk)
+        self._last = last
+        if steps:
             yield steps
 
     def _new(self, told: Sequence[Told], *, known: bool = False) -> list[Step]:

@@ -229,6 +229,17 @@ async def test_a_call_is_followed_again_from_where_it_was_left(api: Api) -> None
         assert [m.data["id"] for m in (await source.next(), await source.next()) if m] == ids[1:]
 
 
+async def test_who_resumes_with_nothing_missed_is_answered_at_once(api: Api) -> None:
+    operation = await api.created()
+    path = f"{COLLECTION}/{operation['id']}/events"
+    async with following(api, path) as source:
+        await source.next()
+    for one in (path, f"{COLLECTION}/events", "/events"):
+        async with asyncio.timeout(5), following(api, one, last_id=source.last_id) as again:
+            await again.placed()
+            assert again.last_id == source.last_id
+
+
 async def test_a_long_history_is_told_in_order_without_gaps(api: Api, store: Store) -> None:
     ids = [(await api.created())["id"] for _ in range(250)]
     entries: Any = await store.redis.xrange(store.keys.feed("test"), count=1)
