@@ -39,6 +39,9 @@ bench-workers: install $(PEERS:%=$(BENCH)/%/.installed) ## Measure workers besid
 bench-memory: install ## Measure what a worker and 100,000 finished operations take (two minutes)
 	$(BIN)/python -m benchmarks.memory $(ARGS)
 
+bench-waits: install ## Hold 10,000 requests while operations end, beside a bare handler (two minutes)
+	$(BIN)/python -m benchmarks.waits $(ARGS)
+
 $(BENCH)/%/.installed: pyproject.toml constraints-bench.txt
 	$(PYTHON) -m venv $(BENCH)/$*
 	$(BENCH)/$*/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
@@ -54,4 +57,4 @@ compose-test: install ## Build the images, run the stack, kill parts of it, chec
 clean: ## Remove what the targets made, and the data of `tracker dev` in .tracker
 	rm -rf $(VENV) $(BENCH) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
 
-.PHONY: help install demo test check bench bench-workers bench-memory chaos compose-test clean
+.PHONY: help install demo test check bench bench-workers bench-memory bench-waits chaos compose-test clean

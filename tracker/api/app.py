@@ -1,7 +1,6 @@
 """The composition root of the HTTP side: settings in, a running API out."""
 
 import asyncio
-import gc
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,13 +10,14 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from tracker.api import openapi, routes
+from tracker.api import garbage, openapi, routes
 from tracker.api.admission import ADDRESSES, CALLERS, OPERATIONS
 from tracker.api.auth import open_callers
 from tracker.api.links import Addresses
 from tracker.api.server import Runner
 from tracker.api.streams import STREAMS, Streams
 from tracker.api.waits import release
+from tracker.background import beside
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
 from tracker.service import open_operations
@@ -73,24 +73,12 @@ async def serve(settings: Settings, *, on_ready: Callable[[str], None] | None = 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings) as url:
-        _collect_rarely()
+    async with running(settings) as url, beside(garbage.collect()):
         log.info("api_ready", url=url)
         if on_ready is not None:
             on_ready(url)
         await stop.wait()
         log.info("api_stopping", url=url)
-
-
-def _collect_rarely() -> None:
-    """Make full garbage collections rare: one stops everything for as long as all that is held takes to look at.
-
-    With 10,000 held requests that is a second, every few seconds. They leave no cycles behind; what does, such as an
-    error's traceback, is young when it dies, and found by the collections that look at what is young.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(2_000, 10, 10_000)
 
 
 def _url(host: str, port: int) -> str:
