@@ -37,6 +37,7 @@ from aiohttp import web
 
 from benchmarks.processes import cpu_seconds, memory, running
 from tracker import lifecycle
+from tracker.api.app import BACKLOG
 from tracker.background import run
 from tracker.config import Settings, load
 from tracker.connection import open_redis
@@ -103,7 +104,7 @@ async def serve_bare(port: int) -> None:
     app.router.add_get("/communications/calls/{call_id}/operations/{operation_id}", handle)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await web.TCPSite(runner, "127.0.0.1", port, backlog=BACKLOG).start()
     await asyncio.Event().wait()
 
 

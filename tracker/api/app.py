@@ -27,6 +27,8 @@ log = structlog.get_logger()
 
 BODY_LIMIT: Final = 1024 * 1024
 """Most bytes of a request's body, before and after decompression."""
+BACKLOG: Final = 4096
+"""Connections that may wait to be accepted, if the system allows so many; a client of one more waits for a second."""
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -57,7 +59,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     runner = Runner(create_app(settings))
     try:
         await runner.setup()
-        site = web.TCPSite(runner, settings.host, settings.port)
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG)
         try:
             await site.start()
         except OSError as error:
