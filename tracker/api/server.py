@@ -79,6 +79,8 @@ def disconnecting(request: web.BaseRequest) -> Iterator[None]:
     if not isinstance(connection, Connection):
         raise TypeError("the request is not one of this server's")
     connection.held = asyncio.current_task()
+    if connection.transport is None and connection.held is not None:
+        connection.held.cancel()  # it went before
     try:
         yield
     finally:
