@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 WRITE_WITHIN: Final = 20.0
 """Seconds that a reader may take nothing; then it is dropped."""
-RETRY: Final = b"retry: 2000\n\n"
+RETRY: Final = b"retry: 2000\n"
 """Milliseconds after which a client that lost its stream asks again."""
 FULL_RETRY_AFTER: Final = 10
 HEADERS: Final = {
