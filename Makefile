@@ -51,6 +51,8 @@ bench-memory: install ## Measure what a worker and 100,000 finished operations t
 
 bench-lists: install ## Ask a call of a thousand operations and one of a million the same (five minutes)
 	$(BIN)/python -m benchmarks.lists $(ARGS)
+bench-waits: install ## Hold 10,000 requests while operations end, beside a bare handler (two minutes)
+	$(BIN)/python -m benchmarks.waits $(ARGS)
 
 $(BENCH)/%/.installed: pyproject.toml constraints-bench.txt
 	$(PYTHON) -m venv $(BENCH)/$*
@@ -67,4 +69,5 @@ compose-test: install ## Build the images, run the stack, kill parts of it, chec
 clean: ## Remove what the targets made, and the data of `tracker dev` in .tracker
 	rm -rf $(VENV) $(BENCH) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
 
-.PHONY: help install demo test check bench bench-workers bench-api bench-profile bench-memory bench-lists chaos compose-test clean
+.PHONY: help install demo test check bench bench-workers bench-api bench-profile bench-memory bench-lists bench-waits \
+	chaos compose-test clean

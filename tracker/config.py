@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     tokens: str = Field("", description="lines of `name:tenant:sha256-of-token`")
     tokens_file: Path | None = Field(None, description="a file of such lines")
 
+    streams: int = Field(1000, ge=0, description="streams of events that one API process serves at once")
     retention: float = Field(7 * DAY, gt=0, le=LONGEST, description="seconds a finished operation is kept")
     tombstone: float = Field(7 * DAY, ge=0, le=LONGEST, description="seconds its id answers 410 after that")
     idempotency: float = Field(DAY, ge=60, le=LONGEST, description="seconds an idempotency key is remembered")

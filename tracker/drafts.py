@@ -31,6 +31,8 @@ _DOTS = frozenset({".", ".."})
 """What clients take out of a path (RFC 3986, 5.2.4), so that nobody could ask for it."""
 _NUMBERS = frozenset({"percentComplete", "attempt"})
 """Read-only members that are numbers; the others are texts."""
+_TAKEN = _DOTS | {"events"}
+"""With what a path of our own ends, where an operation's ends with its id."""
 _RESULT_TYPE = "microsoft.graph.resultinfo"
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
 """RFC 3339, 5.6."""
@@ -128,9 +130,9 @@ def _type(value: Any, catalogue: Catalogue, findings: Findings, *, accept_unknow
 
 
 def _id(value: Any, findings: Findings) -> str | None:
-    if value is None or (isinstance(value, str) and _ID.fullmatch(value) and value not in _DOTS):
+    if value is None or (isinstance(value, str) and _ID.fullmatch(value) and value not in _TAKEN):
         return value
-    findings.add("id", "must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ -, and not . or ..")
+    findings.add("id", "must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ -, and not ., .. or events")
     return None
 
 

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from tracker.feed import Event, Position, Told
+from tracker.feed import BEGINNING, Position, Told, readable
 from tracker.keys import owner_digest
 from tracker.subscription import listen
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+REMEMBERED = 4096
+"""Operations of which it is remembered that a change was heard, or up to twice as many."""
 MOST_BEHIND = 1000
 """Events that a follower may leave untaken."""
 
@@ -91,6 +93,34 @@ class Change:
             self.came.set_result(None)
 
 
+class Heard:
+    """Which operations' changes have been heard lately. A mark is the number of those heard before."""
+
+    def __init__(self) -> None:
+        self.mark = 0
+        self._recent: dict[str, int] = {}
+        self._older: dict[str, int] = {}
+        self._begun = self._begun_older = 0
+
+    def note(self, key: str) -> None:
+        """A change of this operation was heard."""
+        self.mark += 1
+        self._recent[key] = self.mark
+        if len(self._recent) == REMEMBERED:
+            self._older, self._recent = self._recent, {}
+            self._begun_older, self._begun = self._begun, self.mark
+
+    def forget(self) -> None:
+        """Something may have been missed: nothing is certain about what came before."""
+        self.mark += 1
+        self._begun_older = self._begun = self.mark
+        self._recent, self._older = {}, {}
+
+    def since(self, mark: int, key: str) -> bool:
+        """Whether the operation may have changed since that mark."""
+        return mark < self._begun_older or max(self._recent.get(key, 0), self._older.get(key, 0)) > mark
+
+
 class Events:
     """Wakes whoever waits for an operation to change, and hands its events to those who follow.
 
@@ -101,9 +131,13 @@ class Events:
         self._redis, self._channel = redis, channel
         self._waiting: dict[str, set[Change]] = {}
         self._followers: dict[str, set[Follower]] = {}
+        self._ends: dict[str, Position] = {}
         self.stopped = False
         """Whether `stop` was called."""
         self.subscribed = asyncio.Event()
+        self.heard = Heard()
+        self.overhear: Callable[[Sequence[str]], None] | None = None
+        """Who else is given the lines of every message."""
 
     def expect(self, key: str) -> "Change":
         """The next change of an operation, by internal key, from the `with` on that it is for."""
@@ -139,36 +173,47 @@ class Events:
                 follower.stopped = True
                 follower.wake()
 
+    def end(self, tenant: str) -> Position:
+        """Where the latest message of a tenant's ends that was heard while anybody followed."""
+        return self._ends.get(owner_digest(tenant), BEGINNING)
+
     def _heard(self, _: str, text: str) -> None:
         head, *lines = text.split("\n")
-        for number, line in enumerate(lines, 1):
+        for line in lines:
             key = line[:32]
+            self.heard.note(key)
             if key in self._waiting:
                 self._wake(key)
-            if self._followers:
-                self._hand_on(head, number, line)
+        if self.overhear is not None:
+            self.overhear(lines)
+        if self._followers and lines:
+            try:
+                owner, entry = head.split("\t")
+                self._ends[owner] = Position.of(entry, len(lines))
+            except ValueError:
+                log.warning("message_unreadable", head=head[:200])
+            else:
+                self._hand_on(owner, entry, lines)
 
-    def _hand_on(self, head: str, number: int, line: str) -> None:
-        owner, _, entry = head.partition("\t")
-        key, _, rest = line.partition("\t")
-        call_id = rest.partition("\t")[0]
-        groups = [self._followers.get(name) for name in (key, f"{owner}\t{call_id}", owner)]
-        if not any(groups):
-            return
-        try:
-            told = Told(Position.of(entry, number), Event.read(line))
-        except (ValueError, TypeError):
-            log.warning("event_unreadable", key=key)
-            return
-        for group in groups:
-            for follower in group or ():
-                follower.offer(told)
+    def _hand_on(self, owner: str, entry: str, lines: Sequence[str]) -> None:
+        for number, line in enumerate(lines, 1):
+            key, _, rest = line.partition("\t")
+            call_id = rest.partition("\t")[0]
+            groups = [self._followers.get(name) for name in (key, f"{owner}\t{call_id}", owner)]
+            event = readable(line) if any(groups) else None
+            if event is None:
+                continue
+            told = Told(Position.of(entry, number), event)
+            for group in groups:
+                for follower in group or ():
+                    follower.offer(told)
 
     def _connected(self, there: bool) -> None:  # noqa: FBT001 - what `listen` tells
         if there:
             self.subscribed.set()
         else:
             self.subscribed.clear()
+        self.heard.forget()
         for key in list(self._waiting):
             self._wake(key)
         for followers in self._followers.values():

@@ -8,8 +8,8 @@ the tenant's feed, a bounded stream. A message is lines of text:
 
 The object, left out when it is empty, holds what there is of: `i` the public id, unless it is the key as a UUID; `p`
 percent; `d` detail; `q` when a cancel was asked for; `c` 1 for canceled; and of an operation that has ended `k` its
-type, `b` when its last attempt began, `f` its result, stored as records do. Times are microseconds. Of an operation
-that is deleted, or whose retention has ended, one last line says `tombstone`.
+type, `f` its result, stored as records do, and `b`, where it ends with this change, when its last attempt began. Times
+are microseconds. Of an operation that is deleted, or whose retention has ended, one last line says `tombstone`.
 """
 
 import json
@@ -18,12 +18,17 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+import structlog
+
 from tracker.codec import as_uuid, decode_result
 from tracker.model import Micros, OperationStatus, Record, ResultInfo, Stage
+from tracker.queue import FEED_LENGTH
 from tracker.scripts import answering
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+log = structlog.get_logger()
 
 READ_AT_ONCE = 100
 """Entries of a feed that are read in one round trip."""
@@ -86,6 +91,11 @@ class Event:
     type: str = ""
     ran: Micros | None = None
     gone: bool = False
+
+    @property
+    def etag(self) -> str:
+        """The record's, as it was then."""
+        return f'W/"{self.revision}"'
 
     @classmethod
     def read(cls, line: str) -> Self:
@@ -155,8 +165,10 @@ class Feed:
         return BEGINNING
 
     async def holds(self, position: Position) -> bool:
-        """Whether all that was told after a position is still there: the entry itself is."""
+        """Whether all that was told after a position is still there: the entry itself is, or nothing was cut yet."""
         async with answering():
+            if position == BEGINNING:
+                return int(await self._redis.xlen(self._name)) < FEED_LENGTH
             return bool(await self._redis.xrange(self._name, position.entry, position.entry, count=1))
 
     async def after(self, position: Position) -> AsyncIterator[tuple[Position, str]]:
@@ -172,6 +184,15 @@ class Feed:
                         yield place, line
                 start = f"({entry}"
             more = len(entries) == READ_AT_ONCE
+
+
+def readable(line: str) -> Event | None:
+    """The event of a line, or None when it is not of a form that this version knows (a newer one's, in an update)."""
+    try:
+        return Event.read(line)
+    except (ValueError, TypeError):
+        log.warning("event_unreadable", line=line[:200])
+        return None
 
 
 def _text(fields: Mapping[str, str]) -> str:

@@ -21,10 +21,12 @@ from tracker.keys import once_digest
 from tracker.log import transition
 from tracker.model import Json, Record
 from tracker.once import UNNAMED, Once
+from tracker.pace import Pace
 from tracker.patches import read_patch
 from tracker.preconditions import ANY, Preconditions
 from tracker.query import Condition
 from tracker.store import Store
+from tracker.streams import Scope, Steps, Stream
 from tracker.sweeper import Sweeper
 from tracker.types import Catalogue
 from tracker.urls import load_catalogue
@@ -54,6 +56,8 @@ class Operations:
     def __init__(self, store: Store, events: Events, catalogue: Catalogue, settings: "Settings") -> None:
         self._store, self._events, self._catalogue, self.settings = store, events, catalogue, settings
         self._calls = Calls(store)
+        self.pace = Pace(store)
+        events.overhear = self.pace.hear
 
     async def ready(self) -> None:
         """Whether work can be accepted: Redis answers and the scripts are loaded."""
@@ -167,16 +171,23 @@ class Operations:
 
         await self._change(caller, call_id, operation_id, decide, conditions)
 
-    async def wait(self, caller: Caller, known: Record, *, seconds: float) -> Record:
+    @property
+    def mark(self) -> int:
+        """Taken before a record is read, it lets `wait` begin without reading it again."""
+        return self._events.heard.mark
+
+    async def wait(self, caller: Caller, known: Record, *, seconds: float, mark: int = -1) -> Record:
         """Wait until an operation's record is another than `known`, or time is up; return it as it then is.
 
         What has ended is answered at once: it does not change any more. So is everything once `release` was called.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
+        deadline, record = loop.time() + seconds, known
         while True:
             with self._events.expect(known.key) as change:
-                record = await self.get(caller, known.call_id, known.id)
+                if self._events.heard.since(mark, known.key):
+                    mark = self.mark
+                    record = await self.get(caller, known.call_id, known.id)
                 left = deadline - loop.time()
                 if record.etag != known.etag or record.status.final or left <= 0 or self._events.stopped:
                     return record
@@ -185,6 +196,16 @@ class Operations:
                     await change.came
                 finally:
                     timer.cancel()
+
+    async def follow(
+        self, caller: Caller, *, call_id: str | None = None, operation_id: str | None = None, resume: str | None = None
+    ) -> Steps:
+        """What happens to the tenant's operations, to those of a call, or to one of them: see `Stream.steps`."""
+        record = None
+        if call_id is not None:
+            check_call_id(call_id)
+            record = None if operation_id is None else await self.get(caller, call_id, operation_id)
+        return Stream(self._store, self._events, Scope(caller.tenant, call_id, record)).steps(resume)
 
     def release(self) -> None:
         """Let nobody wait any more: the process ends."""
@@ -227,5 +248,6 @@ async def open_operations(settings: "Settings") -> AsyncIterator[Operations]:
     async with open_redis(settings) as redis:
         store = Store(redis, settings)
         events = Events(redis, store.keys.events)
-        async with beside(events.run(), Sweeper(store).run(), fitness.report(redis)):
-            yield Operations(store, events, catalogue, settings)
+        operations = Operations(store, events, catalogue, settings)
+        async with beside(events.run(), operations.pace.run(), Sweeper(store).run(), fitness.report(redis)):
+            yield operations

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from tracker.background import beside
 from tracker.config import Settings
 from tracker.connection import open_redis
-from tracker.events import MOST_BEHIND, Events, Follower
+from tracker.events import MOST_BEHIND, REMEMBERED, Events, Follower, Heard
 from tracker.keys import owner_digest
 from tracker.model import OperationStatus
 
@@ -139,6 +139,38 @@ async def test_a_stop_wakes_everybody_now_and_later(events: Events) -> None:
         assert follower.stopped
     with events.follow("test") as late:
         assert late.stopped
+
+
+async def test_what_was_heard_since_a_mark_is_known(feed: Redis, events: Events) -> None:
+    heard = events.heard
+    before = heard.mark
+    with events.expect(B) as marker:
+        await feed.publish(CHANNEL, message(line(A), line(B)))
+        await asyncio.wait_for(marker.came, 5)
+    assert [heard.since(before, key) for key in (A, B, "c" * 32)] == [True, True, False]
+    assert not heard.since(heard.mark, A)
+    assert heard.since(-1, "c" * 32), "nothing is known of what was before the first mark"
+
+
+def test_what_was_heard_is_remembered_for_a_while_and_then_uncertain_never_denied() -> None:
+    heard = Heard()
+    heard.note(A)
+    before = heard.mark
+    heard.note(B)
+    for number in range(REMEMBERED - 2):
+        heard.note(str(number))
+        heard.note(str(number))
+    assert (heard.since(before, B), heard.since(before, A)) == (True, False)
+    for number in range(REMEMBERED):
+        heard.note(f"x{number}")
+    assert heard.since(before, B)
+    assert heard.since(before, A), "it is not known any more"
+    after = heard.mark
+    assert not heard.since(after, A)
+    heard.forget()
+    assert heard.since(after, A)
+    assert not heard.since(heard.mark, A)
+    assert len(heard._recent) + len(heard._older) <= 2 * REMEMBERED
 
 
 async def test_an_event_says_what_was_told(events: Events, feed: Redis) -> None:

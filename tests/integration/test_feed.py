@@ -47,6 +47,15 @@ async def test_every_change_is_told_once_with_what_the_record_then_says(store: S
     assert (await told(feed))[-1].ran == seen[-1].completed - seen[-1].began
 
 
+async def test_a_change_after_the_end_tells_of_no_run_again(store: Store, feed: Feed) -> None:
+    record, _ = await store.create(make_record())
+    ended = await store.apply(lifecycle.succeed(await claim(store, record), DONE, {}))
+    await store.apply(lifecycle.patch(ended, {"client_context": "later"}))
+    *_, end, patched = await told(feed)
+    assert (end.status, patched.status) == (ended.status, ended.status)
+    assert (end.ran is None, patched.ran) == (False, None)
+
+
 async def test_a_batch_is_one_message_and_one_entry(store: Store, redis: Redis, feed: Feed) -> None:
     for number in range(5):
         await store.create(make_record(id=f"mine-{number}"))
@@ -83,11 +92,12 @@ async def test_of_a_deleted_operation_only_its_end_is_told(store: Store, feed: F
 
 @pytest.mark.parametrize("ended", [False, True])
 async def test_a_delete_tells_that_the_operation_is_gone(store: Store, feed: Feed, ended: bool) -> None:
-    record, _ = await store.create(make_record())
+    record, _ = await store.create(make_record(id="mine"))
     if ended:
         record = await store.apply(lifecycle.cancel(record))
     await store.apply(lifecycle.hide(record))
     assert [event.gone for event in await told(feed)] == ([False, False, True] if ended else [False, True])
+    assert {event.id for event in await told(feed)} == {"mine"}
 
 
 async def test_the_end_of_the_retention_is_told_and_a_forgotten_tombstone_is_not(

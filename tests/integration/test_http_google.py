@@ -34,9 +34,9 @@ def holds(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[str]:
     queue: asyncio.Queue[str] = asyncio.Queue()
     wait = Operations.wait
 
-    async def note(self: Operations, caller: Caller, known: Record, *, seconds: float) -> Record:
+    async def note(self: Operations, caller: Caller, known: Record, *, seconds: float, mark: int = -1) -> Record:
         queue.put_nowait(known.status)
-        return await wait(self, caller, known, seconds=seconds)
+        return await wait(self, caller, known, seconds=seconds, mark=mark)
 
     monkeypatch.setattr(Operations, "wait", note)
     return queue

@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import pytest
 
 from tests.factories_http import COLLECTION, Api, open_api
 from tracker.api.app import running
+from tracker.api.server import Connection
 from tracker.config import Settings
 from tracker.events import Change
+from tracker.model import Record
+from tracker.service import Operations
 
 LONG = {"Prefer": "wait=25"}
 
@@ -126,6 +130,37 @@ async def test_a_stopping_server_answers_what_it_holds(settings: Settings, held:
             await held.wait()
         answer = await waiting
     assert (answer.status, answer.json["status"]) == (200, "NotStarted")
+
+
+async def test_for_a_client_that_went_before_nothing_is_held(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, gone, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    get, lost = Operations.get, Connection.connection_lost
+
+    async def slowly(self: Operations, *named: Any) -> Record:
+        reading.set()
+        await gone.wait()
+        return await get(self, *named)
+
+    def note(self: Connection, error: BaseException | None) -> None:
+        lost(self, error)
+        gone.set()
+
+    async def wait(*_: Any, **__: Any) -> Record:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+        raise AssertionError("it was held")
+
+    path = await created(api)
+    monkeypatch.setattr(Operations, "get", slowly)
+    monkeypatch.setattr(Operations, "wait", wait)
+    monkeypatch.setattr(Connection, "connection_lost", note)
+    async with asyncio.timeout(15):
+        waiting = asyncio.create_task(api.get(path, headers=LONG))
+        await reading.wait()
+        waiting.cancel()
+        await ended.wait()
 
 
 async def test_a_client_that_goes_away_frees_what_was_held_for_it(

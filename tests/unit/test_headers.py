@@ -1,6 +1,7 @@
 import pytest
 
 from tracker.api.headers import (
+    accepts_events,
     accepts_json,
     client_request_id,
     is_json,
@@ -74,6 +75,22 @@ def test_an_accept_header_that_leaves_json_in_is_served(value: str) -> None:
 )
 def test_an_accept_header_that_excludes_json_is_noticed(value: str) -> None:
     assert not accepts_json(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"),
+    [
+        ("", True),
+        ("*/*", True),
+        ("text/*", True),
+        ("text/event-stream", True),
+        ("application/json, Text/Event-Stream;q=0.1", True),
+        ("application/json", False),
+        ("text/event-stream;q=0, */*", False),
+    ],
+)
+def test_an_accept_header_may_leave_events_out(value: str, taken: bool) -> None:
+    assert accepts_events(value) is taken
 
 
 @pytest.mark.parametrize(

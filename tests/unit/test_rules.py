@@ -19,7 +19,7 @@ CORE = [
     *("signing", "answers", "urls", "log", "keys", "queue", "pipeline", "scripts", "codec"),
     *("connection", "fitness", "drafts", "once", "preconditions", "patches", "processes"),
     *("background", "verdicts", "store", "roster", "query", "plans", "reads", "calls", "subscription"),
-    *("feed", "events", "embedded", "sweeper", "places", "verify", "diagnosis", "service"),
+    *("feed", "events", "streams", "pace", "embedded", "sweeper", "places", "verify", "diagnosis", "service"),
 ]
 LAYER = {f"tracker.{name}": number for number, name in enumerate(CORE)}
 """A module of the core may import only from modules before it; above them stand api, cli and workers."""

@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from tracker.api.auth import Callers
-from tracker.api.headers import accepts_json, check_odata_versions
+from tracker.api.headers import accepts_events, accepts_json, check_odata_versions
 from tracker.api.links import PREFIXES, Addresses, Links
 from tracker.api.odata import refuse_options
 from tracker.errors import Invalid
@@ -48,11 +48,14 @@ class Route:
         return ("",) if self.dialect or (self.open and not self.prefixed) else PREFIXES
 
 
-def admitted(resource: Resource, *, has_options: bool = False, takes_any: bool = False) -> Handler:
-    """Let in who carries a known token and takes JSON; who takes other types too, where JSON is not what is answered.
+def admitted(
+    resource: Resource, *, has_options: bool = False, takes_any: bool = False, events: bool = False
+) -> Handler:
+    """Let in who carries a known token and takes JSON, or `events`, or, where neither is answered, `takes_any`.
 
     Query options are refused here unless the resource reads them itself (`has_options`).
     """
+    accepts, answer = (accepts_events, "text/event-stream") if events else (accepts_json, "application/json")
 
     @wraps(resource)
     async def admit(request: web.Request) -> web.StreamResponse:
@@ -60,8 +63,8 @@ def admitted(resource: Resource, *, has_options: bool = False, takes_any: bool =
         caller = request.app[CALLERS].identify(headers.get("Authorization"))
         if "OData-Version" in headers or "OData-MaxVersion" in headers:
             check_odata_versions(headers.get("OData-Version"), headers.get("OData-MaxVersion"))
-        if not takes_any and not accepts_json(", ".join(headers.getall("Accept", ()))):
-            raise web.HTTPNotAcceptable(text="Answers are application/json, which the Accept header excludes.")
+        if not takes_any and not accepts(", ".join(headers.getall("Accept", ()))):
+            raise web.HTTPNotAcceptable(text=f"The answer is {answer}, which the Accept header excludes.")
         _refuse_broken_utf8(request.raw_path)
         if request.query_string and not has_options:
             refuse_options(request.query.items())

@@ -10,12 +10,14 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from tracker.api import metadata, openapi, page, routes
+from tracker.api import garbage, metadata, openapi, page, routes
 from tracker.api.admission import ADDRESSES, CALLERS, CATALOGUE, OPERATIONS
 from tracker.api.auth import open_callers
 from tracker.api.links import Addresses
 from tracker.api.server import Runner
+from tracker.api.streams import STREAMS, Streams
 from tracker.api.waits import release
+from tracker.background import beside
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
 from tracker.service import open_operations
@@ -25,6 +27,8 @@ log = structlog.get_logger()
 
 BODY_LIMIT: Final = 1024 * 1024
 """Most bytes of a request's body, before and after decompression."""
+BACKLOG: Final = 4096
+"""Connections that may wait to be accepted, if the system allows so many; a client of one more waits for a second."""
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -32,6 +36,7 @@ def create_app(settings: Settings) -> web.Application:
     app = web.Application(client_max_size=BODY_LIMIT)
     app[CALLERS] = open_callers(settings)
     app[ADDRESSES] = Addresses(settings)
+    app[STREAMS] = Streams(settings.streams)
     app[CATALOGUE] = load_catalogue(settings)
     served = routes.served(settings.dialects)
     app[openapi.DESCRIPTION] = openapi.written(served, app[CATALOGUE], settings)
@@ -59,7 +64,8 @@ async def running(settings: Settings, *, share_port: bool = False) -> AsyncItera
     runner = Runner(create_app(settings))
     try:
         await runner.setup()
-        site = web.TCPSite(runner, settings.host, settings.port, reuse_port=share_port or None)
+        port = settings.port
+        site = web.TCPSite(runner, settings.host, port, backlog=BACKLOG, reuse_port=share_port or None)
         try:
             await site.start()
         except OSError as error:
@@ -75,7 +81,7 @@ async def serve(settings: Settings, *, share_port: bool = False, on_ready: Calla
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings, share_port=share_port) as url:
+    async with running(settings, share_port=share_port) as url, beside(garbage.collect()):
         log.info("api_ready", url=url)
         if on_ready is not None:
             on_ready(url)

@@ -58,6 +58,11 @@ def accepts(accept: str, wanted: str) -> bool:
     return next((qualities[name] for name in ranges if name in qualities), 0.0) > 0
 
 
+def accepts_events(accept: str) -> bool:
+    """Whether an Accept header leaves a stream of events in."""
+    return accepts(accept, "text/event-stream")
+
+
 @lru_cache(_REMEMBERED)
 def odata_version(max_version: str) -> str:
     """The OData version of the answer: 4.0, or 4.01 when `OData-MaxVersion` allows for it."""
@@ -101,6 +106,18 @@ def whole_number(text: str | None) -> int | None:
     if text is None or not (text.isascii() and text.isdigit()) or len(text) > 9:  # noqa: PLR2004 - see above
         return None
     return int(text)
+
+
+def _accepts(accept: str, ranges: Sequence[str]) -> bool:
+    qualities: dict[str, float] = {}
+    for entry in _split(accept, ","):
+        media_type, *parameters = _split(entry, ";")
+        if _MEDIA_TYPE.fullmatch(media_type):
+            name = media_type.lower()
+            qualities[name] = max(qualities.get(name, 0.0), _quality(_parameters(parameters)))
+    if not qualities:
+        return True
+    return next((qualities[name] for name in ranges if name in qualities), 0.0) > 0
 
 
 def _quality(parameters: Mapping[str, str]) -> float:

@@ -19,7 +19,7 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
     location = links(request).operation(record.call_id, record.id)
     return web.Response(
         body=encode(monitor(record, resource_location=location)),
-        headers=retry_after(record),
+        headers=retry_after(request, record),
         content_type="application/json",
     )
 

@@ -12,6 +12,7 @@ from tracker.api.constant import Constant
 from tracker.api.links import PREFIXES
 from tracker.api.openapi_answers import HEADERS, PARAMETER, error_components, responses
 from tracker.api.openapi_parts import Text, ref
+from tracker.api.openapi_schemas import SCHEMAS
 from tracker.api.openapi_types import description_of, request_example, type_schemas
 from tracker.api.wire import encode
 from tracker.config import Settings
@@ -71,7 +72,7 @@ def describe(
             "headers": dict(HEADERS),
             "responses": error_components(),
             "schemas": {
-                **texts.SCHEMAS,
+                **SCHEMAS,
                 **dialect_texts.SCHEMAS,
                 **type_schemas(catalogue, accept_unknown=accept_unknown),
             },

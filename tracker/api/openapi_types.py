@@ -10,7 +10,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from tracker.api.openapi_examples import ended
 from tracker.api.openapi_parts import SCHEMA_ROOT, ref
-from tracker.api.openapi_texts import SCHEMAS
+from tracker.api.openapi_schemas import SCHEMAS
 from tracker.api.samples import sample
 from tracker.drafts import LONGEST_WAIT
 from tracker.errors import ConfigurationError, Invalid

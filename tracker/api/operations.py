@@ -10,7 +10,6 @@ from aiohttp import web
 
 from tracker.api import bodies, repeats
 from tracker.api.admission import OPERATIONS, links
-from tracker.api.links import Links
 from tracker.api.odata import select
 from tracker.api.selections import ALL, Selection
 from tracker.api.waits import hold, hold_to_end
@@ -22,8 +21,6 @@ from tracker.preconditions import ANY, Preconditions, etag_matches
 from tracker.service import REASON_LIMIT, Caller
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
-RETRY_AFTER: Final = "1"
-"""Seconds until it is worth asking again; an integer, because Graph's clients ignore fractions."""
 
 
 async def create(request: web.Request, caller: Caller) -> web.Response:
@@ -43,7 +40,7 @@ async def accept(request: web.Request, caller: Caller, body: Json, *, created: H
     headers = {"Location": location, "Operation-Location": link.monitor(record.id), **repeats.result_headers(request)}
     status = created if new else HTTPStatus.OK
     if wishes is NONE:
-        return _represent(record, link, status=status, headers=headers)
+        return _represent(request, record, status=status, headers=headers)
     honoured: list[str] = []
     if wishes.respond_async:
         record, honoured = await _await_end(request, caller, record, wishes)
@@ -52,8 +49,8 @@ async def accept(request: web.Request, caller: Caller, body: Json, *, created: H
     if wishes.minimal:
         headers["OData-EntityId"] = location
         empty = status if status is HTTPStatus.ACCEPTED else HTTPStatus.NO_CONTENT
-        return _without_body(record, headers, status=empty)
-    return _represent(record, link, status=status, headers=headers)
+        return _without_body(request, record, headers, status=empty)
+    return _represent(request, record, status=status, headers=headers)
 
 
 async def _accept(request: web.Request, caller: Caller, body: Json, wishes: Wishes) -> tuple[Record, bool]:
@@ -79,6 +76,7 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
     """Read an operation; 304 when `If-None-Match` names it as it is, at once or after `Prefer: wait=N`."""
     operations, match = request.app[OPERATIONS], request.match_info
     selection = select(request.query.items()) if request.query_string else ALL
+    mark = operations.mark
     record = await operations.get(caller, match["call_id"], match["operation_id"])
     if "If-Match" in request.headers:
         Preconditions(if_match=_lines(request, "If-Match")).check(record)
@@ -88,10 +86,10 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
     if wait is not None:
         headers = applied([f"wait={wait}"])
         if wait and (known is None or etag_matches(known, record)):
-            record = await hold(request, caller, record, wait)
+            record = await hold(request, caller, record, wait, mark=mark)
     if known is not None and etag_matches(known, record):
-        return _without_body(record, headers, status=HTTPStatus.NOT_MODIFIED)
-    return _represent(record, links(request), headers=headers, selection=selection)
+        return _without_body(request, record, headers, status=HTTPStatus.NOT_MODIFIED)
+    return _represent(request, record, headers=headers, selection=selection)
 
 
 async def cancel(request: web.Request, caller: Caller) -> web.Response:
@@ -102,9 +100,9 @@ async def cancel(request: web.Request, caller: Caller) -> web.Response:
     record = await operations.get(caller, match["call_id"], match["operation_id"])
     if record.status.final:
         conditions.check(record)
-        return _represent(record, links(request))
+        return _represent(request, record)
     record = await operations.cancel(caller, record.call_id, record.id, reason=reason, conditions=conditions)
-    return _represent(record, links(request), status=HTTPStatus.ACCEPTED)
+    return _represent(request, record, status=HTTPStatus.ACCEPTED)
 
 
 async def patch(request: web.Request, caller: Caller) -> web.Response:
@@ -116,8 +114,8 @@ async def patch(request: web.Request, caller: Caller) -> web.Response:
     strict = wishes.strict is True
     record = await request.app[OPERATIONS].patch(caller, *ids, body, conditions=conditions, strict=strict)
     if wishes.minimal:
-        return _without_body(record, wishes.applied(), status=HTTPStatus.NO_CONTENT)
-    return _represent(record, links(request), headers=wishes.applied())
+        return _without_body(request, record, wishes.applied(), status=HTTPStatus.NO_CONTENT)
+    return _represent(request, record, headers=wishes.applied())
 
 
 async def delete(request: web.Request, caller: Caller) -> web.Response:
@@ -128,30 +126,30 @@ async def delete(request: web.Request, caller: Caller) -> web.Response:
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
 
-def retry_after(record: Record) -> dict[str, str]:
-    """When to ask again, for an operation that has not ended."""
-    return {} if record.status.final else {"Retry-After": RETRY_AFTER}
+def retry_after(request: web.Request, record: Record) -> dict[str, str]:
+    """When to ask again, for an operation that has not ended; an integer, because Graph's clients ignore fractions."""
+    return {} if record.status.final else {"Retry-After": str(request.app[OPERATIONS].pace.retry_after(record))}
 
 
 def _represent(
+    request: web.Request,
     record: Record,
-    link: Links,
     *,
     status: int = HTTPStatus.OK,
     headers: Mapping[str, str] = NO_HEADERS,
     selection: Selection = ALL,
 ) -> web.Response:
-    context = f"{selection.context(link.context(record.call_id))}/$entity"
+    context = f"{selection.context(links(request).context(record.call_id))}/$entity"
     body = selection.of(resource(record, context=context))
-    return _json(body, status=status, headers=_with_state(headers, record))
+    return _json(body, status=status, headers=_with_state(request, record, headers))
 
 
-def _without_body(record: Record, headers: Mapping[str, str], *, status: int) -> web.Response:
-    return web.Response(status=status, headers=_with_state(headers, record))
+def _without_body(request: web.Request, record: Record, headers: Mapping[str, str], *, status: int) -> web.Response:
+    return web.Response(status=status, headers=_with_state(request, record, headers))
 
 
-def _with_state(headers: Mapping[str, str], record: Record) -> dict[str, str]:
-    return {**headers, **VARY, "ETag": record.etag, **retry_after(record)}
+def _with_state(request: web.Request, record: Record, headers: Mapping[str, str]) -> dict[str, str]:
+    return {**headers, **VARY, "ETag": record.etag, **retry_after(request, record)}
 
 
 def _json(body: Json, *, status: int = HTTPStatus.OK, headers: dict[str, str]) -> web.Response:

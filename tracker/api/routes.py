@@ -20,6 +20,7 @@ from tracker.api import (
     openapi,
     operations,
     page,
+    streams,
 )
 from tracker.api.admission import Resource, Route, admitted, telling
 from tracker.api.links import PREFIXES
@@ -29,6 +30,9 @@ COLLECTION: Final = f"{CALL}/operations"
 COUNT: Final = f"{COLLECTION}/$count"
 OPERATION: Final = f"{COLLECTION}/{{operation_id}}"
 CANCEL: Final = f"{OPERATION}/cancel"
+CALL_EVENTS: Final = f"{COLLECTION}/events"
+OPERATION_EVENTS: Final = f"{OPERATION}/events"
+EVENTS: Final = "/events"
 MONITOR: Final = "/operations/{operation_id}"
 GOOGLE_LIST: Final = "/calls/{call_id}/operations"
 PROCESS: Final = "/processes/{process_id}"
@@ -70,10 +74,13 @@ ROUTES: Final = (
     Route("POST", COLLECTION, admitted(operations.create), "createOperation"),
     Route("GET", COLLECTION, admitted(collection.collect, has_options=True), "listOperations"),
     Route("GET", COUNT, admitted(collection.count, has_options=True, takes_any=True), "countOperations"),
+    Route("GET", CALL_EVENTS, admitted(streams.of_call, events=True), "followCall"),  # before an operation's path
     Route("GET", OPERATION, admitted(operations.read, has_options=True), "getOperation"),
     Route("PATCH", OPERATION, admitted(operations.patch), "updateOperation"),
     Route("DELETE", OPERATION, admitted(operations.delete), "deleteOperation"),
     Route("POST", CANCEL, admitted(operations.cancel), "cancelOperation"),
+    Route("GET", OPERATION_EVENTS, admitted(streams.of_operation, events=True), "followOperation"),
+    Route("GET", EVENTS, admitted(streams.of_tenant, events=True), "followAll"),
     *(_action(name) for name in actions.ACTIONS),
     Route("POST", f"{CALL}/{{action}}", admitted(actions.refuse), "refuseAction"),
     Route("GET", MONITOR, admitted(monitor.read), "getMonitor"),

@@ -63,13 +63,13 @@ class Connection(RequestHandler):
         """Answer what never became a request, and close the connection. A parser's error is never ours."""
         if request.writer.output_size > 0:
             raise ConnectionError("part of an answer is sent already")
-        ids = _ids(request)
+        ids = ids_of(request)
         if status == HTTPStatus.BAD_REQUEST:
             log.info("request_refused", reason=type(exc).__name__, remote=request.remote, request_id=ids.request)
             response = answer(*_refusal(exc), ids)
         else:
             response = answer_error(exc if isinstance(exc, Exception) else TimeoutError(), request, ids)
-        _stamp(response, request, ids)
+        stamp(response, request, ids)
         response.force_close()
         return response
 
@@ -81,6 +81,8 @@ def disconnecting(request: web.BaseRequest) -> Iterator[None]:
     if not isinstance(connection, Connection):
         raise TypeError("the request is not one of this server's")
     connection.held = asyncio.current_task()
+    if connection.transport is None and connection.held is not None:
+        connection.held.cancel()  # it went before
     try:
         yield
     finally:
@@ -128,20 +130,20 @@ class Server(web.Server):
     def refuse_inside(self, outer: web.BaseRequest, message: RawRequestMessage, error: TrackerError) -> web.Response:
         """Answer a request that came inside another, and is not run, with an error."""
         request = self._request(message, EMPTY_PAYLOAD, outer.protocol, NOWHERE, outer.task)
-        ids = _ids(request)
+        ids = ids_of(request)
         response = answer_error(error, request, ids)
-        _stamp(response, request, ids)
+        stamp(response, request, ids)
         return response
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        ids = _ids(request)
+        ids = ids_of(request)
         try:
             response = await self._route(request)
         except Exception as error:  # noqa: BLE001 - the last place that can answer; what is unexpected is logged
             response = answer_error(error, request, ids)
             if request.content.exception() is not None:  # the body ended wrong, and so does the connection
                 response.force_close()
-        _stamp(response, request, ids)
+        stamp(response, request, ids)
         return response
 
 
@@ -196,7 +198,8 @@ def _refusal(error: BaseException | None) -> tuple[HTTPStatus, str]:
             return HTTPStatus.BAD_REQUEST, "The request is not valid HTTP."
 
 
-def _ids(request: web.BaseRequest) -> Ids:
+def ids_of(request: web.BaseRequest) -> Ids:
+    """New names for a request, with its client's."""
     client = request.headers.get("client-request-id")
     return Ids(request=_guid(), client=None if client is None else client_request_id(client))
 
@@ -208,7 +211,7 @@ def _guid() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
-def _stamp(response: web.StreamResponse, request: web.BaseRequest, ids: Ids) -> None:
+def stamp(response: web.StreamResponse, request: web.BaseRequest, ids: Ids) -> None:
     """Add what every answer carries; aiohttp adds `Date`."""
     headers = response.headers
     headers["request-id"] = ids.request

@@ -11,13 +11,14 @@ from tracker.model import Record
 from tracker.service import Caller
 
 
-async def hold(request: web.Request, caller: Caller, record: Record, seconds: int) -> Record:
+async def hold(request: web.Request, caller: Caller, record: Record, seconds: int, *, mark: int = -1) -> Record:
     """Wait until the operation is another than `record`, time is up, or the server stops.
 
-    A client that goes away frees what was held for it.
+    A `mark` of the service's from before the record was read saves reading it again. A client that goes away frees
+    what was held for it.
     """
     with disconnecting(request):
-        return await request.app[OPERATIONS].wait(caller, record, seconds=seconds)
+        return await request.app[OPERATIONS].wait(caller, record, seconds=seconds, mark=mark)
 
 
 async def hold_to_end(request: web.Request, caller: Caller, record: Record, seconds: int) -> Record:

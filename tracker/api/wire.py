@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 
 from tracker.api.words import status_word
+from tracker.feed import Event
 from tracker.model import SECOND, Json, Micros, OperationStatus, Record, ResultInfo
 
 RESULT_INFO_TYPE: Final = "#microsoft.graph.resultInfo"
@@ -75,7 +76,30 @@ def resource(record: Record, *, context: str | None = None) -> Json:
     return body
 
 
-def percent_complete(record: Record) -> int | None:
+def event_data(event: Event) -> Json:
+    """What a stream shows of a change: members of the operation, as they are since then."""
+    body: Json = {"id": event.id, "callId": event.call_id}
+    if event.gone:
+        return body
+    body["status"] = event.status
+    percent = percent_complete(event)
+    if percent is not None:
+        body["percentComplete"] = percent
+    if event.detail:
+        body["statusDetail"] = event.detail
+    body["attempt"] = event.attempt
+    body["lastActionDateTime"] = timestamp(event.changed)
+    if event.cancel_requested:
+        body["cancelRequestedDateTime"] = timestamp(event.cancel_requested)
+    if event.type:
+        body["@odata.type"] = event.type
+    if event.result_info is not None:
+        body["resultInfo"] = result_info(event.result_info)
+    body["@odata.etag"] = event.etag
+    return body
+
+
+def percent_complete(record: Record | Event) -> int | None:
     """100 once completed, whatever the handler reported last; None when it reported nothing."""
     return 100 if record.status is OperationStatus.COMPLETED else record.percent
 

@@ -235,8 +235,8 @@ end
 
 -- Take the record from its stage to another and tell everybody; release what it blocked. `length` (microseconds) is
 -- the wait of a delayed operation or the lease of a running one, `extra` more fields to set. All checks have been
--- made; every write below succeeds, and the script ends with `finish`. Returns the
--- stage and what was written: field, value, …
+-- made; every write below succeeds, and the script ends with `finish`. Returns the stage and what was written: field,
+-- value, …
 function move(op, key, record, stage, now, length, extra)
   local before = record.stage
   local status = STATUS[stage] or record.status

@@ -5,25 +5,20 @@ local TOLD = {attempt = true, percent = true, detail = true, canceled = true, ca
   result_info = true}
 local rawget, concat = rawget, table.concat
 
--- What only some changes have to tell, as the rest of a JSON array: nothing, or an object. Results are stored as JSON;
--- one that is too long is told without its message.
-local function more_of(record, ended)
-  local id, percent, detail = rawget(record, 'id'), rawget(record, 'percent'), rawget(record, 'detail')
-  local asked, canceled = rawget(record, 'cancel_requested'), rawget(record, 'canceled')
-  local more = ''
-  if id then more = ',"i":"' .. id .. '"' end
+-- What only some changes have to tell, as members of a JSON object, each with a comma before it. Results are stored as
+-- JSON; one that is too long is told without its message.
+local function more_of(record, stage)
+  local percent, detail = rawget(record, 'percent'), rawget(record, 'detail')
+  local asked, more = rawget(record, 'cancel_requested'), ''
   if percent and percent ~= '' then more = more .. ',"p":' .. percent end
   if detail and detail ~= '' then more = more .. ',"d":' .. cjson.encode(detail) end
   if asked and asked ~= '' then more = more .. ',"q":' .. asked end
-  if canceled == '1' then more = more .. ',"c":1' end
-  if ended then
-    local began, result = rawget(record, 'began'), rawget(record, 'result_info') or ''
-    if #result > C.told_result then result = string.match(result, '^%[%-?%d+,%-?%d+,') .. '""]' end
-    more = more .. ',"k":"' .. record.type .. '"'
-    if began then more = more .. ',"b":' .. began end
-    if result ~= '' then more = more .. ',"f":' .. result end
-  end
-  return more == '' and ']' or ',{' .. string.sub(more, 2) .. '}]'
+  if not FINAL[stage] then return more end
+  local began = record.stage ~= stage and rawget(record, 'began') -- else it has ended before, and is only changed
+  local result = rawget(record, 'result_info') or ''
+  if #result > C.told_result then result = string.match(result, '^%[%-?%d+,%-?%d+,') .. '""]' end
+  return more .. (rawget(record, 'canceled') == '1' and ',"c":1' or '') .. (began and ',"b":' .. began or '')
+    .. (result ~= '' and ',"f":' .. result or '') .. ',"k":"' .. record.type .. '"'
 end
 
 -- Tell that the record has become this by what was written: field, value, … Of a hidden one only that it has gone is
@@ -43,8 +38,11 @@ local function tell(key, record, stage, revision, now, written)
     lines = {}
     messages[record.tenant] = lines
   end
+  local id = rawget(record, 'id')
+  local more = (id and ',"i":"' .. id .. '"' or '') .. (gone and '' or more_of(record, stage))
   lines[#lines + 1] = key .. '\t' .. record.call_id .. '\t[' .. revision .. ',"' .. (gone and 'tombstone' or stage)
-    .. '",' .. (attempt == '' and '0' or attempt) .. ',' .. digits(now) .. (gone and ']' or more_of(record, FINAL[stage]))
+    .. '",' .. (attempt == '' and '0' or attempt) .. ',' .. digits(now)
+    .. (more == '' and ']' or ',{' .. string.sub(more, 2) .. '}]')
 end
 
 local function publish()
