@@ -80,7 +80,7 @@ async def test_a_job_has_no_results_before_its_end(api: Api) -> None:
 
 @pytest.mark.parametrize(
     ("code", "status", "kind"),
-    [(400, 400, "InvalidParameterValue"), (429, 400, "InvalidParameterValue"), (503, 500, "NoApplicableCode")],
+    [(400, 400, "InvalidParameterValue"), (429, 400, "InvalidParameterValue"), (503, 424, "NoApplicableCode")],
 )
 async def test_a_failed_jobs_results_say_whose_doing_it_was(
     api: Api, store: Store, code: int, status: int, kind: str

@@ -1,6 +1,7 @@
 """The parts of the OpenAPI description that are about actions and the other dialects."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
@@ -48,10 +49,12 @@ _STAMP: Final = {"type": "string", "format": "date-time"}
 _ADDRESS: Final = {"type": "string", "format": "uri"}
 _STATUS: Final = {"type": "string", "enum": ["accepted", "running", "successful", "failed", "dismissed"]}
 _SIZE: Final = {"type": "integer", "minimum": 1, "maximum": 999_999_999, "default": PAGE_SIZE}
-_PLACE: Final = {"type": "string", "pattern": "^[0-9]{1,18}$"}
+_PLACE: Final = {"type": "string", "pattern": "^[0-9]{0,18}$"}
 _MOST: Final = f"Most that the answer shows, at most {MAX_PAGE_SIZE}."
 _OPERATION, _EMPTY, _JOB, _ANY = ref("googleOperation"), _object(), ref("ogcStatusInfo"), {"type": "object"}
-_TIMEOUT: Final = _closed(timeout={"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})?s$", "examples": ["30s"]})
+_TIMEOUT: Final = _closed(
+    timeout={"type": ["string", "null"], "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})?s$", "examples": ["30s"]}
+)
 _EXECUTE: Final = _closed(inputs=_ANY, outputs={"type": "object", "maxProperties": 0}, response={"const": "document"})
 _PLAYED: Final = ref("microsoft.graph.playPromptOperation")
 
@@ -104,7 +107,7 @@ TEXTS: Final[Mapping[str, Text]] = {
     ),
     "ogcGetJob": _ogc("Read how far a job is", _JOB),
     "ogcDismissJob": _ogc("Cancel a job if it has not ended, and hide it", _JOB),
-    "ogcGetResults": _ogc("Read what came of a job", _ANY),
+    "ogcGetResults": replace(_ogc("Read what came of a job", _ANY), errors=(HTTPStatus.FAILED_DEPENDENCY,)),
 }
 
 SCHEMAS: Final[Mapping[str, Json]] = {

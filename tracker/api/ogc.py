@@ -139,12 +139,12 @@ def link(href: str, rel: str, kind: str = "application/json") -> Json:
 
 
 def _failure(record: Record) -> web.Response:
-    """Why a job failed: the standard wants an error, whose status tells whose doing it was."""
+    """Why a job failed: the standard wants an error, and it is none of this request's own (RFC 4918, 11.4)."""
     result = _result(record)
     message = result.pop("message")
     if result["code"] // 100 == _CALLERS_DOING:
         return _exception(Problem(HTTPStatus.BAD_REQUEST, message), "InvalidParameterValue", result)
-    return _exception(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, message), "NoApplicableCode", result)
+    return _exception(Problem(HTTPStatus.FAILED_DEPENDENCY, message), "NoApplicableCode", result)
 
 
 def _exception(problem: Problem, kind: str, more: Json) -> web.Response:
