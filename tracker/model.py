@@ -9,7 +9,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from tracker.errors import ConfigurationError
@@ -39,7 +39,13 @@ READ_ONLY = frozenset(
 WAITS = frozenset({"delay", "notBefore"})
 """Members of a create that say when it may start, unless the type declares a member of that name."""
 
-Int32 = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+
+def _as_whole(value: Any) -> Any:
+    """A float without a fraction is an integer in JSON (JSON Schema, 6.1.1): 1.0 as much as 1."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Int32 = Annotated[int, BeforeValidator(_as_whole), Field(ge=-(2**31), lt=2**31)]
 Json = dict[str, Any]
 
 

@@ -142,3 +142,12 @@ def test_any_value_is_read_within_the_bounds_or_refused(value: Any) -> None:
             continue
         assert 0 <= read.delay <= LONGEST
         json.dumps([read.delay, read.not_before], allow_nan=False)
+
+
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    result = draft(resultInfo={"code": 4.0, "subcode": -7e0}).result_info
+
+    assert (result.code, result.subcode) == (4, -7)
+    assert isinstance(result.code, int)
+    with pytest.raises(Invalid, match=r"resultInfo/code"):
+        draft(resultInfo={"code": 4.5})
