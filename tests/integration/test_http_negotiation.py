@@ -8,7 +8,7 @@ import pytest
 from tests.factories import claim
 from tests.factories_http import COLLECTION, Api, open_api
 from tracker import lifecycle
-from tracker.api.routes import ROUTES
+from tracker.api.routes import PATTERNS, ROUTES
 from tracker.config import Settings
 from tracker.model import DONE
 from tracker.store import Store
@@ -36,7 +36,8 @@ def methods_at(address: str, *, exactly: str | None = None) -> set[str]:
     methods = {"OPTIONS"}
     for route, prefix in ((each, prefix) for each in ROUTES for prefix in each.prefixes):
         path = prefix + route.path
-        pattern = "[^/]+".join(map(re.escape, re.split(r"\{\w+\}", path)))
+        parts = re.split(r"\{(\w+)\}", path)
+        pattern = "".join(PATTERNS.get(part, "[^/]+") if at % 2 else re.escape(part) for at, part in enumerate(parts))
         if re.fullmatch(pattern, address) and exactly in {None, path}:
             methods |= {route.method, "HEAD"} if route.method == "GET" else {route.method}
     return methods

@@ -48,10 +48,12 @@ _STAMP: Final = {"type": "string", "format": "date-time"}
 _ADDRESS: Final = {"type": "string", "format": "uri"}
 _STATUS: Final = {"type": "string", "enum": ["accepted", "running", "successful", "failed", "dismissed"]}
 _SIZE: Final = {"type": "integer", "minimum": 1, "maximum": 999_999_999, "default": PAGE_SIZE}
-_PLACE: Final = {"type": "string", "pattern": "^[0-9]{1,18}$"}
+_PLACE: Final = {"type": "string", "pattern": "^[0-9]{0,18}$"}
 _MOST: Final = f"Most that the answer shows, at most {MAX_PAGE_SIZE}."
 _OPERATION, _EMPTY, _JOB, _ANY = ref("googleOperation"), _object(), ref("ogcStatusInfo"), {"type": "object"}
-_TIMEOUT: Final = _closed(timeout={"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})?s$", "examples": ["30s"]})
+_TIMEOUT: Final = _closed(
+    timeout={"type": ["string", "null"], "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})?s$", "examples": ["30s"]}
+)
 _EXECUTE: Final = _closed(inputs=_ANY, outputs={"type": "object", "maxProperties": 0}, response={"const": "document"})
 _PLAYED: Final = ref("microsoft.graph.playPromptOperation")
 

@@ -178,6 +178,8 @@ def _errors(route: "Route", text: Text) -> Iterable[HTTPStatus]:
         yield from (HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.SERVICE_UNAVAILABLE)
     if "{operation_id}" in route.path:
         yield from (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+    if "{process_id}" in route.path or "{action}" in route.path:
+        yield HTTPStatus.NOT_FOUND
     if text.body is not None:
         yield from (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
     if _creates(route, text):

@@ -39,10 +39,14 @@ PATH_PARAMETERS: Final[Mapping[str, Json]] = {
     "file": {"description": "The name of a file.", "type": "string", "examples": ["swagger-ui.css"]},
 }
 
+_4_0_OR_4_01: Final = {"type": "string", "enum": ["4.0", "4.01"]}
+_FROM_4_0: Final = {"anyOf": [_4_0_OR_4_01, {"type": "string", "pattern": r"^([4-9]|[1-9][0-9]{1,3})\.[0-9]{1,4}$"}]}
 COMMON_HEADERS: Final = (
     _parameter("header", "client-request-id", "Your name for the request; echoed."),
-    _parameter("header", "OData-MaxVersion", "4.01 for an answer in that version."),
-    _parameter("header", "OData-Version", "4.0 or 4.01: the version that the request is in."),
+    _parameter("header", "OData-MaxVersion", "4.01 for an answer in that version.", _FROM_4_0),
+    _parameter(
+        "header", "OData-Version", "The version that the request is in.", {"type": "string", "enum": ["4.0", "4.01"]}
+    ),
 )
 _IF_NONE_MATCH: Final = _parameter("header", "If-None-Match", "ETags that you have.")
 _IF_MATCH: Final = _parameter("header", "If-Match", "ETag that the operation must still have.")
@@ -71,11 +75,17 @@ _LISTING: Final = (
     _parameter("query", "$skiptoken", "As @odata.nextLink has it."),
 )
 
+_NAME: Final = {"type": "string", "pattern": "^[!-~]{1,255}$"}
+_DATE: Final = {
+    "type": "string",
+    "pattern": "^[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT$",
+    "examples": ["Sat, 31 Jan 2026 12:00:00 GMT"],
+}
 _ONCE: Final = (
-    _parameter("header", "Idempotency-Key", "Your name for the request: sent again, it makes nothing twice."),
-    _parameter("header", "Repeatability-Request-ID", "The same, with Repeatability-First-Sent."),
-    _parameter("header", "Repeatability-First-Sent", "When the request was first sent, as an HTTP date."),
-    _parameter("header", "Operation-Id", "The same as Idempotency-Key."),
+    _parameter("header", "Idempotency-Key", "Your name for the request: sent again, it makes nothing twice.", _NAME),
+    _parameter("header", "Repeatability-Request-ID", "The same, with Repeatability-First-Sent.", _NAME),
+    _parameter("header", "Repeatability-First-Sent", "When the request was first sent, as an HTTP date.", _DATE),
+    _parameter("header", "Operation-Id", "The same as Idempotency-Key.", _NAME),
 )
 
 _STREAM: Final = {"type": "string"}

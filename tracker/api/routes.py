@@ -38,8 +38,11 @@ GOOGLE_LIST: Final = "/calls/{call_id}/operations"
 PROCESS: Final = "/processes/{process_id}"
 JOB: Final = "/jobs/{operation_id}"
 
-PATTERNS: Final = {"action": actions.UNSERVED_PATTERN}
-"""What a parameter of a path may be; another is any text: aiohttp's own pattern would leave out braces."""
+PATTERNS: Final = {"action": actions.UNSERVED_PATTERN, "operation_id": r"(?!(?:\$count|events)(?:/|$))[^/]+"}
+"""What a parameter of a path may be; another is any text: aiohttp's own pattern would leave out braces.
+
+The words that stand in an id's place are nobody's id: so `DELETE …/operations/$count` is 405.
+"""
 FORMS: Final[Mapping[str, dialects.Form]] = {"google": google.problem, "ogc": ogc.problem}
 """How each dialect writes an error."""
 
