@@ -7,6 +7,7 @@ BENCH := .venv-bench
 TESTERS ?= 4
 PEERS := arq celery dramatiq saq taskiq
 API_PEERS := api-arq api-celery api-saq api-taskiq
+CONFORMANCE := .venv-conformance
 
 .DEFAULT_GOAL := help
 
@@ -63,11 +64,20 @@ $(BENCH)/%/.installed: pyproject.toml constraints-bench.txt
 chaos: install ## Ten minutes of load while everything is killed, and a verdict (ARGS="--seed N --minutes M" replays)
 	$(BIN)/python -m chaos $(ARGS)
 
+conformance: $(CONFORMANCE)/.installed ## Let other people's clients loose on a `tracker dev` (ten minutes; ARGS=--quick: one)
+	$(CONFORMANCE)/bin/python -m pytest conformance -v $(ARGS)
+
+$(CONFORMANCE)/.installed: pyproject.toml constraints.txt constraints-conformance.txt
+	$(PYTHON) -m venv $(CONFORMANCE)
+	$(CONFORMANCE)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(CONFORMANCE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --constraint constraints-conformance.txt --editable '.[docs]' --group conformance
+	@touch $@
+
 compose-test: install ## Build the images, run the stack, kill parts of it, check that nothing is lost
 	$(BIN)/python deploy/compose_test.py
 
 clean: ## Remove what the targets made, and the data of `tracker dev` in .tracker
-	rm -rf $(VENV) $(BENCH) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
+	rm -rf $(VENV) $(BENCH) $(CONFORMANCE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
 
 .PHONY: help install demo test check bench bench-workers bench-api bench-profile bench-memory bench-lists bench-waits \
-	chaos compose-test clean
+	chaos conformance compose-test clean

@@ -1,0 +1,51 @@
+"""One `tracker dev` for every client, and the options of `make conformance`."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.dev import Dev, running_dev
+
+ROOT = Path(__file__).parents[1]
+LONG, SHORT = 20_000, 1_000
+"""Requests that are made from the OpenAPI description."""
+REQUESTS = pytest.StashKey[int]()
+SEED = pytest.StashKey[int]()
+SAID = pytest.StashKey[list[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("conformance")
+    group.addoption("--quick", action="store_true", help=f"{SHORT:,} requests from the description, not {LONG:,}")
+    group.addoption("--requests", type=int, help="so many requests from the description")
+    group.addoption("--seed", type=int, help="replays the requests from the description")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[REQUESTS] = config.getoption("--requests") or (SHORT if config.getoption("--quick") else LONG)
+    seed = config.getoption("--seed")
+    config.stash[SEED] = random.randrange(10**6) if seed is None else seed
+    config.stash[SAID] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What the checks want to have said at the end."""
+    for line in config.stash[SAID]:
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    """A `tracker dev` that also has the types of `conformance.kinds`, and something to play."""
+    settings = {"TRACKER_TYPES": "conformance.kinds", "TRACKER_MEDIA_DIR": str(ROOT / "examples" / "media")}
+    with running_dev(tmp_path_factory.mktemp("dev") / "data", "--workers", "1", **settings) as started:
+        yield started
+
+
+@pytest.fixture
+def call() -> str:
+    """A call of its own for each check, with a name that must be encoded in an address."""
+    return f"call {uuid4().hex[:8]}/ä"
