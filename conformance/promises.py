@@ -11,6 +11,7 @@ from schemathesis.core.transport import Response
 from schemathesis.generation.case import Case
 
 ERRORS = HTTPStatus.BAD_REQUEST
+DELIBERATE = {HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.SERVICE_UNAVAILABLE}
 ASK_AGAIN = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 
 
@@ -46,6 +47,14 @@ def an_error_says_what_to_do(_: CheckContext, response: Response, __: Case) -> N
         assert "GET" in _one(response, "allow") or "POST" in _one(response, "allow")
     if response.status_code in ASK_AGAIN:
         assert int(_one(response, "retry-after")) >= 1
+
+
+@schemathesis.check
+def no_part_of_a_batch_fails_by_our_fault(_: CheckContext, response: Response, case: Case) -> None:
+    """What holds for a request holds for one in a batch: of 5xx only 501 and 503."""
+    if case.path == "/$batch" and response.status_code == HTTPStatus.OK:
+        for part in json.loads(response.content)["responses"]:
+            assert part["status"] < HTTPStatus.INTERNAL_SERVER_ERROR or part["status"] in DELIBERATE, part
 
 
 @schemathesis.check

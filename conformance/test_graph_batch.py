@@ -135,7 +135,7 @@ async def test_what_depends_on_a_failure_is_not_done(
     assert await operations.count.get() == 1
 
 
-async def test_the_sdk_splits_more_than_twenty(
+async def test_more_than_twenty_go_in_several_batches(
     client: GraphServiceClient, operations: OperationsRequestBuilder
 ) -> None:
     collection = BatchRequestContentCollection()

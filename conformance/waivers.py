@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from schemathesis.core.failures import Failure, ServerError
+from schemathesis.core.failures import AcceptedNegativeData, Failure, ServerError
 from schemathesis.core.transport import Response
 from schemathesis.generation.case import Case
 from schemathesis.openapi.checks import RejectedPositiveData, UseAfterFree
@@ -14,6 +14,7 @@ GRAMMARS: Final = ("$filter", "$orderby", "$search", "$select", "$skiptoken", "$
 """Query options whose text follows a grammar that JSON Schema cannot say, or which only an earlier answer can give."""
 ONCE: Final = {"Idempotency-Key", "Operation-Id", "Repeatability-Request-ID", "Repeatability-First-Sent"}
 """Headers that name a request, of which one is enough; two belong together, and a name belongs to one body."""
+BATCH: Final = "/$batch"
 TIMES: Final = {"delay", "notBefore"}
 """Members that are bounded by 366 days from now, which a pattern cannot say."""
 ELSEWHERE: Final = ("ogcExecute", "ogcGetResults")
@@ -56,6 +57,18 @@ def _names_a_request_wrongly(_: Failure, __: Case, response: Response) -> bool:
     return response.status_code == HTTPStatus.BAD_REQUEST and response.json().get("error", {}).get("target") in ONCE
 
 
+def _names_a_part_wrongly(_: Failure, case: Case, response: Response) -> bool:
+    if response.status_code != HTTPStatus.BAD_REQUEST or case.path != BATCH:
+        return False
+    target: str = response.json().get("error", {}).get("target", "")
+    return target.endswith(("/id", "/dependsOn", "/depends_on"))
+
+
+def _is_refused_inside(_: Failure, case: Case, response: Response) -> bool:
+    """Every part of a batch has an answer of its own."""
+    return case.path == BATCH and any(part["status"] >= HTTPStatus.BAD_REQUEST for part in response.json()["responses"])
+
+
 def _is_said_elsewhere(_: Failure, case: Case, response: Response) -> bool:
     name = case.operation.definition.raw.get("operationId")
     return response.status_code == HTTPStatus.BAD_REQUEST and name in ELSEWHERE
@@ -81,6 +94,8 @@ WAIVERS: Final = (
         _is_said_elsewhere,
         "a process says what it takes, a job why it failed",
     ),
+    Waiver(RejectedPositiveData, _names_a_part_wrongly, "the requests of a batch have different ids, and name others"),
+    Waiver(AcceptedNegativeData, _is_refused_inside, "a wrong request of a batch is refused in its own place"),
     Waiver(RejectedPositiveData, _depends_on_state, "410 and 412 depend on what became of the operation before"),
     Waiver(UseAfterFree, _only_cancels, "DELETE of a monitor cancels, as Azure's pollers mean it, and deletes nothing"),
 )

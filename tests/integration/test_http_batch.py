@@ -102,6 +102,11 @@ async def test_graph_s_python_client_is_understood(api: Api) -> None:
     assert (created["status"], read["status"], read["body"]) == (201, 200, created["body"])
 
 
+async def test_an_empty_object_may_be_in_base64_as_graph_s_python_client_writes_it(api: Api) -> None:
+    assert (await only(api, {**CREATE, "body": "e30="}))["status"] == 201
+    assert (await only(api, {**CREATE, "body": "eyJpZCI6ICJtaW5lIn0="}))["status"] == 400
+
+
 async def test_members_that_are_null_are_absent(api: Api) -> None:
     absent = {"headers": None, "dependsOn": None, "depends_on": None, "atomicityGroup": None, "if": None}
     found = await responses(api, {**CREATE, **absent}, {"method": "GET", "url": COLLECTION, "body": None, **absent})

@@ -13,6 +13,9 @@ MOST_REQUESTS: Final = 20
 _DEPENDS_ON: Final = ("dependsOn", "depends_on")
 """OData's name, and what Microsoft's Python client sends."""
 
+_EMPTY_OBJECT: Final = "e30="
+"""`{}` in base64: how Microsoft's Python client writes a body that is an empty object."""
+
 _Places = dict[str, list[int]]
 """Where the request of an id, or those of an atomicity group, stand; by name in lower case."""
 
@@ -95,7 +98,7 @@ def _part(request: Json, places: _Places) -> Part:
         method=request["method"].upper(),
         url=request["url"],
         headers=request.get("headers") or {},
-        body=request.get("body"),
+        body={} if request.get("body") == _EMPTY_OBJECT else request.get("body"),
         after=[place for _, name in _depends_on(request) for place in places[name.lower()]],
         unsupported=next((name for name in ("atomicityGroup", "if") if request.get(name) is not None), None),
     )
