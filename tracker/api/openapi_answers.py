@@ -183,7 +183,7 @@ def _errors(route: "Route", text: Text) -> Iterable[HTTPStatus]:
     if text.body is not None:
         yield from (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
     if _creates(route, text):
-        yield HTTPStatus.CONFLICT
+        yield from (HTTPStatus.CONFLICT, HTTPStatus.GONE)  # sent again after what it made was deleted
     if {"If-Match", "Repeatability-First-Sent"} & {parameter["name"] for parameter in text.parameters}:
         yield HTTPStatus.PRECONDITION_FAILED
 
