@@ -128,6 +128,7 @@ async def test_the_metadata_stands_under_every_prefix_as_a_context_says(api: Api
         ("?$format=json", {}, 406),
         ("?$format=application/json", {"Accept": "application/xml"}, 406),
         ("?$format=anything", {}, 406),
+        ("?$format=/google/", {}, 406),
         ("?$filter=x", {}, 501),
         ("?$unknown=x", {}, 400),
         ("?unknown=x", {}, 200),

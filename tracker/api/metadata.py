@@ -35,4 +35,4 @@ def _takes_xml(format_option: str | None, accept: str) -> bool:
     """Whether XML will do; the abbreviation stands in any case."""
     if format_option is None:
         return accepts(accept, _XML)
-    return format_option.lower() == "xml" or ("/" in format_option and accepts(format_option, _XML))
+    return format_option.partition(";")[0].strip().lower() in {"xml", _XML}
