@@ -88,7 +88,14 @@ _ONCE: Final = (
     _parameter("header", "Operation-Id", "The same as Idempotency-Key.", _NAME),
 )
 
-_STREAM: Final = {"type": "string"}
+_STREAM: Final = {
+    "description": "Each event: its data is JSON.",
+    "type": "object",
+    "properties": {
+        **{name: {"type": "string"} for name in ("id", "event", "data")},
+        "retry": {"type": "integer"},
+    },
+}
 _OPERATION, _MONITOR, _HEALTH = ref("operation"), ref("monitor"), ref("health")
 _CANCEL_BODY: Final = {
     "type": "object",
