@@ -1,7 +1,9 @@
 """Script calls of many tasks in one round trip."""
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import NoScriptError
 
@@ -14,11 +16,15 @@ MOST_TOGETHER = 128
 """Calls of one round trip, so that none waits for thousands of others' answers."""
 
 
-class _Call(NamedTuple):
+@dataclass(slots=True, eq=False)
+class _Call:
     script: "AsyncScript"
     words: tuple[Any, ...]
     """As EVALSHA takes them: the number of keys, keys, arguments."""
     answer: asyncio.Future[Any]
+    fellows: Sequence["_Call"] = ()
+    """Those of the same round trip, itself among them."""
+    trip: "asyncio.Task[None] | None" = None
 
 
 class Pipeline:
@@ -40,12 +46,20 @@ class Pipeline:
             loop.call_soon(self._send)
         call = _Call(script, (len(keys), *keys, *args), loop.create_future())
         self._calls.append(call)
-        return await call.answer
+        try:
+            return await call.answer
+        except asyncio.CancelledError:
+            if call.trip is not None and all(fellow.answer.cancelled() for fellow in call.fellows):
+                call.trip.cancel()  # as a command ends with the task that sent it: nobody waits any more
+            raise
 
     def _send(self) -> None:
-        calls, self._calls = self._calls, []
+        calls, self._calls = [call for call in self._calls if not call.answer.done()], []
         for start in range(0, len(calls), MOST_TOGETHER):
-            task = asyncio.ensure_future(self._answer(calls[start : start + MOST_TOGETHER]))
+            together = calls[start : start + MOST_TOGETHER]
+            task = asyncio.ensure_future(self._answer(together))
+            for call in together:
+                call.fellows, call.trip = together, task
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
 

@@ -53,6 +53,31 @@ async def test_a_thousand_calls_of_one_turn_are_several_round_trips(redis: Redis
     assert not pipeline._sending
 
 
+async def test_a_round_trip_that_nobody_waits_for_any_more_ends(redis: Redis, pipeline: Pipeline) -> None:
+    """Else it would go on, and connect anew, after its client has been closed."""
+    echo = script(redis, "return ARGV[1]")
+    await pipeline.call(echo, [], ["loaded"])
+    await redis.client_pause(300)
+    calls = [asyncio.create_task(pipeline.call(echo, [], [letter])) for letter in "ab"]
+    await asyncio.sleep(0.05)
+    [trip] = pipeline._sending
+    calls[0].cancel()
+    await asyncio.sleep(0.05)
+    assert not trip.done()
+    calls[1].cancel()
+    await asyncio.wait({trip}, timeout=0.1)
+    assert trip.cancelled()
+    assert not pipeline._sending
+
+
+async def test_a_call_that_was_given_up_before_it_was_sent_is_not_sent(redis: Redis, pipeline: Pipeline) -> None:
+    push = script(redis, "return redis.call('RPUSH', KEYS[1], ARGV[1])")
+    call = asyncio.create_task(pipeline.call(push, ["rq:queue:test"], ["a"]))
+    asyncio.get_running_loop().call_soon(call.cancel)
+    await asyncio.wait({call})
+    assert await redis.exists("rq:queue:test") == 0
+
+
 async def test_a_caller_that_gives_up_takes_nobody_with_it(redis: Redis, pipeline: Pipeline) -> None:
     echo = script(redis, "return ARGV[1]")
     first = asyncio.create_task(pipeline.call(echo, [], ["a"]))
