@@ -43,7 +43,8 @@ def test_rq_info_shows_queue_and_workers_and_changes_nothing(tmp_path: Path) -> 
         url, client = store_url(dev), Client(dev.url)
         for _ in range(3):
             assert client("POST", PATH, {"@odata.type": "#test.sleeping"})[0] == 201
-        assert until((tmp_path / "started").exists, 20)
+        running = f"{PATH}/$count?$filter=status%20eq%20'Running'"
+        assert until(lambda: client("GET", running)[1] == 3, 20)
         before = snapshot(url)
         assert until(lambda: b"busy" in states(url), 10), "RQ learns of a worker's state at its next beat"
         shown = subprocess.run((*RQ, "info", "--url", url), capture_output=True, text=True, check=True).stdout

@@ -292,7 +292,7 @@ async def test_who_takes_events_gets_them(api: Api, accept: str) -> None:
 async def test_events_is_no_operations_id(api: Api) -> None:
     answer = await api.post(json={"id": "events"})
     assert (answer.status, answer.error["target"]) == (400, "id")
-    assert (await api.delete(f"{COLLECTION}/events")).status == 404
+    assert (await api.delete(f"{COLLECTION}/events")).status == 405
     assert (await api.post(json={"id": "Events"})).status == 201
 
 
