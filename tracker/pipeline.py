@@ -1,4 +1,4 @@
-"""Script calls of many tasks in one round trip."""
+"""Script calls of many tasks in one round trip, and what many tasks ask of one script in one call of it."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,36 +14,68 @@ MOST_TOGETHER = 128
 """Calls of one round trip, so that none waits for thousands of others' answers."""
 
 
+MOST_IN_ONE = 100
+"""What one call of a script is asked for at most, so that the server is not held up long."""
+
+
 class _Call(NamedTuple):
     script: "AsyncScript"
-    words: tuple[Any, ...]
+    words: list[Any]
     """As EVALSHA takes them: the number of keys, keys, arguments."""
-    answer: asyncio.Future[Any]
+    answers: list[asyncio.Future[Any]]
+    """For the call's answer; of one that several have joined, each for its own element of it."""
+    joined: bool
+
+    def settle(self, answer: Any) -> None:
+        """Hand over the answer or error. Who does not wait for it any more is passed over."""
+        failed = isinstance(answer, Exception)
+        for index, future in enumerate(self.answers):
+            if future.done():
+                continue
+            if failed:
+                future.set_exception(answer)
+            else:
+                future.set_result(answer[index] if self.joined else answer)
 
 
 class Pipeline:
     """Sends what is asked for in one turn of the event loop in one round trip, in the order in which it was asked.
 
     More than `MOST_TOGETHER` calls are several round trips at the same time. Nothing waits for more to come. Calls
-    are no transaction: each has its own answer or error.
+    are no transaction: each has its own answer or error. One that several have joined stands where the first asked.
     """
 
     def __init__(self, redis: "Redis", *, within: float) -> None:
         self._redis, self._within = redis, within
         self._calls: list[_Call] = []
+        self._open: dict[tuple[Any, ...], _Call] = {}
         self._sending: set[asyncio.Task[None]] = set()
 
-    async def call(self, script: "AsyncScript", keys: list[Any], args: list[Any]) -> Any:
-        """Run a script. Raises what redis-py raises."""
-        loop = asyncio.get_running_loop()
+    def call(self, script: "AsyncScript", keys: list[Any], args: list[Any]) -> asyncio.Future[Any]:
+        """Run a script; its answer. Raises what redis-py raises."""
+        return self._add(_Call(script, [len(keys), *keys, *args], [], joined=False))
+
+    def join(self, script: "AsyncScript", keys: list[Any], args: list[Any]) -> asyncio.Future[Any]:
+        """Have a script that answers one element to each of many do this for one more, over the same keys.
+
+        What was asked of it in the same turn of the loop goes in the same call, at most `MOST_IN_ONE`.
+        """
+        place = (script, *keys)
+        call = self._open.get(place)
+        if call is None or len(call.answers) == MOST_IN_ONE:
+            call = self._open[place] = _Call(script, [len(keys), *keys, *args], [], joined=True)
+            return self._add(call)
+        call.words.extend(args)
+        return _awaited(call)
+
+    def _add(self, call: _Call) -> asyncio.Future[Any]:
         if not self._calls:
-            loop.call_soon(self._send)
-        call = _Call(script, (len(keys), *keys, *args), loop.create_future())
+            asyncio.get_running_loop().call_soon(self._send)
         self._calls.append(call)
-        return await call.answer
+        return _awaited(call)
 
     def _send(self) -> None:
-        calls, self._calls = self._calls, []
+        calls, self._calls, self._open = self._calls, [], {}
         for start in range(0, len(calls), MOST_TOGETHER):
             task = asyncio.ensure_future(self._answer(calls[start : start + MOST_TOGETHER]))
             self._sending.add(task)
@@ -56,12 +88,7 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - it is raised where the answers are awaited
             answers = [error] * len(calls)
         for call, answer in zip(calls, answers, strict=True):
-            if call.answer.done():
-                continue  # nobody waits for it any more
-            if isinstance(answer, Exception):
-                call.answer.set_exception(answer)
-            else:
-                call.answer.set_result(answer)
+            call.settle(answer)
 
     async def _run(self, calls: list[_Call]) -> list[Any]:
         """The answer or error of each; a script that the server lost is loaded, and what it missed run again."""
@@ -80,3 +107,9 @@ class Pipeline:
             for call in calls:
                 pipe.evalsha(call.script.sha, *call.words)
             return await pipe.execute(raise_on_error=False)
+
+
+def _awaited(call: _Call) -> asyncio.Future[Any]:
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    call.answers.append(future)
+    return future

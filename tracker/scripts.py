@@ -81,13 +81,14 @@ class Script:
 
     async def together(self, **named: Any) -> Answer:
         """Run it as a call does, in one round trip with all that is asked for in the same turn of the loop."""
-        keys, args = self._words(named)
-        try:
-            return await self._pipeline.call(self._script, keys, args)
-        except (*_AWAY, redis_errors.ResponseError) as error:
-            if unavailable := _as_unavailable(error):
-                raise unavailable from error
-            raise
+        return await _answered(self._pipeline.call(self._script, *self._words(named)))
+
+    async def joined(self, **named: Any) -> Answer:
+        """Run it once for all that is asked of it over the same keys in the same turn of the loop, in one round trip.
+
+        It must take nothing but these and what it is to do for each, and answer a list with an element for each.
+        """
+        return await _answered(self._pipeline.join(self._script, *self._words(named)))
 
     def _words(self, named: dict[str, Any]) -> tuple[list[Any], list[Any]]:
         """Keys and arguments in the header's order, from exactly its names."""
@@ -140,6 +141,16 @@ async def answering(*, within: float | None = HANGS_AFTER) -> AsyncIterator[None
     try:
         async with asyncio.timeout(within):
             yield
+    except (*_AWAY, redis_errors.ResponseError) as error:
+        if unavailable := _as_unavailable(error):
+            raise unavailable from error
+        raise
+
+
+async def _answered(answer: asyncio.Future[Answer]) -> Answer:
+    """As `answering`, for what has its own limit of time."""
+    try:
+        return await answer
     except (*_AWAY, redis_errors.ResponseError) as error:
         if unavailable := _as_unavailable(error):
             raise unavailable from error

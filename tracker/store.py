@@ -9,7 +9,7 @@ import structlog
 from tracker import queue
 from tracker.codec import as_hash, decode, decode_hash, encode, encode_fields
 from tracker.errors import Conflict, Gone, NotFound, Refused, Reused
-from tracker.keys import Keys
+from tracker.keys import Keys, context_digest
 from tracker.lifecycle import Change
 from tracker.model import SECOND, Json, Record
 from tracker.once import UNNAMED, Once
@@ -55,24 +55,12 @@ class Store:
         (`once`) is answered as it was then. Raises Conflict when the id is taken by another, Reused when the name is
         another request's, Gone when the operation that it made was deleted.
         """
-        keys, context, fields = self.keys, record.client_context, encode(record)
-        word, *answer = await self._scripts.create.together(
-            op=keys.operation(record.key),
+        keys, fields = self.keys, encode(record)
+        word, *answer = await self._scripts.create.joined(
             ids=keys.ids(record.tenant),
             of_call=keys.call(record.tenant, record.call_id),
             status=keys.status(record.tenant, record.call_id, record.status),
-            context=keys.context(record.tenant, record.call_id, context or ""),
-            key=record.key,
-            id=record.id,
-            digest=record.digest,
-            indexed=int(context is not None),
-            delay=round(delay * SECOND),
-            not_before=record.not_before,
-            start_in=round(record.policy.start_within * SECOND),
-            once=once.digest,
-            told=once.told,
-            remember=once.seconds,
-            fields=_flat(fields),
+            creates=_pack_create(record, fields, delay, once),
         )
         match word:
             case "NEW":
@@ -245,6 +233,16 @@ def pack(change: Change) -> list[str]:
     )
     entry = "" if change.entry is None else json.dumps(change.entry, separators=(",", ":"))
     return [head, entry, *fields]
+
+
+def _pack_create(record: Record, fields: dict[str, str], delay: float, once: Once) -> list[str]:
+    """A new record in the words that its script takes."""
+    head = (
+        f"{record.key} {record.id} {record.digest} {context_digest(record.client_context) or '-'} "
+        f"{round(delay * SECOND)} {record.not_before} {round(record.policy.start_within * SECOND)} "
+        f"{once.digest or '-'} {once.told or '-'} {once.seconds} {2 * len(fields)}"
+    )
+    return [head, *_flat(fields)]
 
 
 def _flat(pairs: dict[str, str]) -> list[str]:

@@ -11,7 +11,7 @@ from tests.engines import Server
 from tests.factories import make_record
 from tracker.errors import Conflict, Unavailable
 from tracker.model import Record
-from tracker.pipeline import MOST_TOGETHER, Pipeline
+from tracker.pipeline import MOST_IN_ONE, MOST_TOGETHER, Pipeline
 from tracker.store import Store
 
 
@@ -45,18 +45,42 @@ async def test_calls_of_one_turn_are_run_in_their_order(redis: Redis, pipeline: 
 
 async def test_a_thousand_calls_of_one_turn_are_several_round_trips(redis: Redis, pipeline: Pipeline) -> None:
     echo = script(redis, "return ARGV[1]")
-    calls = [asyncio.create_task(pipeline.call(echo, [], [str(number)])) for number in range(1000)]
-    await asyncio.sleep(0)
+    calls = [asyncio.ensure_future(pipeline.call(echo, [], [str(number)])) for number in range(1000)]
     await asyncio.sleep(0)
     assert len(pipeline._sending) == -(-1000 // MOST_TOGETHER)
     assert await asyncio.gather(*calls) == [str(number) for number in range(1000)]
     assert not pipeline._sending
 
 
+async def test_what_is_asked_of_a_script_over_the_same_keys_is_one_call_of_it(redis: Redis, pipeline: Pipeline) -> None:
+    tell = script(redis, "local a = {} for i, w in ipairs(ARGV) do a[i] = KEYS[1] .. w .. #ARGV end return a")
+    asked = [("x", "1"), ("y", "2"), ("x", "3")]
+    answers = [pipeline.join(tell, [key], [word]) for key, word in asked]
+    assert await asyncio.gather(*answers) == ["x12", "y21", "x32"]
+    assert await pipeline.join(tell, ["x"], ["4"]) == "x41"
+
+
+async def test_a_call_that_many_join_takes_a_hundred_at_most(redis: Redis, pipeline: Pipeline) -> None:
+    count = script(redis, "local a = {} for i in ipairs(ARGV) do a[i] = #ARGV end return a")
+    answers = await asyncio.gather(*(pipeline.join(count, [], ["w"]) for _ in range(MOST_IN_ONE + 1)))
+    assert answers == [MOST_IN_ONE] * MOST_IN_ONE + [1]
+
+
+async def test_who_joins_a_call_that_fails_learns_of_it_and_who_gives_up_takes_nobody_with_it(
+    redis: Redis, pipeline: Pipeline
+) -> None:
+    fail, echo = script(redis, "return redis.error_reply('ERR no')"), script(redis, "return ARGV")
+    failed = await asyncio.gather(*(pipeline.join(fail, [], ["w"]) for _ in range(2)), return_exceptions=True)
+    assert [type(error) for error in failed] == [ResponseError] * 2
+    first, second = pipeline.join(echo, [], ["a"]), pipeline.join(echo, [], ["b"])
+    first.cancel()
+    assert await second == "b"
+
+
 async def test_a_caller_that_gives_up_takes_nobody_with_it(redis: Redis, pipeline: Pipeline) -> None:
     echo = script(redis, "return ARGV[1]")
-    first = asyncio.create_task(pipeline.call(echo, [], ["a"]))
-    second = asyncio.create_task(pipeline.call(echo, [], ["b"]))
+    first = asyncio.ensure_future(pipeline.call(echo, [], ["a"]))
+    second = asyncio.ensure_future(pipeline.call(echo, [], ["b"]))
     await asyncio.sleep(0)
     first.cancel()
     assert await second == "b"
