@@ -26,6 +26,7 @@ KNOWN_SHOWN = 20
 """Type names that an error lists at most."""
 
 _OWN = frozenset({"id", "clientContext", "resultInfo"})
+_LEFT_OUT = READ_ONLY | _OWN
 _ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _DOTS = frozenset({".", ".."})
 """What clients take out of a path (RFC 3986, 5.2.4), so that nobody could ask for it."""
@@ -36,6 +37,8 @@ _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d
 """RFC 3339, 5.6."""
 _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?(?<![PT])", re.ASCII)
 """OData's Edm.Duration, days and less (CSDL 4.01, 3.3), without a sign."""
+_TOLD = json.JSONEncoder(sort_keys=True)
+_SIZED = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -96,11 +99,11 @@ def read_draft(
             findings.details.extend(error.details)
     findings.raise_any()
     assert kind is not None  # noqa: S101 - _type has reported it otherwise
-    result = result_info and result_info.model_dump()
+    result = result_info and {"code": result_info.code, "subcode": result_info.subcode, "message": result_info.message}
     told = [call_id, kind.name, client_context, result, sent]
     if asked := {name: value for name, value in waits.items() if value is not None}:
         told.append(asked)
-    digest = sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+    digest = sha256(_TOLD.encode(told).encode()).hexdigest()[:32]
     return Draft(kind, operation_id, client_context, result_info, members, delay, not_before, digest)
 
 
@@ -231,7 +234,9 @@ def _seconds(value: Any) -> float | None:
 
 def _not_before(value: Any, findings: Findings) -> Micros:
     """The time to wait for at least; one that is past is no wait."""
-    moment = _EPOCH if value is None else _date_time(value)
+    if value is None:
+        return 0
+    moment = _date_time(value)
     if moment is None:
         findings.add("notBefore", "must be a date-time with an offset (RFC 3339), like 2026-01-31T12:00:00Z")
     elif moment - datetime.now(UTC) > LONGEST_WAIT:
@@ -253,17 +258,22 @@ def _date_time(value: Any) -> datetime | None:
 def _members(body: Json, kind: OperationType | None, waits: Json, findings: Findings) -> Json:
     """Typed and dynamic members: what is neither ours, nor read-only, nor OData's control information."""
     results = kind.model.result_members() if kind else frozenset()
-    left_out = READ_ONLY | _OWN | results | waits.keys()
-    members = {name: value for name, value in body.items() if "@" not in name and name not in left_out}
+    members = {
+        name: value
+        for name, value in body.items()
+        if name not in _LEFT_OUT and name not in results and name not in waits and "@" not in name
+    }
     check_size(members, findings)
     return members
 
 
 def check_size(members: Json, findings: Findings) -> None:
     """How deep and how large a client's members may be, all together."""
+    if not members:
+        return
     if _depth(members) > DEPTH_LIMIT:
         findings.add("", f"members may be nested at most {DEPTH_LIMIT} deep")
-    elif len(json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()) > MEMBERS_LIMIT:
+    elif len(_SIZED.encode(members).encode()) > MEMBERS_LIMIT:
         findings.add("", f"members may take at most {MEMBERS_LIMIT} bytes in all")
 
 

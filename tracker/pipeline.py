@@ -1,6 +1,7 @@
 """Script calls of many tasks in one round trip, and what many tasks ask of one script in one call of it."""
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.exceptions import NoScriptError
@@ -55,15 +56,19 @@ class Pipeline:
         """Run a script; its answer. Raises what redis-py raises."""
         return self._add(_Call(script, [len(keys), *keys, *args], [], joined=False))
 
-    def join(self, script: "AsyncScript", keys: list[Any], args: list[Any]) -> asyncio.Future[Any]:
-        """Have a script that answers one element to each of many do this for one more, over the same keys.
+    def join(
+        self, script: "AsyncScript", place: tuple[Any, ...], keys: Callable[[], list[Any]], args: list[Any]
+    ) -> asyncio.Future[Any]:
+        """Have a script that answers one element to each of many do this for one more.
 
-        What was asked of it in the same turn of the loop goes in the same call, at most `MOST_IN_ONE`.
+        What was asked of it at the same place, which stands for its keys, in the same turn of the loop goes in the
+        same call, at most `MOST_IN_ONE`.
         """
-        place = (script, *keys)
+        place = (script, *place)
         call = self._open.get(place)
         if call is None or len(call.answers) == MOST_IN_ONE:
-            call = self._open[place] = _Call(script, [len(keys), *keys, *args], [], joined=True)
+            named = keys()
+            call = self._open[place] = _Call(script, [len(named), *named, *args], [], joined=True)
             return self._add(call)
         call.words.extend(args)
         return _awaited(call)

@@ -81,14 +81,19 @@ class Script:
 
     async def together(self, **named: Any) -> Answer:
         """Run it as a call does, in one round trip with all that is asked for in the same turn of the loop."""
-        return await _answered(self._pipeline.call(self._script, *self._words(named)))
+        return await answered(self._pipeline.call(self._script, *self._words(named)))
 
-    async def joined(self, **named: Any) -> Answer:
+    def join(self, each: list[str], **keys: str) -> "asyncio.Future[Answer]":
         """Run it once for all that is asked of it over the same keys in the same turn of the loop, in one round trip.
 
-        It must take nothing but these and what it is to do for each, and answer a list with an element for each.
+        It takes nothing but these and what it is to do for each, and answers a list with an element for each. What is
+        returned is awaited by `answered`.
         """
-        return await _answered(self._pipeline.join(self._script, *self._words(named)))
+        return self._pipeline.join(self._script, tuple(keys.values()), lambda: self._keys_of(keys), each)
+
+    def _keys_of(self, named: dict[str, str]) -> list[str]:
+        """Keys in the header's order; `named` are those that are not the same for every call."""
+        return [self._bound.get(word) or named[word] for word in self._keys]
 
     def _words(self, named: dict[str, Any]) -> tuple[list[Any], list[Any]]:
         """Keys and arguments in the header's order, from exactly its names."""
@@ -147,8 +152,8 @@ async def answering(*, within: float | None = HANGS_AFTER) -> AsyncIterator[None
         raise
 
 
-async def _answered(answer: asyncio.Future[Answer]) -> Answer:
-    """As `answering`, for what has its own limit of time."""
+async def answered(answer: "asyncio.Future[Answer]") -> Answer:
+    """The answer to what was asked of a script; errors are as with `answering`."""
     try:
         return await answer
     except (*_AWAY, redis_errors.ResponseError) as error:

@@ -2,21 +2,23 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
 from tracker import queue
-from tracker.codec import as_hash, decode, decode_hash, encode, encode_fields
+from tracker.codec import as_hash, completed, decode, decode_hash, encode, encode_fields
 from tracker.errors import Conflict, Gone, NotFound, Refused, Reused
 from tracker.keys import Keys, context_digest
 from tracker.lifecycle import Change
 from tracker.model import SECOND, Json, Record
 from tracker.once import UNNAMED, Once
-from tracker.scripts import Scripts, answering
+from tracker.scripts import Scripts, answered, answering
 from tracker.verdicts import Claims, Overdue, Room, Word
 
 if TYPE_CHECKING:
+    import asyncio
+
     from redis.asyncio import Redis
 
     from tracker.config import Settings
@@ -30,6 +32,13 @@ VANISHED_AFTER = 5.0
 
 class CancelPending(Conflict):
     """A cancel was asked for meanwhile: the operation must end, not start again."""
+
+
+class Submitted(NamedTuple):
+    """A new operation on its way to Redis, and what will be answered."""
+
+    record: Record
+    answer: "asyncio.Future[Any]"
 
 
 class Store:
@@ -55,16 +64,29 @@ class Store:
         (`once`) is answered as it was then. Raises Conflict when the id is taken by another, Reused when the name is
         another request's, Gone when the operation that it made was deleted.
         """
-        keys, fields = self.keys, encode(record)
-        word, *answer = await self._scripts.create.joined(
+        return await self.created(self.submit(record, delay=delay, once=once))
+
+    def submit(self, record: Record, *, delay: float = 0.0, once: Once = UNNAMED) -> Submitted:
+        """Have a new operation stored as by `create`; `created` says what became of it.
+
+        All of one call that are submitted in the same turn of the loop are stored by one script, each judged by itself.
+        """
+        keys = self.keys
+        answer = self._scripts.create.join(
+            _pack_create(record, delay, once),
             ids=keys.ids(record.tenant),
             of_call=keys.call(record.tenant, record.call_id),
             status=keys.status(record.tenant, record.call_id, record.status),
-            creates=_pack_create(record, fields, delay, once),
         )
+        return Submitted(record, answer)
+
+    async def created(self, submitted: Submitted) -> tuple[Record, bool]:
+        """What became of an operation that was submitted. Returns and raises what `create` does."""
+        record = submitted.record
+        word, *answer = await answered(submitted.answer)
         match word:
             case "NEW":
-                return decode(answer, fields), True
+                return completed(record, answer), True
             case "CREATED" | "EXISTS":
                 return _visible(decode(answer)), word == "CREATED"
             case "REUSED":
@@ -235,8 +257,9 @@ def pack(change: Change) -> list[str]:
     return [head, entry, *fields]
 
 
-def _pack_create(record: Record, fields: dict[str, str], delay: float, once: Once) -> list[str]:
+def _pack_create(record: Record, delay: float, once: Once) -> list[str]:
     """A new record in the words that its script takes."""
+    fields = encode(record)
     head = (
         f"{record.key} {record.id} {record.digest} {context_digest(record.client_context) or '-'} "
         f"{round(delay * SECOND)} {record.not_before} {round(record.policy.start_within * SECOND)} "

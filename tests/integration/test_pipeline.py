@@ -1,6 +1,7 @@
 """Script calls of many tasks in one round trip: their answers, their errors, and outages."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -22,6 +23,10 @@ def pipeline(redis: Redis) -> Pipeline:
 
 def script(redis: Redis, text: str) -> AsyncScript:
     return redis.register_script(text)
+
+
+def joined(pipeline: Pipeline, script: AsyncScript, key: str, word: str) -> asyncio.Future[Any]:
+    return pipeline.join(script, (key,), lambda: [key], [word])
 
 
 async def test_each_call_has_its_own_answer_or_error(redis: Redis, pipeline: Pipeline) -> None:
@@ -55,14 +60,14 @@ async def test_a_thousand_calls_of_one_turn_are_several_round_trips(redis: Redis
 async def test_what_is_asked_of_a_script_over_the_same_keys_is_one_call_of_it(redis: Redis, pipeline: Pipeline) -> None:
     tell = script(redis, "local a = {} for i, w in ipairs(ARGV) do a[i] = KEYS[1] .. w .. #ARGV end return a")
     asked = [("x", "1"), ("y", "2"), ("x", "3")]
-    answers = [pipeline.join(tell, [key], [word]) for key, word in asked]
+    answers = [joined(pipeline, tell, key, word) for key, word in asked]
     assert await asyncio.gather(*answers) == ["x12", "y21", "x32"]
-    assert await pipeline.join(tell, ["x"], ["4"]) == "x41"
+    assert await joined(pipeline, tell, "x", "4") == "x41"
 
 
 async def test_a_call_that_many_join_takes_a_hundred_at_most(redis: Redis, pipeline: Pipeline) -> None:
     count = script(redis, "local a = {} for i in ipairs(ARGV) do a[i] = #ARGV end return a")
-    answers = await asyncio.gather(*(pipeline.join(count, [], ["w"]) for _ in range(MOST_IN_ONE + 1)))
+    answers = await asyncio.gather(*(joined(pipeline, count, "", "w") for _ in range(MOST_IN_ONE + 1)))
     assert answers == [MOST_IN_ONE] * MOST_IN_ONE + [1]
 
 
@@ -70,9 +75,9 @@ async def test_who_joins_a_call_that_fails_learns_of_it_and_who_gives_up_takes_n
     redis: Redis, pipeline: Pipeline
 ) -> None:
     fail, echo = script(redis, "return redis.error_reply('ERR no')"), script(redis, "return ARGV")
-    failed = await asyncio.gather(*(pipeline.join(fail, [], ["w"]) for _ in range(2)), return_exceptions=True)
+    failed = await asyncio.gather(*(joined(pipeline, fail, "", "w") for _ in range(2)), return_exceptions=True)
     assert [type(error) for error in failed] == [ResponseError] * 2
-    first, second = pipeline.join(echo, [], ["a"]), pipeline.join(echo, [], ["b"])
+    first, second = joined(pipeline, echo, "", "a"), joined(pipeline, echo, "", "b")
     first.cancel()
     assert await second == "b"
 
