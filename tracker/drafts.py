@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 from unicodedata import category
@@ -107,10 +108,15 @@ def read_draft(
     return Draft(kind, operation_id, client_context, result_info, members, delay, not_before, digest)
 
 
+@lru_cache(1024)
+def _is_call_id(text: str) -> bool:
+    controls = any(category(letter) == "Cc" for letter in text)
+    return not controls and text not in _DOTS and 1 <= len(text) <= CALL_ID_LIMIT
+
+
 def check_call_id(call_id: str) -> None:
     """A call's name: 1–256 characters, none of them a control character. Raises Invalid."""
-    controls = any(category(letter) == "Cc" for letter in call_id)
-    if controls or call_id in _DOTS or not 1 <= len(call_id) <= CALL_ID_LIMIT:
+    if not _is_call_id(call_id):
         message = f"callId: must be 1 to {CALL_ID_LIMIT} characters without control characters, and not . or .."
         raise Invalid(message, target="callId")
 
@@ -121,8 +127,8 @@ def _type(value: Any, catalogue: Catalogue, findings: Findings, *, accept_unknow
     if not isinstance(value, str):
         findings.add("@odata.type", "must be a string")
         return None
-    if value in catalogue:
-        return catalogue[value]
+    if (known_here := catalogue.get(value)) is not None:
+        return known_here
     if accept_unknown and re.fullmatch(TYPE_NAME, value):
         return OperationType(f"#{value.removeprefix('#')}", Operation, None)
     known = ", ".join(list(catalogue)[:KNOWN_SHOWN])
@@ -199,7 +205,12 @@ def result_info_of(value: Any, findings: Findings) -> ResultInfo | None:
 
 def _waits(body: Json, kind: OperationType | None) -> Json:
     """What the body says of when the operation may start; the type's own members of these names are none of it."""
-    return {name: body.get(name) for name in WAITS - declared_members(kind)}
+    return {name: body.get(name) for name in _waits_of(kind and kind.model)}
+
+
+@lru_cache(256)
+def _waits_of(model: type[Operation] | None) -> frozenset[str]:
+    return WAITS - model.declared_members() if model else WAITS
 
 
 def declared_members(kind: OperationType | None) -> frozenset[str]:

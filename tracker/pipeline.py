@@ -11,12 +11,8 @@ if TYPE_CHECKING:
     from redis.commands.core import AsyncScript
 
 
-MOST_TOGETHER = 128
-"""Calls of one round trip, so that none waits for thousands of others' answers."""
-
-
-MOST_IN_ONE = 100
-"""What one call of a script is asked for at most, so that the server is not held up long."""
+MOST_TOGETHER = 100
+"""What is asked for in one round trip, so that none waits for thousands of others' answers."""
 
 
 class _Call(NamedTuple):
@@ -42,19 +38,24 @@ class _Call(NamedTuple):
 class Pipeline:
     """Sends what is asked for in one turn of the event loop in one round trip, in the order in which it was asked.
 
-    More than `MOST_TOGETHER` calls are several round trips at the same time. Nothing waits for more to come. Calls
-    are no transaction: each has its own answer or error. One that several have joined stands where the first asked.
+    As soon as `MOST_TOGETHER` are asked for, they are sent, and what comes after is another round trip at the same
+    time. Nothing waits for more to come. Calls are no transaction: each has its own answer or error. One that
+    several have joined stands where the first asked.
     """
 
     def __init__(self, redis: "Redis", *, within: float) -> None:
         self._redis, self._within = redis, within
         self._calls: list[_Call] = []
         self._open: dict[tuple[Any, ...], _Call] = {}
+        self._asked = self._waiting = 0
+        """For how much in this turn of the loop, and how much of it is not sent yet."""
         self._sending: set[asyncio.Task[None]] = set()
 
     def call(self, script: "AsyncScript", keys: list[Any], args: list[Any]) -> asyncio.Future[Any]:
         """Run a script; its answer. Raises what redis-py raises."""
-        return self._add(_Call(script, [len(keys), *keys, *args], [], joined=False))
+        call = _Call(script, [len(keys), *keys, *args], [], joined=False)
+        self._calls.append(call)
+        return self._ask(call)
 
     def join(
         self, script: "AsyncScript", place: tuple[Any, ...], keys: Callable[[], list[Any]], args: list[Any]
@@ -62,29 +63,44 @@ class Pipeline:
         """Have a script that answers one element to each of many do this for one more.
 
         What was asked of it at the same place, which stands for its keys, in the same turn of the loop goes in the
-        same call, at most `MOST_IN_ONE`.
+        same call.
         """
         place = (script, *place)
         call = self._open.get(place)
-        if call is None or len(call.answers) == MOST_IN_ONE:
+        if call is None:
             named = keys()
-            call = self._open[place] = _Call(script, [len(named), *named, *args], [], joined=True)
-            return self._add(call)
+            call = self._open[place] = _Call(script, [len(named), *named], [], joined=True)
+            self._calls.append(call)
         call.words.extend(args)
-        return _awaited(call)
+        return self._ask(call)
 
-    def _add(self, call: _Call) -> asyncio.Future[Any]:
-        if not self._calls:
-            asyncio.get_running_loop().call_soon(self._send)
-        self._calls.append(call)
-        return _awaited(call)
+    async def turn(self) -> None:
+        """Let the server begin before more is asked for, once that was much in this turn of the loop."""
+        while self._asked >= MOST_TOGETHER:  # noqa: ASYNC110 - it is the turns themselves that are waited for
+            await asyncio.sleep(0)
+
+    def _ask(self, call: _Call) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        if not self._asked:
+            loop.call_soon(self._end_turn)
+        self._asked += 1
+        self._waiting += 1
+        answer: asyncio.Future[Any] = loop.create_future()
+        call.answers.append(answer)
+        if self._waiting == MOST_TOGETHER:
+            self._send()
+        return answer
+
+    def _end_turn(self) -> None:
+        self._asked = 0
+        if self._waiting:
+            self._send()
 
     def _send(self) -> None:
-        calls, self._calls, self._open = self._calls, [], {}
-        for start in range(0, len(calls), MOST_TOGETHER):
-            task = asyncio.ensure_future(self._answer(calls[start : start + MOST_TOGETHER]))
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
+        calls, self._calls, self._open, self._waiting = self._calls, [], {}, 0
+        task = asyncio.ensure_future(self._answer(calls))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
 
     async def _answer(self, calls: list[_Call]) -> None:
         try:
@@ -112,9 +128,3 @@ class Pipeline:
             for call in calls:
                 pipe.evalsha(call.script.sha, *call.words)
             return await pipe.execute(raise_on_error=False)
-
-
-def _awaited(call: _Call) -> asyncio.Future[Any]:
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    call.answers.append(future)
-    return future

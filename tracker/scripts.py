@@ -83,7 +83,7 @@ class Script:
         """Run it as a call does, in one round trip with all that is asked for in the same turn of the loop."""
         return await answered(self._pipeline.call(self._script, *self._words(named)))
 
-    def join(self, each: list[str], **keys: str) -> "asyncio.Future[Answer]":
+    def join(self, each: list[str], keys: Mapping[str, str]) -> "asyncio.Future[Answer]":
         """Run it once for all that is asked of it over the same keys in the same turn of the loop, in one round trip.
 
         It takes nothing but these and what it is to do for each, and answers a list with an element for each. What is
@@ -91,7 +91,7 @@ class Script:
         """
         return self._pipeline.join(self._script, tuple(keys.values()), lambda: self._keys_of(keys), each)
 
-    def _keys_of(self, named: dict[str, str]) -> list[str]:
+    def _keys_of(self, named: Mapping[str, str]) -> list[str]:
         """Keys in the header's order; `named` are those that are not the same for every call."""
         return [self._bound.get(word) or named[word] for word in self._keys]
 
@@ -115,6 +115,7 @@ class Scripts:
 
     def __init__(self, redis: "Redis", keys: Keys, constants: Mapping[str, Any]) -> None:
         pipeline = Pipeline(redis, within=HANGS_AFTER)
+        self.turn = pipeline.turn
         self._scripts = [
             Script(name, redis, keys, constants, pipeline)
             for name in ("create", "find", "page", "claim", "beat", "change", "overdue", "expire")

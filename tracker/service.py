@@ -7,13 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from tracker import fitness, lifecycle, steps
 from tracker.arrows import Arrow
 from tracker.background import beside
 from tracker.calls import Calls, Page, Query
-from tracker.codec import as_uuid
+from tracker.codec import as_uuid, new_key
 from tracker.connection import open_redis
 from tracker.drafts import Draft, check_call_id, read_draft
 from tracker.errors import NotFound, Refused, Unavailable
@@ -55,6 +54,7 @@ class Operations:
     def __init__(self, store: Store, events: Events, catalogue: Catalogue, settings: "Settings") -> None:
         self._store, self._events, self._catalogue, self.settings = store, events, catalogue, settings
         self._calls = Calls(store)
+        self.turn = store.turn
 
     async def ready(self) -> None:
         """Whether work can be accepted: Redis answers and the scripts are loaded."""
@@ -77,7 +77,7 @@ class Operations:
         check_call_id(call_id)
         accept_unknown = self.settings.unknown_types == "accept"
         draft = read_draft(call_id, body, self._catalogue, accept_unknown=accept_unknown, strict=strict)
-        key = uuid4().hex
+        key = new_key()
         record = Record(
             key=key,
             tenant=caller.tenant,

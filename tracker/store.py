@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
@@ -11,7 +12,7 @@ from tracker.codec import as_hash, completed, decode, decode_hash, encode, encod
 from tracker.errors import Conflict, Gone, NotFound, Refused, Reused
 from tracker.keys import Keys, context_digest
 from tracker.lifecycle import Change
-from tracker.model import SECOND, Json, Record
+from tracker.model import SECOND, Json, OperationStatus, Record
 from tracker.once import UNNAMED, Once
 from tracker.scripts import Scripts, answered, answering
 from tracker.verdicts import Claims, Overdue, Room, Word
@@ -50,7 +51,8 @@ class Store:
         self.keys = Keys(settings.key_prefix, settings.rq_key_prefix)
         constants = queue.constants(self.keys, test_clock=settings.test_clock)
         self._scripts = Scripts(redis, self.keys, constants)
-        self.page = self._scripts.page
+        self._keys_of_new = lru_cache(1024)(self._find_keys_of_new)
+        self.page, self.turn = self._scripts.page, self._scripts.turn
 
     async def ready(self) -> None:
         """Check that Redis answers and has every script."""
@@ -71,14 +73,15 @@ class Store:
 
         All of one call that are submitted in the same turn of the loop are stored by one script, each judged by itself.
         """
-        keys = self.keys
-        answer = self._scripts.create.join(
-            _pack_create(record, delay, once),
-            ids=keys.ids(record.tenant),
-            of_call=keys.call(record.tenant, record.call_id),
-            status=keys.status(record.tenant, record.call_id, record.status),
-        )
-        return Submitted(record, answer)
+        keys = self._keys_of_new(record.tenant, record.call_id)
+        return Submitted(record, self._scripts.create.join(_pack_create(record, delay, once), keys))
+
+    def _find_keys_of_new(self, tenant: str, call_id: str) -> Mapping[str, str]:
+        return {
+            "ids": self.keys.ids(tenant),
+            "of_call": self.keys.call(tenant, call_id),
+            "status": self.keys.status(tenant, call_id, OperationStatus.NOT_STARTED),
+        }
 
     async def created(self, submitted: Submitted) -> tuple[Record, bool]:
         """What became of an operation that was submitted. Returns and raises what `create` does."""

@@ -12,7 +12,7 @@ from tests.engines import Server
 from tests.factories import make_record
 from tracker.errors import Conflict, Unavailable
 from tracker.model import Record
-from tracker.pipeline import MOST_IN_ONE, MOST_TOGETHER, Pipeline
+from tracker.pipeline import MOST_TOGETHER, Pipeline
 from tracker.store import Store
 
 
@@ -67,8 +67,8 @@ async def test_what_is_asked_of_a_script_over_the_same_keys_is_one_call_of_it(re
 
 async def test_a_call_that_many_join_takes_a_hundred_at_most(redis: Redis, pipeline: Pipeline) -> None:
     count = script(redis, "local a = {} for i in ipairs(ARGV) do a[i] = #ARGV end return a")
-    answers = await asyncio.gather(*(joined(pipeline, count, "", "w") for _ in range(MOST_IN_ONE + 1)))
-    assert answers == [MOST_IN_ONE] * MOST_IN_ONE + [1]
+    answers = await asyncio.gather(*(joined(pipeline, count, "", "w") for _ in range(MOST_TOGETHER + 1)))
+    assert answers == [MOST_TOGETHER] * MOST_TOGETHER + [1]
 
 
 async def test_who_joins_a_call_that_fails_learns_of_it_and_who_gives_up_takes_nobody_with_it(

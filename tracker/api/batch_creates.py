@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from typing import Final, cast
 
 from aiohttp import web
-from aiohttp.http import RawRequestMessage
 
 from tracker.api.batch_answers import element, written
 from tracker.api.batch_parts import Parts
 from tracker.api.batch_requests import Part
 from tracker.api.bodies import ManyBodies
-from tracker.api.operations import Answer, Answers
-from tracker.api.server import Connection, Server, stamps
+from tracker.api.operations import Answers
+from tracker.api.server import Connection, stamps
 from tracker.errors import Invalid
 
 _PATH: Final = re.compile(r"(?:/v1\.0|/beta)?/communications/calls/[^/?]+/operations")
@@ -37,7 +36,16 @@ async def answer_creates(request: web.Request, parts: Parts, requests: Sequence[
     answer = await server.answer_inside(request, message, ManyBodies([part.body for part in requests]))
     if not isinstance(answer, Answers):  # none was let in
         return None
-    return [_element(request, server, message, part, one) for part, one in zip(requests, answer.each, strict=True)]
+    stamp = stamps(message.headers)
+    elements = []
+    for part, one in zip(requests, answer.each, strict=True):
+        if isinstance(one, Exception):
+            elements.append(written(part.id, server.refuse_inside(request, message, one)))
+        else:
+            headers = {name.lower(): value for name, value in one.headers.items()} | stamp()
+            headers["content-type"] = "application/json"
+            elements.append(element(part.id, one.status, headers, one.body))
+    return elements
 
 
 def _alike(requests: Sequence[Part]) -> bool:
@@ -57,12 +65,3 @@ def _alike(requests: Sequence[Part]) -> bool:
             for part in requests
         )
     )
-
-
-def _element(
-    request: web.Request, server: Server, message: RawRequestMessage, part: Part, answer: Answer | Exception
-) -> bytes:
-    if isinstance(answer, Exception):
-        return written(part.id, server.refuse_inside(request, message, answer))
-    headers = {**answer.headers, "Content-Type": "application/json", **stamps(message.headers)}
-    return element(part.id, answer.status, {name.lower(): value for name, value in headers.items()}, answer.body)

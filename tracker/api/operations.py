@@ -60,6 +60,7 @@ async def _accept_each(
 ) -> list[Answer | Exception]:
     """Create an operation of each of these bodies in the path's call, all by one script; they have no wishes."""
     operations, call_id, link = request.app[OPERATIONS], request.match_info["call_id"], links(request)
+    await operations.turn()
     submitted: list[Submitted | Exception] = []
     for body in many:
         try:

@@ -6,7 +6,7 @@ each answer gets the headers that the contract promises.
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from random import getrandbits
@@ -215,9 +215,10 @@ def _stamp(response: web.StreamResponse, request: web.BaseRequest, ids: Ids) -> 
     response.headers[hdrs.SERVER] = SERVER_NAME
 
 
-def stamps(headers: CIMultiDictProxy[str]) -> dict[str, str]:
-    """What every answer carries, for one more to a request with these headers."""
-    return _stamps(headers, _ids(headers))
+def stamps(headers: CIMultiDictProxy[str]) -> Callable[[], dict[str, str]]:
+    """What every answer carries, for each of several to requests with these headers."""
+    found = _stamps(headers, _ids(headers))
+    return lambda: {**found, "request-id": _guid()}
 
 
 def _stamps(headers: CIMultiDictProxy[str], ids: Ids) -> dict[str, str]:
