@@ -3,8 +3,9 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 from unicodedata import category
@@ -12,7 +13,8 @@ from unicodedata import category
 from pydantic import ValidationError
 
 from tracker.durations import seconds
-from tracker.errors import ConfigurationError, Detail, Invalid
+from tracker.errors import ConfigurationError, Invalid
+from tracker.findings import Findings
 from tracker.model import CLIENT_CONTEXT_LIMIT, READ_ONLY, TYPE_NAME, WAITS, Json, Micros, Operation, ResultInfo
 from tracker.types import COMMS_OPERATION, Catalogue, OperationType
 
@@ -26,6 +28,7 @@ KNOWN_SHOWN = 20
 """Type names that an error lists at most."""
 
 _OWN = frozenset({"id", "clientContext", "resultInfo"})
+_LEFT_OUT = READ_ONLY | _OWN
 _ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _DOTS = frozenset({".", ".."})
 """What clients take out of a path (RFC 3986, 5.2.4), so that nobody could ask for it."""
@@ -38,6 +41,8 @@ _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d
 """RFC 3339, 5.6."""
 _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?(?<![PT])", re.ASCII)
 """OData's Edm.Duration, days and less (CSDL 4.01, 3.3), without a sign."""
+_TOLD = json.JSONEncoder(sort_keys=True)
+_SIZED = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -56,24 +61,6 @@ class Draft:
     delay: float
     not_before: Micros
     digest: str
-
-
-@dataclass(slots=True)
-class Findings:
-    """What is wrong with a body, each with its place."""
-
-    details: list[Detail] = field(default_factory=list)
-
-    def add(self, target: str, message: str) -> None:
-        """Note one more."""
-        self.details.append(Detail("badRequest", message, target))
-
-    def raise_any(self) -> None:
-        """Raise Invalid if anything is wrong."""
-        if self.details:
-            first = self.details[0]
-            where = f"{first.target}: " if first.target else ""
-            raise Invalid(f"{where}{first.message}", target=first.target or None, details=self.details)
 
 
 def read_draft(
@@ -98,18 +85,23 @@ def read_draft(
             findings.details.extend(error.details)
     findings.raise_any()
     assert kind is not None  # noqa: S101 - _type has reported it otherwise
-    result = result_info and result_info.model_dump()
+    result = result_info and {"code": result_info.code, "subcode": result_info.subcode, "message": result_info.message}
     told = [call_id, kind.name, client_context, result, sent]
     if asked := {name: value for name, value in waits.items() if value is not None}:
         told.append(asked)
-    digest = sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+    digest = sha256(_TOLD.encode(told).encode()).hexdigest()[:32]
     return Draft(kind, operation_id, client_context, result_info, members, delay, not_before, digest)
+
+
+@lru_cache(1024)
+def _is_call_id(text: str) -> bool:
+    controls = any(category(letter) == "Cc" for letter in text)
+    return not controls and text not in _DOTS and 1 <= len(text) <= CALL_ID_LIMIT
 
 
 def check_call_id(call_id: str) -> None:
     """A call's name: 1–256 characters, none of them a control character. Raises Invalid."""
-    controls = any(category(letter) == "Cc" for letter in call_id)
-    if controls or call_id in _DOTS or not 1 <= len(call_id) <= CALL_ID_LIMIT:
+    if not _is_call_id(call_id):
         message = f"callId: must be 1 to {CALL_ID_LIMIT} characters without control characters, and not . or .."
         raise Invalid(message, target="callId")
 
@@ -120,8 +112,8 @@ def _type(value: Any, catalogue: Catalogue, findings: Findings, *, accept_unknow
     if not isinstance(value, str):
         findings.add("@odata.type", "must be a string")
         return None
-    if value in catalogue:
-        return catalogue[value]
+    if (known_here := catalogue.get(value)) is not None:
+        return known_here
     if accept_unknown and re.fullmatch(TYPE_NAME, value):
         return OperationType(f"#{value.removeprefix('#')}", Operation, None)
     known = ", ".join(list(catalogue)[:KNOWN_SHOWN])
@@ -198,7 +190,12 @@ def result_info_of(value: Any, findings: Findings) -> ResultInfo | None:
 
 def _waits(body: Json, kind: OperationType | None) -> Json:
     """What the body says of when the operation may start; the type's own members of these names are none of it."""
-    return {name: body.get(name) for name in WAITS - declared_members(kind)}
+    return {name: body.get(name) for name in _waits_of(kind and kind.model)}
+
+
+@lru_cache(256)
+def _waits_of(model: type[Operation] | None) -> frozenset[str]:
+    return WAITS - model.declared_members() if model else WAITS
 
 
 def declared_members(kind: OperationType | None) -> frozenset[str]:
@@ -233,7 +230,9 @@ def _seconds(value: Any) -> float | None:
 
 def _not_before(value: Any, findings: Findings) -> Micros:
     """The time to wait for at least; one that is past is no wait."""
-    moment = _EPOCH if value is None else _date_time(value)
+    if value is None:
+        return 0
+    moment = _date_time(value)
     if moment is None:
         findings.add("notBefore", "must be a date-time with an offset (RFC 3339), like 2026-01-31T12:00:00Z")
     elif moment - datetime.now(UTC) > LONGEST_WAIT:
@@ -255,17 +254,22 @@ def _date_time(value: Any) -> datetime | None:
 def _members(body: Json, kind: OperationType | None, waits: Json, findings: Findings) -> Json:
     """Typed and dynamic members: what is neither ours, nor read-only, nor OData's control information."""
     results = kind.model.result_members() if kind else frozenset()
-    left_out = READ_ONLY | _OWN | results | waits.keys()
-    members = {name: value for name, value in body.items() if "@" not in name and name not in left_out}
+    members = {
+        name: value
+        for name, value in body.items()
+        if name not in _LEFT_OUT and name not in results and name not in waits and "@" not in name
+    }
     check_size(members, findings)
     return members
 
 
 def check_size(members: Json, findings: Findings) -> None:
     """How deep and how large a client's members may be, all together."""
+    if not members:
+        return
     if _depth(members) > DEPTH_LIMIT:
         findings.add("", f"members may be nested at most {DEPTH_LIMIT} deep")
-    elif len(json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()) > MEMBERS_LIMIT:
+    elif len(_SIZED.encode(members).encode()) > MEMBERS_LIMIT:
         findings.add("", f"members may take at most {MEMBERS_LIMIT} bytes in all")
 
 

@@ -26,6 +26,8 @@ key                            type    content                                  
                                        no worker has the type
 <p>:lacking                    ZSET    type → since when, or last probe         while any is parked    claim, overdue
 <p>:tickets                    STRING  number of the last ticket pushed         ever (one key)         create, move
+<p>:ticket:<fields>            HASH    what RQ's hash of every ticket holds     ever (one key of each  create, move
+                                                                                form)
 <p>:ticketed:<lane>            ZSET    queued key → its ticket's number         member while queued    move, overdue
 <p>:suspects                   ZSET    queued key → when its ticket was missed  member while queued    overdue, move
 <p>:leases                     ZSET    running key → when its lease runs out    member while running   move, beat
@@ -116,6 +118,10 @@ class Keys:
     def control(self, worker: str) -> str:
         """Where a worker is told of cancels."""
         return f"{self.prefix}:control:{worker}"
+
+    def ticket(self, fields: str) -> str:
+        """What RQ's hashes of tickets are copies of; `fields` is the digest of what is in it."""
+        return f"{self.prefix}:ticket:{fields}"
 
     def ticketed(self, lane: str) -> str:
         """The queued operations of a lane."""

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from tracker.drafts import (
-    Findings,
     check_control_information,
     check_read_only,
     check_size,
@@ -14,6 +13,7 @@ from tracker.drafts import (
     declared_members,
     result_info_of,
 )
+from tracker.findings import Findings
 from tracker.model import READ_ONLY, WAITS, Json, Record
 from tracker.types import OperationType
 

@@ -8,6 +8,7 @@ ticket is, field by field, what `Queue.enqueue_job` would have written for the s
 import json
 import re
 import zlib
+from hashlib import sha1
 from typing import Any
 
 from tracker.keys import QUEUES, Keys
@@ -95,6 +96,7 @@ def constants(keys: Keys, *, test_clock: bool) -> dict[str, Any]:
         "suspended": f"{keys.rq_prefix}:suspended",
         "lanes": {"" if lane == policy.priority else lane: _lane(keys, lane) for lane in QUEUES},
         "turns": [["" if lane == policy.priority else lane for lane in turn] for turn in TURNS],
+        "ticket": keys.ticket(sha1(repr(ticket_fields()).encode(), usedforsecurity=False).hexdigest()),
         "ticket_fields": ticket_fields(),
         "retention": int(policy.retention),
         "tombstone": int(policy.tombstone),

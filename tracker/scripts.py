@@ -81,13 +81,19 @@ class Script:
 
     async def together(self, **named: Any) -> Answer:
         """Run it as a call does, in one round trip with all that is asked for in the same turn of the loop."""
-        keys, args = self._words(named)
-        try:
-            return await self._pipeline.call(self._script, keys, args)
-        except (*_AWAY, redis_errors.ResponseError) as error:
-            if unavailable := _as_unavailable(error):
-                raise unavailable from error
-            raise
+        return await answered(self._pipeline.call(self._script, *self._words(named)))
+
+    def join(self, each: list[str], keys: Mapping[str, str]) -> "asyncio.Future[Answer]":
+        """Run it once for all that is asked of it over the same keys in the same turn of the loop, in one round trip.
+
+        It takes nothing but these and what it is to do for each, and answers a list with an element for each. What is
+        returned is awaited by `answered`.
+        """
+        return self._pipeline.join(self._script, tuple(keys.values()), lambda: self._keys_of(keys), each)
+
+    def _keys_of(self, named: Mapping[str, str]) -> list[str]:
+        """Keys in the header's order; `named` are those that are not the same for every call."""
+        return [self._bound.get(word) or named[word] for word in self._keys]
 
     def _words(self, named: dict[str, Any]) -> tuple[list[Any], list[Any]]:
         """Keys and arguments in the header's order, from exactly its names."""
@@ -109,6 +115,7 @@ class Scripts:
 
     def __init__(self, redis: "Redis", keys: Keys, constants: Mapping[str, Any]) -> None:
         pipeline = Pipeline(redis, within=HANGS_AFTER)
+        self.turn = pipeline.turn
         self._scripts = [
             Script(name, redis, keys, constants, pipeline)
             for name in ("create", "find", "page", "claim", "beat", "change", "overdue", "expire")
@@ -140,6 +147,16 @@ async def answering(*, within: float | None = HANGS_AFTER) -> AsyncIterator[None
     try:
         async with asyncio.timeout(within):
             yield
+    except (*_AWAY, redis_errors.ResponseError) as error:
+        if unavailable := _as_unavailable(error):
+            raise unavailable from error
+        raise
+
+
+async def answered(answer: "asyncio.Future[Answer]") -> Answer:
+    """The answer to what was asked of a script; errors are as with `answering`."""
+    try:
+        return await answer
     except (*_AWAY, redis_errors.ResponseError) as error:
         if unavailable := _as_unavailable(error):
             raise unavailable from error

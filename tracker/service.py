@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from tracker import fitness, lifecycle, steps
 from tracker.arrows import Arrow
 from tracker.background import beside
 from tracker.calls import Calls, Page, Query
+from tracker.codec import as_uuid, new_key
 from tracker.connection import open_redis
 from tracker.drafts import Draft, check_call_id, read_draft
 from tracker.errors import NotFound, Refused, Unavailable
@@ -25,7 +25,7 @@ from tracker.pace import Pace
 from tracker.patches import read_patch
 from tracker.preconditions import ANY, Preconditions
 from tracker.query import Condition
-from tracker.store import Store
+from tracker.store import Store, Submitted
 from tracker.streams import Scope, Steps, Stream
 from tracker.sweeper import Sweeper
 from tracker.types import Catalogue
@@ -58,6 +58,7 @@ class Operations:
         self._calls = Calls(store)
         self.pace = Pace(store)
         events.overhear = self.pace.hear
+        self.turn = store.turn
 
     async def ready(self) -> None:
         """Whether work can be accepted: Redis answers and the scripts are loaded."""
@@ -73,15 +74,19 @@ class Operations:
         Invalid naming every wrong member (when `strict`, also those that are ignored otherwise), Conflict when the id
         is taken, Reused when another body had the name, Gone when the named request's operation was deleted meanwhile.
         """
+        return await self.created(caller, self.submit(caller, call_id, body, once=once, strict=strict))
+
+    def submit(self, caller: Caller, call_id: str, body: Json, *, once: str = "", strict: bool = False) -> Submitted:
+        """Judge an operation as `create` does, and have it stored; `created` says what became of it. Raises Invalid."""
         check_call_id(call_id)
         accept_unknown = self.settings.unknown_types == "accept"
         draft = read_draft(call_id, body, self._catalogue, accept_unknown=accept_unknown, strict=strict)
-        key = uuid4()
+        key = new_key()
         record = Record(
-            key=key.hex,
+            key=key,
             tenant=caller.tenant,
             call_id=call_id,
-            id=draft.id or str(key),
+            id=draft.id or as_uuid(key),
             type=draft.type.name,
             digest=draft.digest,
             policy=draft.type.policy(retention=self.settings.retention, tombstone=self.settings.tombstone),
@@ -90,9 +95,13 @@ class Operations:
             result_info=draft.result_info,
             not_before=draft.not_before,
         )
-        stored, new = await self._store.create(record, delay=draft.delay, once=self._once(caller, once, draft))
+        return self._store.submit(record, delay=draft.delay, once=self._once(caller, once, draft))
+
+    async def created(self, caller: Caller, submitted: Submitted) -> tuple[Record, bool]:
+        """What became of an operation that was submitted. Returns and raises what `create` does, but for Invalid."""
+        stored, new = await self._store.created(submitted)
         steps.reach(steps.AFTER_CREATE)
-        if new and stored.key == record.key:
+        if new and stored.key == submitted.record.key:
             transition(Arrow.CREATE, stored, caller=caller.name)
         return stored, new
 

@@ -2,21 +2,24 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
 from tracker import queue
-from tracker.codec import as_hash, decode, decode_hash, encode, encode_fields
+from tracker.codec import as_hash, completed, decode, decode_hash, encode, encode_fields
 from tracker.errors import Conflict, Gone, NotFound, Refused, Reused
-from tracker.keys import Keys
+from tracker.keys import Keys, context_digest
 from tracker.lifecycle import Change
-from tracker.model import SECOND, Json, Record
+from tracker.model import SECOND, Json, OperationStatus, Record
 from tracker.once import UNNAMED, Once
-from tracker.scripts import Scripts, answering
+from tracker.scripts import Scripts, answered, answering
 from tracker.verdicts import Claims, Overdue, Room, Word
 
 if TYPE_CHECKING:
+    import asyncio
+
     from redis.asyncio import Redis
 
     from tracker.config import Settings
@@ -32,6 +35,13 @@ class CancelPending(Conflict):
     """A cancel was asked for meanwhile: the operation must end, not start again."""
 
 
+class Submitted(NamedTuple):
+    """A new operation on its way to Redis, and what will be answered."""
+
+    record: Record
+    answer: "asyncio.Future[Any]"
+
+
 class Store:
     """All reads and writes of operation records. Every method raises Unavailable while Redis is away."""
 
@@ -41,7 +51,8 @@ class Store:
         self.keys = Keys(settings.key_prefix, settings.rq_key_prefix)
         constants = queue.constants(self.keys, test_clock=settings.test_clock)
         self._scripts = Scripts(redis, self.keys, constants)
-        self.page = self._scripts.page
+        self._keys_of_new = lru_cache(1024)(self._find_keys_of_new)
+        self.page, self.turn = self._scripts.page, self._scripts.turn
 
     async def ready(self) -> None:
         """Check that Redis answers and has every script."""
@@ -55,28 +66,30 @@ class Store:
         (`once`) is answered as it was then. Raises Conflict when the id is taken by another, Reused when the name is
         another request's, Gone when the operation that it made was deleted.
         """
-        keys, context, fields = self.keys, record.client_context, encode(record)
-        word, *answer = await self._scripts.create.together(
-            op=keys.operation(record.key),
-            ids=keys.ids(record.tenant),
-            of_call=keys.call(record.tenant, record.call_id),
-            status=keys.status(record.tenant, record.call_id, record.status),
-            context=keys.context(record.tenant, record.call_id, context or ""),
-            key=record.key,
-            id=record.id,
-            digest=record.digest,
-            indexed=int(context is not None),
-            delay=round(delay * SECOND),
-            not_before=record.not_before,
-            start_in=round(record.policy.start_within * SECOND),
-            once=once.digest,
-            told=once.told,
-            remember=once.seconds,
-            fields=_flat(fields),
-        )
+        return await self.created(self.submit(record, delay=delay, once=once))
+
+    def submit(self, record: Record, *, delay: float = 0.0, once: Once = UNNAMED) -> Submitted:
+        """Have a new operation stored as by `create`; `created` says what became of it.
+
+        All of one call that are submitted in the same turn of the loop are stored by one script, each judged by itself.
+        """
+        keys = self._keys_of_new(record.tenant, record.call_id)
+        return Submitted(record, self._scripts.create.join(_pack_create(record, delay, once), keys))
+
+    def _find_keys_of_new(self, tenant: str, call_id: str) -> Mapping[str, str]:
+        return {
+            "ids": self.keys.ids(tenant),
+            "of_call": self.keys.call(tenant, call_id),
+            "status": self.keys.status(tenant, call_id, OperationStatus.NOT_STARTED),
+        }
+
+    async def created(self, submitted: Submitted) -> tuple[Record, bool]:
+        """What became of an operation that was submitted. Returns and raises what `create` does."""
+        record = submitted.record
+        word, *answer = await answered(submitted.answer)
         match word:
             case "NEW":
-                return decode(answer, fields), True
+                return completed(record, answer), True
             case "CREATED" | "EXISTS":
                 return _visible(decode(answer)), word == "CREATED"
             case "REUSED":
@@ -245,6 +258,17 @@ def pack(change: Change) -> list[str]:
     )
     entry = "" if change.entry is None else json.dumps(change.entry, separators=(",", ":"))
     return [head, entry, *fields]
+
+
+def _pack_create(record: Record, delay: float, once: Once) -> list[str]:
+    """A new record in the words that its script takes."""
+    fields = encode(record)
+    head = (
+        f"{record.key} {record.id} {record.digest} {context_digest(record.client_context) or '-'} "
+        f"{round(delay * SECOND)} {record.not_before} {round(record.policy.start_within * SECOND)} "
+        f"{once.digest or '-'} {once.told or '-'} {once.seconds} {2 * len(fields)}"
+    )
+    return [head, *_flat(fields)]
 
 
 def _flat(pairs: dict[str, str]) -> list[str]:

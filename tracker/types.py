@@ -119,6 +119,8 @@ class OperationType:
 
         Raises Invalid with a detail per wrong member. What the client sent is kept letter by letter.
         """
+        if _judges_nothing(self.model):
+            return members
         try:
             operation = self.model.model_validate_json(json.dumps(members), strict=True, by_alias=True, by_name=False)
         except ValidationError as error:
@@ -130,6 +132,20 @@ class OperationType:
             return members
         defaults = operation.model_dump(mode="json", by_alias=True, include=set(missing))
         return {**{name: value for name, value in defaults.items() if value is not None}, **members}
+
+
+@cache
+def _judges_nothing(model: type[Operation]) -> bool:
+    """Whether any members will do: the type declares none of its own, and has no rule for others."""
+    own = model.__mro__[: model.__mro__.index(Operation)]
+    return (
+        not any(vars(base).get("__annotations__") for base in own)
+        and model.__pydantic_decorators__ == Operation.__pydantic_decorators__
+        and not model.__pydantic_custom_init__
+        and model.model_config == Operation.model_config
+        and model.model_post_init is Operation.model_post_init
+        and not any("__get_pydantic_core_schema__" in vars(base) for base in own)
+    )
 
 
 @cache

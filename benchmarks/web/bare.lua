@@ -1,22 +1,22 @@
 -- What tracker/lua/create.lua writes for an operation that starts at once, with the time and the ticket that only the
 -- server knows, and nothing that it checks or decides. KEYS: record, ids, call, status, context, tickets, queues, job
--- (less the ticket), queue, ticketed, feed. ARGV: key, id, channel, the number of the record's words, these, the job's.
+-- (less the ticket), queue, ticketed, feed, what jobs are copies of. ARGV: key, id, channel, the record's words.
 local time = redis.call('TIME')
 local now = time[1] .. string.format('%06d', time[2])
-local words = tonumber(ARGV[4])
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 redis.call('ZADD', KEYS[4], now, ARGV[1])
 redis.call('ZADD', KEYS[5], now, ARGV[1])
-local ticket = redis.call('INCR', KEYS[6])
+local ticket = redis.call('INCRBY', KEYS[6], 1)
 local job = ARGV[1] .. '-' .. ticket
 redis.call('SADD', KEYS[7], KEYS[9])
 local stamp = time[1] .. '-01-31T12:34.' .. string.format('%06d', time[2]) .. 'Z'
+redis.call('COPY', KEYS[12], KEYS[8] .. job)
 redis.call('HSET', KEYS[8] .. job, 'created_at', stamp, 'enqueued_at', stamp, 'origin', 'operations',
-  'description', job, unpack(ARGV, 5 + words))
+  'description', job)
 redis.call('RPUSH', KEYS[9], job)
 redis.call('ZADD', KEYS[10], ticket, ARGV[1])
-local record = {unpack(ARGV, 5, 4 + words)}
+local record = {unpack(ARGV, 4)}
 for _, word in ipairs({'created', now, 'ticket', ticket, 'stage', 'queued', 'status', 'NotStarted', 'changed', now,
   'revision', '1'}) do record[#record + 1] = word end
 redis.call('HSET', KEYS[1], unpack(record))

@@ -74,15 +74,17 @@ class Handlers:
             f"{RQ}:queue:operations",
             f"{PREFIX}:ticketed:default",
             f"{PREFIX}:feed:{CALL}",
+            f"{PREFIX}:ticket:{CALL}",
         )
         words = [word for pair in record.items() for word in pair]
-        created = await self._create(keys, [key, str(identity), f"{PREFIX}:events", len(words), *words, *TICKET])
+        created = await self._create(keys, [key, str(identity), f"{PREFIX}:events", *words])
         return web.json_response(record | {"created": created}, status=201)
 
 
 async def serve(port: int) -> None:
     """Serve until the process is ended."""
     async with Redis.from_url(URL, decode_responses=True) as redis:
+        await redis.hset(f"{PREFIX}:ticket:{CALL}", items=TICKET)
         handlers = Handlers(redis)
         app = web.Application()
         app.router.add_get("/records/{key}", handlers.read)

@@ -1,6 +1,7 @@
 """Script calls of many tasks in one round trip: their answers, their errors, and outages."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -24,6 +25,10 @@ def script(redis: Redis, text: str) -> AsyncScript:
     return redis.register_script(text)
 
 
+def joined(pipeline: Pipeline, script: AsyncScript, key: str, word: str) -> asyncio.Future[Any]:
+    return pipeline.join(script, (key,), lambda: [key], [word])
+
+
 async def test_each_call_has_its_own_answer_or_error(redis: Redis, pipeline: Pipeline) -> None:
     echo, fail = script(redis, "return ARGV[1]"), script(redis, "return redis.error_reply('ERR no')")
     answers = await asyncio.gather(
@@ -45,8 +50,7 @@ async def test_calls_of_one_turn_are_run_in_their_order(redis: Redis, pipeline: 
 
 async def test_a_thousand_calls_of_one_turn_are_several_round_trips(redis: Redis, pipeline: Pipeline) -> None:
     echo = script(redis, "return ARGV[1]")
-    calls = [asyncio.create_task(pipeline.call(echo, [], [str(number)])) for number in range(1000)]
-    await asyncio.sleep(0)
+    calls = [asyncio.ensure_future(pipeline.call(echo, [], [str(number)])) for number in range(1000)]
     await asyncio.sleep(0)
     assert len(pipeline._sending) == -(-1000 // MOST_TOGETHER)
     assert await asyncio.gather(*calls) == [str(number) for number in range(1000)]
@@ -58,7 +62,7 @@ async def test_a_round_trip_that_nobody_waits_for_any_more_ends(redis: Redis, pi
     echo = script(redis, "return ARGV[1]")
     await pipeline.call(echo, [], ["loaded"])
     await redis.client_pause(300)
-    calls = [asyncio.create_task(pipeline.call(echo, [], [letter])) for letter in "ab"]
+    calls = [pipeline.call(echo, [], [letter]) for letter in "ab"]
     await asyncio.sleep(0.05)
     [trip] = pipeline._sending
     calls[0].cancel()
@@ -72,16 +76,40 @@ async def test_a_round_trip_that_nobody_waits_for_any_more_ends(redis: Redis, pi
 
 async def test_a_call_that_was_given_up_before_it_was_sent_is_not_sent(redis: Redis, pipeline: Pipeline) -> None:
     push = script(redis, "return redis.call('RPUSH', KEYS[1], ARGV[1])")
-    call = asyncio.create_task(pipeline.call(push, ["rq:queue:test"], ["a"]))
-    asyncio.get_running_loop().call_soon(call.cancel)
-    await asyncio.wait({call})
+    pipeline.call(push, ["rq:queue:test"], ["a"]).cancel()
+    assert await pipeline.call(script(redis, "return 1"), [], []) == 1
     assert await redis.exists("rq:queue:test") == 0
+
+
+async def test_what_is_asked_of_a_script_over_the_same_keys_is_one_call_of_it(redis: Redis, pipeline: Pipeline) -> None:
+    tell = script(redis, "local a = {} for i, w in ipairs(ARGV) do a[i] = KEYS[1] .. w .. #ARGV end return a")
+    asked = [("x", "1"), ("y", "2"), ("x", "3")]
+    answers = [joined(pipeline, tell, key, word) for key, word in asked]
+    assert await asyncio.gather(*answers) == ["x12", "y21", "x32"]
+    assert await joined(pipeline, tell, "x", "4") == "x41"
+
+
+async def test_a_call_that_many_join_takes_a_hundred_at_most(redis: Redis, pipeline: Pipeline) -> None:
+    count = script(redis, "local a = {} for i in ipairs(ARGV) do a[i] = #ARGV end return a")
+    answers = await asyncio.gather(*(joined(pipeline, count, "", "w") for _ in range(MOST_TOGETHER + 1)))
+    assert answers == [MOST_TOGETHER] * MOST_TOGETHER + [1]
+
+
+async def test_who_joins_a_call_that_fails_learns_of_it_and_who_gives_up_takes_nobody_with_it(
+    redis: Redis, pipeline: Pipeline
+) -> None:
+    fail, echo = script(redis, "return redis.error_reply('ERR no')"), script(redis, "return ARGV")
+    failed = await asyncio.gather(*(joined(pipeline, fail, "", "w") for _ in range(2)), return_exceptions=True)
+    assert [type(error) for error in failed] == [ResponseError] * 2
+    first, second = joined(pipeline, echo, "", "a"), joined(pipeline, echo, "", "b")
+    first.cancel()
+    assert await second == "b"
 
 
 async def test_a_caller_that_gives_up_takes_nobody_with_it(redis: Redis, pipeline: Pipeline) -> None:
     echo = script(redis, "return ARGV[1]")
-    first = asyncio.create_task(pipeline.call(echo, [], ["a"]))
-    second = asyncio.create_task(pipeline.call(echo, [], ["b"]))
+    first = asyncio.ensure_future(pipeline.call(echo, [], ["a"]))
+    second = asyncio.ensure_future(pipeline.call(echo, [], ["b"]))
     await asyncio.sleep(0)
     first.cancel()
     assert await second == "b"

@@ -17,7 +17,7 @@ SOURCES = sorted([*(ROOT / "tracker").rglob("*.py"), *(ROOT / "workers").rglob("
 CORE = [
     *("errors", "durations", "model", "policies", "arrows", "lifecycle", "outage", "steps", "config", "types"),
     *("signing", "answers", "urls", "log", "keys", "queue", "pipeline", "scripts", "codec"),
-    *("connection", "fitness", "drafts", "once", "preconditions", "patches", "processes"),
+    *("connection", "fitness", "findings", "drafts", "once", "preconditions", "patches", "processes"),
     *("background", "verdicts", "store", "roster", "query", "plans", "reads", "calls", "subscription"),
     *("feed", "events", "streams", "pace", "embedded", "sweeper", "places", "verify", "diagnosis", "service"),
 ]

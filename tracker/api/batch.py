@@ -5,7 +5,6 @@ Graph runs all requests, whatever becomes of the others, and so does OData's JSO
 """
 
 import asyncio
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final, cast
@@ -13,20 +12,18 @@ from typing import Final, cast
 from aiohttp import web
 
 from tracker.api import bodies
+from tracker.api.batch_answers import written
+from tracker.api.batch_creates import answer_creates
 from tracker.api.batch_parts import Parts
 from tracker.api.batch_requests import Part, read_parts
 from tracker.api.headers import preferences
 from tracker.api.server import Connection, is_inside
-from tracker.api.wire import encode
 from tracker.errors import FailedDependency, Invalid, TrackerError
 from tracker.service import Caller
 
 MEMBERS_ABOVE: Final = 3
 """How much deeper a body in a batch is nested than one that stands alone."""
 _CONTINUE: Final = ("continue-on-error", "odata.continue-on-error")
-_OF_MESSAGE: Final = frozenset({"server", "date", "connection", "content-length", "transfer-encoding"})
-"""Headers of an answer that speak of the message which carries it."""
-
 _Running = asyncio.Task[web.Response]
 
 
@@ -36,17 +33,22 @@ async def run(request: web.Request, _: Caller) -> web.Response:
         raise Invalid("A batch cannot stand in a batch.")
     requests = read_parts(await bodies.read_object(request, deeper=MEMBERS_ABOVE))
     parts = Parts(request)
-    running: list[_Running] = []
-    async with asyncio.TaskGroup() as group:
-        for part in requests:
-            before = [running[place] for place in part.after]
-            running.append(group.create_task(_answer(request, parts, part, before)))
-    answers = [_written(part.id, task.result()) for part, task in zip(requests, running, strict=True)]
+    answers = await answer_creates(request, parts, requests) or await _answer_each(request, parts, requests)
     return web.Response(
         body=b'{"responses":[' + b",".join(answers) + b"]}",
         headers=_preference_applied(request),
         content_type="application/json",
     )
+
+
+async def _answer_each(request: web.Request, parts: Parts, requests: Sequence[Part]) -> list[bytes]:
+    """Answer each request by itself, all at once but for those that depend on others."""
+    running: list[_Running] = []
+    async with asyncio.TaskGroup() as group:
+        for part in requests:
+            before = [running[place] for place in part.after]
+            running.append(group.create_task(_answer(request, parts, part, before)))
+    return [written(part.id, task.result()) for part, task in zip(requests, running, strict=True)]
 
 
 async def _answer(request: web.Request, parts: Parts, part: Part, before: Sequence[_Running]) -> web.Response:
@@ -67,27 +69,6 @@ async def _answer(request: web.Request, parts: Parts, part: Part, before: Sequen
                 return answer
             refusal = Invalid("This answer cannot stand in a batch; send the request by itself.")
     return server.refuse_inside(request, parts.bare(part), refusal)
-
-
-def _written(part_id: str, answer: web.Response) -> bytes:
-    """One element of `responses`. A body that is JSON already is put in as it is."""
-    headers: dict[str, str] = {}
-    for name, value in answer.headers.items():
-        lower = name.lower()
-        if lower not in _OF_MESSAGE:
-            headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
-    body = cast("bytes | None", answer.body)
-    head = encode({"id": part_id, "status": answer.status, "headers": headers})
-    return head[:-1] + b',"body":' + (_body(answer.content_type, body) if body else b"null") + b"}"
-
-
-def _body(content_type: str, body: bytes) -> bytes:
-    """JSON as it is, anything else in base64.
-
-    OData has a string for text, and base64url without padding for the rest (JSON Format 4.01, 19.1); but Graph's
-    clients take every body that is a string for base64 as of RFC 4648, 4, and fail on the whole batch if it is none.
-    """
-    return body if content_type == "application/json" else b'"' + b64encode(body) + b'"'
 
 
 def _preference_applied(request: web.Request) -> Mapping[str, str]:

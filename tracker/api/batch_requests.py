@@ -10,11 +10,14 @@ from tracker.model import Json
 MOST_REQUESTS: Final = 20
 """Graph's limit."""
 
+_NEEDED: Final = ("id", "method", "url")
+_SIMPLE: Final = frozenset({*_NEEDED, "headers", "body"})
 _DEPENDS_ON: Final = ("dependsOn", "depends_on")
 """OData's name, and what Microsoft's Python client sends."""
 
 _EMPTY_OBJECT: Final = "e30="
 """`{}` in base64: how Microsoft's Python client writes a body that is an empty object."""
+_UNSUPPORTED: Final = ("atomicityGroup", "if")
 
 _Places = dict[str, list[int]]
 """Where the request of an id, or those of an atomicity group, stand; by name in lower case."""
@@ -45,7 +48,7 @@ def read_parts(batch: Json) -> list[Part]:
     places: _Places = {}
     details: list[Detail] = []
     for index, request in enumerate(requests):
-        wrong = list(_misshapen(request)) or list(_misnamed(request, places))
+        wrong = () if _is_simple(request, places) else list(_misshapen(request)) or list(_misnamed(request, places))
         details += [Detail("badRequest", message, f"requests/{index}{member}") for member, message in wrong]
         if not wrong:
             parts.append(_part(request, places))
@@ -55,12 +58,24 @@ def read_parts(batch: Json) -> list[Part]:
     return parts
 
 
+def _is_simple(request: Any, places: _Places) -> bool:
+    """Whether it has the members that most have, and no others, as they must be."""
+    return (
+        isinstance(request, dict)
+        and request.keys() <= _SIMPLE
+        and all(isinstance(request.get(name), str) and request[name] for name in _NEEDED)
+        and request["id"].lower() not in places
+        and isinstance(headers := request.get("headers", {}), dict)
+        and all(isinstance(value, str) for value in headers.values())
+    )
+
+
 def _misshapen(request: Any) -> Iterator[tuple[str, str]]:
     """Members that are missing or of the wrong type, and what they must be."""
     if not isinstance(request, dict):
         yield "", "must be an object"
         return
-    for name in ("id", "method", "url"):
+    for name in _NEEDED:
         if not isinstance(request.get(name), str) or not request[name]:
             yield f"/{name}", "must be a string that is not empty"
     if not isinstance(request.get("atomicityGroup"), str | None):
@@ -93,14 +108,15 @@ def _place(request: Json, index: int, places: _Places) -> None:
 
 
 def _part(request: Json, places: _Places) -> Part:
+    more = request.keys() - _SIMPLE
     return Part(
         id=request["id"],
         method=request["method"].upper(),
         url=request["url"],
         headers=request.get("headers") or {},
         body={} if request.get("body") == _EMPTY_OBJECT else request.get("body"),
-        after=[place for _, name in _depends_on(request) for place in places[name.lower()]],
-        unsupported=next((name for name in ("atomicityGroup", "if") if request.get(name) is not None), None),
+        after=[place for _, name in _depends_on(request) for place in places[name.lower()]] if more else (),
+        unsupported=next((name for name in _UNSUPPORTED if request.get(name) is not None), None) if more else None,
     )
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 from aiohttp import web
@@ -18,8 +19,11 @@ DEPTH_LIMIT: Final = 64
 DIGITS_LIMIT: Final = 4300
 """Digits of an integer: Python's own bound against quadratic conversion."""
 
-_STRING_OR_BRACKET: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[{}\]]', re.DOTALL)
-"""One token; a string without its end is taken whole, so that scanning stays linear on hostile text."""
+_BRACKET: Final = re.compile(r'(?:[^"\[{}\]]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?)*+([\[{}\]]?)', re.DOTALL)
+"""The next bracket outside strings, with all before it, or the rest. A string without its end is taken whole, and
+nothing is looked at twice, so that scanning stays linear on hostile text."""
+_OBJECT_NEEDED: Final = "The body must be a JSON object."
+_OPENING: Final = frozenset("[{")
 _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -29,6 +33,32 @@ class ParsedBody(EmptyStreamReader):
     def __init__(self, value: Any) -> None:
         super().__init__()
         self.value = value
+
+
+class ManyBodies(EmptyStreamReader):
+    """The bodies of requests of a batch that are alike in all else and stand as one; `read_objects` reads them."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        super().__init__()
+        self.values = values
+
+    async def read(self, n: int = -1) -> bytes:
+        """There are no bytes."""
+        raise AssertionError(f"{n} bytes of many bodies were asked for")
+
+    readany = read
+
+
+def read_objects(request: web.Request) -> list[Json | Invalid] | None:
+    """The bodies of many requests, each as `read_object` would read or refuse it; None where there is one.
+
+    Raises UnsupportedMediaType.
+    """
+    if not isinstance(request.content, ManyBodies):
+        return None
+    if not is_json(request.headers.get("Content-Type", "")):
+        raise UnsupportedMediaType(JSON_NEEDED)
+    return [value if isinstance(value, dict) else Invalid(_OBJECT_NEEDED) for value in request.content.values]
 
 
 async def read_object(request: web.Request, *, deeper: int = 0) -> Json:
@@ -75,7 +105,7 @@ def parse_object(body: bytes, *, deepest: int = DEPTH_LIMIT) -> Json:
 
 def _object_only(value: Any) -> Json:
     if not isinstance(value, dict):
-        raise Invalid("The body must be a JSON object.")
+        raise Invalid(_OBJECT_NEEDED)
     return value
 
 
@@ -96,13 +126,12 @@ def _depth(text: str) -> int:
     if text.count("{") + text.count("[") <= DEPTH_LIMIT:
         return 0
     deepest = depth = 0
-    for token in _STRING_OR_BRACKET.finditer(text):
-        match text[token.start()]:
-            case "{" | "[":
-                depth += 1
-                deepest = max(deepest, depth)
-            case "}" | "]":
-                depth -= 1
+    for bracket in _BRACKET.findall(text):
+        if bracket in _OPENING:
+            depth += 1
+            deepest = max(deepest, depth)
+        elif bracket:
+            depth -= 1
     return deepest
 
 

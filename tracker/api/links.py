@@ -28,7 +28,7 @@ class Links:
 
     def collection(self, call_id: str) -> str:
         """The operations of a call."""
-        return f"{self.base}/communications/calls/{quote(call_id, safe='')}/operations"
+        return f"{self.base}/communications/calls/{_segment(call_id)}/operations"
 
     def operation(self, call_id: str, operation_id: str) -> str:
         """One operation."""
@@ -40,8 +40,19 @@ class Links:
 
     def context(self, call_id: str) -> str:
         """The `@odata.context` of a call's operations; one that stands alone adds `/$entity`."""
-        key = quote(call_id.replace("'", "''"), safe="'")
-        return f"{self.base}/$metadata#communications/calls('{key}')/operations"
+        return f"{self.base}/$metadata#communications/calls('{_key(call_id)}')/operations"
+
+
+@lru_cache(1024)
+def _segment(call_id: str) -> str:
+    """A call's name in a path."""
+    return quote(call_id, safe="")
+
+
+@lru_cache(1024)
+def _key(call_id: str) -> str:
+    """A call's name as a key, in quotes."""
+    return quote(call_id.replace("'", "''"), safe="'")
 
 
 class Addresses:

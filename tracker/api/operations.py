@@ -1,15 +1,16 @@
 """`/communications/calls/{callId}/operations/{id}`: one operation; `collection` lists them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiohttp import web
 
 from tracker.api import bodies, repeats
 from tracker.api.admission import OPERATIONS, links
+from tracker.api.links import Links
 from tracker.api.odata import select
 from tracker.api.selections import ALL, Selection
 from tracker.api.waits import hold, hold_to_end
@@ -20,6 +21,9 @@ from tracker.model import Json, Record
 from tracker.preconditions import ANY, Preconditions, etag_matches
 from tracker.service import REASON_LIMIT, Caller
 
+if TYPE_CHECKING:
+    from tracker.store import Submitted
+
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -28,7 +32,62 @@ async def create(request: web.Request, caller: Caller) -> web.Response:
 
     `Prefer: respond-async` makes it 202, unless the operation ends within the `wait` that comes with it.
     """
+    if (many := bodies.read_objects(request)) is not None:
+        return Answers(await _accept_each(request, caller, many))
     return await accept(request, caller, await bodies.read_object(request), created=HTTPStatus.CREATED)
+
+
+class Answer(NamedTuple):
+    """What an answer is made of."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Answers(web.Response):
+    """The answers to many requests that stood as one, or what was raised instead; they are taken out, not sent."""
+
+    def __init__(self, each: Sequence[Answer | Exception]) -> None:
+        super().__init__()
+        self.each = each
+
+
+async def _accept_each(
+    request: web.Request, caller: Caller, many: Iterable[Json | Invalid]
+) -> list[Answer | Exception]:
+    """Create an operation of each of these bodies in the path's call, all by one script; they have no wishes."""
+    operations, call_id, link = request.app[OPERATIONS], request.match_info["call_id"], links(request)
+    await operations.turn()
+    submitted: list[Submitted | Exception] = []
+    for body in many:
+        try:
+            submitted.append(body if isinstance(body, Invalid) else operations.submit(caller, call_id, body))
+        except Exception as error:  # noqa: BLE001 - it is the answer to this one alone
+            submitted.append(error)
+    answers: list[Answer | Exception] = []
+    for one in submitted:
+        try:
+            answers.append(
+                one if isinstance(one, Exception) else _accepted(request, link, *await operations.created(caller, one))
+            )
+        except Exception as error:  # noqa: BLE001 - as above
+            answers.append(error)
+    return answers
+
+
+def _accepted(
+    request: web.Request,
+    link: Links,
+    record: Record,
+    new: bool,  # noqa: FBT001 - as the service says it
+) -> Answer:
+    status = HTTPStatus.CREATED if new else HTTPStatus.OK
+    return _representation(request, record, status=status, headers=_places(link, record))
+
+
+def _places(link: Links, record: Record) -> dict[str, str]:
+    return {"Location": link.operation(record.call_id, record.id), "Operation-Location": link.monitor(record.id)}
 
 
 async def accept(request: web.Request, caller: Caller, body: Json, *, created: HTTPStatus) -> web.Response:
@@ -36,9 +95,8 @@ async def accept(request: web.Request, caller: Caller, body: Json, *, created: H
     wishes = wishes_of(request)
     record, new = await _accept(request, caller, body, wishes)
     link = links(request)
-    location = link.operation(record.call_id, record.id)
-    headers = {"Location": location, "Operation-Location": link.monitor(record.id), **repeats.result_headers(request)}
     status = created if new else HTTPStatus.OK
+    headers = {**_places(link, record), **repeats.result_headers(request)}
     if wishes is NONE:
         return _represent(request, record, status=status, headers=headers)
     honoured: list[str] = []
@@ -47,7 +105,7 @@ async def accept(request: web.Request, caller: Caller, body: Json, *, created: H
         status = status if record.status.final else HTTPStatus.ACCEPTED
     headers.update(wishes.applied(*honoured))
     if wishes.minimal:
-        headers["OData-EntityId"] = location
+        headers["OData-EntityId"] = headers["Location"]
         empty = status if status is HTTPStatus.ACCEPTED else HTTPStatus.NO_CONTENT
         return _without_body(request, record, headers, status=empty)
     return _represent(request, record, status=status, headers=headers)
@@ -139,9 +197,16 @@ def _represent(
     headers: Mapping[str, str] = NO_HEADERS,
     selection: Selection = ALL,
 ) -> web.Response:
+    answer = _representation(request, record, status=status, headers=headers, selection=selection)
+    return web.Response(body=answer.body, status=answer.status, headers=answer.headers, content_type="application/json")
+
+
+def _representation(
+    request: web.Request, record: Record, *, status: int, headers: Mapping[str, str], selection: Selection = ALL
+) -> Answer:
     context = f"{selection.context(links(request).context(record.call_id))}/$entity"
     body = selection.of(resource(record, context=context))
-    return _json(body, status=status, headers=_with_state(request, record, headers))
+    return Answer(status, _with_state(request, record, headers), encode(body))
 
 
 def _without_body(request: web.Request, record: Record, headers: Mapping[str, str], *, status: int) -> web.Response:
@@ -150,10 +215,6 @@ def _without_body(request: web.Request, record: Record, headers: Mapping[str, st
 
 def _with_state(request: web.Request, record: Record, headers: Mapping[str, str]) -> dict[str, str]:
     return {**headers, **VARY, "ETag": record.etag, **retry_after(request, record)}
-
-
-def _json(body: Json, *, status: int = HTTPStatus.OK, headers: dict[str, str]) -> web.Response:
-    return web.Response(body=encode(body), status=status, headers=headers, content_type="application/json")
 
 
 def _lines(request: web.Request, name: str) -> str | None:

@@ -6,7 +6,7 @@ each answer gets the headers that the contract promises.
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from random import getrandbits
@@ -19,10 +19,11 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
+from multidict import CIMultiDictProxy
 
 from tracker.api.headers import ENCODING_NEEDED, client_request_id, odata_version
 from tracker.api.problems import Ids, answer, answer_error
-from tracker.errors import Invalid, TrackerError
+from tracker.errors import Invalid
 
 log = structlog.get_logger()
 
@@ -63,7 +64,7 @@ class Connection(RequestHandler):
         """Answer what never became a request, and close the connection. A parser's error is never ours."""
         if request.writer.output_size > 0:
             raise ConnectionError("part of an answer is sent already")
-        ids = ids_of(request)
+        ids = ids_of(request.headers)
         if status == HTTPStatus.BAD_REQUEST:
             log.info("request_refused", reason=type(exc).__name__, remote=request.remote, request_id=ids.request)
             response = answer(*_refusal(exc), ids)
@@ -127,16 +128,16 @@ class Server(web.Server):
         """Answer a request that came inside another, as if it had come by itself."""
         return await self._answer(self._request(message, payload, outer.protocol, NOWHERE, outer.task))
 
-    def refuse_inside(self, outer: web.BaseRequest, message: RawRequestMessage, error: TrackerError) -> web.Response:
+    def refuse_inside(self, outer: web.BaseRequest, message: RawRequestMessage, error: Exception) -> web.Response:
         """Answer a request that came inside another, and is not run, with an error."""
         request = self._request(message, EMPTY_PAYLOAD, outer.protocol, NOWHERE, outer.task)
-        ids = ids_of(request)
+        ids = ids_of(request.headers)
         response = answer_error(error, request, ids)
         stamp(response, request, ids)
         return response
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        ids = ids_of(request)
+        ids = ids_of(request.headers)
         try:
             response = await self._route(request)
         except Exception as error:  # noqa: BLE001 - the last place that can answer; what is unexpected is logged
@@ -198,9 +199,9 @@ def _refusal(error: BaseException | None) -> tuple[HTTPStatus, str]:
             return HTTPStatus.BAD_REQUEST, "The request is not valid HTTP."
 
 
-def ids_of(request: web.BaseRequest) -> Ids:
-    """New names for a request, with its client's."""
-    client = request.headers.get("client-request-id")
+def ids_of(headers: CIMultiDictProxy[str]) -> Ids:
+    """New names for a request with these headers, with its client's."""
+    client = headers.get("client-request-id")
     return Ids(request=_guid(), client=None if client is None else client_request_id(client))
 
 
@@ -213,12 +214,22 @@ def _guid() -> str:
 
 def stamp(response: web.StreamResponse, request: web.BaseRequest, ids: Ids) -> None:
     """Add what every answer carries; aiohttp adds `Date`."""
-    headers = response.headers
-    headers["request-id"] = ids.request
+    response.headers.update(_stamps(request.headers, ids))
+    response.headers[hdrs.SERVER] = SERVER_NAME
+
+
+def stamps(headers: CIMultiDictProxy[str]) -> Callable[[], dict[str, str]]:
+    """What every answer carries, for each of several to requests with these headers."""
+    found = _stamps(headers, ids_of(headers))
+    return lambda: {**found, "request-id": _guid()}
+
+
+def _stamps(headers: CIMultiDictProxy[str], ids: Ids) -> dict[str, str]:
+    found = {"request-id": ids.request}
     if ids.client is not None:
-        headers["client-request-id"] = ids.client
-    headers["OData-Version"] = odata_version(request.headers.get("OData-MaxVersion", ""))
-    headers[hdrs.SERVER] = SERVER_NAME
+        found["client-request-id"] = ids.client
+    found["OData-Version"] = odata_version(headers.get("OData-MaxVersion", ""))
+    return found
 
 
 def _with_single_slashes(message: RawRequestMessage) -> RawRequestMessage:

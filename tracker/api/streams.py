@@ -89,7 +89,7 @@ async def _answer(request: web.Request, steps: Steps) -> web.StreamResponse:
     if first is None:
         return web.Response(status=HTTPStatus.NO_CONTENT)
     response = web.StreamResponse(headers=HEADERS)
-    stamp(response, request, ids_of(request))
+    stamp(response, request, ids_of(request.headers))
     await response.prepare(request)
     try:
         await _write(response, RETRY, first)

@@ -40,15 +40,20 @@ local RECORD = {__index = function(record, name)
   return value
 end}
 
+-- A record that has no fields yet, with those empty that are asked for each time.
+local function blank()
+  return setmetatable({hidden = '', gate = '', serial = '', rq = '', lane = '', policy = '', blocker = '', started = '',
+    start_by = '', vanished = '', cancel_requested = '', attempt = '', tried = '', token = ''}, RECORD)
+end
+
 -- The record as a table, and as HGETALL has it; nil when there is none.
 local function look(op)
   local flat = call('HGETALL', op)
   if #flat == 0 then return nil end
-  local record = {hidden = '', gate = '', serial = '', rq = '', lane = '', policy = '', blocker = '', started = '',
-    start_by = '', vanished = '', cancel_requested = '', attempt = '', tried = '', token = ''} -- asked for each time
+  local record = blank()
   for index = 1, #flat, 2 do record[flat[index]] = flat[index + 1] end
-  if not record.stage then return nil end
-  return setmetatable(record, RECORD), flat
+  if not rawget(record, 'stage') then return nil end
+  return record, flat
 end
 
 -- Writes to sets that many operations share. A script that moves many gathers them, and makes one command of those that
@@ -106,10 +111,12 @@ local function write_gathered()
   for first = 1, #removed, 1000 do call('DEL', unpack(removed, first, math.min(first + 999, #removed))) end
 end
 
+-- INCLUDE ticket
 -- INCLUDE tell
 
 -- The end of every script that moves: what it gathered is written, what it did is told.
 local function finish()
+  push_gathered()
   write_gathered()
   publish()
 end
@@ -124,20 +131,6 @@ end
 
 local canonical = remembering(function(name) return string.lower((string.gsub(name, '^#', ''))) end)
 local function type_name(record) return canonical(record.type) end
-
--- Put a ticket for the operation on its lane's RQ queue, as Queue.enqueue_job would. Numbers are never used twice.
-local function push_ticket(key, record, now)
-  local lane = C.lanes[record.lane]
-  local ticket = digits(call('INCR', tickets))
-  local job = key .. '-' .. ticket
-  local stamp = iso(now)
-  call('SADD', queues, lane.queue)
-  call('HSET', C.job .. job, 'created_at', stamp, 'enqueued_at', stamp, 'origin', lane.name, 'description', job,
-    unpack(C.ticket_fields))
-  if call('RPUSH', lane.queue, job) == 1 then call('PUBLISH', wake, lane.name) end
-  call('ZADD', lane.ticketed, ticket, key)
-  return ticket
-end
 
 local function unindex(key, record)
   local index = C.call .. record.call
