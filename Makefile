@@ -52,6 +52,7 @@ bench-memory: install ## Measure what a worker and 100,000 finished operations t
 
 bench-lists: install ## Ask a call of a thousand operations and one of a million the same (five minutes)
 	$(BIN)/python -m benchmarks.lists $(ARGS)
+
 bench-waits: install ## Hold 10,000 requests while operations end, beside a bare handler (two minutes)
 	$(BIN)/python -m benchmarks.waits $(ARGS)
 

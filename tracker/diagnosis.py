@@ -1,7 +1,7 @@
 """What one operation does, and what it waits for: the facts behind `tracker why`. Writes nothing."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +95,7 @@ class Diagnoser:
             record=record,
             attempts=await self._store.history(key),
             workers=workers,
-            stock_workers=await self._stock_workers(workers),
+            stock_workers=await self._stock_workers(),
             **facts,
         )
 
@@ -104,8 +104,8 @@ class Diagnoser:
             return record
         raise NotFound(f"There is no operation with the key '{key}'.")
 
-    async def _stock_workers(self, ours: Iterable[str]) -> int:
-        rq = self._keys.rq_prefix
+    async def _stock_workers(self) -> int:
+        rq, ours = self._keys.rq_prefix, await Workers(self._store).known()
         async with answering():
             registered = {str(name) for name in await self._redis.smembers(f"{rq}:workers")}
             others = registered - {f"{rq}:worker:{name}" for name in ours}

@@ -38,7 +38,7 @@ key                            type    content                                  
                                        remove what RQ keeps of it
 <p>:batch:<worker>             STRING  what the worker's latest claim claimed   10 min                 claim
 <p>:worker:<worker>            STRING  what the worker is: types, room, host    60 s                   worker
-<p>:workers                    ZSET    worker → when it last said so            1 min after the last   worker
+<p>:workers                    ZSET    worker → when it last said so            10 min after the last  worker
 <p>:sweeper                    STRING  token of the process that sweeps         5 s                    sweeper (lock)
 <p>:events                     PUBSUB  what one script did to a tenant's        -                      all that write
                                        operations: see feed.py

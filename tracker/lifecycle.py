@@ -77,7 +77,7 @@ def fail(
     if charged >= seen.policy.attempts or not again:
         return _change(Arrow.FAIL, seen, Stage.FAILED, **_result(result, members), charged=charged)
     delay = backoff(seen.policy.backoff_first, seen.policy.backoff_cap, charged, jitter) if after is None else after
-    return _change(Arrow.RETRY, seen, Stage.DELAYED, charged=charged, delay=delay)
+    return _change(Arrow.RETRY, seen, Stage.DELAYED, told=result, charged=charged, delay=delay)
 
 
 def time_out(seen: Record) -> Change:
@@ -209,12 +209,18 @@ def _change(
     stamp: str = "",
     lease_ran_out: bool = False,
     revision: int | None = None,
+    told: ResultInfo | None = None,
     **fields: Any,
 ) -> Change:
+    """`told` is for the attempt's history, where the operation itself has no result yet."""
     sources, targets = ARROWS[arrow]
     if seen.stage not in sources or stage not in targets:
         raise IllegalTransition(f"{arrow}: {seen.stage} → {stage} is no arrow (operation {seen.id})")
-    entry = _entry(arrow, seen, fields) if seen.stage is Stage.RUNNING and arrow in _ENDINGS else None
+    entry = (
+        _entry(arrow, seen, told or fields.get("result_info"))
+        if seen.stage is Stage.RUNNING and arrow in _ENDINGS
+        else None
+    )
     return Change(arrow, seen, stage, fields, delay, stamp, lease_ran_out, revision, entry)
 
 
@@ -222,7 +228,6 @@ _ENDINGS = frozenset({Arrow.FAIL, Arrow.RETRY, Arrow.HAND_BACK, Arrow.LOSE, Arro
 """How an attempt ends otherwise than well. One that ends well is in the record itself."""
 
 
-def _entry(arrow: Arrow, seen: Record, fields: Mapping[str, Any]) -> Json:
-    result = fields.get("result_info")
-    told = {"code": result.code, "message": result.message} if isinstance(result, ResultInfo) else {}
+def _entry(arrow: Arrow, seen: Record, result: ResultInfo | None) -> Json:
+    told = {} if result is None else {"code": result.code, "message": result.message}
     return {"attempt": seen.attempt, "worker": seen.worker, "started": seen.began, "outcome": arrow.value, **told}

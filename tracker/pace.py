@@ -68,12 +68,12 @@ class Pace:
             seconds = max(usual - ran, ran * AGAIN)
         else:
             seconds = max(0.0, record.not_before / SECOND - now, self._in_queue(record)) + usual
-        return max(LEAST, min(MOST, math.ceil(seconds)))
+        return max(LEAST, math.ceil(min(MOST, seconds)))  # where nothing ends for an hour, it is infinite
 
     def hear(self, lines: Sequence[str]) -> None:
-        """Learn from what was told of operations. Only a line of one that has ended names its type, `"k"`."""
+        """Learn from what was told of operations. Only a line of one that ends says when its attempt began, `"b"`."""
         for line in lines:
-            if '"k":' not in line:
+            if '"b":' not in line.rpartition("\t")[2]:
                 continue
             self._ended += 1
             if self._learnt < LEARNT_AT_ONCE:

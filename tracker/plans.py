@@ -128,7 +128,8 @@ def _equals(condition: Condition) -> list[str] | None:
 
 
 def _common(known: Sequence[Item] | None, more: Iterable[Item]) -> tuple[Item, ...]:
-    return tuple(dict.fromkeys(item for item in more if known is None or item in known))
+    allowed = None if known is None else frozenset(known)
+    return tuple(dict.fromkeys(item for item in more if allowed is None or item in allowed))
 
 
 def _bounded(known: Plan, comparison: Comparison) -> Plan | None:

@@ -287,5 +287,8 @@ def literal(kind: Kind, value: Value | None) -> str:
 
 def _time(stamp: Micros | float) -> str:
     whole = int(stamp // 1)
-    text = (datetime(1970, 1, 1) + timedelta(microseconds=whole)).isoformat(timespec="microseconds")  # noqa: DTZ001 - the Z is written by hand
+    try:
+        text = (datetime(1970, 1, 1) + timedelta(microseconds=whole)).isoformat(timespec="microseconds")  # noqa: DTZ001 - the Z is written by hand
+    except OverflowError:  # before year 1 or after 9999 in UTC, though not where it was written
+        return str(stamp)
     return f"{text}Z" if stamp == whole else f"{text}5Z"

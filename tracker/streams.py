@@ -98,11 +98,11 @@ class Stream:
         outage = Outage()
         while not (self._ended or follower.stopped):
             told = await follower.take(within=HEARTBEAT)
-            if follower.behind:
-                raise TooSlow("Events were taken too slowly.")
-            if follower.missed:  # what was told is in the history too
-                follower.missed = False
+            if follower.behind or follower.missed:  # what was told is in the history too
+                behind, follower.behind, follower.missed = follower.behind, False, False
                 try:
+                    if behind and not await self._feed.holds(self._last):
+                        raise TooSlow("Events were taken too slowly.")
                     async for chunk in self._recover():
                         yield chunk
                     outage.over()

@@ -1,5 +1,6 @@
 """Listening to what is published in Redis, for ever."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ async def _hear(subscription: Any, heard: Callable[[str, str], None], connected:
                     connected(True)
                 elif message["type"] == "message":
                     heard(message["channel"], str(message["data"]))
+                    await asyncio.sleep(0)  # of many that are there already, none holds up those whom it is for
                 continue
         if asked:
             raise Unavailable("The store does not answer.")

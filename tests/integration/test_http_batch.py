@@ -3,13 +3,16 @@
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from tests.factories_http import COLLECTION, Answer, Api, open_api
+from tests.waiting import eventually
 from tracker.config import Settings
+from tracker.events import Events
 from tracker.model import Json
 
 CREATE: Json = {"method": "POST", "url": COLLECTION, "body": {"clientContext": "x"}}
@@ -19,6 +22,20 @@ CREATE: Json = {"method": "POST", "url": COLLECTION, "body": {"clientContext": "
 async def api(settings: Settings) -> AsyncIterator[Api]:
     async with open_api(settings) as api:
         yield api
+
+
+@pytest.fixture
+def waiters(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many requests are being held."""
+    opened: list[Events] = []
+    build = Events.__init__
+
+    def remember(self: Events, *args: Any) -> None:
+        opened.append(self)
+        build(self, *args)
+
+    monkeypatch.setattr(Events, "__init__", remember)
+    return lambda: sum(len(changes) for events in opened for changes in events._waiting.values())
 
 
 def numbered(*requests: Json) -> list[Json]:
@@ -290,3 +307,40 @@ async def test_a_batch_may_have_a_megabyte_in_all(api: Api, length: int, status:
     answer = await api.post("/$batch", data=io.BytesIO(json.dumps(batch).encode()), headers=headers)
     assert answer.status == status
     assert {response["status"] for response in answer.json.get("responses", [])} == ({201} if status == 200 else set())
+
+
+async def test_no_line_of_a_part_is_longer_than_one_that_comes_by_itself(api: Api) -> None:
+    """Readers of filters, preferences and types are made for short texts, and remember them."""
+    long = "x" * 9000
+    for request in ({"method": "GET", "url": f"{COLLECTION}?$filter={long}"}, {**CREATE, "headers": {"Prefer": long}}):
+        answer = await send(api, request)
+        assert (answer.status, answer.error["code"]) == (400, "badRequest")
+
+
+async def test_a_wait_of_googles_is_no_part(api: Api) -> None:
+    await api.created(id="mine")
+    part = {"method": "POST", "url": f"{api.url}/google/operations/mine:wait", "body": {}}
+    assert (await only(api, part))["status"] == 400
+
+
+async def test_what_a_batch_holds_is_forgotten_with_its_client(waiters: Callable[[], int], api: Api) -> None:
+    for number in range(3):
+        await api.created(id=f"o{number}")
+    held = [
+        {"method": "GET", "url": f"{COLLECTION}/o{number}", "headers": {"Prefer": f"wait={wait}"}}
+        for number, wait in enumerate((20, 20, 1))
+    ]
+    body = json.dumps({"requests": numbered(*held)}).encode()
+    _, writer = await asyncio.open_connection("127.0.0.1", URL(api.url).port)
+    head = "POST /$batch HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer test-token\r\nContent-Type: application/json\r\n"
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+
+    async def one_has_been_answered() -> bool:
+        return waiters() == 2
+
+    async def nothing_is_held() -> bool:
+        return waiters() == 0
+
+    await eventually(one_has_been_answered)
+    writer.transport.abort()
+    await eventually(nothing_is_held)

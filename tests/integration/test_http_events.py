@@ -395,9 +395,26 @@ async def test_a_reader_that_goes_away_is_forgotten(settings: Settings, follower
     assert len(followers) >= 2
 
 
-async def test_a_reader_that_leaves_too_much_untaken_is_dropped(api: Api, followers: list[Follower]) -> None:
+async def test_a_reader_that_leaves_too_much_untaken_catches_up_from_the_history(
+    api: Api, followers: list[Follower]
+) -> None:
     async with following(api, "/events") as source:
         await source.placed()
+        followers[0].behind = True  # before it is told, so that nothing is kept for it
+        made = [(await api.created())["id"] for _ in range(3)]
+        followers[0].wake()
+        told = [await source.next() for _ in made]
+        assert [message and message.data["id"] for message in told] == made
+        assert not followers[0].behind
+
+
+async def test_a_reader_that_falls_behind_the_history_is_dropped(
+    api: Api, store: Store, followers: list[Follower]
+) -> None:
+    await api.created()
+    async with following(api, "/events") as source:
+        await source.placed()
+        await store.redis.xtrim(store.keys.feed("test"), 0, approximate=False)
         followers[0].behind = True
         followers[0].wake()
         with pytest.raises(aiohttp.ClientPayloadError):

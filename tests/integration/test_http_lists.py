@@ -249,3 +249,20 @@ async def test_options_are_refused_where_there_are_none(api: Api) -> None:
     assert (await api.get(f"{COLLECTION}/{operation['id']}?$what=id")).status == 400
     assert (await api.post(f"{COLLECTION}?$expand=x", json={})).status == 501
     assert (await api.get(f"/operations/{operation['id']}?api-version=1")).status == 200
+
+
+@pytest.mark.parametrize("literal", ["lt 9999-12-31T23:59:59-10:00", "gt 0001-01-01T00:00:00+10:00"])
+async def test_a_date_time_that_utc_does_not_have_is_compared_and_paged(api: Api, literal: str) -> None:
+    for _ in range(2):
+        await api.created()
+    first = await api.get(f"{filtered(f'createdDateTime {literal}')}&$top=1")
+    assert (first.status, len(first.json["value"])) == (200, 1)
+    second = await api.get(first.json["@odata.nextLink"])
+    assert (second.status, len(second.json["value"])) == (200, 1)
+
+
+async def test_a_status_without_its_quotes_is_told_so(api: Api) -> None:
+    answer = await api.get(filtered("status eq Running"))
+    assert (answer.status, answer.error["target"]) == (400, "$filter")
+    assert "'Running'" in answer.error["message"]
+    assert "position 11" in answer.error["message"]

@@ -182,3 +182,22 @@ async def test_every_answer_about_what_has_not_ended_says_when_to_ask_again(
     canceled = await api.post(f"{path}/cancel")
     ended = [canceled, await api.get(path), await api.get(monitor)]
     assert not any("Retry-After" in answer.headers for answer in ended)
+
+
+async def test_a_queue_at_which_nothing_ends_for_an_hour_has_an_answer_all_the_same(
+    pace: Pace, redis: Redis, store: Store
+) -> None:
+    await filled(redis, store, *range(1, 10))
+    pace.hear([ended(1)] * 10)
+    for _ in range(4000):  # by then what ends in a second is too little for a number
+        await pace.look(1.0)
+    assert pace.retry_after(waiting(ticket=9)) == 60
+
+
+def test_only_what_ends_is_counted_and_no_calls_name_takes_part_in_that(pace: Pace) -> None:
+    changed = f'{KEY}\tc\t[4,"completed",1,1000000000,{{"k":"{SLOW}"}}]'
+    queued = f'{KEY}\tx"b":y\t[1,"queued",0,1000000000]'
+    pace.hear([changed, queued])
+    assert pace._ended == 0
+    pace.hear([ended(1)])
+    assert pace._ended == 1

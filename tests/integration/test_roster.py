@@ -1,12 +1,12 @@
 """Which workers live: what they say of themselves, and how long it counts."""
 
-from tracker.roster import LIVES_FOR, SILENT_AFTER, Workers
+from tracker.roster import KNOWN_FOR, LIVES_FOR, SILENT_AFTER, Workers
 from tracker.store import Store
 
 ABOUT = {"host": "a", "pid": 1, "types": ["test.plain"], "concurrency": 100, "processes": 4, "running": 3}
 
 
-async def test_workers_that_say_nothing_for_a_minute_are_forgotten(store: Store) -> None:
+async def test_workers_that_say_nothing_for_a_minute_are_dead_and_later_forgotten(store: Store) -> None:
     workers = Workers(store)
     await workers.announce("quiet", ABOUT)
     await workers.announce("loud", ABOUT)
@@ -20,6 +20,8 @@ async def test_workers_that_say_nothing_for_a_minute_are_forgotten(store: Store)
     assert (await workers.live())["quiet"]["silent"] >= SILENT_AFTER
     await store.redis.delete(store.keys.worker("quiet"))  # as Redis does it
     assert set(await workers.live()) == {"loud"}
-    await store.redis.zincrby(store.keys.workers, SILENT_AFTER - LIVES_FOR - 1, "quiet")
-    assert set(await workers.live()) == {"loud"}
+    assert set(await workers.known()) == {"quiet", "loud"}, "RQ believes in it still"
+    await store.redis.zincrby(store.keys.workers, SILENT_AFTER - KNOWN_FOR - 1, "quiet")
+    assert set(await workers.known()) == {"loud"}
+    await workers.announce("loud", ABOUT)
     assert await store.redis.zrange(store.keys.workers, 0, -1) == ["loud"]

@@ -9,6 +9,8 @@ from tracker.model import Json
 
 MOST_REQUESTS: Final = 20
 """Graph's limit."""
+LONGEST_LINE: Final = 8190
+"""Characters of a URL or a header's value: what the server takes of a request that comes by itself."""
 
 _NEEDED: Final = ("id", "method", "url")
 _SIMPLE: Final = frozenset({*_NEEDED, "headers", "body"})
@@ -63,10 +65,10 @@ def _is_simple(request: Any, places: _Places) -> bool:
     return (
         isinstance(request, dict)
         and request.keys() <= _SIMPLE
-        and all(isinstance(request.get(name), str) and request[name] for name in _NEEDED)
+        and all(isinstance(request.get(name), str) and 0 < len(request[name]) <= LONGEST_LINE for name in _NEEDED)
         and request["id"].lower() not in places
         and isinstance(headers := request.get("headers", {}), dict)
-        and all(isinstance(value, str) for value in headers.values())
+        and all(isinstance(value, str) and len(value) <= LONGEST_LINE for value in headers.values())
     )
 
 
@@ -84,7 +86,13 @@ def _misshapen(request: Any) -> Iterator[tuple[str, str]]:
         value = request.get(name)
         if value is not None and not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
             yield f"/{name}", "must be an array of strings"
+    if isinstance(request.get("url"), str) and len(request["url"]) > LONGEST_LINE:
+        yield "/url", f"must have at most {LONGEST_LINE} characters"
     headers = request.get("headers")
+    if isinstance(headers, dict) and any(
+        isinstance(each, str) and len(each) > LONGEST_LINE for each in headers.values()
+    ):
+        yield "/headers", f"must have values of at most {LONGEST_LINE} characters"
     if headers is not None and not (
         isinstance(headers, dict) and all(isinstance(value, str) for value in headers.values())
     ):

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from tracker.api.filter_tokens import Form, Token, malformed, tokens
-from tracker.api.literals import FILTER, is_null, value_for
+from tracker.api.literals import FILTER, STATUSES, is_null, value_for
 from tracker.errors import NotSupported
 from tracker.model import TYPE_NAME
 from tracker.query import (
@@ -111,6 +111,8 @@ class _Parser:
     def _compared(self, start: Token, left: Node, operator: Operator, right: Node) -> Condition | None:
         if _is_literal(left) and not _is_literal(right):
             left, right, operator = right, left, Operator(_FLIPPED.get(operator, operator))
+        if isinstance(right, Token) and right.text in STATUSES and not _is_literal(right):
+            raise malformed(FILTER, f"a status is written in quotes: '{right.text}'", right.position)
         if not isinstance(left, Token) or not isinstance(right, Token) or _is_literal(left) or not _is_literal(right):
             return self._note("a comparison other than of a member with a literal", start)
         member = self._member(left)

@@ -16,6 +16,7 @@ from aiohttp import web
 from tracker.api import bodies
 from tracker.api.admission import OPERATIONS
 from tracker.api.dialects import Problem, answer, options, page_query, page_size, page_token
+from tracker.api.server import is_inside
 from tracker.api.waits import hold_to_end
 from tracker.api.wire import percent_complete, resource, timestamp
 from tracker.api.wishes import MAX_WAIT
@@ -100,6 +101,8 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
 
 async def wait(request: web.Request, caller: Caller) -> web.Response:
     """Read an operation once it has ended, or after the body's `timeout`, which counts up to MAX_WAIT seconds."""
+    if is_inside(request):
+        raise Invalid("A wait cannot stand in a batch, which ends in its own time.")
     _options(request)
     seconds = _timeout(await bodies.read_optional_object(request))
     record = await hold_to_end(request, caller, await _find(request, caller), seconds)

@@ -177,7 +177,9 @@ def _errors(route: "Route", text: Text) -> Iterable[HTTPStatus]:
         yield from (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_ACCEPTABLE)
         yield from (HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.SERVICE_UNAVAILABLE)
     if "{operation_id}" in route.path:
-        yield from (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+        yield HTTPStatus.NOT_FOUND
+        if route.dialect != "google":  # which has no word for it
+            yield HTTPStatus.GONE
     if "{process_id}" in route.path or "{action}" in route.path:
         yield HTTPStatus.NOT_FOUND
     if text.body is not None:

@@ -45,14 +45,14 @@ class Connection(RequestHandler):
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
-        self.held: asyncio.Task[Any] | None = None
+        self.held: set[asyncio.Task[Any]] = set()
         """What is of no use once the client has gone away."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End what is held for the client."""
         super().connection_lost(exc)
-        if self.held is not None:
-            self.held.cancel()
+        for task in self.held:
+            task.cancel()
 
     def handle_error(
         self,
@@ -81,13 +81,16 @@ def disconnecting(request: web.BaseRequest) -> Iterator[None]:
     connection = request.protocol
     if not isinstance(connection, Connection):
         raise TypeError("the request is not one of this server's")
-    connection.held = asyncio.current_task()
-    if connection.transport is None and connection.held is not None:
-        connection.held.cancel()  # it went before
+    task = asyncio.current_task()
+    if task is None:
+        raise TypeError("nothing that could be cancelled")
+    connection.held.add(task)
+    if connection.transport is None:
+        task.cancel()  # it went before
     try:
         yield
     finally:
-        connection.held = None
+        connection.held.discard(task)
 
 
 class Server(web.Server):

@@ -13,9 +13,9 @@ from aiohttp import web
 from tracker.api.admission import OPERATIONS
 from tracker.api.server import disconnecting, ids_of, stamp
 from tracker.api.wire import encode, event_data
-from tracker.errors import Unavailable
+from tracker.errors import TrackerError, Unavailable
 from tracker.service import Caller
-from tracker.streams import Step, Steps, TooSlow
+from tracker.streams import Step, Steps
 
 if TYPE_CHECKING:
     from tracker.feed import Event
@@ -97,7 +97,7 @@ async def _answer(request: web.Request, steps: Steps) -> web.StreamResponse:
             await _write(response, b"", chunk)
         async with asyncio.timeout(WRITE_WITHIN):
             await response.write_eof()
-    except (TimeoutError, TooSlow):
+    except (TimeoutError, TrackerError):  # too slow, or Redis went: nothing else can be said within a stream
         log.info("reader_dropped", remote=request.remote, path=request.path)
         if request.transport is not None:
             request.transport.abort()

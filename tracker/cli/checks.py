@@ -25,7 +25,7 @@ class Facts:
     """What was seen on the server.
 
     `drift` is the server's clock less ours, in seconds; `leases`, `due` and `suspects` count what is overdue
-    by more than PATIENCE; `workers` counts RQ workers whose registration is alive.
+    by more than PATIENCE; `workers` counts those that live: ours by their own word, RQ's own by their registration.
     """
 
     server: Server
@@ -55,10 +55,12 @@ async def gather(settings: Settings) -> Facts:
                 pipe.zcount(overdue, "-inf", late)
             pipe.smembers(f"{keys.rq_prefix}:workers")
             sweeping, leases, due, suspects, registered = await pipe.execute()
-        workers = await redis.exists(*registered) if registered else 0
         overview = await look(store, server_seconds * SECOND + server_micros)
+        ours = {f"{keys.rq_prefix}:worker:{name}" for name in (*overview.workers, *overview.died)}
+        stock = {str(name) for name in registered} - ours
+        workers = len(overview.workers) + (await redis.exists(*stock) if stock else 0)
     except (RedisError, Unavailable) as error:
-        raise Stop(Exit.UNREACHABLE, f"Redis cannot be reached: {error.__cause__ or error}") from None
+        raise Stop(Exit.UNREACHABLE, f"Redis cannot be reached at REDIS_URL: {error.__cause__ or error}") from None
     finally:
         await redis.aclose()
     return Facts(server, drift, bool(sweeping), leases, due, suspects, workers, overview)

@@ -149,4 +149,5 @@ def _message(body: Any) -> str:
     if not isinstance(error, dict):
         return "no further word"
     details = [f"{item.get('target')}: {item.get('message')}" for item in error.get("details") or ()]
-    return "; ".join([str(error.get("message")), *details])
+    message = str(error.get("message"))
+    return "; ".join([message, *(detail for detail in details if detail != message)])

@@ -68,7 +68,7 @@ def _verify(settings: "Settings", output: Format, *, repair: bool) -> None:
     try:
         found, left, repaired = asyncio.run(_walk(settings, repair=repair))
     except Unavailable as error:
-        raise Stop(Exit.UNREACHABLE, f"Redis cannot be reached: {error.__cause__}") from None
+        raise Stop(Exit.UNREACHABLE, f"Redis cannot be reached at REDIS_URL: {error.__cause__}") from None
     if output is Format.JSON:
         after: Json = {"repaired": repaired, "left": _faults(left)} if repair else {}
         told = {"operations": found.operations, "members": found.members, "faults": _faults(found), **after}

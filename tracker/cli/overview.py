@@ -41,6 +41,8 @@ class Overview:
 
     suspended: bool = False
     workers: Mapping[str, Json] = field(default_factory=dict)
+    died: Mapping[str, int] = field(default_factory=dict)
+    """Workers of ours that ended without a word, and how many seconds ago they were heard last."""
     lanes: Mapping[str, Lane] = field(default_factory=dict)
     running: int = 0
     delayed: int = 0
@@ -58,9 +60,11 @@ async def look(store: "Store", now: Micros) -> Overview:
         running, delayed, suspects = [int(await redis.zcard(name)) for name in (keys.leases, keys.due, keys.suspects)]
         lacking = [str(name) for name in await redis.zrange(keys.lacking, 0, -1)]
         waiting = {name: int(await redis.zcard(keys.lack(name))) for name in lacking}
+    workers, known = await Workers(store).live(), await Workers(store).known()
     return Overview(
         suspended=bool(suspended),
-        workers=await Workers(store).live(),
+        workers=workers,
+        died={name: seconds for name, seconds in known.items() if name not in workers},
         lanes={lane: await _lane(store, lane, now) for lane in QUEUES},
         running=running,
         delayed=delayed,
@@ -117,6 +121,8 @@ def tell(seen: Overview) -> Iterator[Finding]:
         yield from (_waiting(name, lane) for name, lane in seen.lanes.items())
         yield Finding("stages", Level.OK, _stages(seen))
     yield from (_type(name, count, seen.workers) for name, count in sorted(seen.lacking.items()))
+    for name, seconds in seen.died.items():
+        yield Finding(f"worker {name}", Level.WARN, f"last heard {spell(seconds)} ago", "It was killed, or is cut off.")
     yield from (Finding(f"gate {gate.type}", Level.OK, _gate(gate)) for gate in seen.gates)
 
 

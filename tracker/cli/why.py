@@ -58,7 +58,7 @@ async def _diagnose(settings: "Settings", id_: str, tenant: str | None) -> "Diag
                 with suppress(NotFound):
                     found.append(await diagnoser.diagnose(key))
     except Unavailable as error:
-        raise Stop(Exit.UNREACHABLE, f"Redis cannot be reached: {error.__cause__}") from None
+        raise Stop(Exit.UNREACHABLE, f"Redis cannot be reached at REDIS_URL: {error.__cause__}") from None
     if not found:
         raise Stop(Exit.NOT_FOUND, f"There is no operation '{id_}'.")
     if len(found) > 1:
