@@ -68,6 +68,7 @@ def decode(answer: Sequence[str]) -> Record:
 def completed(record: Record, answer: Sequence[str]) -> Record:
     """A new record with what the script that stored it has added: field, value, field, value, ..."""
     values = list(_RECORD_VALUES(record))
+    values[_PLACES["not_before"]] = 0  # unless it has to wait
     for index in range(0, len(answer), 2):
         name = answer[index]
         values[_PLACES[name]] = _READERS[name](answer[index + 1])
