@@ -1,5 +1,6 @@
 """A request in a batch is answered as the same request alone; and how often a batch goes to Redis."""
 
+import asyncio
 import json
 import random
 import re
@@ -8,9 +9,11 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.factories_http import COLLECTION, Api, open_api
 from tracker.config import Settings
+from tracker.keys import Keys
 from tracker.model import Json
 from tracker.pipeline import Pipeline
 
@@ -200,6 +203,25 @@ async def test_twenty_creates_are_one_call_of_a_script(api: Api, monkeypatch: py
     answer = await api.post("/$batch", json={"requests": requests})
     assert {response["status"] for response in answer.json["responses"]} == {201}
     assert sent == [1]
+
+
+async def test_each_create_of_a_batch_learns_of_an_outage(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: Any) -> Any:
+        raise RedisConnectionError("away")
+
+    monkeypatch.setattr(Pipeline, "_run", away)
+    requests = [{"id": str(number), "method": "POST", "url": COLLECTION, "body": {}} for number in range(3)]
+    answer = await api.post("/$batch", json={"requests": requests})
+    assert answer.status == 200
+    assert [response["status"] for response in answer.json["responses"]] == [503] * 3
+    assert {response["headers"]["retry-after"] for response in answer.json["responses"]} == {"1"}
+
+
+async def test_a_flood_of_batches_is_sent_in_parts_and_all_are_stored(api: Api, redis: Redis) -> None:
+    requests = [{"id": str(number), "method": "POST", "url": COLLECTION, "body": {}} for number in range(20)]
+    answers = await asyncio.gather(*(api.post("/$batch", json={"requests": requests}) for _ in range(20)))
+    assert [response["status"] for answer in answers for response in answer.json["responses"]] == [201] * 400
+    assert await redis.zcard(Keys().call("test", "call-1")) == 400
 
 
 async def test_creates_keep_their_order_in_the_list(api: Api) -> None:
