@@ -28,7 +28,6 @@ KNOWN_SHOWN = 20
 """Type names that an error lists at most."""
 
 _OWN = frozenset({"id", "clientContext", "resultInfo"})
-_LEFT_OUT = READ_ONLY | _OWN
 _ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _DOTS = frozenset({".", ".."})
 """What clients take out of a path (RFC 3986, 5.2.4), so that nobody could ask for it."""
@@ -77,7 +76,7 @@ def read_draft(
         _check_strictly(body, kind, findings)
     waits = _waits(body, kind)
     delay, not_before = _delay(waits.get("delay"), findings), _not_before(waits.get("notBefore"), findings)
-    sent = members = _members(body, kind, waits, findings)
+    sent = members = _members(body, kind, findings)
     if kind is not None:
         try:
             members = kind.validate(sent)
@@ -95,8 +94,7 @@ def read_draft(
 
 @lru_cache(1024)
 def _is_call_id(text: str) -> bool:
-    controls = any(category(letter) == "Cc" for letter in text)
-    return not controls and text not in _DOTS and 1 <= len(text) <= CALL_ID_LIMIT
+    return text not in _DOTS and 1 <= len(text) <= CALL_ID_LIMIT and all(category(letter) != "Cc" for letter in text)
 
 
 def check_call_id(call_id: str) -> None:
@@ -112,8 +110,8 @@ def _type(value: Any, catalogue: Catalogue, findings: Findings, *, accept_unknow
     if not isinstance(value, str):
         findings.add("@odata.type", "must be a string")
         return None
-    if (known_here := catalogue.get(value)) is not None:
-        return known_here
+    if (kind := catalogue.get(value)) is not None:
+        return kind
     if accept_unknown and re.fullmatch(TYPE_NAME, value):
         return OperationType(f"#{value.removeprefix('#')}", Operation, None)
     known = ", ".join(list(catalogue)[:KNOWN_SHOWN])
@@ -198,6 +196,11 @@ def _waits_of(model: type[Operation] | None) -> frozenset[str]:
     return WAITS - model.declared_members() if model else WAITS
 
 
+@lru_cache(256)
+def _left_out(model: type[Operation] | None) -> frozenset[str]:
+    return READ_ONLY | _OWN | _waits_of(model) | (model.result_members() if model else frozenset())
+
+
 def declared_members(kind: OperationType | None) -> frozenset[str]:
     """JSON names of the members that the type declares."""
     return kind.model.declared_members() if kind else frozenset()
@@ -251,14 +254,10 @@ def _date_time(value: Any) -> datetime | None:
         return None
 
 
-def _members(body: Json, kind: OperationType | None, waits: Json, findings: Findings) -> Json:
+def _members(body: Json, kind: OperationType | None, findings: Findings) -> Json:
     """Typed and dynamic members: what is neither ours, nor read-only, nor OData's control information."""
-    results = kind.model.result_members() if kind else frozenset()
-    members = {
-        name: value
-        for name, value in body.items()
-        if name not in _LEFT_OUT and name not in results and name not in waits and "@" not in name
-    }
+    left_out = _left_out(kind and kind.model)
+    members = {name: value for name, value in body.items() if name not in left_out and "@" not in name}
     check_size(members, findings)
     return members
 

@@ -1,5 +1,6 @@
 """A request in a batch is answered as the same request alone; and how often a batch goes to Redis."""
 
+import asyncio
 import json
 import random
 import re
@@ -8,9 +9,11 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.factories_http import COLLECTION, Api, open_api
 from tracker.config import Settings
+from tracker.keys import Keys
 from tracker.model import Json
 from tracker.pipeline import Pipeline
 
@@ -149,6 +152,43 @@ async def test_a_create_in_a_batch_is_judged_as_alone_and_hurts_no_neighbour(api
     assert shown(response["status"], response["headers"], response["body"]) == await alone(api, request)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        COLLECTION,
+        f"/v1.0{COLLECTION}",
+        f"/beta/{COLLECTION}",
+        f"{COLLECTION}?$top=1",
+        *("/communications/calls/a%2Fb%20c/operations", "/communications/calls/%2e%2e/operations"),
+        *("/communications/calls/%FF/operations", "/communications/calls/%C3%BC'/operations"),
+    ],
+)
+@pytest.mark.parametrize("headers", HEADERS, ids=json.dumps)
+async def test_creates_that_are_alike_are_answered_as_alone(api: Api, url: str, headers: Json) -> None:
+    if not any(name.lower() == "content-type" for name in headers):
+        headers = {**headers, "Content-Type": "application/json"}
+    request = {"method": "POST", "url": url, "headers": headers}
+    bodies: list[Any] = [{"id": "same", "clientContext": "x"}, {"resultInfo": {"code": 4}}, {"status": 7}, [1]]
+    await alone(api, {**request, "body": bodies[0]})
+    batch = {"requests": [{"id": str(index), **request, "body": body} for index, body in enumerate(bodies)]}
+    answer = await api.post("/$batch", json=batch)
+    for body, response in zip(bodies, answer.json["responses"], strict=True):
+        in_batch = shown(response["status"], response["headers"], response["body"])
+        assert in_batch == await alone(api, {**request, "body": body}) or response["status"] == 201
+    assert len({response["headers"]["request-id"] for response in answer.json["responses"]}) == len(bodies)
+
+
+async def test_what_the_batch_says_of_versions_and_itself_counts_for_each_create(api: Api) -> None:
+    requests = [{"id": str(number), "method": "POST", "url": COLLECTION, "body": {}} for number in range(2)]
+    headers = {"OData-MaxVersion": "4.01", "client-request-id": "mine"}
+    answer = await api.post("/$batch", json={"requests": requests}, headers=headers)
+    for response in answer.json["responses"]:
+        assert response["headers"]["odata-version"] == "4.01"
+        assert response["headers"]["client-request-id"] == "mine"
+    answer = await api.post("/$batch", json={"requests": requests}, headers={"OData-Version": "4.0"})
+    assert {response["status"] for response in answer.json["responses"]} == {201}
+
+
 async def test_twenty_creates_are_one_call_of_a_script(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     await api.created()
     sent: list[int] = []
@@ -163,6 +203,25 @@ async def test_twenty_creates_are_one_call_of_a_script(api: Api, monkeypatch: py
     answer = await api.post("/$batch", json={"requests": requests})
     assert {response["status"] for response in answer.json["responses"]} == {201}
     assert sent == [1]
+
+
+async def test_each_create_of_a_batch_learns_of_an_outage(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: Any) -> Any:
+        raise RedisConnectionError("away")
+
+    monkeypatch.setattr(Pipeline, "_run", away)
+    requests = [{"id": str(number), "method": "POST", "url": COLLECTION, "body": {}} for number in range(3)]
+    answer = await api.post("/$batch", json={"requests": requests})
+    assert answer.status == 200
+    assert [response["status"] for response in answer.json["responses"]] == [503] * 3
+    assert {response["headers"]["retry-after"] for response in answer.json["responses"]} == {"1"}
+
+
+async def test_a_flood_of_batches_is_sent_in_parts_and_all_are_stored(api: Api, redis: Redis) -> None:
+    requests = [{"id": str(number), "method": "POST", "url": COLLECTION, "body": {}} for number in range(20)]
+    answers = await asyncio.gather(*(api.post("/$batch", json={"requests": requests}) for _ in range(20)))
+    assert [response["status"] for answer in answers for response in answer.json["responses"]] == [201] * 400
+    assert await redis.zcard(Keys().call("test", "call-1")) == 400
 
 
 async def test_creates_keep_their_order_in_the_list(api: Api) -> None:

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import ConfigDict, field_validator, model_validator
 
 from tracker import Context, Operation, handles
-from tracker.errors import ConfigurationError
-from tracker.types import CATALOGUE, load_types
+from tracker.errors import ConfigurationError, Invalid
+from tracker.types import CATALOGUE, OperationType, load_types
 
 HEAD = "from tracker import Context, Operation, handles\n"
 CLASS = 'class T(Operation, type="#wrong.t"):\n    pass\n'
@@ -60,3 +61,47 @@ def test_two_classes_cannot_share_a_name() -> None:
     with pytest.raises(ConfigurationError, match="two classes claim"):
         handles(Second)(handler)
     CATALOGUE._types.pop("test.shared")
+
+
+class Open(Operation, type="#test.open"):
+    """Declares nothing: any members will do."""
+
+
+class Closed(Operation, type="#test.closed"):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Judged(Operation, type="#test.judged"):
+    @model_validator(mode="before")
+    @classmethod
+    def _odd(cls, value: object) -> object:
+        raise ValueError(f"never {value}")
+
+
+class JudgedByField(Operation, type="#test.judgedByField"):
+    @field_validator("*")
+    @classmethod
+    def _never(cls, value: object) -> object:
+        raise ValueError(f"never {value}")
+
+    at: int
+
+
+class Initialised(Operation, type="#test.initialised"):
+    def model_post_init(self, _: object) -> None:
+        raise ValueError("never")
+
+
+class Inherited(Judged, type="#test.inherited"):
+    """Has its base's rules."""
+
+
+@pytest.mark.parametrize("model", [Closed, Judged, JudgedByField, Initialised, Inherited], ids=lambda one: one.__name__)
+def test_a_type_that_has_rules_is_asked_though_it_may_declare_no_members(model: type[Operation]) -> None:
+    with pytest.raises(Invalid):
+        OperationType(model.odata_type, model, None).validate({"at": 1})
+
+
+def test_a_type_without_members_and_rules_takes_any_members() -> None:
+    members = {"at": 1, "x": [None, {}]}
+    assert OperationType(Open.odata_type, Open, None).validate(members) is members

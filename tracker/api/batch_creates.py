@@ -42,8 +42,8 @@ async def answer_creates(request: web.Request, parts: Parts, requests: Sequence[
         if isinstance(one, Exception):
             elements.append(written(part.id, server.refuse_inside(request, message, one)))
         else:
-            headers = {name.lower(): value for name, value in one.headers.items()} | stamp()
-            headers["content-type"] = "application/json"
+            headers = {**one.headers, **stamp(), "Content-Type": "application/json"}
+            headers = {name.lower(): value for name, value in headers.items()}
             elements.append(element(part.id, one.status, headers, one.body))
     return elements
 

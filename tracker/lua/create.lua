@@ -19,17 +19,16 @@
 -- that EXISTS answers. A name that is remembered answers the first word again, and the record as it now is. The same key
 -- again (a repeated call whose answer was lost) is CREATED, and writes nothing.
 -- INCLUDE move
-local HEAD = '^' .. string.rep('(%S+) ', 10) .. '(%S+)$'
+local HEAD = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
 local now = server_time()
 local wanted, names = {}, {}
 local at = creates
 while at <= #ARGV do
-  local new, count = {first = at + 1}, nil
-  new.key, new.id, new.digest, new.context, new.delay, new.not_before, new.start_in, new.once, new.told, new.remember,
-    count = string.match(ARGV[at], HEAD)
-  new.last = at + tonumber(count)
-  at = new.last + 1
-  wanted[#wanted + 1], names[#names + 1] = new, new.id
+  local key, id, digest, context, delay, not_before, start_in, once, told, remember, count = string.match(ARGV[at], HEAD)
+  wanted[#wanted + 1] = {key = key, id = id, digest = digest, context = context, delay = delay, not_before = not_before,
+    start_in = start_in, once = once, told = told, remember = remember, first = at + 1, last = at + count}
+  names[#names + 1] = id
+  at = at + count + 1
 end
 
 local holders, taken = {}, {} -- id -> key, as it was and becomes; id, key, id, key, ... that are new
@@ -72,11 +71,9 @@ local function create(new)
 
   local record = blank()
   record.stage, record.status, record.revision, record.created = 'new', 'NotStarted', '0', created
-  local extra, given = {}, new.last - new.first + 1
-  for index = 1, given, 2 do
-    local field, value = ARGV[new.first + index - 1], ARGV[new.first + index]
-    record[field], extra[index], extra[index + 1] = value, field, value
-  end
+  local extra = {unpack(ARGV, new.first, new.last)}
+  local given = #extra
+  for index = 1, given, 2 do record[extra[index]] = extra[index + 1] end
   extra[given + 1], extra[given + 2] = 'created', created
   local wait = math.max(tonumber(new.delay), tonumber(new.not_before) - now)
   if wait > 0 then extra[#extra + 1], extra[#extra + 2] = 'not_before', digits(now + wait) end

@@ -40,10 +40,12 @@ local RECORD = {__index = function(record, name)
   return value
 end}
 
--- A record that has no fields yet, with those empty that are asked for each time.
+-- A record that has no fields yet, with those empty that are asked for each time or are always there: a table that is
+-- made with more than 16 does not have to grow.
 local function blank()
   return setmetatable({hidden = '', gate = '', serial = '', rq = '', lane = '', policy = '', blocker = '', started = '',
-    start_by = '', vanished = '', cancel_requested = '', attempt = '', tried = '', token = ''}, RECORD)
+    start_by = '', vanished = '', cancel_requested = '', attempt = '', tried = '', token = '', key = '', tenant = '',
+    call_id = '', type = ''}, RECORD)
 end
 
 -- The record as a table, and as HGETALL has it; nil when there is none.

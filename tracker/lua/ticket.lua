@@ -21,13 +21,21 @@ local function number()
   return digits(numbers.next - 1)
 end
 
--- RQ's hash of a ticket's job. What is the same for all is copied: that costs less than to send it through Lua.
+-- RQ's hash of a ticket's job. What is the same for all is copied: that costs less than to send it through Lua. Jobs of
+-- one lane that are pushed together differ in their ids only.
 local function write_job(job, lane, now)
-  local hash, stamp = C.job .. job, iso(now)
+  local hash = C.job .. job
+  local jobs = pushed_later and pushed_later[lane]
+  if jobs then
+    call('COPY', C.job .. jobs[1], hash)
+    call('HSET', hash, 'description', job)
+    return
+  end
   if call('COPY', C.ticket, hash) == 0 then
     call('HSET', C.ticket, unpack(C.ticket_fields))
     call('COPY', C.ticket, hash)
   end
+  local stamp = iso(now)
   call('HSET', hash, 'created_at', stamp, 'enqueued_at', stamp, 'origin', lane.name, 'description', job)
 end
 

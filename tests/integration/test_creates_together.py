@@ -1,0 +1,153 @@
+"""Creates that share a call of their script: what becomes of them is what becomes of them one after another."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.factories import CALL, make_record
+from tracker.config import Settings
+from tracker.errors import Conflict, Gone, Reused
+from tracker.model import Policy, Record
+from tracker.once import UNNAMED, Once
+from tracker.store import Store
+from tracker.verify import Verifier
+
+Asked = tuple[Record, float, Once]
+Became = tuple[Record, bool] | BaseException
+POLICIES = [Policy(), Policy(), Policy(priority="low"), Policy(serial=True), Policy(start_within=60.0)]
+DIFFERENT = {"key", "tenant", "digest", "ticket", "created", "changed", "not_before", "start_by"}
+"""Fields that two runs of the same cannot share."""
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    return random.Random(seed)
+
+
+def drawn(rng: random.Random, number: int) -> list[Asked]:
+    """Creates of one call, of which some have the same id, body or name."""
+    asked = []
+    for _ in range(number):
+        record = make_record(
+            policy=rng.choice(POLICIES),
+            client_context=rng.choice([None, "", "a", "b"]),
+            members=rng.choice([{}, {"a": [1, "ü"]}]),
+        )
+        if rng.random() < 0.5:
+            record = replace(record, id=rng.choice("xyz"), digest=rng.choice("de"))
+        name = rng.choice(["", "", "1", "2"])
+        once = Once(name * 40, f"{record.digest[:1]}.{record.id[:1]}", 60) if name else UNNAMED
+        asked.append((record, rng.choice([0.0, 0.0, 5.0]), once))
+    return asked
+
+
+def of_tenant(tenant: str, asked: Sequence[Asked]) -> list[Asked]:
+    """The same, by another tenant, whose keys and names are its own."""
+    swapped = []
+    for record, delay, once in asked:
+        other = replace(record, tenant=tenant, key=record.key[::-1])
+        other = replace(other, id=record.id if len(record.id) == 1 else f"{other.key}-id")
+        swapped.append((other, delay, replace(once, digest=once.digest and f"{once.digest[:-1]}f")))
+    return swapped
+
+
+async def became(store: Store, asked: Asked) -> Became:
+    record, delay, once = asked
+    try:
+        return await store.create(record, delay=delay, once=once)
+    except (Conflict, Gone, Reused) as error:
+        return error
+
+
+def shown(answers: Sequence[Became]) -> list[Any]:
+    """What must be the same: which of those asked before it answers each, and how."""
+    firsts: dict[str, int] = {}
+    found: list[Any] = []
+    for place, answer in enumerate(answers):
+        if isinstance(answer, BaseException):
+            found.append(type(answer))
+            continue
+        record, new = answer
+        fields = {name: getattr(record, name) for name in record.__slots__ if name not in {*DIFFERENT, "id"}}
+        found.append((firsts.setdefault(record.key, place), new, record.not_before > 0, record.start_by > 0, fields))
+    return found
+
+
+async def test_creates_of_one_script_call_are_judged_as_one_after_another(
+    store: Store, settings: Settings, rng: random.Random
+) -> None:
+    for _ in range(10):
+        asked = drawn(rng, rng.randrange(2, 30))
+        alone = [await became(store, one) for one in of_tenant("other", asked)]
+        together = await asyncio.gather(*(became(store, one) for one in asked))
+        assert shown(together) == shown(alone)
+        assert (await Verifier(store, settings, patience=0).verify()).faults == []
+        await store.redis.flushdb()
+
+
+async def test_the_order_of_creation_is_that_of_the_asking(store: Store) -> None:
+    records = [make_record() for _ in range(30)]
+    stored = await asyncio.gather(*(store.create(record) for record in records))
+    created = [record.created for record, _ in stored]
+    assert created == sorted(set(created))
+    assert await store.redis.zrange(store.keys.call("test", CALL), 0, -1) == [record.key for record in records]
+
+
+async def test_tickets_of_one_script_call_stand_in_the_order_of_their_numbers_and_their_jobs_are_alike(
+    store: Store,
+) -> None:
+    policies = [Policy(priority=lane) for lane in ("high", "default", "low")]
+    stored = await asyncio.gather(*(store.create(make_record(policy=policies[n % 3])) for n in range(12)))
+    for lane, policy in zip(("high", "default", "low"), policies, strict=True):
+        mine = [record for record, _ in stored if record.policy.priority == policy.priority]
+        jobs = [f"{record.key}-{record.ticket}" for record in mine]
+        assert await store.redis.lrange(store.keys.queue(lane), 0, -1) == jobs
+        first, *others = [await fields_of(store, job) for job in jobs]
+        assert first.pop("description") == jobs[0]
+        for job, other in zip(jobs[1:], others, strict=True):
+            assert other.pop("description") == job
+            assert other == first
+    numbers = [record.ticket for record, _ in stored]
+    assert numbers == sorted(set(numbers))
+
+
+async def fields_of(store: Store, job: str) -> dict[str, Any]:
+    hash_of_job = store.keys.job(job)
+    names = [str(name) for name in await store.redis.hkeys(hash_of_job) if name != "data"]  # which is no text
+    return {name: await store.redis.hget(hash_of_job, name) for name in names}
+
+
+async def test_idle_workers_hear_once_of_a_queue_that_creates_have_filled(store: Store, redis: Redis) -> None:
+    async with redis.pubsub() as pubsub:
+        await pubsub.subscribe(store.keys.wake)
+        assert await pubsub.get_message(timeout=1)
+        await asyncio.gather(*(store.create(make_record()) for _ in range(5)))
+        heard = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1)
+        assert heard is not None
+        assert heard["data"] == "operations"
+        await asyncio.gather(*(store.create(make_record()) for _ in range(5)))
+        assert await pubsub.get_message(ignore_subscribe_messages=True, timeout=0.1) is None
+
+
+async def test_a_hash_that_tickets_are_copies_of_is_made_again_when_it_is_lost(store: Store, redis: Redis) -> None:
+    first, _ = await store.create(make_record())
+    [copied] = [key async for key in redis.scan_iter(store.keys.ticket("*"))]
+    await redis.delete(copied)
+    second, _ = await store.create(make_record())
+    jobs = [await fields_of(store, f"{record.key}-{record.ticket}") for record in (first, second)]
+    assert jobs[0].keys() == jobs[1].keys()
+    assert await redis.exists(copied)
+
+
+async def test_creates_of_different_calls_in_one_turn_do_not_meet(store: Store, settings: Settings) -> None:
+    records = [make_record(call_id=f"call-{number % 3}", id=f"id-{number}") for number in range(9)]
+    stored = await asyncio.gather(*(store.create(record) for record in records))
+    assert [record.call_id for record, _ in stored] == [record.call_id for record in records]
+    assert (await Verifier(store, settings, patience=0).verify()).faults == []
