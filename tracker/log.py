@@ -5,6 +5,7 @@ Event names are stable (`operation_started`); ids travel as fields.
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
@@ -20,12 +21,15 @@ _root = logging.getLogger()
 def transition(arrow: Arrow, after: Record, *, stage: Stage | None = None, **more: Any) -> None:
     """Log one transition: the one line that operators follow an operation by.
 
-    `after` is the record as it now is, or as it was seen with the `stage` that it has now.
+    `after` is the record as it now is, or as it was seen with the `stage` that it has now. One that comes with a
+    `traceback`, of a handler that failed, is a warning.
     """
-    if not _root.isEnabledFor(logging.INFO):
+    failed = "traceback" in more
+    if not failed and not _root.isEnabledFor(logging.INFO):
         return
     result = after.result_info if after.status.final else None
-    _log.info(
+    tell = _log.warning if failed else _log.info
+    tell(
         EVENTS[arrow],
         operation_id=after.id,
         call_id=after.call_id,
@@ -46,6 +50,7 @@ def configure(settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if human else "iso", utc=not human),
     ]
     if human:
+        shared.append(_readable)
         renderer: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=22)
     else:
         shared.append(structlog.processors.format_exc_info)
@@ -67,3 +72,10 @@ def configure(settings: Settings) -> None:
     root.setLevel(settings.log_level.upper())
     for noisy in ("rq.worker", "rq.job", "aiohttp.access", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
+
+def _readable(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A traceback in lines, as structlog shows an exception, rather than as one escaped text."""
+    if "traceback" in event:
+        event["exception"] = event.pop("traceback")
+    return event

@@ -237,6 +237,7 @@ async def test_the_history_of_its_attempts_is_told(store: Store, ask: Why) -> No
     ]
     assert all(entry["started"].endswith("Z") and entry["ended"] >= entry["started"] for entry in history)
     assert history[1].items() >= evidence.items()
+    assert history[1]["message"] == DONE.message, "why it failed is known before it has failed for good"
     assert "SIGKILL, 900 MiB, out of memory: its memory peaked at 900 MiB" in await ask.text(record.id)
 
 
@@ -251,6 +252,16 @@ async def test_an_operation_that_is_not_where_it_belongs_is_told_to_be_verified(
     await store.redis.delete(store.keys.line("test", record.call_id), store.keys.gate(record.type, "parked"))
     found = await ask.reasons(record)
     assert "tracker doctor --verify" in found["misplaced"]["text"]
+
+
+async def test_a_dead_worker_of_ours_is_none_of_rqs_own(store: Store, ask: Why) -> None:
+    """RQ goes on believing in it for eight minutes."""
+    await store.redis.hset("rq:worker:dead", "birth", "then")
+    await store.redis.sadd("rq:workers", "rq:worker:dead")
+    record = await queued(store)
+    assert "stock_workers" in await ask.reasons(record)
+    await store.redis.zadd(store.keys.workers, {"dead": (await store.redis.time())[0] - 100})
+    assert "stock_workers" not in await ask.reasons(record)
 
 
 # --- which operation

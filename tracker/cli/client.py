@@ -114,6 +114,9 @@ class Client:
                 return Answer(response.status, response.headers, await _read(response))
         except (aiohttp.NonHttpUrlClientError, ValueError):  # a URL that cannot be read, a token with a line break
             raise Stop(Exit.USAGE, f"{self._url} is not a usable URL, or the token not a usable token") from None
+        except aiohttp.ClientConnectorError as error:
+            hint = "is it running (`tracker dev`, `tracker serve`), and is TRACKER_URL its address?"
+            raise Stop(Exit.UNREACHABLE, f"{self._url} does not answer: {error.strerror or error}; {hint}") from None
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Stop(Exit.UNREACHABLE, f"{self._url}: {str(error) or type(error).__name__}") from None
 
