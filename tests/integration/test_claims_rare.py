@@ -20,7 +20,7 @@ from tracker.config import Settings
 from tracker.errors import Unavailable
 from tracker.model import OperationStatus, Record, Stage
 from tracker.queue import WINDOW
-from tracker.roster import LIVES_FOR, Workers
+from tracker.roster import KNOWN_FOR, Workers
 from tracker.store import Store
 from tracker.verdicts import Claims, Room
 from workers import beats, pool
@@ -203,7 +203,7 @@ async def test_workers_that_were_killed_are_off_the_list_though_nobody_reads_it(
     workers = Workers(store)
     for name in ("killed", "lives"):
         await workers.announce(name, {})
-    await store.redis.zincrby(store.keys.workers, -LIVES_FOR - 1, "killed")
+    await store.redis.zincrby(store.keys.workers, -KNOWN_FOR - 1, "killed")
     await workers.announce("new", {})
     assert set(await store.redis.zrange(store.keys.workers, 0, -1)) == {"lives", "new"}
 
