@@ -83,7 +83,7 @@ def _accepted(
     new: bool,  # noqa: FBT001 - as the service says it
 ) -> Answer:
     status = HTTPStatus.CREATED if new else HTTPStatus.OK
-    return _representation(request, record, status=status, headers=_places(link, record))
+    return _representation(request, link, record, status=status, headers=_places(link, record))
 
 
 def _places(link: Links, record: Record) -> dict[str, str]:
@@ -98,7 +98,7 @@ async def accept(request: web.Request, caller: Caller, body: Json, *, created: H
     status = created if new else HTTPStatus.OK
     headers = {**_places(link, record), **repeats.result_headers(request)}
     if wishes is NONE:
-        return _represent(request, record, status=status, headers=headers)
+        return _represent(request, record, status=status, headers=headers, link=link)
     honoured: list[str] = []
     if wishes.respond_async:
         record, honoured = await _await_end(request, caller, record, wishes)
@@ -108,7 +108,7 @@ async def accept(request: web.Request, caller: Caller, body: Json, *, created: H
         headers["OData-EntityId"] = headers["Location"]
         empty = status if status is HTTPStatus.ACCEPTED else HTTPStatus.NO_CONTENT
         return _without_body(request, record, headers, status=empty)
-    return _represent(request, record, status=status, headers=headers)
+    return _represent(request, record, status=status, headers=headers, link=link)
 
 
 async def _accept(request: web.Request, caller: Caller, body: Json, wishes: Wishes) -> tuple[Record, bool]:
@@ -196,15 +196,23 @@ def _represent(
     status: int = HTTPStatus.OK,
     headers: Mapping[str, str] = NO_HEADERS,
     selection: Selection = ALL,
+    link: Links | None = None,
 ) -> web.Response:
-    answer = _representation(request, record, status=status, headers=headers, selection=selection)
+    link = links(request) if link is None else link
+    answer = _representation(request, link, record, status=status, headers=headers, selection=selection)
     return web.Response(body=answer.body, status=answer.status, headers=answer.headers, content_type="application/json")
 
 
 def _representation(
-    request: web.Request, record: Record, *, status: int, headers: Mapping[str, str], selection: Selection = ALL
+    request: web.Request,
+    link: Links,
+    record: Record,
+    *,
+    status: int,
+    headers: Mapping[str, str],
+    selection: Selection = ALL,
 ) -> Answer:
-    context = f"{selection.context(links(request).context(record.call_id))}/$entity"
+    context = f"{selection.context(link.context(record.call_id))}/$entity"
     body = selection.of(resource(record, context=context))
     return Answer(status, _with_state(request, record, headers), encode(body))
 
