@@ -278,7 +278,7 @@ async def test_all_requests_are_run_whatever_becomes_of_the_others(api: Api, ask
 
 
 async def test_the_waits_of_a_chain_share_one_bound(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracker.api.batch_parts.MAX_WAIT", 2)
+    monkeypatch.setattr("tracker.api.batch.parts.MAX_WAIT", 2)
     operation = await api.created()
     wait = {"method": "GET", "url": f"{COLLECTION}/{operation['id']}", "headers": {"prefer": 'a, Wait="1", b'}}
     begun = asyncio.get_running_loop().time()

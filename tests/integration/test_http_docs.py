@@ -13,9 +13,9 @@ from odatapy.edm.xml_io import XmlEdmProvider
 
 from tests.descriptions import disagreements
 from tests.factories_http import COLLECTION, Answer, Api, open_api
-from tracker.api import page
+from tracker.api.description import page
+from tracker.api.description.page import NOT_INSTALLED, open_page
 from tracker.api.links import PREFIXES
-from tracker.api.page import NOT_INSTALLED, open_page
 from tracker.config import Settings
 from tracker.model import Json
 

@@ -13,7 +13,7 @@ from tests.factories import claim
 from tests.factories_http import Api, open_api
 from tracker import lifecycle
 from tracker.api.app import running
-from tracker.api.google import CODES, code_of
+from tracker.api.dialects.google import CODES, code_of
 from tracker.config import Settings
 from tracker.model import DONE, Json, Record, ResultInfo
 from tracker.service import Caller, Operations

@@ -9,9 +9,9 @@ from tests.clock import Clock
 from tests.conditions import holds
 from tests.factories import CALL, claim, make_record
 from tracker import calls, lifecycle
-from tracker.api.filters import parse_filter
-from tracker.api.orders import parse_order
-from tracker.api.searches import parse_search
+from tracker.api.lists.filters import parse_filter
+from tracker.api.lists.orders import parse_order
+from tracker.api.lists.searches import parse_search
 from tracker.calls import EXAMINE, Calls, Page, Query
 from tracker.errors import Invalid
 from tracker.model import DONE, Record, ResultInfo

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.factories import CALL, claim, make_record
-from tracker.api.filters import parse_filter
-from tracker.api.orders import parse_order
+from tracker.api.lists.filters import parse_filter
+from tracker.api.lists.orders import parse_order
 from tracker.calls import Calls, Query
 from tracker.store import Store
 

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from tests.clock import Clock
 from tests.factories import CALL, claim, make_record
 from tracker import lifecycle
-from tracker.api.filters import parse_filter
+from tracker.api.lists.filters import parse_filter
 from tracker.arrows import ARROWS, Arrow
 from tracker.calls import Calls, Query
 from tracker.errors import Conflict, Gone, IllegalTransition, NotFound, Refused

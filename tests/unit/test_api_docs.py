@@ -8,8 +8,8 @@ import pytest
 from tracker import errors, model
 from tracker.api.actions import ACTIONS, UNSERVED
 from tracker.api.admission import Route
-from tracker.api.google import Code
-from tracker.api.odata import SERVED
+from tracker.api.dialects.google import Code
+from tracker.api.lists.odata import SERVED
 from tracker.api.problems import HTTP_STATUS, status_of
 from tracker.api.routes import ROUTES
 from workers.handlers.media import MediaSubcode

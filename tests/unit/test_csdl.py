@@ -12,7 +12,7 @@ from odatapy.server.uri.parser import Parser
 from odatapy.server.uri.resource import UriResourceAction, UriResourceNavigation
 
 from tests.factories import make_record
-from tracker.api.csdl import metadata
+from tracker.api.description.csdl import metadata
 from tracker.api.links import Links
 from tracker.api.wire import resource
 from tracker.config import BUILT_IN_TYPES

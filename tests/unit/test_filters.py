@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.api.filters import CONDITIONS_LIMIT, NESTING_LIMIT, parse_filter
+from tracker.api.lists.filters import CONDITIONS_LIMIT, NESTING_LIMIT, parse_filter
 from tracker.errors import Invalid, NotSupported
 from tracker.model import OperationStatus
 from tracker.query import And, Comparison, Condition, Function, Match, Membership, Not, Operator, Or, TypeOf

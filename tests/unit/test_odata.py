@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.api.filters import parse_filter
-from tracker.api.odata import (
+from tracker.api.lists.filters import parse_filter
+from tracker.api.lists.odata import (
     Listing,
     next_page,
     parse_count,
@@ -15,10 +15,10 @@ from tracker.api.odata import (
     select,
     system_options,
 )
-from tracker.api.orders import parse_order
-from tracker.api.searches import parse_search
-from tracker.api.selections import ALL
-from tracker.api.skip_tokens import read_skip_token, write_skip_token
+from tracker.api.lists.orders import parse_order
+from tracker.api.lists.searches import parse_search
+from tracker.api.lists.selections import ALL
+from tracker.api.lists.skip_tokens import read_skip_token, write_skip_token
 from tracker.calls import Cursor, Query
 from tracker.errors import Invalid, NotSupported
 from tracker.plans import NEWEST_FIRST

@@ -3,8 +3,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from tracker.api.description.openapi import TEXTS, describe
 from tracker.api.links import PREFIXES
-from tracker.api.openapi import TEXTS, describe
 from tracker.api.routes import ROUTES
 from tracker.config import BUILT_IN_TYPES
 from tracker.types import load_types

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field, WithJsonSchema
 
-from tracker.api.openapi30 import told
+from tracker.api.dialects.openapi30 import told
 
 
 class Leaf(BaseModel):

@@ -8,9 +8,9 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.descriptions import examples, faults
-from tracker.api.openapi import describe
-from tracker.api.openapi_answers import COMMON, HEADERS, responses
-from tracker.api.openapi_parts import Text, parameter, ref
+from tracker.api.description.openapi import describe
+from tracker.api.description.openapi_answers import COMMON, HEADERS, responses
+from tracker.api.description.openapi_parts import Text, parameter, ref
 from tracker.api.problems import HTTP_STATUS
 from tracker.api.routes import ROUTES
 from tracker.config import BUILT_IN_TYPES

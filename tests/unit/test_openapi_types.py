@@ -7,9 +7,9 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from tests.descriptions import faults
-from tracker.api.openapi_schemas import SCHEMAS
-from tracker.api.openapi_types import policy_text, request_example, schema_of, span, type_schemas
-from tracker.api.samples import sample
+from tracker.api.description.openapi_schemas import SCHEMAS
+from tracker.api.description.openapi_types import policy_text, request_example, schema_of, span, type_schemas
+from tracker.api.description.samples import sample
 from tracker.errors import ConfigurationError
 from tracker.model import Operation, Policy
 from tracker.types import Catalogue, OperationType

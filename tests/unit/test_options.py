@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.api.orders import parse_order
-from tracker.api.searches import parse_search
-from tracker.api.selections import ALL, parse_select
+from tracker.api.lists.orders import parse_order
+from tracker.api.lists.searches import parse_search
+from tracker.api.lists.selections import ALL, parse_select
 from tracker.errors import Invalid, NotSupported
 from tracker.plans import NEWEST_FIRST, Key
 from tracker.query import And, Condition, Found, Not, Or

@@ -5,8 +5,8 @@ from hypothesis import given
 
 from tests.conditions import conditions, holds, records
 from tests.factories import make_record
-from tracker.api.filters import parse_filter
-from tracker.api.searches import parse_search
+from tracker.api.lists.filters import parse_filter
+from tracker.api.lists.searches import parse_search
 from tracker.model import OperationStatus, Record, ResultInfo
 from tracker.plans import Key, Plan, as_of, comparable, complete, place, plan
 from tracker.query import Condition, compiled, written

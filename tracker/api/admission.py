@@ -11,7 +11,7 @@ from aiohttp import web
 from tracker.api.auth import Callers
 from tracker.api.headers import accepts_events, accepts_json, check_odata_versions
 from tracker.api.links import PREFIXES, Addresses, Links
-from tracker.api.odata import refuse_options
+from tracker.api.lists.odata import refuse_options
 from tracker.errors import Invalid
 from tracker.service import Caller, Operations
 from tracker.types import Catalogue

@@ -10,9 +10,10 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from tracker.api import garbage, metadata, openapi, page, routes
+from tracker.api import garbage, routes
 from tracker.api.admission import ADDRESSES, CALLERS, CATALOGUE, OPERATIONS
 from tracker.api.auth import open_callers
+from tracker.api.description import metadata, openapi, page
 from tracker.api.links import Addresses
 from tracker.api.server import Runner
 from tracker.api.streams import STREAMS, Streams

@@ -11,8 +11,8 @@ from aiohttp import web
 from tracker.api import bodies, repeats
 from tracker.api.admission import OPERATIONS, links
 from tracker.api.links import Links
-from tracker.api.odata import select
-from tracker.api.selections import ALL, Selection
+from tracker.api.lists.odata import select
+from tracker.api.lists.selections import ALL, Selection
 from tracker.api.waits import hold, hold_to_end
 from tracker.api.wire import encode, resource
 from tracker.api.wishes import NONE, VARY, Wishes, applied, wishes_of

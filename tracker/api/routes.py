@@ -6,24 +6,14 @@ from typing import Final
 
 from aiohttp import web
 
-from tracker.api import (
-    actions,
-    batch,
-    collection,
-    dialects,
-    google,
-    health,
-    metadata,
-    monitor,
-    ogc,
-    ogc_processes,
-    openapi,
-    operations,
-    page,
-    streams,
-)
+from tracker.api import actions, health, monitor, operations, streams
 from tracker.api.admission import Resource, Route, admitted, telling
+from tracker.api.batch import running as batch
+from tracker.api.description import metadata, openapi, page
+from tracker.api.dialects import google, ogc, ogc_processes
+from tracker.api.dialects import speaking as dialects
 from tracker.api.links import PREFIXES
+from tracker.api.lists import collection
 
 CALL: Final = "/communications/calls/{call_id}"
 COLLECTION: Final = f"{CALL}/operations"

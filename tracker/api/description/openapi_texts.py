@@ -5,8 +5,8 @@ from http import HTTPStatus
 from typing import Final
 
 from tracker.api.actions import UNSERVED
-from tracker.api.openapi_parts import Text, ref
-from tracker.api.openapi_parts import parameter as _parameter
+from tracker.api.description.openapi_parts import Text, ref
+from tracker.api.description.openapi_parts import parameter as _parameter
 from tracker.model import Json
 
 PATH_PARAMETERS: Final[Mapping[str, Json]] = {

@@ -8,10 +8,10 @@ from typing import Final
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.json_schema import GenerateJsonSchema
 
-from tracker.api.openapi_examples import ended
-from tracker.api.openapi_parts import SCHEMA_ROOT, ref
-from tracker.api.openapi_schemas import SCHEMAS
-from tracker.api.samples import sample
+from tracker.api.description.openapi_examples import ended
+from tracker.api.description.openapi_parts import SCHEMA_ROOT, ref
+from tracker.api.description.openapi_schemas import SCHEMAS
+from tracker.api.description.samples import sample
 from tracker.drafts import LONGEST_WAIT
 from tracker.errors import ConfigurationError, Invalid
 from tracker.model import Json, Operation, Policy

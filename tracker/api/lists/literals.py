@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
-from tracker.api.filter_tokens import Form, Token, malformed
+from tracker.api.lists.filter_tokens import Form, Token, malformed
 from tracker.errors import NotSupported
 from tracker.model import OperationStatus
 from tracker.query import MEMBERS, Kind, Value

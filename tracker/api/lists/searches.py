@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from tracker.api.filter_tokens import malformed
+from tracker.api.lists.filter_tokens import malformed
 from tracker.errors import Invalid
 from tracker.query import And, Condition, Found, Not, Or
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from tracker.api.admission import CATALOGUE, OPERATIONS, links
-from tracker.api.dialects import Problem, answer, options, page_query, page_size, page_token
+from tracker.api.dialects.speaking import Problem, answer, options, page_query, page_size, page_token
 from tracker.api.wire import encode, percent_complete, timestamp
 from tracker.errors import Gone, NotFound
 from tracker.model import Json, OperationStatus, Record

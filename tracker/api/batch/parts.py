@@ -12,7 +12,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from tracker.api.admission import ADDRESSES
-from tracker.api.batch_requests import Part
+from tracker.api.batch.requests import Part
 from tracker.api.bodies import ParsedBody
 from tracker.api.links import PREFIXES
 from tracker.api.wishes import MAX_WAIT

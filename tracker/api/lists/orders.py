@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Final
 
-from tracker.api.filter_tokens import Form, Token, malformed, tokens
+from tracker.api.lists.filter_tokens import Form, Token, malformed, tokens
 from tracker.errors import NotSupported
 from tracker.plans import Key, complete
 from tracker.query import MEMBERS

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from tracker.api.openapi_examples import ERROR_IDS, error_example, example_of
-from tracker.api.openapi_parts import SCHEMA_ROOT, Text, ref
+from tracker.api.description.openapi_examples import ERROR_IDS, error_example, example_of
+from tracker.api.description.openapi_parts import SCHEMA_ROOT, Text, ref
 from tracker.api.words import status_word
 from tracker.model import Json
 

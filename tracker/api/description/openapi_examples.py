@@ -3,8 +3,8 @@
 from http import HTTPStatus
 from typing import Any, Final
 
+from tracker.api.description.openapi_parts import ref
 from tracker.api.links import Links
-from tracker.api.openapi_parts import ref
 from tracker.api.wire import monitor, resource
 from tracker.api.words import status_word
 from tracker.model import DONE, SECOND, Json, Micros, OperationStatus, Policy, Record, Stage

@@ -11,7 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
-from tracker.api.constant import Constant
+from tracker.api.description.constant import Constant
 from tracker.errors import NotFound
 
 CARRIER: Final = "flask_swagger_ui"

@@ -12,10 +12,10 @@ from typing import Final, cast
 from aiohttp import web
 
 from tracker.api import bodies
-from tracker.api.batch_answers import written
-from tracker.api.batch_creates import answer_creates
-from tracker.api.batch_parts import Parts
-from tracker.api.batch_requests import Part, read_parts
+from tracker.api.batch.answers import written
+from tracker.api.batch.creates import answer_creates
+from tracker.api.batch.parts import Parts
+from tracker.api.batch.requests import Part, read_parts
 from tracker.api.headers import preferences
 from tracker.api.server import Connection, is_inside
 from tracker.errors import FailedDependency, Invalid, TrackerError

@@ -6,8 +6,8 @@ from http import HTTPStatus
 from typing import Final
 
 from tracker.api.actions import ACTIONS
-from tracker.api.dialects import MAX_PAGE_SIZE, PAGE_SIZE
-from tracker.api.openapi_parts import Text, ref
+from tracker.api.description.openapi_parts import Text, ref
+from tracker.api.dialects.speaking import MAX_PAGE_SIZE, PAGE_SIZE
 from tracker.model import Json
 
 

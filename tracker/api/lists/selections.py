@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
-from tracker.api.filter_tokens import malformed
+from tracker.api.lists.filter_tokens import malformed
 from tracker.errors import NotSupported
 from tracker.model import Json
 

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from tracker.api import bodies
 from tracker.api.admission import OPERATIONS
-from tracker.api.dialects import Problem, answer, options, page_query, page_size, page_token
+from tracker.api.dialects.speaking import Problem, answer, options, page_query, page_size, page_token
 from tracker.api.server import is_inside
 from tracker.api.waits import hold_to_end
 from tracker.api.wire import percent_complete, resource, timestamp

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
 
-from tracker.api.filter_tokens import Form, Token, malformed, tokens
-from tracker.api.literals import FILTER, STATUSES, is_null, value_for
+from tracker.api.lists.filter_tokens import Form, Token, malformed, tokens
+from tracker.api.lists.literals import FILTER, STATUSES, is_null, value_for
 from tracker.errors import NotSupported
 from tracker.model import TYPE_NAME
 from tracker.query import (

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from tracker.api.openapi_parts import ref
-from tracker.api.openapi_texts import PATH_PARAMETERS
+from tracker.api.description.openapi_parts import ref
+from tracker.api.description.openapi_texts import PATH_PARAMETERS
 from tracker.model import CLIENT_CONTEXT_LIMIT, MESSAGE_LIMIT, Json, OperationStatus
 
 _STAMP: Final = {"type": "string", "format": "date-time", "readOnly": True}

@@ -6,9 +6,9 @@ from inspect import cleandoc
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from tracker.api.edm import IDENTIFIER, Enumeration, Namespace, Property, Reader, Structure
-from tracker.api.openapi_schemas import SCHEMAS
-from tracker.api.openapi_types import schema_of
+from tracker.api.description.edm import IDENTIFIER, Enumeration, Namespace, Property, Reader, Structure
+from tracker.api.description.openapi_schemas import SCHEMAS
+from tracker.api.description.openapi_types import schema_of
 from tracker.model import Operation
 from tracker.types import COMMS_OPERATION, Catalogue, OperationType, canonical
 

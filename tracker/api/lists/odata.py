@@ -10,12 +10,12 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from tracker.api.filters import parse_filter
 from tracker.api.headers import whole_number
-from tracker.api.orders import parse_order
-from tracker.api.searches import parse_search
-from tracker.api.selections import ALL, Selection, parse_select
-from tracker.api.skip_tokens import read_skip_token, write_skip_token
+from tracker.api.lists.filters import parse_filter
+from tracker.api.lists.orders import parse_order
+from tracker.api.lists.searches import parse_search
+from tracker.api.lists.selections import ALL, Selection, parse_select
+from tracker.api.lists.skip_tokens import read_skip_token, write_skip_token
 from tracker.calls import Cursor, Query
 from tracker.errors import Invalid, NotSupported
 from tracker.plans import NEWEST_FIRST

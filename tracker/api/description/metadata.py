@@ -4,10 +4,10 @@ from typing import Final
 
 from aiohttp import web
 
-from tracker.api.constant import Constant
-from tracker.api.csdl import metadata
+from tracker.api.description.constant import Constant
+from tracker.api.description.csdl import metadata
 from tracker.api.headers import accepts
-from tracker.api.odata import refuse_options
+from tracker.api.lists.odata import refuse_options
 from tracker.types import Catalogue
 
 METADATA: Final = web.AppKey("metadata", Constant)

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from tracker.api import dialect_texts
-from tracker.api import openapi_texts as texts
-from tracker.api.constant import Constant
+from tracker.api.description import dialect_texts
+from tracker.api.description import openapi_texts as texts
+from tracker.api.description.constant import Constant
+from tracker.api.description.openapi_answers import HEADERS, PARAMETER, error_components, responses
+from tracker.api.description.openapi_parts import Text, ref
+from tracker.api.description.openapi_schemas import SCHEMAS
+from tracker.api.description.openapi_types import description_of, request_example, type_schemas
 from tracker.api.links import PREFIXES
-from tracker.api.openapi_answers import HEADERS, PARAMETER, error_components, responses
-from tracker.api.openapi_parts import Text, ref
-from tracker.api.openapi_schemas import SCHEMAS
-from tracker.api.openapi_types import description_of, request_example, type_schemas
 from tracker.api.wire import encode
 from tracker.config import Settings
 from tracker.model import Json

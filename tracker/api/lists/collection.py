@@ -8,7 +8,7 @@ from aiohttp import web
 from tracker.api.admission import OPERATIONS, links
 from tracker.api.headers import preferences
 from tracker.api.links import Links
-from tracker.api.odata import Listing, next_page, parse_count, parse_listing
+from tracker.api.lists.odata import Listing, next_page, parse_count, parse_listing
 from tracker.api.wire import encode, resource
 from tracker.calls import Page
 from tracker.model import Json

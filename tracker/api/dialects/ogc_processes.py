@@ -10,11 +10,12 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from tracker.api import bodies, openapi30
+from tracker.api import bodies
 from tracker.api.admission import CATALOGUE, OPERATIONS, links
-from tracker.api.dialects import answer, options, page_size
+from tracker.api.dialects import openapi30
+from tracker.api.dialects.ogc import CALL, RELATIONS, NoSuchProcess, base_of, job_place, link, status_info
+from tracker.api.dialects.speaking import answer, options, page_size
 from tracker.api.headers import preferences
-from tracker.api.ogc import CALL, RELATIONS, NoSuchProcess, base_of, job_place, link, status_info
 from tracker.errors import Invalid, NotSupported
 from tracker.model import Json, Operation, ResultInfo
 from tracker.service import Caller

@@ -9,9 +9,9 @@ from typing import Final, cast
 
 from aiohttp import web
 
-from tracker.api.batch_answers import element, written
-from tracker.api.batch_parts import Parts
-from tracker.api.batch_requests import Part
+from tracker.api.batch.answers import element, written
+from tracker.api.batch.parts import Parts
+from tracker.api.batch.requests import Part
 from tracker.api.bodies import ManyBodies
 from tracker.api.operations import Answers
 from tracker.api.server import Connection, stamps

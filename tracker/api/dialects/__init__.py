@@ -1,0 +1,1 @@
+"""The same operations in other APIs' words."""
