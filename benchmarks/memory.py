@@ -46,6 +46,8 @@ KINDS = {
     "record": ("tracker:op:",),
     "indexes": ("tracker:ids:", "tracker:call:", "tracker:expiries"),
     "attempt history (the last 10, as long as the record)": ("tracker:history:",),
+    "events (a tenant's last 5,000 messages, a day at most)": ("tracker:feed:",),
+    "idempotency (a day)": ("tracker:once:",),
     "RQ's": ("rq:",),
     "other": ("tracker:",),
 }
