@@ -1,4 +1,4 @@
-"""Fixtures of tests that run hosts, and of those that take Redis away."""
+"""Fixtures of tests that run the API or hosts, and of those that take Redis away."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -6,9 +6,17 @@ from pathlib import Path
 import pytest
 
 from tests.engines import Server, alive, catalogue, own_server
+from tests.factories_http import Api, open_api
 from tracker.config import Settings
 from tracker.log import configure
 from workers.nursery import Nursery
+
+
+@pytest.fixture
+async def api(settings: Settings) -> AsyncIterator[Api]:
+    """The API, with the test's settings."""
+    async with open_api(settings) as api:
+        yield api
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
 """Graph's actions of a call: each creates an operation of its type."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from tests.factories_http import Api, open_api
+from tests.factories_http import Api
 from tracker.api.actions import ACTIONS, UNSERVED
 from tracker.api.links import PREFIXES
-from tracker.config import BUILT_IN_TYPES, Settings
+from tracker.config import BUILT_IN_TYPES
 from tracker.types import load_types
 
 CALL = "/communications/calls/call-1"
@@ -18,12 +17,6 @@ PROMPTS = [
         "mediaInfo": {"@odata.type": "#microsoft.graph.mediaInfo", "uri": "welcome.wav", "resourceId": "1"},
     }
 ]
-
-
-@pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    async with open_api(settings) as api:
-        yield api
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)

@@ -4,15 +4,13 @@ import asyncio
 import json
 import random
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tests.factories_http import COLLECTION, Api, open_api
-from tracker.config import Settings
+from tests.factories_http import COLLECTION, Api
 from tracker.keys import Keys
 from tracker.model import Json
 from tracker.pipeline import Pipeline
@@ -71,12 +69,6 @@ HEADERS: list[Json] = [
     {"Prefer": "wait=0, odata.maxpagesize=1"},
     {"OData-MaxVersion": "4.01", "client-request-id": "mine"},
 ]
-
-
-@pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    async with open_api(settings) as api:
-        yield api
 
 
 @pytest.fixture

@@ -10,20 +10,13 @@ from io import BytesIO
 import pytest
 from yarl import URL
 
-from tests.factories_http import COLLECTION, Api, open_api
+from tests.factories_http import COLLECTION, Api
 from tracker.api.app import BODY_LIMIT
-from tracker.config import Settings
 
 JSON = {"Content-Type": "application/json"}
 POST = (
     f"POST {COLLECTION} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer test-token\r\nContent-Type: application/json\r\n"
 )
-
-
-@pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    async with open_api(settings) as api:
-        yield api
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The descriptions of the API over HTTP: they are there, and every answer is as they say."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from io import BytesIO
@@ -22,12 +22,6 @@ from tracker.model import Json
 PATH = "/communications/calls/{call_id}/operations"
 ONE = f"{PATH}/{{operation_id}}"
 PROMPT = {"@odata.type": "#microsoft.graph.playPromptOperation", "prompts": [{"mediaInfo": {"uri": "a.wav"}}]}
-
-
-@pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    async with open_api(settings) as api:
-        yield api
 
 
 class Described:

@@ -100,12 +100,6 @@ async def following(
 
 
 @pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    async with open_api(settings) as api:
-        yield api
-
-
-@pytest.fixture
 def followers(monkeypatch: pytest.MonkeyPatch) -> list[Follower]:
     """All followers that were made."""
     made: list[Follower] = []

@@ -4,7 +4,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -23,12 +22,6 @@ from workers.handlers.media import MediaError, MediaSubcode
 
 JSON = {"Content-Type": "application/json"}
 PROXIED = {"Forwarded": 'for=1.2.3.4;proto=http;host=spoofed, for="[::1]:9";Proto=HTTPS;host="ops.example.org:8443"'}
-
-
-@pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    async with open_api(settings) as api:
-        yield api
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Headers, addresses and everything that is refused before an operation is looked at."""
 
-from collections.abc import AsyncIterator
 from email.utils import parsedate_to_datetime
 from uuid import UUID
 
@@ -11,12 +10,6 @@ from tracker.api.admission import Route
 from tracker.api.routes import ROUTES
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
-
-
-@pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    async with open_api(settings) as api:
-        yield api
 
 
 def has_the_promised_headers(answer: Answer) -> bool:

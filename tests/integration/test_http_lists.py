@@ -1,21 +1,13 @@
 """Lists of operations: order, pages, counts and filters."""
 
-from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 import pytest
 
 from tests.factories import claim
-from tests.factories_http import COLLECTION, TYPE, Api, open_api
-from tracker.config import Settings
+from tests.factories_http import COLLECTION, TYPE, Api
 from tracker.model import Json
 from tracker.store import Store
-
-
-@pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    async with open_api(settings) as api:
-        yield api
 
 
 def ids(page: Json) -> list[str]:

@@ -1,7 +1,6 @@
 """Methods, versions and preconditions, over real HTTP and a real server."""
 
 import re
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -19,12 +18,6 @@ PATHS = [
     for prefix in route.prefixes
 ]
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "QUERY")
-
-
-@pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    async with open_api(settings) as api:
-        yield api
 
 
 def address_of(path: str) -> str:

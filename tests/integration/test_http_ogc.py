@@ -1,6 +1,5 @@
 """The dialect of OGC API – Processes, as it is on the wire."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -17,12 +16,6 @@ EXCEPTIONS = "http://www.opengis.net/def/exceptions/ogcapi-processes-1/1.0/"
 PLAY = "microsoft.graph.playPromptOperation"
 EXECUTION = f"/ogc/processes/{PLAY}/execution"
 PROMPTS = [{"mediaInfo": {"uri": "welcome.wav"}}]
-
-
-@pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    async with open_api(settings) as api:
-        yield api
 
 
 def problem(answer: Answer, *, errors: bool = False) -> str:

@@ -1,26 +1,18 @@
 """Create, read, cancel, delete and monitor operations, over real HTTP and a real server."""
 
 import json
-from collections.abc import AsyncIterator
 from datetime import datetime
 from uuid import UUID
 
 import pytest
 
 from tests.factories import claim
-from tests.factories_http import COLLECTION, DOCUMENTED, REPRESENTATION, TYPE, Api, open_api
+from tests.factories_http import COLLECTION, DOCUMENTED, REPRESENTATION, TYPE, Api
 from tracker import lifecycle
-from tracker.config import Settings
 from tracker.model import DONE, Json, Record
 from tracker.store import Store
 
 JSON = {"Content-Type": "application/json"}
-
-
-@pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    async with open_api(settings) as api:
-        yield api
 
 
 def path_of(operation: Json) -> str:

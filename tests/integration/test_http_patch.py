@@ -1,7 +1,6 @@
 """PATCH over real HTTP and a real server, also while a handler runs."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,6 @@ from tracker.errors import Refused
 from tracker.model import DONE, Json
 from tracker.store import Store
 from tracker.verify import Verifier
-
-
-@pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    async with open_api(settings) as api:
-        yield api
 
 
 async def patch(api: Api, operation: Json, headers: dict[str, str] | None = None, **body: object) -> Json:

@@ -1,14 +1,13 @@
 """`Prefer` on creates and patches, over real HTTP and a real server."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 from aiohttp import web
 
 from tests.factories import claim
-from tests.factories_http import COLLECTION, DOCUMENTED, Api, open_api
+from tests.factories_http import COLLECTION, DOCUMENTED, Api
 from tracker import lifecycle
 from tracker.api import waits
 from tracker.api.app import running
@@ -19,12 +18,6 @@ from tracker.service import Caller, Operations
 from tracker.store import Store
 
 JSON = {"Content-Type": "application/json"}
-
-
-@pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    async with open_api(settings) as api:
-        yield api
 
 
 @pytest.fixture

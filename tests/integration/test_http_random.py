@@ -1,15 +1,12 @@
 """Whatever a client writes into a body and into headers that mean something: never a failure of ours."""
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
-import pytest
-
-from tests.factories_http import COLLECTION, Api, open_api
+from tests.factories_http import COLLECTION, Api
 from tests.scheduling import chance
-from tracker.config import Settings
 from tracker.model import Json
 
 REQUESTS = 1500
@@ -44,12 +41,6 @@ HEADERS: Mapping[str, Sequence[str]] = {
     "client-request-id": ("a", "é"),
 }
 METHODS = ("POST", "POST", "PATCH", "PATCH", "GET", "DELETE", "HEAD", "OPTIONS", "cancel", "monitor")
-
-
-@pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    async with open_api(settings) as api:
-        yield api
 
 
 def value(chances: Random, depth: int = 0) -> Any:

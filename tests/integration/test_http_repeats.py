@@ -1,7 +1,7 @@
 """Creates that are sent again under the name that their client gave them, over real HTTP and a real server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -36,12 +36,6 @@ FAMILIES: Mapping[str, dict[str, str]] = {
     "operation": {"Operation-Id": "o-1"},
 }
 FAMILY = pytest.mark.parametrize("headers", FAMILIES.values(), ids=FAMILIES)
-
-
-@pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    async with open_api(settings) as api:
-        yield api
 
 
 async def held(api: Api) -> int:

@@ -1,13 +1,12 @@
 """`Prefer: wait=N`: answers that are held until something changes."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
 
-from tests.factories_http import COLLECTION, Api, open_api
+from tests.factories_http import COLLECTION, Api
 from tracker.api.app import running
 from tracker.api.server import Connection
 from tracker.config import Settings
@@ -16,12 +15,6 @@ from tracker.model import Record
 from tracker.service import Operations
 
 LONG = {"Prefer": "wait=25"}
-
-
-@pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    async with open_api(settings) as api:
-        yield api
 
 
 @pytest.fixture

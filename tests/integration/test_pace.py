@@ -1,18 +1,16 @@
 """`Retry-After`: what is known of an operation's time, and what is not."""
 
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from tests.factories import claim, make_record
-from tests.factories_http import COLLECTION, Api, open_api
+from tests.factories_http import COLLECTION, Api
 from tests.waiting import eventually
 from tracker import lifecycle
 from tracker.background import beside
-from tracker.config import Settings
 from tracker.events import Events
 from tracker.model import DONE, SECOND, Policy, Record, Stage
 from tracker.pace import LEARNT_AT_ONCE, MOST_TYPES, Pace
@@ -156,12 +154,6 @@ def subscribed(events: Events) -> Any:
         return events.subscribed.is_set()
 
     return check
-
-
-@pytest.fixture
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    async with open_api(settings) as api:
-        yield api
 
 
 async def test_every_answer_about_what_has_not_ended_says_when_to_ask_again(

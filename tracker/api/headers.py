@@ -108,18 +108,6 @@ def whole_number(text: str | None) -> int | None:
     return int(text)
 
 
-def _accepts(accept: str, ranges: Sequence[str]) -> bool:
-    qualities: dict[str, float] = {}
-    for entry in _split(accept, ","):
-        media_type, *parameters = _split(entry, ";")
-        if _MEDIA_TYPE.fullmatch(media_type):
-            name = media_type.lower()
-            qualities[name] = max(qualities.get(name, 0.0), _quality(_parameters(parameters)))
-    if not qualities:
-        return True
-    return next((qualities[name] for name in ranges if name in qualities), 0.0) > 0
-
-
 def _quality(parameters: Mapping[str, str]) -> float:
     text = parameters.get("q", "1")
     return float(text) if _QUALITY.fullmatch(text) else 1.0
