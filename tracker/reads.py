@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tracker.codec import as_hash
 from tracker.model import Micros, Record
 from tracker.plans import Plan
 from tracker.scripts import answering
@@ -87,7 +88,7 @@ class Reads:
             first=len(part.groups[0]),
             sets=[name for group in part.groups for name in group],
         )
-        entries = [(int(order), readable(_pairs(stored))) for order, stored in zip(flat[::2], flat[1::2], strict=True)]
+        entries = [(int(order), readable(as_hash(stored))) for order, stored in zip(flat[::2], flat[1::2], strict=True)]
         return Stretch(int(moment), total, entries)
 
     async def count(self, tenant: str, call_id: str, asked: Plan) -> int:
@@ -125,7 +126,3 @@ class Reads:
             for record in await self._store.read(one.key for one in found)
             if record.visible and asked.satisfies(record)
         ]
-
-
-def _pairs(flat: Sequence[str]) -> dict[str, str]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))

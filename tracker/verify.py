@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from tracker import queue
+from tracker.codec import as_hash
 from tracker.keys import QUEUES
 from tracker.model import SECOND, Stage
 from tracker.places import Fault, Places, Seen
@@ -199,7 +200,7 @@ class Verifier:
     async def _find(self, keys: Sequence[str], *, thorough: bool) -> list[Seen | None]:
         answers = await self._locate(thorough=int(thorough), asked=keys)
         return [
-            Seen(key, _NO_RECORD | _pairs(fields), _pairs(places), _pairs(names)) if fields else None
+            Seen(key, _NO_RECORD | as_hash(fields), as_hash(places), as_hash(names)) if fields else None
             for key, (fields, places, names) in zip(keys, answers, strict=True)
         ]
 
@@ -207,10 +208,6 @@ class Verifier:
 def _with_ticket(seen: Seen, listed: set[int]) -> Seen:
     ticket = seen.fields["ticket"]
     return replace(seen, places={**seen.places, "ticket": ticket}) if int(ticket or 0) in listed else seen
-
-
-def _pairs(words: Sequence[str]) -> dict[str, str]:
-    return dict(zip(words[::2], words[1::2], strict=True))
 
 
 def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -7,7 +7,7 @@ from typing import Final
 
 from tracker.api.actions import ACTIONS
 from tracker.api.description.openapi_parts import Text, ref
-from tracker.api.dialects.speaking import MAX_PAGE_SIZE, PAGE_SIZE
+from tracker.api.lists.odata import MAX_PAGE_SIZE, PAGE_SIZE
 from tracker.model import Json
 
 

@@ -7,6 +7,7 @@ from typing import Final
 from tracker.api.actions import UNSERVED
 from tracker.api.description.openapi_parts import Text, ref
 from tracker.api.description.openapi_parts import parameter as _parameter
+from tracker.api.lists.odata import MAX_PAGE_SIZE, PAGE_SIZE
 from tracker.model import Json
 
 PATH_PARAMETERS: Final[Mapping[str, Json]] = {
@@ -65,11 +66,12 @@ _CHOSEN: Final = (
     _parameter("query", "$search", "Words and phrases in clientContext or statusDetail; AND OR NOT ()."),
 )
 _SELECT: Final = _parameter("query", "$select", "The members that are wanted, with commas between.")
+_TOP: Final = {"type": "integer", "minimum": 0, "maximum": MAX_PAGE_SIZE, "default": PAGE_SIZE}
 _LISTING: Final = (
     *_CHOSEN,
     _SELECT,
     _parameter("query", "$orderby", "Members, each with asc or desc; createdDateTime desc by default."),
-    _parameter("query", "$top", "Page size.", {"type": "integer", "minimum": 0, "maximum": 999, "default": 100}),
+    _parameter("query", "$top", "Page size.", _TOP),
     _parameter("query", "$skip", "How many to leave out first.", {"type": "integer", "minimum": 0, "default": 0}),
     _parameter("query", "$count", "Adds @odata.count.", {"type": "boolean", "default": False}),
     _parameter("query", "$skiptoken", "As @odata.nextLink has it."),

@@ -12,14 +12,12 @@ from aiohttp import hdrs, web
 
 from tracker.api.admission import Handler, Route, telling
 from tracker.api.headers import whole_number
+from tracker.api.lists.odata import MAX_PAGE_SIZE, PAGE_SIZE
 from tracker.api.problems import headers_of, status_of
 from tracker.api.wire import encode
 from tracker.calls import Cursor, Page, Query
 from tracker.errors import Detail, Invalid, NotSupported, TrackerError
 from tracker.model import Json
-
-PAGE_SIZE: Final = 100
-MAX_PAGE_SIZE: Final = 999
 
 _TOKEN: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 
