@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -102,7 +102,7 @@ async def opened(appendfsync: str) -> AsyncIterator[tuple[Servers, list[Row]]]:
                 await listening(port)
             async with running(*TRACKER, "worker", env=env), channel(ports["ours"]) as asking:
                 seeded = await seed(asking, headers)
-            with placed({server_core: (ours.pid, bare.pid), load_core: (valkey, os.getpid())}):
+            with placed([(load_core, os.getpid(), valkey), (server_core, ours.pid, bare.pid)]):
                 yield servers, rows(seeded, headers)
 
 
@@ -125,10 +125,13 @@ def cores() -> tuple[int, int]:
 
 
 @contextmanager
-def placed(places: Mapping[int, Sequence[int]]) -> Iterator[None]:
-    """Have processes on their cores; this one is given all of its cores again."""
+def placed(places: Iterable[tuple[int, ...]]) -> Iterator[None]:
+    """Have processes on their cores, each of which comes before its pids; this one is given all of its cores again.
+
+    A process takes its descendants along, so that those that have another core come later.
+    """
     before = os.sched_getaffinity(0)
-    for core, pids in places.items():
+    for core, *pids in places:
         for pid in pids:
             pin(pid, core)
     try:

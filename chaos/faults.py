@@ -143,6 +143,7 @@ def _victims(pid: int, victim: str) -> Sequence[int]:
 
 
 def _children(pid: int) -> Iterator[int]:
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):  # it has ended meanwhile
-            yield from map(int, task.read_text().split())
+    with suppress(OSError):  # the process has ended meanwhile
+        for task in [*Path(f"/proc/{pid}/task").iterdir()]:
+            with suppress(OSError):  # the thread has
+                yield from map(int, (task / "children").read_text().split())

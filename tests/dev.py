@@ -7,7 +7,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,14 +67,17 @@ def running_dev(data_dir: Path, *options: str, **changes: str) -> Iterator[Dev]:
 def descendants(pid: int) -> list[int]:
     """Every process below this one, parents first."""
     found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = [int(child) for child in task.read_text().split()]
-        except OSError:  # it ended meanwhile
-            continue
-        for child in children:
-            found += [child, *descendants(child)]
+    for task in _threads(pid):
+        with suppress(OSError):  # it has ended meanwhile
+            for child in map(int, (task / "children").read_text().split()):
+                found += [child, *descendants(child)]
     return found
+
+
+def _threads(pid: int) -> list[Path]:
+    with suppress(OSError):  # the process has ended meanwhile
+        return [*Path(f"/proc/{pid}/task").iterdir()]
+    return []
 
 
 def parent(pid: int) -> int:

@@ -121,10 +121,10 @@ async def test_a_host_that_dies_takes_its_own_operations_with_it_and_no_other(
         assert lost.outcome["signal"] == -signal.SIGKILL
         assert "out of memory" in lost.outcome["hint"]
 
-        os.kill(await began(directory, coroutines[0]), signal.SIGHUP)
+        os.kill(await began(directory, coroutines[0]), signal.SIGUSR2)
         for record in coroutines:
             ending = await endings.of(record)
-            assert (ending.outcome["signal"], "hint" in ending.outcome) == (-signal.SIGHUP, False)
+            assert (ending.outcome["signal"], "hint" in ending.outcome) == (-signal.SIGUSR2, False)
 
         assert alive(hosts[1])
         (directory / "all.go").touch()
