@@ -28,9 +28,7 @@ FORGET = "forget"
 _POLICY_NAMES = tuple(item.name for item in fields(Policy))
 _POLICY_VALUES = attrgetter(*_POLICY_NAMES)
 _DEFAULT_VALUES = _POLICY_VALUES(_DEFAULT)
-_RECORD_NAMES = tuple(item.name for item in fields(Record))
-_RECORD_VALUES = attrgetter(*_RECORD_NAMES)
-_PLACES = {name: place for place, name in enumerate(_RECORD_NAMES)}
+_PLACES = {name: place for place, name in enumerate(Record._fields)}
 
 
 def encode(record: Record) -> dict[str, str]:
@@ -67,12 +65,12 @@ def decode(answer: Sequence[str]) -> Record:
 
 def completed(record: Record, answer: Sequence[str]) -> Record:
     """A new record with what the script that stored it has added: field, value, field, value, ..."""
-    values = list(_RECORD_VALUES(record))
+    values = list(record)
     values[_PLACES["not_before"]] = 0  # as it was asked for; what it is to be is added, if it is a wait at all
     for index in range(0, len(answer), 2):
         name = answer[index]
         values[_PLACES[name]] = _READERS[name](answer[index + 1])
-    return Record(*values)
+    return Record._make(values)
 
 
 def as_hash(answer: Sequence[str]) -> dict[str, str]:

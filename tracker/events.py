@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from tracker.feed import BEGINNING, Position, Told, readable
+from tracker.feed import BEGINNING, Position, Told, readable, tells_end
 from tracker.keys import owner_digest
 from tracker.subscription import listen
 
@@ -92,6 +92,14 @@ class Change:
         if not self.came.done():
             self.came.set_result(None)
 
+    async def within(self, seconds: float) -> None:
+        """Wait for it, but no longer than this."""
+        timer = asyncio.get_running_loop().call_later(seconds, self.end)
+        try:
+            await self.came
+        finally:
+            timer.cancel()
+
 
 class Heard:
     """Which operations' changes have been heard lately. A mark is the number of those heard before."""
@@ -121,6 +129,33 @@ class Heard:
         return mark < self._begun_older or max(self._recent.get(key, 0), self._older.get(key, 0)) > mark
 
 
+class Watch:
+    """One kind of change: who waits for an operation's next one, and of which operations one has been heard lately."""
+
+    def __init__(self) -> None:
+        self.heard = Heard()
+        self.waiting: dict[str, set[Change]] = {}
+
+    def expect(self, key: str) -> Change:
+        """The next change of an operation, by internal key, from the `with` on that it is for."""
+        return Change(self.waiting, key)
+
+    def tell(self, key: str) -> None:
+        """One was heard."""
+        self.heard.note(key)
+        if key in self.waiting:
+            self._wake(key)
+
+    def wake(self) -> None:
+        """Let everybody look again."""
+        for key in list(self.waiting):
+            self._wake(key)
+
+    def _wake(self, key: str) -> None:
+        for change in self.waiting.pop(key):
+            change.end()
+
+
 class Events:
     """Wakes whoever waits for an operation to change, and hands its events to those who follow.
 
@@ -129,19 +164,15 @@ class Events:
 
     def __init__(self, redis: "Redis", channel: str) -> None:
         self._redis, self._channel = redis, channel
-        self._waiting: dict[str, set[Change]] = {}
+        self.changes, self.ends = Watch(), Watch()
+        """All changes, and those by which an operation ends or is no longer there."""
         self._followers: dict[str, set[Follower]] = {}
-        self._ends: dict[str, Position] = {}
+        self._latest: dict[str, Position] = {}
         self.stopped = False
         """Whether `stop` was called."""
         self.subscribed = asyncio.Event()
-        self.heard = Heard()
         self.overhear: Callable[[Sequence[str]], None] | None = None
         """Who else is given the lines of every message."""
-
-    def expect(self, key: str) -> "Change":
-        """The next change of an operation, by internal key, from the `with` on that it is for."""
-        return Change(self._waiting, key)
 
     @contextmanager
     def follow(self, tenant: str, *, call_id: str | None = None, key: str | None = None) -> Iterator[Follower]:
@@ -166,30 +197,28 @@ class Events:
     def stop(self) -> None:
         """Wake everybody for the last time: this process ends."""
         self.stopped = True
-        for key in list(self._waiting):
-            self._wake(key)
-        for followers in self._followers.values():
-            for follower in followers:
-                follower.stopped = True
-                follower.wake()
+        self._wake()
+        for follower in self._all_followers():
+            follower.stopped = True
+            follower.wake()
 
     def end(self, tenant: str) -> Position:
         """Where the latest message of a tenant's ends that was heard while anybody followed."""
-        return self._ends.get(owner_digest(tenant), BEGINNING)
+        return self._latest.get(owner_digest(tenant), BEGINNING)
 
     def _heard(self, _: str, text: str) -> None:
         head, *lines = text.split("\n")
         for line in lines:
             key = line[:32]
-            self.heard.note(key)
-            if key in self._waiting:
-                self._wake(key)
+            self.changes.tell(key)
+            if tells_end(line):
+                self.ends.tell(key)
         if self.overhear is not None:
             self.overhear(lines)
         if self._followers and lines:
             try:
                 owner, entry = head.split("\t")
-                self._ends[owner] = Position.of(entry, len(lines))
+                self._latest[owner] = Position.of(entry, len(lines))
             except ValueError:
                 log.warning("message_unreadable", head=head[:200])
             else:
@@ -213,14 +242,17 @@ class Events:
             self.subscribed.set()
         else:
             self.subscribed.clear()
-        self.heard.forget()
-        for key in list(self._waiting):
-            self._wake(key)
-        for followers in self._followers.values():
-            for follower in followers:
-                follower.missed = True
-                follower.wake()
+        for watch in (self.changes, self.ends):
+            watch.heard.forget()
+        self._wake()
+        for follower in self._all_followers():
+            follower.missed = True
+            follower.wake()
 
-    def _wake(self, key: str) -> None:
-        for change in self._waiting.pop(key):
-            change.end()
+    def _wake(self) -> None:
+        self.changes.wake()
+        self.ends.wake()
+
+    def _all_followers(self) -> Iterator[Follower]:
+        for followers in self._followers.values():
+            yield from followers

@@ -34,6 +34,7 @@ READ_AT_ONCE = 100
 """Entries of a feed that are read in one round trip."""
 
 _POSITION = re.compile(r"([0-9]{1,15})-([0-9]{1,15})-([0-9]{1,6})")
+_LAST = {Stage.COMPLETED, Stage.FAILED, Stage.TOMBSTONE}
 _ENDED = {Stage.COMPLETED: OperationStatus.COMPLETED, Stage.FAILED: OperationStatus.FAILED}
 
 
@@ -193,6 +194,11 @@ def readable(line: str) -> Event | None:
     except (ValueError, TypeError):
         log.warning("event_unreadable", line=line[:200])
         return None
+
+
+def tells_end(line: str) -> bool:
+    """Whether a line tells of an operation that has ended, or that nobody can see any more."""
+    return line.rpartition("\t")[2].partition('"')[2].partition('"')[0] in _LAST
 
 
 def _text(fields: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Final, NamedTuple, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -189,8 +189,11 @@ class Policy:
     canceled_members: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+NOTHING: Final[Json] = {}
+"""No members; many records share it, and nobody changes it."""
+
+
+class Record(NamedTuple):
     """The stored operation: the only truth about it. Changed only by `lifecycle`, through `store`.
 
     `attempt` is raised by every claim and is the fence; `charged` counts failed, lost and timed-out attempts;
@@ -209,8 +212,8 @@ class Record:
     digest: str
     policy: Policy
     client_context: str | None = None
-    members: Json = field(default_factory=dict)
-    results: Json = field(default_factory=dict)
+    members: Json = NOTHING
+    results: Json = NOTHING
     result_info: ResultInfo | None = None
     status: OperationStatus = OperationStatus.NOT_STARTED
     stage: Stage = Stage.QUEUED

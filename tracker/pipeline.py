@@ -1,8 +1,6 @@
 """Script calls of many tasks in one round trip, and what many tasks ask of one script in one call of it."""
 
 import asyncio
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.exceptions import NoScriptError
@@ -14,6 +12,8 @@ if TYPE_CHECKING:
 
 MOST_TOGETHER = 100
 """What is asked for in one round trip, so that none waits for thousands of others' answers."""
+MOST_TASKS = 16
+"""Whose questions go in one round trip: the server works on them while others are still asking."""
 
 
 class _Call(NamedTuple):
@@ -43,46 +43,66 @@ class _Call(NamedTuple):
 class Pipeline:
     """Sends what is asked for in one turn of the event loop in one round trip, in the order in which it was asked.
 
-    As soon as `MOST_TOGETHER` are asked for, they are sent, and what comes after is another round trip at the same
-    time. Nothing waits for more to come. Calls are no transaction: each has its own answer or error. One that
-    several have joined stands where the first asked.
+    As soon as `MOST_TOGETHER` are asked for, or `MOST_TASKS` have asked, that is sent, and what comes after is another
+    round trip at the same time. Nothing waits for more to come. Calls are no transaction: each has its own answer or
+    error. One that several have joined stands where the first asked.
     """
 
     def __init__(self, redis: "Redis", *, within: float) -> None:
         self._redis, self._within = redis, within
         self._calls: list[_Call] = []
-        self._open: dict[tuple[Any, ...], _Call] = {}
+        self._open: dict[AsyncScript, _Call] = {}
         self._asked = self._waiting = 0
         """For how much in this turn of the loop, and how much of it is not sent yet."""
-        self._sending: set[asyncio.Task[None]] = set()
+        self._tasks = 0
+        """How many have asked for what is not sent yet."""
+        self._latest: asyncio.Task[Any] | None = None
+        """Who asked last."""
+        self._sending: dict[asyncio.Task[None], list[_Call]] = {}
 
     def call(self, script: "AsyncScript", keys: list[Any], args: list[Any]) -> asyncio.Future[Any]:
         """Run a script; its answer. Raises what redis-py raises."""
+        self._count_task()
         call = _Call(script, [len(keys), *keys, *args], [], joined=False)
         self._calls.append(call)
         return self._ask(call)
 
-    def join(
-        self, script: "AsyncScript", place: tuple[Any, ...], keys: Callable[[], list[Any]], args: list[Any]
-    ) -> asyncio.Future[Any]:
+    def join(self, script: "AsyncScript", keys: list[Any], args: list[Any]) -> asyncio.Future[Any]:
         """Have a script that answers one element to each of many do this for one more.
 
-        What was asked of it at the same place, which stands for its keys, in the same turn of the loop goes in the
-        same call.
+        What was asked of it in the same turn of the loop goes in the same call, over the keys of the first.
         """
-        place = (script, *place)
-        call = self._open.get(place)
+        self._count_task()
+        call = self._open.get(script)
         if call is None:
-            named = keys()
-            call = self._open[place] = _Call(script, [len(named), *named], [], joined=True)
+            call = self._open[script] = _Call(script, [len(keys), *keys], [], joined=True)
             self._calls.append(call)
         call.words.extend(args)
         return self._ask(call)
+
+    def leave(self) -> None:
+        """End round trips that nobody waits for any more, as a command is ended with the task that sent it.
+
+        Whoever gives an answer up says so by this.
+        """
+        for round_trip, calls in self._sending.items():
+            if all(call.given_up() for call in calls):
+                round_trip.cancel()
 
     async def turn(self) -> None:
         """Let the server begin before more is asked for, once that was much in this turn of the loop."""
         while self._asked >= MOST_TOGETHER:  # noqa: ASYNC110 - it is the turns themselves that are waited for
             await asyncio.sleep(0)
+
+    def _count_task(self) -> None:
+        """Send what enough others have asked for, before one more asks."""
+        task = asyncio.current_task()
+        if task is self._latest:
+            return
+        if self._tasks == MOST_TASKS:
+            self._send()
+        self._latest = task
+        self._tasks += 1
 
     def _ask(self, call: _Call) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
@@ -102,17 +122,14 @@ class Pipeline:
             self._send()
 
     def _send(self) -> None:
-        calls, self._calls, self._open, self._waiting = self._calls, [], {}, 0
+        calls, self._calls, self._open = self._calls, [], {}
+        self._waiting, self._tasks, self._latest = 0, 0, None
         calls = [call for call in calls if not call.given_up()]
         if not calls:
             return
         task = asyncio.ensure_future(self._answer(calls))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
-        leave = partial(_leave, task, calls)
-        for call in calls:
-            for answer in call.answers:
-                answer.add_done_callback(leave)
+        self._sending[task] = calls
+        task.add_done_callback(self._sending.pop)
 
     async def _answer(self, calls: list[_Call]) -> None:
         try:
@@ -140,9 +157,3 @@ class Pipeline:
             for call in calls:
                 pipe.evalsha(call.script.sha, *call.words)
             return await pipe.execute(raise_on_error=False)
-
-
-def _leave(round_trip: "asyncio.Task[None]", calls: list[_Call], answer: "asyncio.Future[Any]") -> None:
-    """End a round trip that nobody waits for any more, as a command is ended with the task that sent it."""
-    if answer.cancelled() and all(call.given_up() for call in calls):
-        round_trip.cancel()

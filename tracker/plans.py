@@ -86,7 +86,7 @@ def _narrowed(known: Plan, term: Condition) -> Plan | None:
     members = frozenset(_members(term))
     if members == {"status"}:
         test = compiled(term)
-        fitting = [status for status in STATUSES if test(replace(_PROBE, status=status))]
+        fitting = [status for status in STATUSES if test(_PROBE._replace(status=status))]
         return replace(known, statuses=_common(known.statuses, fitting))
     if members == {"createdDateTime"} and isinstance(term, Comparison):
         return _bounded(known, term)
@@ -216,8 +216,7 @@ def as_of(record: Record, moment: Micros) -> Record | None:
     begun = record.started if record.started <= moment else 0
     ended = bool(record.completed) and record.completed <= moment
     unended = OperationStatus.RUNNING if begun else OperationStatus.NOT_STARTED
-    return replace(
-        record,
+    return record._replace(
         status=record.status if ended else unended,
         started=begun,
         completed=record.completed if ended else 0,

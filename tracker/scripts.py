@@ -62,6 +62,7 @@ class Script:
         self._args = [(word, form == "...") for kind, word, form in parameters if kind == "ARGV"]
         same = vars(keys)
         self._bound = {word: same[word] for word in self._keys if word in same}
+        self._same_keys = list(self._bound.values())
         used = {name: constants[name] for name in sorted({*_CONSTANT.findall(source)})}
         self._script = redis.register_script("\n".join([*self._preamble(), _constants(used), source]))
         self._pipeline = Pipeline(redis, within=HANGS_AFTER) if pipeline is None else pipeline
@@ -81,19 +82,27 @@ class Script:
 
     async def together(self, **named: Any) -> Answer:
         """Run it as a call does, in one round trip with all that is asked for in the same turn of the loop."""
-        return await answered(self._pipeline.call(self._script, *self._words(named)))
+        return await self.answered(self._pipeline.call(self._script, *self._words(named)))
 
-    def join(self, each: list[str], keys: Mapping[str, str]) -> "asyncio.Future[Answer]":
-        """Run it once for all that is asked of it over the same keys in the same turn of the loop, in one round trip.
+    def join(self, each: list[str]) -> "asyncio.Future[Answer]":
+        """Run it once for all that is asked of it in the same turn of the loop, in one round trip.
 
-        It takes nothing but these and what it is to do for each, and answers a list with an element for each. What is
-        returned is awaited by `answered`.
+        Its keys are the same for every call; it takes nothing but what it is to do for each, and answers a list with an
+        element for each. What is returned is awaited by `answered`.
         """
-        return self._pipeline.join(self._script, tuple(keys.values()), lambda: self._keys_of(keys), each)
+        return self._pipeline.join(self._script, self._same_keys, each)
 
-    def _keys_of(self, named: Mapping[str, str]) -> list[str]:
-        """Keys in the header's order; `named` are those that are not the same for every call."""
-        return [self._bound.get(word) or named[word] for word in self._keys]
+    async def answered(self, answer: "asyncio.Future[Answer]") -> Answer:
+        """The answer to what was asked; errors are as with `answering`."""
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self._pipeline.leave()
+            raise
+        except (*_AWAY, redis_errors.ResponseError) as error:
+            if unavailable := _as_unavailable(error):
+                raise unavailable from error
+            raise
 
     def _words(self, named: dict[str, Any]) -> tuple[list[Any], list[Any]]:
         """Keys and arguments in the header's order, from exactly its names."""
@@ -147,16 +156,6 @@ async def answering(*, within: float | None = HANGS_AFTER) -> AsyncIterator[None
     try:
         async with asyncio.timeout(within):
             yield
-    except (*_AWAY, redis_errors.ResponseError) as error:
-        if unavailable := _as_unavailable(error):
-            raise unavailable from error
-        raise
-
-
-async def answered(answer: "asyncio.Future[Answer]") -> Answer:
-    """The answer to what was asked of a script; errors are as with `answering`."""
-    try:
-        return await answer
     except (*_AWAY, redis_errors.ResponseError) as error:
         if unavailable := _as_unavailable(error):
             raise unavailable from error

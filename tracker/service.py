@@ -183,28 +183,44 @@ class Operations:
     @property
     def mark(self) -> int:
         """Taken before a record is read, it lets `wait` begin without reading it again."""
-        return self._events.heard.mark
+        return self._events.changes.heard.mark
+
+    @property
+    def mark_of_ends(self) -> int:
+        """The same for `wait_for_end`."""
+        return self._events.ends.heard.mark
 
     async def wait(self, caller: Caller, known: Record, *, seconds: float, mark: int = -1) -> Record:
         """Wait until an operation's record is another than `known`, or time is up; return it as it then is.
 
         What has ended is answered at once: it does not change any more. So is everything once `release` was called.
         """
-        loop = asyncio.get_running_loop()
+        changes, loop = self._events.changes, asyncio.get_running_loop()
         deadline, record = loop.time() + seconds, known
         while True:
-            with self._events.expect(known.key) as change:
-                if self._events.heard.since(mark, known.key):
+            with changes.expect(known.key) as change:
+                if changes.heard.since(mark, known.key):
                     mark = self.mark
                     record = await self.get(caller, known.call_id, known.id)
                 left = deadline - loop.time()
                 if record.etag != known.etag or record.status.final or left <= 0 or self._events.stopped:
                     return record
-                timer = loop.call_later(left, change.end)
-                try:
-                    await change.came
-                finally:
-                    timer.cancel()
+                await change.within(left)
+
+    async def wait_for_end(self, caller: Caller, known: Record, *, seconds: float, mark: int = -1) -> Record:
+        """Wait until an operation has ended, or time is up; otherwise as `wait`."""
+        ends, loop = self._events.ends, asyncio.get_running_loop()
+        deadline, record = loop.time() + seconds, known
+        while not record.status.final:
+            with ends.expect(known.key) as change:
+                left = deadline - loop.time()
+                if left > 0 and not self._events.stopped and not ends.heard.since(mark, known.key):
+                    await change.within(left)
+                mark = self.mark_of_ends
+                record = await self.get(caller, known.call_id, known.id)
+                if deadline <= loop.time() or self._events.stopped:
+                    break
+        return record
 
     async def follow(
         self, caller: Caller, *, call_id: str | None = None, operation_id: str | None = None, resume: str | None = None

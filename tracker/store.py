@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
@@ -10,11 +9,11 @@ import structlog
 from tracker import queue
 from tracker.codec import as_hash, completed, decode, decode_hash, encode, encode_fields
 from tracker.errors import Conflict, Gone, NotFound, Refused, Reused
-from tracker.keys import Keys, context_digest
+from tracker.keys import Keys, call_digest, context_digest, owner_digest
 from tracker.lifecycle import Change
-from tracker.model import SECOND, Json, OperationStatus, Record
+from tracker.model import SECOND, Json, Record
 from tracker.once import UNNAMED, Once
-from tracker.scripts import Scripts, answered, answering
+from tracker.scripts import Scripts, answering
 from tracker.verdicts import Claims, Overdue, Room, Word
 
 if TYPE_CHECKING:
@@ -51,7 +50,6 @@ class Store:
         self.keys = Keys(settings.key_prefix, settings.rq_key_prefix)
         constants = queue.constants(self.keys, test_clock=settings.test_clock)
         self._scripts = Scripts(redis, self.keys, constants)
-        self._keys_of_new = lru_cache(1024)(self._find_keys_of_new)
         self.page, self.turn = self._scripts.page, self._scripts.turn
 
     async def ready(self) -> None:
@@ -71,22 +69,14 @@ class Store:
     def submit(self, record: Record, *, delay: float = 0.0, once: Once = UNNAMED) -> Submitted:
         """Have a new operation stored as by `create`; `created` says what became of it.
 
-        All of one call that are submitted in the same turn of the loop are stored by one script, each judged by itself.
+        All that are submitted in the same turn of the loop are stored by one script, each judged by itself.
         """
-        keys = self._keys_of_new(record.tenant, record.call_id)
-        return Submitted(record, self._scripts.create.join(_pack_create(record, delay, once), keys))
-
-    def _find_keys_of_new(self, tenant: str, call_id: str) -> Mapping[str, str]:
-        return {
-            "ids": self.keys.ids(tenant),
-            "of_call": self.keys.call(tenant, call_id),
-            "status": self.keys.status(tenant, call_id, OperationStatus.NOT_STARTED),
-        }
+        return Submitted(record, self._scripts.create.join(_pack_create(record, delay, once)))
 
     async def created(self, submitted: Submitted) -> tuple[Record, bool]:
         """What became of an operation that was submitted. Returns and raises what `create` does."""
         record = submitted.record
-        word, *answer = await answered(submitted.answer)
+        word, *answer = await self._scripts.create.answered(submitted.answer)
         match word:
             case "NEW":
                 return completed(record, answer), True
@@ -104,7 +94,8 @@ class Store:
 
     async def find(self, tenant: str, operation_id: str) -> Record:
         """Read an operation by its public id. Raises NotFound, or Gone when only its tombstone is left."""
-        answer = await self._scripts.find.together(ids=self.keys.ids(tenant), id=operation_id)
+        find = self._scripts.find
+        answer = await find.answered(find.join([owner_digest(tenant), operation_id]))
         if not answer:
             raise NotFound(f"There is no operation '{operation_id}'.")
         return _visible(decode(answer))
@@ -264,7 +255,8 @@ def _pack_create(record: Record, delay: float, once: Once) -> list[str]:
     """A new record in the words that its script takes."""
     fields = encode(record)
     head = (
-        f"{record.key} {record.id} {record.digest} {context_digest(record.client_context) or '-'} "
+        f"{record.key} {record.id} {owner_digest(record.tenant)} {call_digest(record.tenant, record.call_id)} "
+        f"{record.digest} {context_digest(record.client_context) or '-'} "
         f"{round(delay * SECOND)} {record.not_before} {round(record.policy.start_within * SECOND)} "
         f"{once.digest or '-'} {once.told or '-'} {once.seconds} {2 * len(fields)}"
     )

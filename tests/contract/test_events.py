@@ -22,8 +22,8 @@ def message(*lines: str, tenant: str = "test", entry: str = "1-0") -> str:
     return "\n".join([f"{owner_digest(tenant)}\t{entry}", *lines])
 
 
-def line(key: str = A, call: str = "call-1", revision: int = 2) -> str:
-    return f'{key}\t{call}\t[{revision},"running",1,1700000000000000]'
+def line(key: str = A, call: str = "call-1", revision: int = 2, stage: str = "running") -> str:
+    return f'{key}\t{call}\t[{revision},"{stage}",1,1700000000000000]'
 
 
 async def taken(follower: Follower) -> list[tuple[str, str, int]]:
@@ -53,38 +53,50 @@ async def events(feed: Redis) -> AsyncIterator[Events]:
 
 
 async def test_a_change_wakes_those_who_wait_for_that_operation_and_nobody_else(feed: Redis, events: Events) -> None:
-    with events.expect(A) as first, events.expect(A) as second, events.expect(B) as other:
+    with events.changes.expect(A) as first, events.changes.expect(A) as second, events.changes.expect(B) as other:
         await feed.publish(CHANNEL, message(line(A)))
         await asyncio.wait_for(asyncio.gather(first.came, second.came), 5)
         assert not other.came.done()
 
 
+@pytest.mark.parametrize("stage", ["completed", "failed", "tombstone"])
+async def test_who_waits_for_an_end_is_not_woken_before(feed: Redis, events: Events, stage: str) -> None:
+    call = 'a "completed" call'
+    with events.ends.expect(A) as end:
+        with events.changes.expect(A) as change:
+            await feed.publish(CHANNEL, message(line(A, call), line(B, stage=stage)))
+            await asyncio.wait_for(change.came, 5)
+        assert not end.came.done()
+        await feed.publish(CHANNEL, message(line(A, call, stage=stage)))
+        await asyncio.wait_for(end.came, 5)
+
+
 async def test_every_change_of_a_message_wakes(feed: Redis, events: Events) -> None:
-    with events.expect(A) as first, events.expect(B) as second:
+    with events.changes.expect(A) as first, events.changes.expect(B) as second:
         await feed.publish(CHANNEL, message(line(A), line(B)))
         await asyncio.wait_for(asyncio.gather(first.came, second.came), 5)
 
 
 async def test_a_change_that_comes_while_another_is_looked_at_wakes_again(feed: Redis, events: Events) -> None:
     for revision in range(3):
-        with events.expect(A) as change:
+        with events.changes.expect(A) as change:
             await feed.publish(CHANNEL, message(line(A, revision=revision)))
             await asyncio.wait_for(change.came, 5)
 
 
 async def test_nothing_is_kept_of_those_who_stopped_waiting(feed: Redis, events: Events) -> None:
     with (
-        events.expect(A) as change,
+        events.changes.expect(A) as change,
         events.follow("test"),
         events.follow("test", call_id="c"),
         events.follow("t", key=A),
     ):
         pass
-    with events.expect(B) as marker:
+    with events.changes.expect(B) as marker:
         await feed.publish(CHANNEL, message(line(A), line(B)))
         await asyncio.wait_for(marker.came, 5)
     assert not change.came.done()
-    assert not events._waiting
+    assert not events.changes.waiting
     assert not events._followers
 
 
@@ -122,7 +134,7 @@ async def test_what_cannot_be_read_is_left_out(feed: Redis, events: Events) -> N
 
 
 async def test_who_takes_too_slowly_is_told_so_and_kept_nothing_for(feed: Redis, events: Events) -> None:
-    with events.follow("test") as slow, events.expect(B) as marker:
+    with events.follow("test") as slow, events.changes.expect(B) as marker:
         for _ in range(MOST_BEHIND // 100 + 1):
             await feed.publish(CHANNEL, message(*[line(A)] * 100))
         await feed.publish(CHANNEL, message(line(B)))
@@ -132,7 +144,7 @@ async def test_who_takes_too_slowly_is_told_so_and_kept_nothing_for(feed: Redis,
 
 
 async def test_a_stop_wakes_everybody_now_and_later(events: Events) -> None:
-    with events.expect(A) as change, events.follow("test") as follower:
+    with events.changes.expect(A) as change, events.follow("test") as follower:
         events.stop()
         await asyncio.wait_for(change.came, 5)
         assert not await asyncio.wait_for(follower.take(within=60), 5)
@@ -142,9 +154,9 @@ async def test_a_stop_wakes_everybody_now_and_later(events: Events) -> None:
 
 
 async def test_what_was_heard_since_a_mark_is_known(feed: Redis, events: Events) -> None:
-    heard = events.heard
+    heard = events.changes.heard
     before = heard.mark
-    with events.expect(B) as marker:
+    with events.changes.expect(B) as marker:
         await feed.publish(CHANNEL, message(line(A), line(B)))
         await asyncio.wait_for(marker.came, 5)
     assert [heard.since(before, key) for key in (A, B, "c" * 32)] == [True, True, False]
@@ -194,11 +206,11 @@ async def test_a_lost_connection_wakes_everybody_and_the_feed_goes_on(settings: 
         events = Events(redis, CHANNEL)
         async with beside(events.run()):
             await asyncio.wait_for(events.subscribed.wait(), 5)
-            with events.expect(A) as change, events.follow("test") as follower:
+            with events.changes.expect(A) as change, events.follow("test") as follower:
                 await redis.client_kill_filter(_type="pubsub")
                 await asyncio.wait_for(change.came, 5)
                 assert not await asyncio.wait_for(follower.take(within=60), 5)
                 assert follower.missed
-            with events.expect(A) as change:
+            with events.changes.expect(A) as change:
                 await redis.publish(CHANNEL, message(line(A)))
                 await asyncio.wait_for(change.came, 5)

@@ -111,7 +111,7 @@ async def test_a_feed_whose_connection_is_gone_without_a_word_wakes_everybody(
         events = Events(redis, "tracker:events")
         async with beside(events.run()):
             await asyncio.wait_for(events.subscribed.wait(), 5)
-            with events.expect("a") as change:
+            with events.changes.expect("a") as change:
                 await network.lose()
                 await asyncio.wait_for(change.came, 5)
 

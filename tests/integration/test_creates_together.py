@@ -32,16 +32,17 @@ def rng() -> random.Random:
 
 
 def drawn(rng: random.Random, number: int) -> list[Asked]:
-    """Creates of one call, of which some have the same id, body or name."""
+    """Creates of two calls, of which some have the same id, body or name."""
     asked = []
     for _ in range(number):
         record = make_record(
+            call_id=rng.choice([CALL, "other"]),
             policy=rng.choice(POLICIES),
             client_context=rng.choice([None, "", "a", "b"]),
             members=rng.choice([{}, {"a": [1, "ü"]}]),
         )
         if rng.random() < 0.5:
-            record = replace(record, id=rng.choice("xyz"), digest=rng.choice("de"))
+            record = record._replace(id=rng.choice("xyz"), digest=rng.choice("de"))
         name = rng.choice(["", "", "1", "2"])
         once = Once(name * 40, f"{record.digest[:1]}.{record.id[:1]}", 60) if name else UNNAMED
         asked.append((record, rng.choice([0.0, 0.0, 5.0]), once))
@@ -52,18 +53,22 @@ def of_tenant(tenant: str, asked: Sequence[Asked]) -> list[Asked]:
     """The same, by another tenant, whose keys and names are its own."""
     swapped = []
     for record, delay, once in asked:
-        other = replace(record, tenant=tenant, key=record.key[::-1])
-        other = replace(other, id=record.id if len(record.id) == 1 else f"{other.key}-id")
+        other = record._replace(tenant=tenant, key=record.key[::-1])
+        other = other._replace(id=record.id if len(record.id) == 1 else f"{other.key}-id")
         swapped.append((other, delay, replace(once, digest=once.digest and f"{once.digest[:-1]}f")))
     return swapped
 
 
-async def became(store: Store, asked: Asked) -> Became:
-    record, delay, once = asked
-    try:
-        return await store.create(record, delay=delay, once=once)
-    except (Conflict, Gone, Reused) as error:
-        return error
+async def became(store: Store, asked: Sequence[Asked]) -> list[Became]:
+    """What becomes of those that are asked for in one go."""
+    submitted = [store.submit(record, delay=delay, once=once) for record, delay, once in asked]
+    found: list[Became] = []
+    for one in submitted:
+        try:
+            found.append(await store.created(one))
+        except (Conflict, Gone, Reused) as error:
+            found.append(error)
+    return found
 
 
 def shown(answers: Sequence[Became]) -> list[Any]:
@@ -75,7 +80,7 @@ def shown(answers: Sequence[Became]) -> list[Any]:
             found.append(type(answer))
             continue
         record, new = answer
-        fields = {name: getattr(record, name) for name in record.__slots__ if name not in {*DIFFERENT, "id"}}
+        fields = {name: value for name, value in record._asdict().items() if name not in {*DIFFERENT, "id"}}
         found.append((firsts.setdefault(record.key, place), new, record.not_before > 0, record.start_by > 0, fields))
     return found
 
@@ -85,17 +90,16 @@ async def test_creates_of_one_script_call_are_judged_as_one_after_another(
 ) -> None:
     for _ in range(10):
         asked = drawn(rng, rng.randrange(2, 30))
-        alone = [await became(store, one) for one in of_tenant("other", asked)]
-        together = await asyncio.gather(*(became(store, one) for one in asked))
-        assert shown(together) == shown(alone)
+        alone = [answer for one in of_tenant("other", asked) for answer in await became(store, [one])]
+        assert shown(await became(store, asked)) == shown(alone)
         assert (await Verifier(store, settings, patience=0).verify()).faults == []
         await store.redis.flushdb()
 
 
 async def test_the_order_of_creation_is_that_of_the_asking(store: Store) -> None:
     records = [make_record() for _ in range(30)]
-    stored = await asyncio.gather(*(store.create(record) for record in records))
-    created = [record.created for record, _ in stored]
+    submitted = [store.submit(record) for record in records]
+    created = [(await store.created(one))[0].created for one in submitted]
     assert created == sorted(set(created))
     assert await store.redis.zrange(store.keys.call("test", CALL), 0, -1) == [record.key for record in records]
 
@@ -146,8 +150,21 @@ async def test_a_hash_that_tickets_are_copies_of_is_made_again_when_it_is_lost(s
     assert await redis.exists(copied)
 
 
-async def test_creates_of_different_calls_in_one_turn_do_not_meet(store: Store, settings: Settings) -> None:
-    records = [make_record(call_id=f"call-{number % 3}", id=f"id-{number}") for number in range(9)]
+async def test_creates_of_different_calls_and_tenants_in_one_turn_do_not_meet(store: Store, settings: Settings) -> None:
+    records = [
+        make_record(tenant=f"tenant-{number % 2}", call_id=f"call-{number % 3}", id=f"id-{number // 2}")
+        for number in range(12)
+    ]
+    await store.ready()
+    await store.redis.config_resetstat()
     stored = await asyncio.gather(*(store.create(record) for record in records))
-    assert [record.call_id for record, _ in stored] == [record.call_id for record in records]
+    assert (await store.redis.info("commandstats"))["cmdstat_evalsha"]["calls"] == 1
+    assert [(record.tenant, record.call_id, new) for record, new in stored] == [
+        (record.tenant, record.call_id, True) for record in records
+    ]
+    for record, _ in stored:
+        assert await store.find(record.tenant, record.id) == record
+        members = await store.redis.zrange(store.keys.call(record.tenant, record.call_id), 0, -1)
+        neighbours = [one for one in records if (one.tenant, one.call_id) == (record.tenant, record.call_id)]
+        assert members == [one.key for one in neighbours]
     assert (await Verifier(store, settings, patience=0).verify()).faults == []

@@ -29,7 +29,7 @@ def waiters(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
         build(self, *args)
 
     monkeypatch.setattr(Events, "__init__", remember)
-    return lambda: sum(len(changes) for events in opened for changes in events._waiting.values())
+    return lambda: sum(len(changes) for events in opened for changes in events.changes.waiting.values())
 
 
 def numbered(*requests: Json) -> list[Json]:

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from tests.factories import claim
-from tests.factories_http import Api, open_api
+from tests.factories_http import COLLECTION, Api, open_api
 from tracker import lifecycle
 from tracker.api.app import running
 from tracker.api.dialects.google import CODES, code_of
@@ -23,15 +23,15 @@ LIST = "/google/calls/call-1/operations"
 
 @pytest.fixture
 def holds(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[str]:
-    """Has the status of an operation each time that a request begins to be held for it."""
+    """Has the status of an operation each time that its end begins to be waited for."""
     queue: asyncio.Queue[str] = asyncio.Queue()
-    wait = Operations.wait
+    wait = Operations.wait_for_end
 
-    async def note(self: Operations, caller: Caller, known: Record, *, seconds: float, mark: int = -1) -> Record:
+    async def note(self: Operations, caller: Caller, known: Record, *, seconds: float, mark: int) -> Record:
         queue.put_nowait(known.status)
         return await wait(self, caller, known, seconds=seconds, mark=mark)
 
-    monkeypatch.setattr(Operations, "wait", note)
+    monkeypatch.setattr(Operations, "wait_for_end", note)
     return queue
 
 
@@ -99,7 +99,9 @@ async def test_a_wait_goes_on_until_the_operation_has_ended(
         waiting = group.create_task(api.post(f"/google/operations/{made['id']}:wait", json={"timeout": "15.5s"}))
         assert await holds.get() == "NotStarted"
         record = await claim(store, await store.find("test", made["id"]))
-        assert await holds.get() == "Running"
+        changed = {"If-None-Match": 'W/"1"', "Prefer": "wait=10"}
+        assert (await api.get(f"{COLLECTION}/{made['id']}", headers=changed)).json["status"] == "Running"
+        assert not waiting.done()
         await store.apply(lifecycle.succeed(record, DONE, {}))
     assert (waiting.result().status, waiting.result().json["done"]) == (200, True)
 

@@ -4,12 +4,10 @@ import asyncio
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from tests.factories import claim
 from tests.factories_http import COLLECTION, DOCUMENTED, Api
 from tracker import lifecycle
-from tracker.api import waits
 from tracker.api.app import running
 from tracker.config import Settings
 from tracker.errors import Unavailable
@@ -22,16 +20,22 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[Record]:
-    """What is being held, each time that it is."""
+    """The operations whose end is waited for."""
     records: asyncio.Queue[Record] = asyncio.Queue()
-    hold = waits.hold
+    wait = Operations.wait_for_end
 
-    async def note(request: web.Request, caller: Caller, record: Record, seconds: int) -> Record:
-        records.put_nowait(record)
-        return await hold(request, caller, record, seconds)
+    async def note(self: Operations, caller: Caller, known: Record, *, seconds: float, mark: int) -> Record:
+        records.put_nowait(known)
+        return await wait(self, caller, known, seconds=seconds, mark=mark)
 
-    monkeypatch.setattr(waits, "hold", note)
+    monkeypatch.setattr(Operations, "wait_for_end", note)
     return records
+
+
+async def heard(api: Api, known: Record) -> None:
+    """Whoever waits here for a change of the operation has heard of it."""
+    headers = {"If-None-Match": known.etag, "Prefer": "wait=10"}
+    assert (await api.get(f"{COLLECTION}/{known.id}", headers=headers)).status == 200
 
 
 async def test_a_minimal_answer_to_a_create_has_no_body(api: Api) -> None:
@@ -91,8 +95,10 @@ async def test_an_operation_that_ends_in_time_is_answered_as_it_ended(
 ) -> None:
     async with asyncio.timeout(15), asyncio.TaskGroup() as group:
         sent = group.create_task(api.post(json={"a": 1}, headers={"Prefer": f"respond-async, {prefer}"}))
-        begun = await claim(store, await held.get())
-        assert (await held.get()).attempt == 1, "a start is no end"
+        created = await held.get()
+        begun = await claim(store, created)
+        await heard(api, created)
+        assert not sent.done(), "a start is no end"
         await store.apply(lifecycle.succeed(begun, DONE, {"b": 2}))
     answer = sent.result()
     assert answer.status == status
@@ -104,6 +110,15 @@ async def test_an_operation_that_ends_in_time_is_answered_as_it_ended(
         assert answer.headers["Preference-Applied"] == "wait=60"
     else:
         assert answer.headers["Preference-Applied"] == "wait=25, return=minimal"
+
+
+async def test_one_that_has_only_begun_when_the_time_is_up_is_answered_as_running(
+    api: Api, store: Store, held: asyncio.Queue[Record]
+) -> None:
+    async with asyncio.timeout(15), asyncio.TaskGroup() as group:
+        sent = group.create_task(api.post(json={}, headers={"Prefer": "respond-async, wait=1"}))
+        await claim(store, await held.get())
+    assert (sent.result().status, sent.result().json["status"]) == (202, "Running")
 
 
 async def test_one_that_is_deleted_while_its_create_is_held_was_accepted(api: Api, held: asyncio.Queue[Record]) -> None:
@@ -120,7 +135,7 @@ async def test_an_accepted_operation_is_not_lost_when_redis_goes_while_it_is_hel
     async def gone(*_: object, **__: object) -> Record:
         raise Unavailable("away")
 
-    monkeypatch.setattr(Operations, "wait", gone)
+    monkeypatch.setattr(Operations, "wait_for_end", gone)
     answer = await api.post(json={}, headers={"Prefer": "respond-async, wait=25"})
     assert answer.status == 202
 

@@ -12,7 +12,7 @@ from tests.engines import Server
 from tests.factories import make_record
 from tracker.errors import Conflict, Unavailable
 from tracker.model import Record
-from tracker.pipeline import MOST_TOGETHER, Pipeline
+from tracker.pipeline import MOST_TASKS, MOST_TOGETHER, Pipeline
 from tracker.store import Store
 
 
@@ -25,8 +25,8 @@ def script(redis: Redis, text: str) -> AsyncScript:
     return redis.register_script(text)
 
 
-def joined(pipeline: Pipeline, script: AsyncScript, key: str, word: str) -> asyncio.Future[Any]:
-    return pipeline.join(script, (key,), lambda: [key], [word])
+def joined(pipeline: Pipeline, script: AsyncScript, word: str) -> asyncio.Future[Any]:
+    return pipeline.join(script, [], [word])
 
 
 async def test_each_call_has_its_own_answer_or_error(redis: Redis, pipeline: Pipeline) -> None:
@@ -66,9 +66,11 @@ async def test_a_round_trip_that_nobody_waits_for_any_more_ends(redis: Redis, pi
     await asyncio.sleep(0.05)
     [trip] = pipeline._sending
     calls[0].cancel()
+    pipeline.leave()
     await asyncio.sleep(0.05)
     assert not trip.done()
     calls[1].cancel()
+    pipeline.leave()
     await asyncio.wait({trip}, timeout=0.1)
     assert trip.cancelled()
     assert not pipeline._sending
@@ -81,17 +83,35 @@ async def test_a_call_that_was_given_up_before_it_was_sent_is_not_sent(redis: Re
     assert await redis.exists("rq:queue:test") == 0
 
 
-async def test_what_is_asked_of_a_script_over_the_same_keys_is_one_call_of_it(redis: Redis, pipeline: Pipeline) -> None:
-    tell = script(redis, "local a = {} for i, w in ipairs(ARGV) do a[i] = KEYS[1] .. w .. #ARGV end return a")
-    asked = [("x", "1"), ("y", "2"), ("x", "3")]
-    answers = [joined(pipeline, tell, key, word) for key, word in asked]
+async def test_what_is_asked_of_a_script_in_one_turn_is_one_call_of_it(redis: Redis, pipeline: Pipeline) -> None:
+    x, y = (
+        script(redis, f"local a = {{}} for i, w in ipairs(ARGV) do a[i] = '{letter}' .. w .. #ARGV end return a")
+        for letter in "xy"
+    )
+    asked = [(x, "1"), (y, "2"), (x, "3")]
+    answers = [joined(pipeline, tell, word) for tell, word in asked]
     assert await asyncio.gather(*answers) == ["x12", "y21", "x32"]
-    assert await joined(pipeline, tell, "x", "4") == "x41"
+    assert await joined(pipeline, x, "4") == "x41"
+
+
+async def test_what_so_many_tasks_ask_for_is_sent_while_others_are_still_asking(
+    redis: Redis, pipeline: Pipeline
+) -> None:
+    """But what one task asks for in one go stays together."""
+    count = script(redis, "local a = {} for i in ipairs(ARGV) do a[i] = #ARGV end return a")
+
+    async def ask(times: int) -> list[int]:
+        return [await answer for answer in [joined(pipeline, count, "w") for _ in range(times)]]
+
+    assert await asyncio.gather(*(ask(3) for _ in range(MOST_TASKS + 2))) == [
+        *([[3 * MOST_TASKS] * 3] * MOST_TASKS),
+        *([[6] * 3] * 2),
+    ]
 
 
 async def test_a_call_that_many_join_takes_a_hundred_at_most(redis: Redis, pipeline: Pipeline) -> None:
     count = script(redis, "local a = {} for i in ipairs(ARGV) do a[i] = #ARGV end return a")
-    answers = await asyncio.gather(*(joined(pipeline, count, "", "w") for _ in range(MOST_TOGETHER + 1)))
+    answers = await asyncio.gather(*(joined(pipeline, count, "w") for _ in range(MOST_TOGETHER + 1)))
     assert answers == [MOST_TOGETHER] * MOST_TOGETHER + [1]
 
 
@@ -99,9 +119,9 @@ async def test_who_joins_a_call_that_fails_learns_of_it_and_who_gives_up_takes_n
     redis: Redis, pipeline: Pipeline
 ) -> None:
     fail, echo = script(redis, "return redis.error_reply('ERR no')"), script(redis, "return ARGV")
-    failed = await asyncio.gather(*(joined(pipeline, fail, "", "w") for _ in range(2)), return_exceptions=True)
+    failed = await asyncio.gather(*(joined(pipeline, fail, "w") for _ in range(2)), return_exceptions=True)
     assert [type(error) for error in failed] == [ResponseError] * 2
-    first, second = joined(pipeline, echo, "", "a"), joined(pipeline, echo, "", "b")
+    first, second = joined(pipeline, echo, "a"), joined(pipeline, echo, "b")
     first.cancel()
     assert await second == "b"
 

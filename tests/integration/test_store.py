@@ -310,7 +310,7 @@ DECISIONS: Mapping[Arrow, Callable[[Record], Change]] = {
 @pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.QUEUED])
 async def test_a_change_decided_on_an_old_sight_of_the_record_is_refused(store: Store, stage: Stage) -> None:
     record = await put(store, stage)
-    stale = dataclasses.replace(record, stage=Stage.QUEUED)
+    stale = record._replace(stage=Stage.QUEUED)
     with pytest.raises(Refused):
         await store.apply(lifecycle.cancel(stale))
     assert await store.read([record.key]) == [record]

@@ -92,7 +92,7 @@ def _places(link: Links, record: Record) -> dict[str, str]:
 
 async def accept(request: web.Request, caller: Caller, body: Json, *, created: HTTPStatus) -> web.Response:
     """Create an operation of this body in the path's call, and answer a new one with `created`."""
-    wishes = wishes_of(request)
+    wishes, mark = wishes_of(request), request.app[OPERATIONS].mark_of_ends
     record, new = await _accept(request, caller, body, wishes)
     link = links(request)
     status = created if new else HTTPStatus.OK
@@ -101,7 +101,7 @@ async def accept(request: web.Request, caller: Caller, body: Json, *, created: H
         return _represent(request, record, status=status, headers=headers, link=link)
     honoured: list[str] = []
     if wishes.respond_async:
-        record, honoured = await _await_end(request, caller, record, wishes)
+        record, honoured = await _await_end(request, caller, record, wishes, mark=mark)
         status = status if record.status.final else HTTPStatus.ACCEPTED
     headers.update(wishes.applied(*honoured))
     if wishes.minimal:
@@ -120,12 +120,14 @@ async def _accept(request: web.Request, caller: Caller, body: Json, wishes: Wish
         raise repeats.refusal(request) from None
 
 
-async def _await_end(request: web.Request, caller: Caller, record: Record, wishes: Wishes) -> tuple[Record, list[str]]:
+async def _await_end(
+    request: web.Request, caller: Caller, record: Record, wishes: Wishes, *, mark: int
+) -> tuple[Record, list[str]]:
     """Let an accepted operation end as long as its client waits for that; the record, and which wishes that was."""
     waited = []
     if wishes.wait is not None:
         with suppress(NotFound, Unavailable):  # deleted meanwhile, or Redis went: it was accepted all the same
-            record = await hold_to_end(request, caller, record, wishes.wait)
+            record = await hold_to_end(request, caller, record, wishes.wait, mark=mark)
         waited = [f"wait={wishes.wait}"]
     return record, waited if record.status.final else ["respond-async", *waited]
 

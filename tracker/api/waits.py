@@ -1,8 +1,5 @@
 """`Prefer: wait=N`: requests whose answer is held until something changes (RFC 7240, 4.3)."""
 
-import asyncio
-import math
-
 from aiohttp import web
 
 from tracker.api.admission import OPERATIONS
@@ -21,15 +18,13 @@ async def hold(request: web.Request, caller: Caller, record: Record, seconds: in
         return await request.app[OPERATIONS].wait(caller, record, seconds=seconds, mark=mark)
 
 
-async def hold_to_end(request: web.Request, caller: Caller, record: Record, seconds: int) -> Record:
-    """Wait until the operation has ended, time is up, or the server stops; return it as it then is."""
-    loop = asyncio.get_running_loop()
-    ends = loop.time() + seconds
-    while not record.status.final and (left := math.ceil(ends - loop.time())) > 0:
-        seen, record = record, await hold(request, caller, record, left)
-        if record.etag == seen.etag:
-            break
-    return record
+async def hold_to_end(request: web.Request, caller: Caller, record: Record, seconds: int, *, mark: int) -> Record:
+    """Wait until the operation has ended, time is up, or the server stops; return it as it then is.
+
+    The `mark` is of the service's ends, from before the record was read.
+    """
+    with disconnecting(request):
+        return await request.app[OPERATIONS].wait_for_end(caller, record, seconds=seconds, mark=mark)
 
 
 async def release(app: web.Application) -> None:

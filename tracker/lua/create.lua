@@ -1,17 +1,14 @@
--- Store new operations of one call, index them, tell about them and put their first tickets on the queue: one atomic
--- step. Each is judged by itself, as if they came one after another; one that is refused does not touch its neighbours.
+-- Store new operations, index them, tell about them and put their first tickets on the queue: one atomic step. Each is
+-- judged by itself, as if they came one after another; one that is refused does not touch its neighbours.
 --
--- KEYS ids        HASH    public id -> key, of the tenant
--- KEYS of_call    ZSET    the call's operations
--- KEYS status     ZSET    the call's operations with the first status
 -- ARGV creates    ...     for each: head, and as many words as it says: field, value, ... of the record. The head holds,
---                         between spaces and with - for nothing: key (the internal one), id (the public one), digest (of
---                         the call and the body, to tell a repeat from a conflict), context (the client context's
---                         digest), delay (microseconds from now before which it must not start), not_before (the same as
---                         a time; the later one counts), start_in (microseconds within which it must have started, or
---                         0), once (digest of the client's name for this request), told (digest of what it asks for, to
---                         tell a repeat from another request of that name), remember (seconds that the name is
---                         remembered), count (of the words)
+--                         between spaces and with - for nothing: key (the internal one), id (the public one), owner (the
+--                         tenant's digest), call (the call's digest), digest (of the call and the body, to tell a repeat
+--                         from a conflict), context (the client context's digest), delay (microseconds from now before
+--                         which it must not start), not_before (the same as a time; the later one counts), start_in
+--                         (microseconds within which it must have started, or 0), once (digest of the client's name for
+--                         this request), told (digest of what it asks for, to tell a repeat from another request of that
+--                         name), remember (seconds that the name is remembered), count (of the words)
 --
 -- Returns for each: {NEW, field, value, ...} (what was added to the fields) | {CREATED, field, value, ...} (it was new
 -- before, and is so now) | {EXISTS, field, value, ...} | {CONFLICT} | {REUSED} (the name is another request's) |
@@ -19,21 +16,35 @@
 -- that EXISTS answers. A name that is remembered answers the first word again, and the record as it now is. The same key
 -- again (a repeated call whose answer was lost) is CREATED, and writes nothing.
 -- INCLUDE move
-local HEAD = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$'
+local HEAD = '^' .. string.rep('(%S+) ', 12) .. '(%S+)$'
 local now = server_time()
-local wanted, names = {}, {}
+local wanted, names = {}, {} -- `names`: owner -> public ids that are asked for
 local at = creates
 while at <= #ARGV do
-  local key, id, digest, context, delay, not_before, start_in, once, told, remember, count = string.match(ARGV[at], HEAD)
-  wanted[#wanted + 1] = {key = key, id = id, digest = digest, context = context, delay = delay, not_before = not_before,
-    start_in = start_in, once = once, told = told, remember = remember, first = at + 1, last = at + count}
-  names[#names + 1] = id
-  at = at + count + 1
+  local new, count = {first = at + 1}, nil
+  new.key, new.id, new.owner, new.call, new.digest, new.context, new.delay, new.not_before, new.start_in, new.once,
+    new.told, new.remember, count = string.match(ARGV[at], HEAD)
+  new.last = at + count
+  wanted[#wanted + 1] = new
+  local asked = names[new.owner] or {}
+  names[new.owner], asked[#asked + 1] = asked, new.id
+  at = new.last + 1
 end
 
-local holders, taken = {}, {} -- id -> key, as it was and becomes; id, key, id, key, ... that are new
-for index, holder in ipairs(call('HMGET', ids, unpack(names))) do holders[names[index]] = holder end
-local newest = tonumber(call('ZRANGE', of_call, 0, 0, 'REV', 'WITHSCORES')[2]) or 0
+local holders, taken = {}, {} -- owner -> id -> key, as it was and becomes; owner -> id, key, id, key, ... that are new
+for owner, asked in pairs(names) do
+  holders[owner], taken[owner] = {}, {}
+  for index, holder in ipairs(call('HMGET', C.ids .. owner, unpack(asked))) do holders[owner][asked[index]] = holder end
+end
+
+-- The latest place in a call's order.
+local newest = {}
+
+local function next_place(of_call)
+  local last = newest[of_call] or tonumber(call('ZRANGE', of_call, 0, 0, 'REV', 'WITHSCORES')[2]) or 0
+  newest[of_call] = math.max(now, last + 1)
+  return digits(newest[of_call])
+end
 
 local function named(new, word, holder)
   if new.once ~= '-' then call('SET', C.once .. new.once, word .. ' ' .. holder .. ' ' .. new.told, 'EX', new.remember) end
@@ -49,7 +60,7 @@ local function known(new)
     if #stored == 0 then return {'FORGOTTEN'} end
     return {word, unpack(stored)}
   end
-  local holder = holders[new.id]
+  local holder = holders[new.owner][new.id]
   local there = holder and call('HMGET', C.operation .. holder, 'digest', 'stage', 'hidden')
   if there and there[2] then -- else the id is free, or its record outlived every sweeper and Redis let it go
     if there[1] ~= new.digest or there[2] == 'tombstone' or there[3] == '1' then return {'CONFLICT'} end
@@ -60,17 +71,17 @@ local function known(new)
 end
 
 local function create(new)
-  local key = new.key
-  newest = math.max(now, newest + 1)
-  local created = digits(newest)
-  holders[new.id], taken[#taken + 1], taken[#taken + 2] = key, new.id, key
+  local key, ids, of_call = new.key, taken[new.owner], C.call .. new.call
+  local created = next_place(of_call)
+  holders[new.owner][new.id], ids[#ids + 1], ids[#ids + 2] = key, new.id, key
   named(new, 'CREATED', key)
   share_scored(of_call, created, key)
-  share_scored(status, created, key)
+  share_scored(of_call .. ':status:NotStarted', created, key)
   if new.context ~= '-' then share_scored(of_call .. ':context:' .. new.context, created, key) end
 
   local record = blank()
   record.stage, record.status, record.revision, record.created = 'new', 'NotStarted', '0', created
+  record.owner, record.call = new.owner, new.call
   local extra = {unpack(ARGV, new.first, new.last)}
   local given = #extra
   for index = 1, given, 2 do record[extra[index]] = extra[index + 1] end
@@ -90,6 +101,8 @@ local answers = {}
 gathering = #wanted > 1
 if gathering then push_later(#wanted) end
 for index, new in ipairs(wanted) do answers[index] = known(new) or create(new) end
-if #taken > 0 then call('HSET', ids, unpack(taken)) end
+for owner, ids in pairs(taken) do
+  if #ids > 0 then call('HSET', C.ids .. owner, unpack(ids)) end
+end
 finish()
 return answers

@@ -1,8 +1,11 @@
--- Read an operation by its public id, in one round trip.
+-- Read operations by their public ids, in one round trip.
 --
--- KEYS ids   HASH    public id -> key, of the tenant
--- ARGV id    string  the public id
+-- ARGV wanted ...  for each: the tenant's digest, the public id
 --
--- Returns {field, value, ...}, empty when the tenant has no such operation. Writes nothing.
-local key = redis.call('HGET', ids, id)
-return key and redis.call('HGETALL', C.operation .. key) or {}
+-- Returns for each {field, value, ...}, empty when the tenant has no such operation. Writes nothing.
+local found = {}
+for at = wanted, #ARGV, 2 do
+  local key = redis.call('HGET', C.ids .. ARGV[at], ARGV[at + 1])
+  found[#found + 1] = key and redis.call('HGETALL', C.operation .. key) or {}
+end
+return found
