@@ -21,6 +21,7 @@ _NUMBERS = (
 )
 _FLAGS = ("canceled", "hidden", "rq")
 _TEXT_VALUES = attrgetter(*_TEXTS)
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _DEFAULT = Policy()
 _VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 FORGET = "forget"
@@ -106,7 +107,7 @@ def _encode_value(value: Any) -> str:
         case ResultInfo():
             return f"[{value.code},{value.subcode},{json.dumps(value.message)}]"
         case Mapping():
-            return json.dumps(dict(value), separators=(",", ":")) if value else ""
+            return _ENCODER.encode(dict(value)) if value else ""
         case _:
             return str(value)
 
@@ -125,7 +126,7 @@ def _encode_policy(record: Record) -> dict[str, str]:
     if "canceled" in changed:
         changed["canceled"] = [policy.canceled.code, policy.canceled.subcode, policy.canceled.message]
     stored = {
-        "policy": json.dumps(changed, separators=(",", ":")) if changed else "",
+        "policy": _ENCODER.encode(changed) if changed else "",
         "lane": "" if policy.priority == _DEFAULT.priority else policy.priority,
         "gate": gate_digest(record.type) if policy.concurrency or policy.rate else "",
         "serial": "1" if policy.serial else "",

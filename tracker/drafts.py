@@ -3,11 +3,10 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 from unicodedata import category
 
 from pydantic import ValidationError
@@ -45,8 +44,7 @@ _SIZED = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A body that is acceptable. `digest` tells the same request again from another with the same id.
 
     The operation starts neither before `delay` seconds from now nor before `not_before`.

@@ -1,6 +1,7 @@
 """Script calls of many tasks in one round trip, and what many tasks ask of one script in one call of it."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.exceptions import NoScriptError
@@ -12,73 +13,73 @@ if TYPE_CHECKING:
 
 MOST_TOGETHER = 100
 """What is asked for in one round trip, so that none waits for thousands of others' answers."""
-MOST_TASKS = 16
-"""Whose questions go in one round trip: the server works on them while others are still asking."""
+MOST_QUESTIONS = 16
+"""How many ask in one round trip: the server works on that while others are still asking."""
 
 
 class _Call(NamedTuple):
     script: "AsyncScript"
     words: list[Any]
     """As EVALSHA takes them: the number of keys, keys, arguments."""
-    answers: list[asyncio.Future[Any]]
-    """For the call's answer; of one that several have joined, each for its own element of it."""
+    answers: list[tuple[asyncio.Future[Any], int]]
+    """For the call's answer; of one that several have joined, for so many elements of it each."""
     joined: bool
 
     def given_up(self) -> bool:
         """Whether nobody waits for it any more."""
-        return all(answer.cancelled() for answer in self.answers)
+        return all(answer.cancelled() for answer, _ in self.answers)
 
     def settle(self, answer: Any) -> None:
         """Hand over the answer or error. Who does not wait for it any more is passed over."""
-        failed = isinstance(answer, Exception)
-        for index, future in enumerate(self.answers):
-            if future.done():
-                continue
-            if failed:
-                future.set_exception(answer)
-            else:
-                future.set_result(answer[index] if self.joined else answer)
+        failed, start = isinstance(answer, Exception), 0
+        for future, count in self.answers:
+            end = start + count
+            if not future.done():
+                if failed:
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer[start:end] if self.joined else answer)
+            start = end
 
 
 class Pipeline:
     """Sends what is asked for in one turn of the event loop in one round trip, in the order in which it was asked.
 
-    As soon as `MOST_TOGETHER` are asked for, or `MOST_TASKS` have asked, that is sent, and what comes after is another
-    round trip at the same time. Nothing waits for more to come. Calls are no transaction: each has its own answer or
-    error. One that several have joined stands where the first asked.
+    As soon as `MOST_TOGETHER` are asked for, or `MOST_QUESTIONS` have been put, that is sent, and what comes after is
+    another round trip at the same time. Nothing waits for more to come. Calls are no transaction: each has its own
+    answer or error. One that several have joined stands where the first asked.
     """
 
     def __init__(self, redis: "Redis", *, within: float) -> None:
         self._redis, self._within = redis, within
         self._calls: list[_Call] = []
         self._open: dict[AsyncScript, _Call] = {}
-        self._asked = self._waiting = 0
-        """For how much in this turn of the loop, and how much of it is not sent yet."""
-        self._tasks = 0
-        """How many have asked for what is not sent yet."""
-        self._latest: asyncio.Task[Any] | None = None
-        """Who asked last."""
+        self._asked = 0
+        """For how much in this turn of the loop."""
+        self._waiting = self._questions = 0
+        """How much of it is not sent yet, and how many questions that is."""
         self._sending: dict[asyncio.Task[None], list[_Call]] = {}
 
     def call(self, script: "AsyncScript", keys: list[Any], args: list[Any]) -> asyncio.Future[Any]:
         """Run a script; its answer. Raises what redis-py raises."""
-        self._count_task()
         call = _Call(script, [len(keys), *keys, *args], [], joined=False)
         self._calls.append(call)
-        return self._ask(call)
+        return self._ask(call, 1)
 
-    def join(self, script: "AsyncScript", keys: list[Any], args: list[Any]) -> asyncio.Future[Any]:
-        """Have a script that answers one element to each of many do this for one more.
+    def join(self, script: "AsyncScript", keys: list[Any], each: Sequence[list[Any]]) -> asyncio.Future[list[Any]]:
+        """Have a script that answers one element to each of many do this for these, `MOST_TOGETHER` at most.
 
         What was asked of it in the same turn of the loop goes in the same call, over the keys of the first.
         """
-        self._count_task()
+        if self._waiting + len(each) > MOST_TOGETHER:
+            self._send()
         call = self._open.get(script)
         if call is None:
             call = self._open[script] = _Call(script, [len(keys), *keys], [], joined=True)
             self._calls.append(call)
-        call.words.extend(args)
-        return self._ask(call)
+        for args in each:
+            call.words.extend(args)
+        return self._ask(call, len(each))
 
     def leave(self) -> None:
         """End round trips that nobody waits for any more, as a command is ended with the task that sent it.
@@ -94,36 +95,26 @@ class Pipeline:
         while self._asked >= MOST_TOGETHER:  # noqa: ASYNC110 - it is the turns themselves that are waited for
             await asyncio.sleep(0)
 
-    def _count_task(self) -> None:
-        """Send what enough others have asked for, before one more asks."""
-        task = asyncio.current_task()
-        if task is self._latest:
-            return
-        if self._tasks == MOST_TASKS:
-            self._send()
-        self._latest = task
-        self._tasks += 1
-
-    def _ask(self, call: _Call) -> asyncio.Future[Any]:
+    def _ask(self, call: _Call, count: int) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         if not self._asked:
             loop.call_soon(self._end_turn)
-        self._asked += 1
-        self._waiting += 1
+        self._asked += count
+        self._waiting += count
+        self._questions += 1
         answer: asyncio.Future[Any] = loop.create_future()
-        call.answers.append(answer)
-        if self._waiting == MOST_TOGETHER:
+        call.answers.append((answer, count))
+        if self._waiting >= MOST_TOGETHER or self._questions == MOST_QUESTIONS:
             self._send()
         return answer
 
     def _end_turn(self) -> None:
         self._asked = 0
-        if self._waiting:
-            self._send()
+        self._send()
 
     def _send(self) -> None:
         calls, self._calls, self._open = self._calls, [], {}
-        self._waiting, self._tasks, self._latest = 0, 0, None
+        self._waiting = self._questions = 0
         calls = [call for call in calls if not call.given_up()]
         if not calls:
             return

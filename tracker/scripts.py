@@ -82,18 +82,18 @@ class Script:
 
     async def together(self, **named: Any) -> Answer:
         """Run it as a call does, in one round trip with all that is asked for in the same turn of the loop."""
-        return await self.answered(self._pipeline.call(self._script, *self._words(named)))
+        return await self._answered(self._pipeline.call(self._script, *self._words(named)))
 
-    def join(self, each: list[str]) -> "asyncio.Future[Answer]":
-        """Run it once for all that is asked of it in the same turn of the loop, in one round trip.
+    async def each(self, many: Sequence[list[str]]) -> list[Answer]:
+        """Have it done for each of these, `MOST_TOGETHER` at most, by one run for all that is asked of it in a turn.
 
         Its keys are the same for every call; it takes nothing but what it is to do for each, and answers a list with an
-        element for each. What is returned is awaited by `answered`.
+        element for each.
         """
-        return self._pipeline.join(self._script, self._same_keys, each)
+        found: list[Answer] = await self._answered(self._pipeline.join(self._script, self._same_keys, many))
+        return found
 
-    async def answered(self, answer: "asyncio.Future[Answer]") -> Answer:
-        """The answer to what was asked; errors are as with `answering`."""
+    async def _answered(self, answer: "asyncio.Future[Answer]") -> Answer:
         try:
             return await answer
         except asyncio.CancelledError:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from tracker.calls import Calls, Page, Query
 from tracker.codec import as_uuid, new_key
 from tracker.connection import open_redis
 from tracker.drafts import Draft, check_call_id, read_draft
-from tracker.errors import NotFound, Refused, Unavailable
+from tracker.errors import NotFound, Refused, TrackerError, Unavailable
 from tracker.events import Events
 from tracker.keys import once_digest
 from tracker.log import transition
@@ -25,7 +25,7 @@ from tracker.pace import Pace
 from tracker.patches import read_patch
 from tracker.preconditions import ANY, Preconditions
 from tracker.query import Condition
-from tracker.store import Store, Submitted
+from tracker.store import Created, New, Store
 from tracker.streams import Scope, Steps, Stream
 from tracker.sweeper import Sweeper
 from tracker.types import Catalogue
@@ -74,10 +74,13 @@ class Operations:
         Invalid naming every wrong member (when `strict`, also those that are ignored otherwise), Conflict when the id
         is taken, Reused when another body had the name, Gone when the named request's operation was deleted meanwhile.
         """
-        return await self.created(caller, self.submit(caller, call_id, body, once=once, strict=strict))
+        [became] = await self.create_each(caller, [self.draft(caller, call_id, body, once=once, strict=strict)])
+        if isinstance(became, TrackerError):
+            raise became
+        return became
 
-    def submit(self, caller: Caller, call_id: str, body: Json, *, once: str = "", strict: bool = False) -> Submitted:
-        """Judge an operation as `create` does, and have it stored; `created` says what became of it. Raises Invalid."""
+    def draft(self, caller: Caller, call_id: str, body: Json, *, once: str = "", strict: bool = False) -> New:
+        """Judge an operation as `create` does, for `create_each`. Raises Invalid."""
         check_call_id(call_id)
         accept_unknown = self.settings.unknown_types == "accept"
         draft = read_draft(call_id, body, self._catalogue, accept_unknown=accept_unknown, strict=strict)
@@ -95,15 +98,16 @@ class Operations:
             result_info=draft.result_info,
             not_before=draft.not_before,
         )
-        return self._store.submit(record, delay=draft.delay, once=self._once(caller, once, draft))
+        return New(record, draft.delay, self._once(caller, once, draft))
 
-    async def created(self, caller: Caller, submitted: Submitted) -> tuple[Record, bool]:
-        """What became of an operation that was submitted. Returns and raises what `create` does, but for Invalid."""
-        stored, new = await self._store.created(submitted)
+    async def create_each(self, caller: Caller, many: Sequence[New]) -> list[Created | TrackerError]:
+        """Accept drafts together; of each what `create` returns, or the error that it raises."""
+        became = await self._store.create_each(many)
         steps.reach(steps.AFTER_CREATE)
-        if new and stored.key == submitted.record.key:
-            transition(Arrow.CREATE, stored, caller=caller.name)
-        return stored, new
+        for new, one in zip(many, became, strict=True):
+            if not isinstance(one, TrackerError) and one[1] and one[0].key == new.record.key:
+                transition(Arrow.CREATE, one[0], caller=caller.name)
+        return became
 
     def _once(self, caller: Caller, name: str, draft: Draft) -> Once:
         if not name:

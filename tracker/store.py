@@ -8,7 +8,7 @@ import structlog
 
 from tracker import queue
 from tracker.codec import as_hash, completed, decode, decode_hash, encode, encode_fields
-from tracker.errors import Conflict, Gone, NotFound, Refused, Reused
+from tracker.errors import Conflict, Gone, NotFound, Refused, Reused, TrackerError
 from tracker.keys import Keys, call_digest, context_digest, owner_digest
 from tracker.lifecycle import Change
 from tracker.model import SECOND, Json, Record
@@ -17,8 +17,6 @@ from tracker.scripts import Scripts, answering
 from tracker.verdicts import Claims, Overdue, Room, Word
 
 if TYPE_CHECKING:
-    import asyncio
-
     from redis.asyncio import Redis
 
     from tracker.config import Settings
@@ -34,11 +32,19 @@ class CancelPending(Conflict):
     """A cancel was asked for meanwhile: the operation must end, not start again."""
 
 
-class Submitted(NamedTuple):
-    """A new operation on its way to Redis, and what will be answered."""
+class New(NamedTuple):
+    """An operation that is to be stored: it starts neither before `delay` seconds, nor before `record.not_before`.
+
+    `once` is the client's name for the request.
+    """
 
     record: Record
-    answer: "asyncio.Future[Any]"
+    delay: float = 0.0
+    once: Once = UNNAMED
+
+
+Created = tuple[Record, bool]
+"""A stored record, and whether it is new."""
 
 
 class Store:
@@ -56,46 +62,29 @@ class Store:
         """Check that Redis answers and has every script."""
         await self._scripts.loaded()
 
-    async def create(self, record: Record, *, delay: float = 0.0, once: Once = UNNAMED) -> tuple[Record, bool]:
+    async def create(self, record: Record, *, delay: float = 0.0, once: Once = UNNAMED) -> Created:
         """Store a new operation and queue its first ticket, in one atomic step and one round trip.
 
-        It does not start before `delay` seconds from now, nor before `record.not_before`. Returns the stored record
-        and whether it is new: the same id, call and body again is the stored one, and a request that was named before
-        (`once`) is answered as it was then. Raises Conflict when the id is taken by another, Reused when the name is
-        another request's, Gone when the operation that it made was deleted.
+        Returns the stored record and whether it is new: the same id, call and body again is the stored one, and a
+        request that was named before is answered as it was then. Raises Conflict when the id is taken by another,
+        Reused when the name is another request's, Gone when the operation that it made was deleted.
         """
-        return await self.created(self.submit(record, delay=delay, once=once))
+        [became] = await self.create_each([New(record, delay, once)])
+        if isinstance(became, TrackerError):
+            raise became
+        return became
 
-    def submit(self, record: Record, *, delay: float = 0.0, once: Once = UNNAMED) -> Submitted:
-        """Have a new operation stored as by `create`; `created` says what became of it.
+    async def create_each(self, many: Sequence[New]) -> list[Created | TrackerError]:
+        """Store operations as by `create`, by one script with all that are created in this turn of the loop.
 
-        All that are submitted in the same turn of the loop are stored by one script, each judged by itself.
+        Each is judged by itself: what `create` returns or raises, in the same order. `MOST_TOGETHER` at most.
         """
-        return Submitted(record, self._scripts.create.join(_pack_create(record, delay, once)))
-
-    async def created(self, submitted: Submitted) -> tuple[Record, bool]:
-        """What became of an operation that was submitted. Returns and raises what `create` does."""
-        record = submitted.record
-        word, *answer = await self._scripts.create.answered(submitted.answer)
-        match word:
-            case "NEW":
-                return completed(record, answer), True
-            case "CREATED" | "EXISTS":
-                return _visible(decode(answer)), word == "CREATED"
-            case "REUSED":
-                raise Reused("The request has the name of another one.")
-            case "FORGOTTEN":
-                raise Gone("The operation that this request made is not there any more.")
-            case "CONFLICT":
-                owner = "another operation's, or a deleted one's whose tombstone has not ended"
-                raise Conflict(f"The id '{record.id}' is {owner}.", target="id")
-            case other:
-                raise AssertionError(f"create.lua answered {other!r}")
+        answers = await self._scripts.create.each([_pack_create(new) for new in many])
+        return [_created(new.record, *answer) for new, answer in zip(many, answers, strict=True)]
 
     async def find(self, tenant: str, operation_id: str) -> Record:
         """Read an operation by its public id. Raises NotFound, or Gone when only its tombstone is left."""
-        find = self._scripts.find
-        answer = await find.answered(find.join([owner_digest(tenant), operation_id]))
+        [answer] = await self._scripts.find.each([[owner_digest(tenant), operation_id]])
         if not answer:
             raise NotFound(f"There is no operation '{operation_id}'.")
         return _visible(decode(answer))
@@ -215,10 +204,32 @@ class Store:
             await pipe.execute()
 
 
+def _created(record: Record, word: str, *answer: str) -> Created | TrackerError:
+    match word:
+        case "NEW":
+            return completed(record, answer), True
+        case "CREATED" | "EXISTS":
+            stored = decode(answer)
+            return (stored, word == "CREATED") if stored.visible else _gone(stored)
+        case "REUSED":
+            return Reused("The request has the name of another one.")
+        case "FORGOTTEN":
+            return Gone("The operation that this request made is not there any more.")
+        case "CONFLICT":
+            owner = "another operation's, or a deleted one's whose tombstone has not ended"
+            return Conflict(f"The id '{record.id}' is {owner}.", target="id")
+        case other:
+            raise AssertionError(f"create.lua answered {other!r}")
+
+
 def _visible(record: Record) -> Record:
     if not record.visible:
-        raise Gone(f"The operation '{record.id}' was deleted or its retention has ended.")
+        raise _gone(record)
     return record
+
+
+def _gone(record: Record) -> Gone:
+    return Gone(f"The operation '{record.id}' was deleted or its retention has ended.")
 
 
 def _decodable_of(word: str, verdicts: Iterable[Sequence[Any]]) -> list[Record]:
@@ -251,8 +262,9 @@ def pack(change: Change) -> list[str]:
     return [head, entry, *fields]
 
 
-def _pack_create(record: Record, delay: float, once: Once) -> list[str]:
-    """A new record in the words that its script takes."""
+def _pack_create(new: New) -> list[str]:
+    """A new operation in the words that its script takes."""
+    record, delay, once = new
     fields = encode(record)
     head = (
         f"{record.key} {record.id} {owner_digest(record.tenant)} {call_digest(record.tenant, record.call_id)} "

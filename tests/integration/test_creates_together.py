@@ -11,10 +11,9 @@ from redis.asyncio import Redis
 
 from tests.factories import CALL, make_record
 from tracker.config import Settings
-from tracker.errors import Conflict, Gone, Reused
 from tracker.model import Policy, Record
 from tracker.once import UNNAMED, Once
-from tracker.store import Store
+from tracker.store import New, Store
 from tracker.verify import Verifier
 
 Asked = tuple[Record, float, Once]
@@ -61,14 +60,7 @@ def of_tenant(tenant: str, asked: Sequence[Asked]) -> list[Asked]:
 
 async def became(store: Store, asked: Sequence[Asked]) -> list[Became]:
     """What becomes of those that are asked for in one go."""
-    submitted = [store.submit(record, delay=delay, once=once) for record, delay, once in asked]
-    found: list[Became] = []
-    for one in submitted:
-        try:
-            found.append(await store.created(one))
-        except (Conflict, Gone, Reused) as error:
-            found.append(error)
-    return found
+    return [*await store.create_each([New(*one) for one in asked])]
 
 
 def shown(answers: Sequence[Became]) -> list[Any]:
@@ -98,8 +90,8 @@ async def test_creates_of_one_script_call_are_judged_as_one_after_another(
 
 async def test_the_order_of_creation_is_that_of_the_asking(store: Store) -> None:
     records = [make_record() for _ in range(30)]
-    submitted = [store.submit(record) for record in records]
-    created = [(await store.created(one))[0].created for one in submitted]
+    stored = await store.create_each([New(record) for record in records])
+    created = [one[0].created for one in stored if isinstance(one, tuple)]
     assert created == sorted(set(created))
     assert await store.redis.zrange(store.keys.call("test", CALL), 0, -1) == [record.key for record in records]
 

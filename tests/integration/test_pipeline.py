@@ -12,7 +12,7 @@ from tests.engines import Server
 from tests.factories import make_record
 from tracker.errors import Conflict, Unavailable
 from tracker.model import Record
-from tracker.pipeline import MOST_TASKS, MOST_TOGETHER, Pipeline
+from tracker.pipeline import MOST_QUESTIONS, MOST_TOGETHER, Pipeline
 from tracker.store import Store
 
 
@@ -25,8 +25,8 @@ def script(redis: Redis, text: str) -> AsyncScript:
     return redis.register_script(text)
 
 
-def joined(pipeline: Pipeline, script: AsyncScript, word: str) -> asyncio.Future[Any]:
-    return pipeline.join(script, [], [word])
+def joined(pipeline: Pipeline, script: AsyncScript, *words: str) -> asyncio.Future[list[Any]]:
+    return pipeline.join(script, [], [[word] for word in words])
 
 
 async def test_each_call_has_its_own_answer_or_error(redis: Redis, pipeline: Pipeline) -> None:
@@ -43,8 +43,8 @@ async def test_each_call_has_its_own_answer_or_error(redis: Redis, pipeline: Pip
 
 async def test_calls_of_one_turn_are_run_in_their_order(redis: Redis, pipeline: Pipeline) -> None:
     push = script(redis, "return redis.call('RPUSH', KEYS[1], ARGV[1])")
-    lengths = await asyncio.gather(*(pipeline.call(push, ["rq:queue:test"], [str(n)]) for n in range(50)))
-    assert lengths == list(range(1, 51))
+    lengths = await asyncio.gather(*(pipeline.call(push, ["rq:queue:test"], [str(n)]) for n in range(MOST_QUESTIONS)))
+    assert lengths == list(range(1, MOST_QUESTIONS + 1))
     await redis.delete("rq:queue:test")
 
 
@@ -52,7 +52,7 @@ async def test_a_thousand_calls_of_one_turn_are_several_round_trips(redis: Redis
     echo = script(redis, "return ARGV[1]")
     calls = [asyncio.ensure_future(pipeline.call(echo, [], [str(number)])) for number in range(1000)]
     await asyncio.sleep(0)
-    assert len(pipeline._sending) == -(-1000 // MOST_TOGETHER)
+    assert len(pipeline._sending) == -(-1000 // MOST_QUESTIONS)
     assert await asyncio.gather(*calls) == [str(number) for number in range(1000)]
     assert not pipeline._sending
 
@@ -88,31 +88,24 @@ async def test_what_is_asked_of_a_script_in_one_turn_is_one_call_of_it(redis: Re
         script(redis, f"local a = {{}} for i, w in ipairs(ARGV) do a[i] = '{letter}' .. w .. #ARGV end return a")
         for letter in "xy"
     )
-    asked = [(x, "1"), (y, "2"), (x, "3")]
-    answers = [joined(pipeline, tell, word) for tell, word in asked]
-    assert await asyncio.gather(*answers) == ["x12", "y21", "x32"]
-    assert await joined(pipeline, x, "4") == "x41"
+    asked = [(x, "12"), (y, "3"), (x, "4")]
+    answers = [joined(pipeline, tell, *words) for tell, words in asked]
+    assert await asyncio.gather(*answers) == [["x13", "x23"], ["y31"], ["x43"]]
+    assert await joined(pipeline, x, "5") == ["x51"]
 
 
-async def test_what_so_many_tasks_ask_for_is_sent_while_others_are_still_asking(
+async def test_so_many_questions_are_sent_while_others_are_still_being_put(redis: Redis, pipeline: Pipeline) -> None:
+    count = script(redis, "local a = {} for i in ipairs(ARGV) do a[i] = #ARGV end return a")
+    answers = await asyncio.gather(*(joined(pipeline, count, *"www") for _ in range(MOST_QUESTIONS + 2)))
+    assert answers == [[3 * MOST_QUESTIONS] * 3] * MOST_QUESTIONS + [[6] * 3] * 2
+
+
+async def test_a_call_that_many_join_takes_a_hundred_at_most_and_no_question_is_split(
     redis: Redis, pipeline: Pipeline
 ) -> None:
-    """But what one task asks for in one go stays together."""
     count = script(redis, "local a = {} for i in ipairs(ARGV) do a[i] = #ARGV end return a")
-
-    async def ask(times: int) -> list[int]:
-        return [await answer for answer in [joined(pipeline, count, "w") for _ in range(times)]]
-
-    assert await asyncio.gather(*(ask(3) for _ in range(MOST_TASKS + 2))) == [
-        *([[3 * MOST_TASKS] * 3] * MOST_TASKS),
-        *([[6] * 3] * 2),
-    ]
-
-
-async def test_a_call_that_many_join_takes_a_hundred_at_most(redis: Redis, pipeline: Pipeline) -> None:
-    count = script(redis, "local a = {} for i in ipairs(ARGV) do a[i] = #ARGV end return a")
-    answers = await asyncio.gather(*(joined(pipeline, count, "w") for _ in range(MOST_TOGETHER + 1)))
-    assert answers == [MOST_TOGETHER] * MOST_TOGETHER + [1]
+    answers = await asyncio.gather(*(joined(pipeline, count, *"w" * (MOST_TOGETHER // 3)) for _ in range(4)))
+    assert [set(answer) for answer in answers] == [{MOST_TOGETHER // 3 * 3}] * 3 + [{MOST_TOGETHER // 3}]
 
 
 async def test_who_joins_a_call_that_fails_learns_of_it_and_who_gives_up_takes_nobody_with_it(
@@ -123,7 +116,7 @@ async def test_who_joins_a_call_that_fails_learns_of_it_and_who_gives_up_takes_n
     assert [type(error) for error in failed] == [ResponseError] * 2
     first, second = joined(pipeline, echo, "a"), joined(pipeline, echo, "b")
     first.cancel()
-    assert await second == "b"
+    assert await second == ["b"]
 
 
 async def test_a_caller_that_gives_up_takes_nobody_with_it(redis: Redis, pipeline: Pipeline) -> None:

@@ -136,13 +136,7 @@ def _depth(text: str) -> int:
 
 def _parse(text: str) -> Any:
     try:
-        return json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_constant=_refuse_constant,
-            parse_float=_number,
-            parse_int=_integer,
-        )
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise Invalid(f"The body is not JSON: {error.msg} at {place}.") from None
@@ -171,6 +165,11 @@ def _integer(literal: str) -> int:
     if len(literal) > DIGITS_LIMIT:
         raise Invalid(f"The number {literal[:20]}… has more than {DIGITS_LIMIT} digits.")
     return int(literal)
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_number, parse_int=_integer
+)
 
 
 def _refuse_lone_surrogates(value: Any, place: tuple[str | int, ...] = ()) -> None:

@@ -22,7 +22,7 @@ from tracker.preconditions import ANY, Preconditions, etag_matches
 from tracker.service import REASON_LIMIT, Caller
 
 if TYPE_CHECKING:
-    from tracker.store import Submitted
+    from tracker.store import New
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -59,20 +59,17 @@ async def _accept_each(
     """Create an operation of each of these bodies in the path's call, all by one script; they have no wishes."""
     operations, call_id, link = request.app[OPERATIONS], request.match_info["call_id"], links(request)
     await operations.turn()
-    submitted: list[Submitted | Exception] = []
+    drafts: list[New | Exception] = []
     for body in many:
         try:
-            submitted.append(body if isinstance(body, Invalid) else operations.submit(caller, call_id, body))
+            drafts.append(body if isinstance(body, Invalid) else operations.draft(caller, call_id, body))
         except Exception as error:  # noqa: BLE001 - it is the answer to this one alone
-            submitted.append(error)
+            drafts.append(error)
+    became = iter(await operations.create_each(caller, [one for one in drafts if not isinstance(one, Exception)]))
     answers: list[Answer | Exception] = []
-    for one in submitted:
-        try:
-            answers.append(
-                one if isinstance(one, Exception) else _accepted(request, link, *await operations.created(caller, one))
-            )
-        except Exception as error:  # noqa: BLE001 - as above
-            answers.append(error)
+    for draft in drafts:
+        one = draft if isinstance(draft, Exception) else next(became)
+        answers.append(one if isinstance(one, Exception) else _accepted(request, link, *one))
     return answers
 
 

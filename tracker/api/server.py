@@ -222,8 +222,8 @@ def stamp(response: web.StreamResponse, request: web.BaseRequest, ids: Ids) -> N
 
 
 def stamps(headers: CIMultiDictProxy[str]) -> Callable[[], dict[str, str]]:
-    """What every answer carries, for each of several to requests with these headers."""
-    found = _stamps(headers, ids_of(headers))
+    """What every answer carries, for each of several to requests with these headers; names are in lower case."""
+    found = {name.lower(): value for name, value in _stamps(headers, ids_of(headers)).items()}
     return lambda: {**found, "request-id": _guid()}
 
 

@@ -53,14 +53,14 @@ def resource(record: Record, *, context: str | None = None) -> Json:
     body["status"] = record.status
     body["clientContext"] = record.client_context
     body["resultInfo"] = None if record.result_info is None else result_info(record.result_info)
-    body["createdDateTime"] = timestamp(record.created)
+    body["createdDateTime"] = created = timestamp(record.created)
     if record.not_before:
         body["notBeforeDateTime"] = timestamp(record.not_before)
     if record.started:
         body["startedDateTime"] = timestamp(record.started)
     if record.completed:
         body["completedDateTime"] = timestamp(record.completed)
-    body["lastActionDateTime"] = timestamp(record.changed)
+    body["lastActionDateTime"] = created if record.changed == record.created else timestamp(record.changed)
     if record.expires:
         body["expirationDateTime"] = timestamp(record.expires)
     percent = percent_complete(record)

@@ -18,6 +18,7 @@ from tracker.api.server import Connection, stamps
 from tracker.errors import Invalid
 
 _PATH: Final = re.compile(r"(?:/v1\.0|/beta)?/communications/calls/[^/?]+/operations")
+_JSON: Final = {"content-type": "application/json"}
 _PLAIN: Final = frozenset({"accept", "content-type"})
 """Headers that ask for nothing which one create has for itself."""
 
@@ -42,8 +43,8 @@ async def answer_creates(request: web.Request, parts: Parts, requests: Sequence[
         if isinstance(one, Exception):
             elements.append(written(part.id, server.refuse_inside(request, message, one)))
         else:
-            headers = {**one.headers, **stamp(), "Content-Type": "application/json"}
-            headers = {name.lower(): value for name, value in headers.items()}
+            headers = {name.lower(): value for name, value in one.headers.items()}
+            headers.update(stamp(), **_JSON)
             elements.append(element(part.id, one.status, headers, one.body))
     return elements
 

@@ -1,8 +1,7 @@
 """What a `$batch` asks for, in OData's JSON batch format (JSON Format 4.01, 19.1) as Graph's clients write it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tracker.errors import Detail, Invalid
 from tracker.model import Json
@@ -25,8 +24,7 @@ _Places = dict[str, list[int]]
 """Where the request of an id, or those of an atomicity group, stand; by name in lower case."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One request of a batch. `after` are the places of those before it that it depends on."""
 
     id: str
@@ -62,14 +60,16 @@ def read_parts(batch: Json) -> list[Part]:
 
 def _is_simple(request: Any, places: _Places) -> bool:
     """Whether it has the members that most have, and no others, as they must be."""
-    return (
-        isinstance(request, dict)
-        and request.keys() <= _SIMPLE
-        and all(isinstance(request.get(name), str) and 0 < len(request[name]) <= LONGEST_LINE for name in _NEEDED)
-        and request["id"].lower() not in places
-        and isinstance(headers := request.get("headers", {}), dict)
-        and all(isinstance(value, str) and len(value) <= LONGEST_LINE for value in headers.values())
-    )
+    if not (isinstance(request, dict) and request.keys() <= _SIMPLE):
+        return False
+    for name in _NEEDED:
+        value = request.get(name)
+        if not (isinstance(value, str) and 0 < len(value) <= LONGEST_LINE):
+            return False
+    headers = request.get("headers", {})
+    if request["id"].lower() in places or not isinstance(headers, dict):
+        return False
+    return all(isinstance(value, str) and len(value) <= LONGEST_LINE for value in headers.values())
 
 
 def _misshapen(request: Any) -> Iterator[tuple[str, str]]:
