@@ -7,6 +7,8 @@ asked for; every process calls `load()` before it imports anything of rq's.
 import os
 import re
 import sys
+from collections.abc import Iterator
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,6 +24,10 @@ BUILT_IN_TYPES = ("workers.handlers.acknowledge", "workers.handlers.play_prompt"
 DIALECTS = ("google", "ogc")
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 
+_PREFIX = "TRACKER_"
+_NO_SETTINGS = {"TRACKER_URL", "TRACKER_TOKEN", "TRACKER_DEV_TOKEN"}
+"""What the command line reads by itself."""
+
 Words = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -31,7 +37,7 @@ class Settings(BaseSettings):
     Durations are in seconds. The README's table lists them all; a test compares.
     """
 
-    model_config = SettingsConfigDict(env_prefix="TRACKER_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
 
     redis_url: str = Field(DEFAULT_REDIS_URL, validation_alias="REDIS_URL", description="the Redis or Valkey to use")
     hash_tag: str = Field("", pattern=r"^[A-Za-z0-9_-]{0,32}$", description="one Cluster hash tag for every key")
@@ -151,8 +157,19 @@ def load() -> Settings:
     return settings.model_copy(update={"rq_key_prefix": prefix})
 
 
+def unknown() -> Iterator[tuple[str, str]]:
+    """Variables that look like settings and are none, each with the one that is most like it, or "" for none."""
+    fields = Settings.model_fields
+    known = {_variable(str(field.validation_alias or name)) for name, field in fields.items()} | _NO_SETTINGS
+    words = [name.removeprefix(_PREFIX) for name in known if name.startswith(_PREFIX)]
+    for name in sorted(os.environ.keys() - known):
+        if name.startswith(_PREFIX):
+            like = get_close_matches(name.removeprefix(_PREFIX), words, n=1)
+            yield name, f"{_PREFIX}{like[0]}" if like else ""
+
+
 def _variable(field: str) -> str:
-    return field if field.isupper() else f"TRACKER_{field.upper()}"
+    return field if field.isupper() else f"{_PREFIX}{field.upper()}"
 
 
 def _give_rq_the_hash_tag(prefix: str) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 from tracker.model import Json
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 HEAD = 4
 """Bytes of a length, big-endian."""
 
 
 def encoded(message: Json) -> bytes:
     """One message. Half a surrogate pair (a file name that is no UTF-8) becomes "?". Raises TypeError for no JSON."""
-    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return _ENCODER.encode(message).encode("utf-8", "replace")
 
 
 def frame(messages: list[bytes]) -> bytes:

@@ -46,8 +46,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_an_operation_is_created_followed_to_its_end_and_found_again(run: Run, dev: Dev) -> None:
-    code, out, _ = run(dev, "create", "call/1", "--context", "mine", "--wait", "--output", "json")
+    code, out, told = run(dev, "create", "call/1", "--context", "mine", "--wait", "--output", "json")
     created = json.loads(out)
+    assert f"Created {created['id']}." in told
     assert (code, created["status"], created["clientContext"]) == (0, "Completed", "mine")
 
     code, out, _ = run(dev, "get", "call/1", created["id"], "-o", "json")
@@ -67,6 +68,7 @@ def test_tables_show_what_json_does(run: Run, dev: Dev) -> None:
         code, told, _ = run(dev, *words)
         assert code == 0
         assert "[bold]mine[/bold]" in told
+        assert "microsoft.graph.commsOperation" in told
         assert "Action completed successfully." in told
 
 

@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from tracker import fitness, log
+from tracker import config, fitness, log
 from tracker.api.auth import open_callers
 from tracker.cli import checks, main, output
 from tracker.cli.checks import Facts
@@ -103,6 +103,16 @@ def test_a_wrong_setting_is_one_line_and_exit_2(run: Run, monkeypatch: pytest.Mo
     assert (code, out) == (output.Exit.USAGE, "")
     assert err.startswith("tracker: TRACKER_PORT: ")
     assert err.count("\n") == 1
+
+
+def test_a_misspelt_setting_is_named_with_the_one_that_was_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TRACKER_TOKNES", "TRACKER_TYPES", "TRACKER_URL", "TRACKER_XYZ"):
+        monkeypatch.setenv(name, "")
+    assert [*config.unknown()] == [("TRACKER_TOKNES", "TRACKER_TOKENS"), ("TRACKER_XYZ", "")]
+    code = "from tracker.cli.start import start; start()"
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert told.stderr.count("unknown_setting") == 2
+    assert "TRACKER_TOKENS" in told.stderr
 
 
 def test_no_auth_on_a_public_address_is_refused() -> None:

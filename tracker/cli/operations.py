@@ -53,6 +53,7 @@ def create(
     operation |= {} if context is None else {"clientContext": context}
     created = _over_http(url, token, lambda client: client.create(call_id, operation))
     if wait:
+        note(f"Created {created['id']}.")
         created = _follow(url, token, call_id, str(created["id"]), timeout)
     _print_operation(created, output)
     if wait:
@@ -85,7 +86,7 @@ def list_(
     if output is Format.JSON:
         print_json(page)
         return
-    print_table(("id", "status", "%", "created", "clientContext", "result"), map(_row, page["value"]))
+    print_table(("id", "type", "status", "%", "created", "clientContext", "result"), map(_row, page["value"]))
     if "@odata.nextLink" in page:
         note(f"There are more than these {len(page['value'])}: see --top and --status.")
 
@@ -192,6 +193,7 @@ def _row(operation: Json) -> list[str]:
     result = operation.get("resultInfo") or {}
     return [
         operation["id"],
+        operation["@odata.type"].removeprefix("#"),
         operation["status"],
         _cell(operation.get("percentComplete")),
         operation.get("createdDateTime", "")[:19],

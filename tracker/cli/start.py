@@ -13,11 +13,15 @@ def start(**options: Any) -> "Settings":
 
     TRACKER_TYPES may name modules in the working directory from here on, as under `rq worker`.
     """
+    import structlog
+
     from tracker import config, log
 
     changes = {name: value for name, value in options.items() if value is not None}
     settings = config.load().model_copy(update=changes)
     log.configure(settings)
+    for name, meant in config.unknown():
+        structlog.get_logger().warning("unknown_setting", name=name, meant=meant or None)
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
