@@ -15,7 +15,7 @@ from tracker.calls import Calls, Page, Query
 from tracker.codec import as_uuid, new_key
 from tracker.connection import open_redis
 from tracker.drafts import Draft, check_call_id, read_draft
-from tracker.errors import NotFound, Refused, TrackerError, Unavailable
+from tracker.errors import NotFound, Refused, Unavailable
 from tracker.events import Events
 from tracker.keys import once_digest
 from tracker.log import transition
@@ -75,7 +75,7 @@ class Operations:
         is taken, Reused when another body had the name, Gone when the named request's operation was deleted meanwhile.
         """
         [became] = await self.create_each(caller, [self.draft(caller, call_id, body, once=once, strict=strict)])
-        if isinstance(became, TrackerError):
+        if isinstance(became, Exception):
             raise became
         return became
 
@@ -100,12 +100,12 @@ class Operations:
         )
         return New(record, draft.delay, self._once(caller, once, draft))
 
-    async def create_each(self, caller: Caller, many: Sequence[New]) -> list[Created | TrackerError]:
-        """Accept drafts together; of each what `create` returns, or the error that it raises."""
+    async def create_each(self, caller: Caller, many: Sequence[New]) -> list[Created | Exception]:
+        """Accept drafts together; of each what `create` returns, or what it raises. Raises Unavailable for all."""
         became = await self._store.create_each(many)
         steps.reach(steps.AFTER_CREATE)
         for new, one in zip(many, became, strict=True):
-            if not isinstance(one, TrackerError) and one[1] and one[0].key == new.record.key:
+            if not isinstance(one, Exception) and one[1] and one[0].key == new.record.key:
                 transition(Arrow.CREATE, one[0], caller=caller.name)
         return became
 

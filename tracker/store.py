@@ -8,7 +8,7 @@ import structlog
 
 from tracker import queue
 from tracker.codec import as_hash, completed, decode, decode_hash, encode, encode_fields
-from tracker.errors import Conflict, Gone, NotFound, Refused, Reused, TrackerError
+from tracker.errors import Conflict, Gone, NotFound, Refused, Reused
 from tracker.keys import Keys, call_digest, context_digest, owner_digest
 from tracker.lifecycle import Change
 from tracker.model import SECOND, Json, Record
@@ -70,17 +70,17 @@ class Store:
         Reused when the name is another request's, Gone when the operation that it made was deleted.
         """
         [became] = await self.create_each([New(record, delay, once)])
-        if isinstance(became, TrackerError):
+        if isinstance(became, Exception):
             raise became
         return became
 
-    async def create_each(self, many: Sequence[New]) -> list[Created | TrackerError]:
+    async def create_each(self, many: Sequence[New]) -> list[Created | Exception]:
         """Store operations as by `create`, by one script with all that are created in this turn of the loop.
 
-        Each is judged by itself: what `create` returns or raises, in the same order. `MOST_TOGETHER` at most.
+        Each is judged by itself: what `create` returns, or what it raises, in the same order. `MOST_TOGETHER` at most.
         """
         answers = await self._scripts.create.each([_pack_create(new) for new in many])
-        return [_created(new.record, *answer) for new, answer in zip(many, answers, strict=True)]
+        return [_became(new, answer) for new, answer in zip(many, answers, strict=True)]
 
     async def find(self, tenant: str, operation_id: str) -> Record:
         """Read an operation by its public id. Raises NotFound, or Gone when only its tombstone is left."""
@@ -204,32 +204,34 @@ class Store:
             await pipe.execute()
 
 
-def _created(record: Record, word: str, *answer: str) -> Created | TrackerError:
+def _became(new: New, answer: Sequence[str]) -> Created | Exception:
+    try:
+        return _created(new.record, *answer)
+    except Exception as error:  # noqa: BLE001 - it is the answer to this one alone
+        return error
+
+
+def _created(record: Record, word: str, *answer: str) -> Created:
     match word:
         case "NEW":
             return completed(record, answer), True
         case "CREATED" | "EXISTS":
-            stored = decode(answer)
-            return (stored, word == "CREATED") if stored.visible else _gone(stored)
+            return _visible(decode(answer)), word == "CREATED"
         case "REUSED":
-            return Reused("The request has the name of another one.")
+            raise Reused("The request has the name of another one.")
         case "FORGOTTEN":
-            return Gone("The operation that this request made is not there any more.")
+            raise Gone("The operation that this request made is not there any more.")
         case "CONFLICT":
             owner = "another operation's, or a deleted one's whose tombstone has not ended"
-            return Conflict(f"The id '{record.id}' is {owner}.", target="id")
+            raise Conflict(f"The id '{record.id}' is {owner}.", target="id")
         case other:
             raise AssertionError(f"create.lua answered {other!r}")
 
 
 def _visible(record: Record) -> Record:
     if not record.visible:
-        raise _gone(record)
+        raise Gone(f"The operation '{record.id}' was deleted or its retention has ended.")
     return record
-
-
-def _gone(record: Record) -> Gone:
-    return Gone(f"The operation '{record.id}' was deleted or its retention has ended.")
 
 
 def _decodable_of(word: str, verdicts: Iterable[Sequence[Any]]) -> list[Record]:

@@ -242,3 +242,20 @@ async def test_the_same_id_twice_in_a_batch_is_one_operation(api: Api) -> None:
     ]
     answer = await api.post("/$batch", json={"requests": requests})
     assert [response["status"] for response in answer.json["responses"]] == [201, 200, 409, 409]
+
+
+async def test_creates_of_a_batch_whose_answer_is_lost_are_not_made_again(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Pipeline._run
+
+    async def lost(self: Pipeline, calls: Any) -> Any:
+        await run(self, calls)
+        raise RedisConnectionError("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Pipeline, "_run", lost)
+        requests = [{"id": str(n), "method": "POST", "url": COLLECTION, "body": {}} for n in range(3)]
+        answers = (await api.post("/$batch", json={"requests": requests})).json["responses"]
+    assert [answer["status"] for answer in answers] == [503] * 3
+    assert len((await api.get(COLLECTION)).json["value"]) == 3

@@ -22,7 +22,7 @@ from tracker.preconditions import ANY, Preconditions, etag_matches
 from tracker.service import REASON_LIMIT, Caller
 
 if TYPE_CHECKING:
-    from tracker.store import New
+    from tracker.store import Created, New
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -65,11 +65,20 @@ async def _accept_each(
             drafts.append(body if isinstance(body, Invalid) else operations.draft(caller, call_id, body))
         except Exception as error:  # noqa: BLE001 - it is the answer to this one alone
             drafts.append(error)
-    became = iter(await operations.create_each(caller, [one for one in drafts if not isinstance(one, Exception)]))
+    wanted = [draft for draft in drafts if not isinstance(draft, Exception)]
+    became: Iterable[Created | Exception]
+    try:
+        became = await operations.create_each(caller, wanted)
+    except Exception as error:  # noqa: BLE001 - what became of them is not known, so that nobody may try again
+        became = [error] * len(wanted)
+    each = iter(became)
     answers: list[Answer | Exception] = []
     for draft in drafts:
-        one = draft if isinstance(draft, Exception) else next(became)
-        answers.append(one if isinstance(one, Exception) else _accepted(request, link, *one))
+        one = draft if isinstance(draft, Exception) else next(each)
+        try:
+            answers.append(one if isinstance(one, Exception) else _accepted(request, link, *one))
+        except Exception as error:  # noqa: BLE001 - they were created: see above
+            answers.append(error)
     return answers
 
 
