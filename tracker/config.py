@@ -157,15 +157,15 @@ def load() -> Settings:
     return settings.model_copy(update={"rq_key_prefix": prefix})
 
 
-def unknown() -> Iterator[tuple[str, str]]:
-    """Variables that look like settings and are none, each with the one that is most like it, or "" for none."""
+def misspelt() -> Iterator[tuple[str, str]]:
+    """Variables that are no settings but much like one, each with the one that was probably meant."""
     fields = Settings.model_fields
     known = {_variable(str(field.validation_alias or name)) for name, field in fields.items()} | _NO_SETTINGS
     words = [name.removeprefix(_PREFIX) for name in known if name.startswith(_PREFIX)]
-    for name in sorted(os.environ.keys() - known):
-        if name.startswith(_PREFIX):
-            like = get_close_matches(name.removeprefix(_PREFIX), words, n=1)
-            yield name, f"{_PREFIX}{like[0]}" if like else ""
+    for name in sorted(os.environ):
+        if name.upper().startswith(_PREFIX) and name.upper() not in known:
+            for word in get_close_matches(name.upper().removeprefix(_PREFIX), words, n=1, cutoff=0.8):
+                yield name, f"{_PREFIX}{word}"
 
 
 def _variable(field: str) -> str:

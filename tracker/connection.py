@@ -12,7 +12,12 @@ from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import (
+    MasterNotFoundError,
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+)
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.connection import HiredisRespSerializer
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -90,7 +95,8 @@ def _open(url: str, most: int) -> "Redis":
     named = _read(url)
     asking = {**_SENTINEL_TIMES, "retry": Retry(NoBackoff(), 0)}
     sentinels = _Sentinel(named.sentinels, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
-    pool = _SentinelPool(named.master, sentinels, **options, **named.database)  # type: ignore[no-untyped-call]
+    kind = type("SentinelConnection", (_Closed, SentinelManagedConnection), {})
+    pool = _SentinelPool(named.master, sentinels, connection_class=kind, **options, **named.database)  # type: ignore[no-untyped-call]
     return Redis.from_pool(pool)
 
 
@@ -98,7 +104,7 @@ class _Pool(BlockingConnectionPool):
     """Leaves a server that has become a replica: behind a proxy or a name the next connection finds the master."""
 
     def __init__(self, *, connection_class: type[AbstractConnection] = Connection, **options: Any) -> None:
-        kind = type(connection_class.__name__, (_Leaving, _Packing, connection_class), {})
+        kind = type(connection_class.__name__, (_Leaving, _Packing, _Closed, connection_class), {})
         super().__init__(connection_class=kind, pool=ref(self), **options)
 
     async def leave(self) -> None:
@@ -122,6 +128,17 @@ class _Leaving(AbstractConnection):
             await self.disconnect()
             if pool := self._pool():
                 await pool.leave()
+            raise RedisConnectionError(str(error)) from error
+
+
+class _Closed(AbstractConnection):
+    """Takes uvloop's error at writing to a closed connection for what it is; asyncio's own loop raises none there."""
+
+    async def send_packed_command(self, *args: Any, **options: Any) -> None:
+        """Write. Raises ConnectionError when the connection has been closed."""
+        try:
+            await super().send_packed_command(*args, **options)
+        except RuntimeError as error:
             raise RedisConnectionError(str(error)) from error
 
 

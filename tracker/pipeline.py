@@ -15,6 +15,8 @@ MOST_TOGETHER = 100
 """What is asked for in one round trip, so that none waits for thousands of others' answers."""
 MOST_QUESTIONS = 16
 """How many ask in one round trip: the server works on that while others are still asking."""
+MOST_EARLY = 4
+"""Round trips under way, at most, beside which another is begun before the turn of the loop ends or it is full."""
 
 
 class _Call(NamedTuple):
@@ -45,9 +47,9 @@ class _Call(NamedTuple):
 class Pipeline:
     """Sends what is asked for in one turn of the event loop in one round trip, in the order in which it was asked.
 
-    As soon as `MOST_TOGETHER` are asked for, or `MOST_QUESTIONS` have been put, that is sent, and what comes after is
-    another round trip at the same time. Nothing waits for more to come. Calls are no transaction: each has its own
-    answer or error. One that several have joined stands where the first asked.
+    As soon as `MOST_TOGETHER` are asked for, or `MOST_QUESTIONS` have been put while little is under way, that is sent,
+    and what comes after is another round trip at the same time. Nothing waits for more to come. Calls are no
+    transaction: each has its own answer or error. One that several have joined stands where the first asked.
     """
 
     def __init__(self, redis: "Redis", *, within: float) -> None:
@@ -104,7 +106,8 @@ class Pipeline:
         self._questions += 1
         answer: asyncio.Future[Any] = loop.create_future()
         call.answers.append((answer, count))
-        if self._waiting >= MOST_TOGETHER or self._questions == MOST_QUESTIONS:
+        early = self._questions >= MOST_QUESTIONS and len(self._sending) < MOST_EARLY
+        if early or self._waiting >= MOST_TOGETHER:
             self._send()
         return answer
 

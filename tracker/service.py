@@ -6,7 +6,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tracker import fitness, lifecycle, steps
 from tracker.arrows import Arrow
@@ -40,6 +40,17 @@ TRIES = 20
 REASON_LIMIT = 256
 ONCE_MARGIN = 300
 """Seconds that a request's name is remembered beyond the setting, for clients whose clock is ahead."""
+
+
+class Mark(NamedTuple):
+    """How many changes, and how many ends of operations, this process had heard of at a time."""
+
+    changes: int
+    ends: int
+
+
+UNMARKED = Mark(-1, -1)
+"""Before everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,16 +196,11 @@ class Operations:
         await self._change(caller, call_id, operation_id, decide, conditions)
 
     @property
-    def mark(self) -> int:
-        """Taken before a record is read, it lets `wait` begin without reading it again."""
-        return self._events.changes.heard.mark
+    def mark(self) -> Mark:
+        """Taken before a record is read, it lets `wait` and `wait_for_end` begin without reading it again."""
+        return Mark(self._events.changes.heard.mark, self._events.ends.heard.mark)
 
-    @property
-    def mark_of_ends(self) -> int:
-        """The same for `wait_for_end`."""
-        return self._events.ends.heard.mark
-
-    async def wait(self, caller: Caller, known: Record, *, seconds: float, mark: int = -1) -> Record:
+    async def wait(self, caller: Caller, known: Record, *, seconds: float, mark: Mark = UNMARKED) -> Record:
         """Wait until an operation's record is another than `known`, or time is up; return it as it then is.
 
         What has ended is answered at once: it does not change any more. So is everything once `release` was called.
@@ -203,7 +209,7 @@ class Operations:
         deadline, record = loop.time() + seconds, known
         while True:
             with changes.expect(known.key) as change:
-                if changes.heard.since(mark, known.key):
+                if changes.heard.since(mark.changes, known.key):
                     mark = self.mark
                     record = await self.get(caller, known.call_id, known.id)
                 left = deadline - loop.time()
@@ -211,19 +217,27 @@ class Operations:
                     return record
                 await change.within(left)
 
-    async def wait_for_end(self, caller: Caller, known: Record, *, seconds: float, mark: int = -1) -> Record:
-        """Wait until an operation has ended, or time is up; otherwise as `wait`."""
+    async def wait_for_end(self, caller: Caller, known: Record, *, seconds: float, mark: Mark = UNMARKED) -> Record:
+        """Wait until an operation has ended, or time is up; return it as it then is.
+
+        Once `release` was called, or while Redis is away, that is as it is known here.
+        """
         ends, loop = self._events.ends, asyncio.get_running_loop()
         deadline, record = loop.time() + seconds, known
-        while not record.status.final:
+        while True:
             with ends.expect(known.key) as change:
+                if ends.heard.since(mark.ends, known.key):
+                    mark = self.mark
+                    record = await self.get(caller, known.call_id, known.id)
                 left = deadline - loop.time()
-                if left > 0 and not self._events.stopped and not ends.heard.since(mark, known.key):
-                    await change.within(left)
-                mark = self.mark_of_ends
-                record = await self.get(caller, known.call_id, known.id)
-                if deadline <= loop.time() or self._events.stopped:
+                if record.status.final or self._events.stopped:
+                    return record
+                if left <= 0:
                     break
+                await change.within(left)
+        if self._events.changes.heard.since(mark.changes, known.key):
+            with contextlib.suppress(Unavailable):
+                record = await self.get(caller, known.call_id, known.id)
         return record
 
     async def follow(

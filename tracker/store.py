@@ -79,6 +79,8 @@ class Store:
 
         Each is judged by itself: what `create` returns, or what it raises, in the same order. `MOST_TOGETHER` at most.
         """
+        if not many:
+            return []
         answers = await self._scripts.create.each([_pack_create(new) for new in many])
         return [_became(new, answer) for new, answer in zip(many, answers, strict=True)]
 

@@ -206,9 +206,15 @@ async def test_a_lost_connection_wakes_everybody_and_the_feed_goes_on(settings: 
         events = Events(redis, CHANNEL)
         async with beside(events.run()):
             await asyncio.wait_for(events.subscribed.wait(), 5)
-            with events.changes.expect(A) as change, events.follow("test") as follower:
+            before = events.ends.heard.mark
+            with (
+                events.changes.expect(A) as change,
+                events.ends.expect(A) as end,
+                events.follow("test") as follower,
+            ):
                 await redis.client_kill_filter(_type="pubsub")
-                await asyncio.wait_for(change.came, 5)
+                await asyncio.wait_for(asyncio.gather(change.came, end.came), 5)
+                assert events.ends.heard.since(before, A), "it may have ended meanwhile"
                 assert not await asyncio.wait_for(follower.take(within=60), 5)
                 assert follower.missed
             with events.changes.expect(A) as change:

@@ -12,7 +12,7 @@ from tests.engines import Server
 from tests.factories import make_record
 from tracker.errors import Conflict, Unavailable
 from tracker.model import Record
-from tracker.pipeline import MOST_QUESTIONS, MOST_TOGETHER, Pipeline
+from tracker.pipeline import MOST_EARLY, MOST_QUESTIONS, MOST_TOGETHER, Pipeline
 from tracker.store import Store
 
 
@@ -52,7 +52,7 @@ async def test_a_thousand_calls_of_one_turn_are_several_round_trips(redis: Redis
     echo = script(redis, "return ARGV[1]")
     calls = [asyncio.ensure_future(pipeline.call(echo, [], [str(number)])) for number in range(1000)]
     await asyncio.sleep(0)
-    assert len(pipeline._sending) == -(-1000 // MOST_QUESTIONS)
+    assert len(pipeline._sending) == MOST_EARLY + -(-(1000 - MOST_EARLY * MOST_QUESTIONS) // MOST_TOGETHER)
     assert await asyncio.gather(*calls) == [str(number) for number in range(1000)]
     assert not pipeline._sending
 
@@ -74,6 +74,19 @@ async def test_a_round_trip_that_nobody_waits_for_any_more_ends(redis: Redis, pi
     await asyncio.wait({trip}, timeout=0.1)
     assert trip.cancelled()
     assert not pipeline._sending
+
+
+async def test_a_read_that_is_given_up_ends_its_round_trip(store: Store) -> None:
+    record, _ = await store.create(make_record())
+    pipeline = store._scripts.find._pipeline
+    await store.redis.client_pause(300)
+    reads = [asyncio.ensure_future(store.find(record.tenant, record.id)) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    [trip] = pipeline._sending
+    for read in reads:
+        read.cancel()
+    await asyncio.wait({trip}, timeout=0.1)
+    assert trip.cancelled()
 
 
 async def test_a_call_that_was_given_up_before_it_was_sent_is_not_sent(redis: Redis, pipeline: Pipeline) -> None:

@@ -1,10 +1,19 @@
 """What REDIS_URL may say."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tracker.config import Settings, load
 from tracker.connection import open_blocking, open_redis
 from tracker.errors import ConfigurationError
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -43,3 +52,20 @@ def test_logs_show_an_address_without_its_password(url: str, address: str) -> No
     assert settings.redis_address == address
     open_redis(settings)
     open_blocking(settings)
+
+
+async def written_to_a_closed_connection() -> None:
+    async with open_redis(load()) as redis:
+        pool: Any = redis.connection_pool
+        connection = await pool.get_connection()
+        connection._writer.transport.abort()
+        with pytest.raises(RedisConnectionError):
+            await connection.send_command("PING")
+        await pool.release(connection)
+        assert await redis.ping()
+
+
+def test_a_connection_that_is_closed_already_is_a_broken_one_with_uvloop_too(redis_url: str) -> None:
+    """In a process of its own: uvloop leaves its marks on one."""
+    code = f"import uvloop; from {__name__} import written_to_a_closed_connection as act; uvloop.run(act())"
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "REDIS_URL": redis_url}, cwd=ROOT)

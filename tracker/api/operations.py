@@ -19,7 +19,7 @@ from tracker.api.wishes import NONE, VARY, Wishes, applied, wishes_of
 from tracker.errors import Invalid, NotFound, PreconditionRequired, Reused, Unavailable
 from tracker.model import Json, Record
 from tracker.preconditions import ANY, Preconditions, etag_matches
-from tracker.service import REASON_LIMIT, Caller
+from tracker.service import REASON_LIMIT, Caller, Mark
 
 if TYPE_CHECKING:
     from tracker.store import Created, New
@@ -98,7 +98,7 @@ def _places(link: Links, record: Record) -> dict[str, str]:
 
 async def accept(request: web.Request, caller: Caller, body: Json, *, created: HTTPStatus) -> web.Response:
     """Create an operation of this body in the path's call, and answer a new one with `created`."""
-    wishes, mark = wishes_of(request), request.app[OPERATIONS].mark_of_ends
+    wishes, mark = wishes_of(request), request.app[OPERATIONS].mark
     record, new = await _accept(request, caller, body, wishes)
     link = links(request)
     status = created if new else HTTPStatus.OK
@@ -127,7 +127,7 @@ async def _accept(request: web.Request, caller: Caller, body: Json, wishes: Wish
 
 
 async def _await_end(
-    request: web.Request, caller: Caller, record: Record, wishes: Wishes, *, mark: int
+    request: web.Request, caller: Caller, record: Record, wishes: Wishes, *, mark: Mark
 ) -> tuple[Record, list[str]]:
     """Let an accepted operation end as long as its client waits for that; the record, and which wishes that was."""
     waited = []

@@ -5,10 +5,10 @@ from aiohttp import web
 from tracker.api.admission import OPERATIONS
 from tracker.api.server import disconnecting
 from tracker.model import Record
-from tracker.service import Caller
+from tracker.service import UNMARKED, Caller, Mark
 
 
-async def hold(request: web.Request, caller: Caller, record: Record, seconds: int, *, mark: int = -1) -> Record:
+async def hold(request: web.Request, caller: Caller, record: Record, seconds: int, *, mark: Mark = UNMARKED) -> Record:
     """Wait until the operation is another than `record`, time is up, or the server stops.
 
     A `mark` of the service's from before the record was read saves reading it again. A client that goes away frees
@@ -18,10 +18,10 @@ async def hold(request: web.Request, caller: Caller, record: Record, seconds: in
         return await request.app[OPERATIONS].wait(caller, record, seconds=seconds, mark=mark)
 
 
-async def hold_to_end(request: web.Request, caller: Caller, record: Record, seconds: int, *, mark: int) -> Record:
+async def hold_to_end(request: web.Request, caller: Caller, record: Record, seconds: int, *, mark: Mark) -> Record:
     """Wait until the operation has ended, time is up, or the server stops; return it as it then is.
 
-    The `mark` is of the service's ends, from before the record was read.
+    The `mark` is the service's from before the record was read.
     """
     with disconnecting(request):
         return await request.app[OPERATIONS].wait_for_end(caller, record, seconds=seconds, mark=mark)

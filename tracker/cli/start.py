@@ -20,8 +20,8 @@ def start(**options: Any) -> "Settings":
     changes = {name: value for name, value in options.items() if value is not None}
     settings = config.load().model_copy(update=changes)
     log.configure(settings)
-    for name, meant in config.unknown():
-        structlog.get_logger().warning("unknown_setting", name=name, meant=meant or None)
+    for name, meant in config.misspelt():
+        structlog.get_logger().warning("setting_misspelt", name=name, meant=meant)
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)

@@ -105,7 +105,7 @@ async def wait(request: web.Request, caller: Caller) -> web.Response:
         raise Invalid("A wait cannot stand in a batch, which ends in its own time.")
     _options(request)
     seconds = _timeout(await bodies.read_optional_object(request))
-    mark = request.app[OPERATIONS].mark_of_ends
+    mark = request.app[OPERATIONS].mark
     record = await hold_to_end(request, caller, await _find(request, caller), seconds, mark=mark)
     return _represent(request, record)
 
