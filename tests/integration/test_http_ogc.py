@@ -146,6 +146,8 @@ async def test_an_execution_is_of_the_process_that_its_path_names(api: Api) -> N
     [
         ({"inputs": {"prompts": {"href": "https://example.org/prompts"}}}, 501),
         ({"inputs": {"prompts": PROMPTS}, "outputs": {"completionReason": {}}}, 501),
+        ({"inputs": {"prompts": PROMPTS}, "outputs": None}, 400),
+        ({"inputs": {"prompts": PROMPTS}, "outputs": []}, 400),
         ({"inputs": {"prompts": PROMPTS}, "subscriber": {"successUri": "https://example.org"}}, 501),
         ({"inputs": {"prompts": PROMPTS}, "response": "raw"}, 501),
         ({"inputs": {"prompts": PROMPTS}, "response": "other"}, 400),

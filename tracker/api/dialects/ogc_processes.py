@@ -121,7 +121,10 @@ def _inputs(body: Json) -> Json:
         raise Invalid(f"{unknown[0][:80]}: is not a member of an execute request", target=unknown[0][:80])
     if body.get("subscriber") is not None:
         raise NotSupported("subscriber: callbacks are not supported here", target="subscriber")
-    if body.get("outputs"):
+    outputs = body.get("outputs", {})
+    if not isinstance(outputs, dict):
+        raise Invalid("outputs: must be an object", target="outputs")
+    if outputs:
         raise NotSupported("outputs: cannot be chosen here; leave it out, and have all", target="outputs")
     match body.get("response", "document"):
         case "document":
