@@ -85,8 +85,9 @@ async def test_a_read_that_is_given_up_ends_its_round_trip(store: Store) -> None
     [trip] = pipeline._sending
     for read in reads:
         read.cancel()
-    await asyncio.wait({trip}, timeout=0.1)
+    await asyncio.wait({trip, *reads}, timeout=0.1)
     assert trip.cancelled()
+    await store.redis.client_unpause()
 
 
 async def test_a_call_that_was_given_up_before_it_was_sent_is_not_sent(redis: Redis, pipeline: Pipeline) -> None:
