@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -106,7 +106,11 @@ def let_go(directory: Path, *records: Record) -> None:
 
 def spooled(spool: Path) -> list[list[str]]:
     """The outcomes on disk."""
-    return [json.loads(line) for file in spool.glob("*") for line in file.read_text().splitlines() if line]
+    lines: list[str] = []
+    for file in spool.glob("*"):
+        with suppress(FileNotFoundError):  # its outcomes have been written meanwhile
+            lines += file.read_text().splitlines()
+    return [json.loads(line) for line in lines if line]
 
 
 def spools(spool: Path, count: int) -> Callable[[], Awaitable[bool]]:
