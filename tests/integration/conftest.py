@@ -1,7 +1,5 @@
 """Fixtures of tests that run the API or hosts, and of those that take Redis away."""
 
-import gc
-import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -33,9 +31,6 @@ def nursery(request: pytest.FixtureRequest, directory: Path) -> Iterator[Nursery
     """Forked before the test's loop runs, as it should be; it has the TYPES of the test's module."""
     assert directory.is_dir()
     configure(Settings(log_format="json"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()  # what tests before this one left behind is not found in its fork
     nursery = Nursery.fork(catalogue(*request.module.TYPES))
     yield nursery
     assert not alive(nursery.pid)
