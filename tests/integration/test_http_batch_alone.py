@@ -244,6 +244,16 @@ async def test_the_same_id_twice_in_a_batch_is_one_operation(api: Api) -> None:
     assert [response["status"] for response in answer.json["responses"]] == [201, 200, 409, 409]
 
 
+async def test_a_batch_of_wrong_creates_does_not_go_to_redis(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr(Pipeline, "_send", sent.append)
+    requests = [{"id": str(n), "method": "POST", "url": COLLECTION, "body": {"id": "a b"}} for n in range(3)]
+    async with asyncio.timeout(15):
+        answers = (await api.post("/$batch", json={"requests": requests})).json["responses"]
+    assert [answer["status"] for answer in answers] == [400] * 3
+    assert not sent
+
+
 async def test_creates_of_a_batch_whose_answer_is_lost_are_not_made_again(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,8 +11,9 @@ from tracker import lifecycle
 from tracker.api.app import running
 from tracker.config import Settings
 from tracker.errors import Unavailable
+from tracker.events import Change, Events
 from tracker.model import DONE, Record
-from tracker.service import Caller, Mark, Operations
+from tracker.service import Caller, Mark, Operations, open_operations
 from tracker.store import Store
 
 JSON = {"Content-Type": "application/json"}
@@ -30,6 +31,21 @@ def held(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[Record]:
 
     monkeypatch.setattr(Operations, "wait_for_end", note)
     return records
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[str]:
+    """The key of every change that is heard of."""
+    keys: asyncio.Queue[str] = asyncio.Queue()
+    tell = Events._heard
+
+    def note(self: Events, channel: str, text: str) -> None:
+        tell(self, channel, text)
+        for line in text.split("\n")[1:]:
+            keys.put_nowait(line[:32])
+
+    monkeypatch.setattr(Events, "_heard", note)
+    return keys
 
 
 async def test_a_minimal_answer_to_a_create_has_no_body(api: Api) -> None:
@@ -85,11 +101,14 @@ async def test_a_wait_that_is_too_short_ends_with_202(api: Api) -> None:
 
 @pytest.mark.parametrize(("prefer", "status"), [("wait=500", 201), ("wait=25, return=minimal", 204)])
 async def test_an_operation_that_ends_in_time_is_answered_as_it_ended(
-    api: Api, store: Store, held: asyncio.Queue[Record], prefer: str, status: int
+    heard: asyncio.Queue[str], api: Api, store: Store, held: asyncio.Queue[Record], prefer: str, status: int
 ) -> None:
     async with asyncio.timeout(15), asyncio.TaskGroup() as group:
         sent = group.create_task(api.post(json={"a": 1}, headers={"Prefer": f"respond-async, {prefer}"}))
-        begun = await claim(store, await held.get())
+        created = await held.get()
+        begun = await claim(store, created)
+        assert [await heard.get() for _ in range(2)] == [created.key] * 2
+        assert not sent.done(), "a start is no end"
         await store.apply(lifecycle.succeed(begun, DONE, {"b": 2}))
     answer = sent.result()
     assert answer.status == status
@@ -103,6 +122,42 @@ async def test_an_operation_that_ends_in_time_is_answered_as_it_ended(
         assert answer.headers["Preference-Applied"] == "wait=25, return=minimal"
 
 
+async def test_an_end_that_is_heard_before_it_is_waited_for_is_not_missed(
+    settings: Settings, store: Store, heard: asyncio.Queue[str]
+) -> None:
+    async with asyncio.timeout(15), open_operations(settings) as operations:
+        await operations._events.subscribed.wait()
+        caller, mark = Caller("me", "test"), operations.mark
+        record, _ = await operations.create(caller, "call-1", {})
+        await store.apply(lifecycle.succeed(await claim(store, record), DONE, {}))
+        assert [await heard.get() for _ in range(3)] == [record.key] * 3
+        ended = await operations.wait_for_end(caller, record, seconds=60, mark=mark)
+    assert ended.status == "Completed"
+
+
+@pytest.mark.parametrize("changed", [False, True])
+async def test_whose_time_is_up_while_redis_is_away_is_answered_with_what_is_known(
+    settings: Settings, heard: asyncio.Queue[str], monkeypatch: pytest.MonkeyPatch, changed: bool
+) -> None:
+    """And where nothing was heard of a change, it is not even asked."""
+    asked: list[str] = []
+
+    async def away(_: Store, tenant: str, operation_id: str) -> Record:
+        asked.append(operation_id)
+        raise Unavailable(f"{tenant}: away")
+
+    async with asyncio.timeout(15), open_operations(settings) as operations:
+        await operations._events.subscribed.wait()
+        caller, before = Caller("me", "test"), operations.mark
+        record, _ = await operations.create(caller, "call-1", {})
+        assert await heard.get() == record.key
+        mark = before if changed else operations.mark
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "find", away)
+            assert await operations.wait_for_end(caller, record, seconds=0.1, mark=mark) == record
+    assert asked == [record.id] * changed
+
+
 async def test_one_that_has_only_begun_when_the_time_is_up_is_answered_as_running(
     api: Api, store: Store, held: asyncio.Queue[Record]
 ) -> None:
@@ -110,6 +165,23 @@ async def test_one_that_has_only_begun_when_the_time_is_up_is_answered_as_runnin
         sent = group.create_task(api.post(json={}, headers={"Prefer": "respond-async, wait=2"}))
         await claim(store, await held.get())
     assert (sent.result().status, sent.result().json["status"]) == (202, "Running")
+
+
+async def test_a_client_that_goes_away_frees_its_held_create(
+    api: Api, held: asyncio.Queue[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed, leave = asyncio.Event(), Change.__exit__
+
+    def note(self: Change, *error: object) -> None:
+        leave(self, *error)
+        freed.set()
+
+    monkeypatch.setattr(Change, "__exit__", note)
+    async with asyncio.timeout(15):
+        sent = asyncio.create_task(api.post(json={}, headers={"Prefer": "respond-async, wait=25"}))
+        await held.get()
+        sent.cancel()
+        await freed.wait()
 
 
 async def test_one_that_is_deleted_while_its_create_is_held_was_accepted(api: Api, held: asyncio.Queue[Record]) -> None:

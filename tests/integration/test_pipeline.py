@@ -76,6 +76,20 @@ async def test_a_round_trip_that_nobody_waits_for_any_more_ends(redis: Redis, pi
     assert not pipeline._sending
 
 
+async def test_a_read_that_is_given_up_ends_its_round_trip(store: Store) -> None:
+    record, _ = await store.create(make_record())
+    pipeline = store._scripts.find._pipeline
+    await store.redis.client_pause(300)
+    reads = [asyncio.ensure_future(store.find(record.tenant, record.id)) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    [trip] = pipeline._sending
+    for read in reads:
+        read.cancel()
+    await asyncio.wait({trip, *reads}, timeout=0.1)
+    assert trip.cancelled()
+    await store.redis.client_unpause()
+
+
 async def test_a_call_that_was_given_up_before_it_was_sent_is_not_sent(redis: Redis, pipeline: Pipeline) -> None:
     push = script(redis, "return redis.call('RPUSH', KEYS[1], ARGV[1])")
     pipeline.call(push, ["rq:queue:test"], ["a"]).cancel()
