@@ -189,8 +189,8 @@ class Policy:
     canceled_members: Mapping[str, Any] = field(default_factory=dict)
 
 
-NOTHING: Final[Json] = {}
-"""No members; many records share it, and nobody changes it."""
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+"""No members, which many records share."""
 
 
 class Record(NamedTuple):
@@ -212,8 +212,8 @@ class Record(NamedTuple):
     digest: str
     policy: Policy
     client_context: str | None = None
-    members: Json = NOTHING
-    results: Json = NOTHING
+    members: Mapping[str, Any] = _NOTHING
+    results: Mapping[str, Any] = _NOTHING
     result_info: ResultInfo | None = None
     status: OperationStatus = OperationStatus.NOT_STARTED
     stage: Stage = Stage.QUEUED

@@ -71,6 +71,6 @@ class Attempt:
             "call_id": record.call_id,
             "attempt": record.attempt,
             "key": record.key,
-            "members": record.members,
+            "members": dict(record.members),
             "client_context": record.client_context,
         }

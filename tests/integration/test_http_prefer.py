@@ -35,16 +35,21 @@ def held(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[Record]:
 
 @pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[str]:
-    """The key of every change that is heard of."""
+    """The key of every change that is heard of, after "" as soon as somebody listens; to be asked for before `api`."""
     keys: asyncio.Queue[str] = asyncio.Queue()
-    tell = Events._heard
+    tell, connect = Events._heard, Events._connected
 
     def note(self: Events, channel: str, text: str) -> None:
         tell(self, channel, text)
         for line in text.split("\n")[1:]:
             keys.put_nowait(line[:32])
 
+    def connected(self: Events, there: bool) -> None:
+        connect(self, there)
+        keys.put_nowait("")
+
     monkeypatch.setattr(Events, "_heard", note)
+    monkeypatch.setattr(Events, "_connected", connected)
     return keys
 
 
@@ -104,6 +109,7 @@ async def test_an_operation_that_ends_in_time_is_answered_as_it_ended(
     heard: asyncio.Queue[str], api: Api, store: Store, held: asyncio.Queue[Record], prefer: str, status: int
 ) -> None:
     async with asyncio.timeout(15), asyncio.TaskGroup() as group:
+        assert await heard.get() == ""
         sent = group.create_task(api.post(json={"a": 1}, headers={"Prefer": f"respond-async, {prefer}"}))
         created = await held.get()
         begun = await claim(store, created)
@@ -126,7 +132,7 @@ async def test_an_end_that_is_heard_before_it_is_waited_for_is_not_missed(
     settings: Settings, store: Store, heard: asyncio.Queue[str]
 ) -> None:
     async with asyncio.timeout(15), open_operations(settings) as operations:
-        await operations._events.subscribed.wait()
+        assert await heard.get() == ""
         caller, mark = Caller("me", "test"), operations.mark
         record, _ = await operations.create(caller, "call-1", {})
         await store.apply(lifecycle.succeed(await claim(store, record), DONE, {}))
@@ -147,7 +153,7 @@ async def test_whose_time_is_up_while_redis_is_away_is_answered_with_what_is_kno
         raise Unavailable(f"{tenant}: away")
 
     async with asyncio.timeout(15), open_operations(settings) as operations:
-        await operations._events.subscribed.wait()
+        assert await heard.get() == ""
         caller, before = Caller("me", "test"), operations.mark
         record, _ = await operations.create(caller, "call-1", {})
         assert await heard.get() == record.key

@@ -188,8 +188,7 @@ async def test_a_function_that_hears_no_signal_is_killed_whatever_waits_behind_i
 
 
 async def test_a_host_that_takes_too_much_memory_is_replaced_once_it_is_free(nursery: Nursery, directory: Path) -> None:
-    greedy, at_hand = running_record("grows"), running_record("works")
-    greedy.members["mebibytes"] = 100
+    greedy, at_hand = running_record("grows")._replace(members={"mebibytes": 100}), running_record("works")
     size = Size(0, 1, memory_limit=150 * 1024 * 1024)
     async with running_engine(nursery, catalogue("grows", "works"), size) as (engine, endings):
         engine.begin(greedy)

@@ -27,7 +27,7 @@ TYPES = (*COROUTINE_TYPES, *FUNCTION_TYPES)
 
 def begin(engine: Engine, directory: Path, kind: str, chances: Random) -> Record:
     record = running_record(kind, run_within=chances.choice([0.2, 1.0, 5.0]), grace=chances.choice([0.1, 0.3]))
-    record.members["seconds"] = chances.choice([0.001, 0.3])
+    record = record._replace(members={"seconds": chances.choice([0.001, 0.3])})
     if chances.random() < 0.8:
         let_go(directory, record)
     engine.begin(record)
