@@ -73,8 +73,10 @@ class Host:
 
     async def gone(self, code: int, peak_rss: int) -> None:
         """It has ended: take its last messages, and tell. What it left behind may hold the line: not for long."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._line.closed), 1)
-        self._line.drop()
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._line.closed), 1)
+        finally:
+            self._line.drop()
         if not self.died.done():
             self.died.set_result(Death(self.pid, code, peak_rss, self._asked))

@@ -82,6 +82,7 @@ class Nursery:
             await host.gone(-signal.SIGKILL, 0)
         for task in self._work:
             task.cancel()
+        await asyncio.gather(*self._work, return_exceptions=True)
 
     def _reap(self) -> None:
         with suppress(ChildProcessError):

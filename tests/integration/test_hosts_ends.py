@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from tests.engines import alive
 from tests.integration.test_hosts import COROUTINE, FUNCTION, ROOT, Crew, crew, death, gone, nursery, on_linux
 from tests.waiting import eventually
-from workers.host import Kind
+from workers.frames import Line
+from workers.host import Host, Kind
 from workers.nursery import Nursery
 
 __all__ = ["crew", "nursery"]
@@ -112,6 +114,17 @@ async def test_when_the_nursery_dies_its_hosts_die_and_the_manager_knows(crew: C
 
 
 @on_linux
+async def test_a_host_whose_last_messages_nobody_waits_for_leaves_no_line_open() -> None:
+    ours, theirs = socket.socketpair()
+    _, line = await asyncio.get_running_loop().create_unix_connection(lambda: Line(lambda _: None), sock=ours)
+    with theirs:
+        going = asyncio.create_task(Host(FUNCTION, 0, line, lambda _: None).gone(-signal.SIGKILL, 0))
+        await asyncio.sleep(0)
+        going.cancel()
+        await asyncio.wait({going})
+        await asyncio.wait_for(asyncio.shield(line.closed), 5)
+
+
 async def test_when_the_manager_is_killed_nobody_is_left() -> None:
     manager = await asyncio.create_subprocess_exec(sys.executable, "-c", MANAGER, cwd=ROOT, stdout=subprocess.PIPE)
     assert manager.stdout is not None
