@@ -102,7 +102,7 @@ async def opened(appendfsync: str) -> AsyncIterator[tuple[Servers, list[Row]]]:
                 await listening(port)
             async with running(*TRACKER, "worker", env=env), channel(ports["ours"]) as asking:
                 seeded = await seed(asking, headers)
-            with placed([(load_core, os.getpid(), valkey), (server_core, ours.pid, bare.pid)]):
+            with placed([(server_core, ours.pid, bare.pid), (load_core, valkey, os.getpid())]):
                 yield servers, rows(seeded, headers)
 
 
@@ -126,10 +126,7 @@ def cores() -> tuple[int, int]:
 
 @contextmanager
 def placed(places: Iterable[tuple[int, ...]]) -> Iterator[None]:
-    """Have processes on their cores, each of which comes before its pids; this one is given all of its cores again.
-
-    A process takes its descendants along, so that those that have another core come later.
-    """
+    """Have processes on their cores, each of which comes before its pids; this one is given all of its cores again."""
     before = os.sched_getaffinity(0)
     for core, *pids in places:
         for pid in pids:

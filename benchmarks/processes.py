@@ -119,9 +119,8 @@ def survivors(family: Mapping[int, str]) -> Iterator[int]:
             yield pid
 
 
-def pin(root: int, core: int) -> None:
-    """Let the process, its descendants and all their threads run on one core only."""
-    for pid in tree(root):
-        for thread in (PROC / str(pid) / "task").iterdir():
-            with suppress(ProcessLookupError):
-                os.sched_setaffinity(int(thread.name), {core})
+def pin(pid: int, core: int) -> None:
+    """Let the process, with all its threads and what it starts later, run on one core only."""
+    for thread in (PROC / str(pid) / "task").iterdir():
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread.name), {core})

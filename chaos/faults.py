@@ -138,11 +138,12 @@ def _victims(pid: int, victim: str) -> Sequence[int]:
     """The processes of that kind at a process that is kept: itself, what it forked first, and what that forked."""
     if victim in {"api", "worker"}:
         return [pid]
-    nurseries = [*_children(pid)]
-    return nurseries if victim == "nursery" else [host for nursery in nurseries for host in _children(nursery)]
+    nurseries = [*children(pid)]
+    return nurseries if victim == "nursery" else [host for nursery in nurseries for host in children(nursery)]
 
 
-def _children(pid: int) -> Iterator[int]:
+def children(pid: int) -> Iterator[int]:
+    """The processes that a process has started; none when it has ended."""
     with suppress(OSError):  # the process has ended meanwhile
         for task in [*Path(f"/proc/{pid}/task").iterdir()]:
             with suppress(OSError):  # the thread has

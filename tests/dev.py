@@ -7,10 +7,12 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from chaos.faults import children
 
 TOKEN = "dev-token"
 TRACKER = (sys.executable, "-m", "tracker.cli.main")
@@ -66,18 +68,7 @@ def running_dev(data_dir: Path, *options: str, **changes: str) -> Iterator[Dev]:
 
 def descendants(pid: int) -> list[int]:
     """Every process below this one, parents first."""
-    found = []
-    for task in _threads(pid):
-        with suppress(OSError):  # it has ended meanwhile
-            for child in map(int, (task / "children").read_text().split()):
-                found += [child, *descendants(child)]
-    return found
-
-
-def _threads(pid: int) -> list[Path]:
-    with suppress(OSError):  # the process has ended meanwhile
-        return [*Path(f"/proc/{pid}/task").iterdir()]
-    return []
+    return [found for child in children(pid) for found in (child, *descendants(child))]
 
 
 def parent(pid: int) -> int:

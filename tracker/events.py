@@ -172,7 +172,7 @@ class Events:
         """Whether `stop` was called."""
         self.subscribed = asyncio.Event()
         self.overhear: Callable[[Sequence[str]], None] | None = None
-        """Who else is given the lines of every message."""
+        """Who else is given the lines that tell of ends, of every message."""
 
     @contextmanager
     def follow(self, tenant: str, *, call_id: str | None = None, key: str | None = None) -> Iterator[Follower]:
@@ -209,12 +209,12 @@ class Events:
     def _heard(self, _: str, text: str) -> None:
         head, *lines = text.split("\n")
         for line in lines:
-            key = line[:32]
-            self.changes.tell(key)
-            if tells_end(line):
-                self.ends.tell(key)
+            self.changes.tell(line[:32])
+        ends = [line for line in lines if tells_end(line)]
+        for line in ends:
+            self.ends.tell(line[:32])
         if self.overhear is not None:
-            self.overhear(lines)
+            self.overhear(ends)
         if self._followers and lines:
             try:
                 owner, entry = head.split("\t")

@@ -16,7 +16,7 @@ from tracker.codec import as_uuid, new_key
 from tracker.connection import open_redis
 from tracker.drafts import Draft, check_call_id, read_draft
 from tracker.errors import NotFound, Refused, Unavailable
-from tracker.events import Events
+from tracker.events import Events, Watch
 from tracker.keys import once_digest
 from tracker.log import transition
 from tracker.model import Json, Record
@@ -205,40 +205,37 @@ class Operations:
 
         What has ended is answered at once: it does not change any more. So is everything once `release` was called.
         """
-        changes, loop = self._events.changes, asyncio.get_running_loop()
-        deadline, record = loop.time() + seconds, known
-        while True:
-            with changes.expect(known.key) as change:
-                if changes.heard.since(mark.changes, known.key):
-                    mark = self.mark
-                    record = await self.get(caller, known.call_id, known.id)
-                left = deadline - loop.time()
-                if record.etag != known.etag or record.status.final or left <= 0 or self._events.stopped:
-                    return record
-                await change.within(left)
+        watch, until = self._events.changes, lambda now: now.etag != known.etag
+        return await self._watch(watch, caller, known, seconds=seconds, mark=mark.changes, until=until)
 
     async def wait_for_end(self, caller: Caller, known: Record, *, seconds: float, mark: Mark = UNMARKED) -> Record:
         """Wait until an operation has ended, or time is up; return it as it then is.
 
         Once `release` was called, or while Redis is away, that is as it is known here.
         """
-        ends, loop = self._events.ends, asyncio.get_running_loop()
-        deadline, record = loop.time() + seconds, known
-        while True:
-            with ends.expect(known.key) as change:
-                if ends.heard.since(mark.ends, known.key):
-                    mark = self.mark
-                    record = await self.get(caller, known.call_id, known.id)
-                left = deadline - loop.time()
-                if record.status.final or self._events.stopped:
-                    return record
-                if left <= 0:
-                    break
-                await change.within(left)
-        if self._events.changes.heard.since(mark.changes, known.key):
+        watch, until = self._events.ends, lambda _: False
+        record = await self._watch(watch, caller, known, seconds=seconds, mark=mark.ends, until=until)
+        changed = self._events.changes.heard.since(mark.changes, known.key)
+        if changed and not record.status.final and not self._events.stopped:
             with contextlib.suppress(Unavailable):
                 record = await self.get(caller, known.call_id, known.id)
         return record
+
+    async def _watch(
+        self, watch: Watch, caller: Caller, known: Record, *, seconds: float, mark: int, until: Callable[[Record], bool]
+    ) -> Record:
+        """Read an operation whenever something of its kind is heard, until it is as wanted or waiting is over."""
+        loop = asyncio.get_running_loop()
+        deadline, record = loop.time() + seconds, known
+        while True:
+            with watch.expect(known.key) as change:
+                if watch.heard.since(mark, known.key):
+                    mark = watch.heard.mark
+                    record = await self.get(caller, known.call_id, known.id)
+                left = deadline - loop.time()
+                if until(record) or record.status.final or left <= 0 or self._events.stopped:
+                    return record
+                await change.within(left)
 
     async def follow(
         self, caller: Caller, *, call_id: str | None = None, operation_id: str | None = None, resume: str | None = None

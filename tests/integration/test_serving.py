@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from chaos.faults import children
 from tracker.config import Settings
 
 SERVE = (sys.executable, "-m", "tracker.cli.main", "serve")
@@ -31,10 +32,6 @@ def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         finally:
             process.terminate()
             process.wait(30)
-
-
-def children(pid: int) -> set[int]:
-    return {int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
 
 def listeners(url: str) -> set[int]:
@@ -64,11 +61,11 @@ def test_so_many_processes_listen_and_one_that_dies_is_replaced(settings: Settin
     assert settings.redis_url
     with serving("--processes", "2") as (process, url):
         assert len(listeners(url)) == 2
-        before = children(process.pid)
+        before = set(children(process.pid))
         assert len(before) == 2
         killed = min(before)
         os.kill(killed, signal.SIGKILL)
-        soon(lambda: len(children(process.pid) - {killed}) == 2 and len(listeners(url)) == 2)
+        soon(lambda: len({*children(process.pid)} - {killed}) == 2 and len(listeners(url)) == 2)
         assert all(healthy(url) for _ in range(20))
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0

@@ -19,7 +19,7 @@ from tracker.api.wishes import NONE, VARY, Wishes, applied, wishes_of
 from tracker.errors import Invalid, NotFound, PreconditionRequired, Reused, Unavailable
 from tracker.model import Json, Record
 from tracker.preconditions import ANY, Preconditions, etag_matches
-from tracker.service import REASON_LIMIT, Caller, Mark
+from tracker.service import REASON_LIMIT, UNMARKED, Caller, Mark
 
 if TYPE_CHECKING:
     from tracker.store import Created, New
@@ -98,7 +98,8 @@ def _places(link: Links, record: Record) -> dict[str, str]:
 
 async def accept(request: web.Request, caller: Caller, body: Json, *, created: HTTPStatus) -> web.Response:
     """Create an operation of this body in the path's call, and answer a new one with `created`."""
-    wishes, mark = wishes_of(request), request.app[OPERATIONS].mark
+    wishes = wishes_of(request)
+    mark = request.app[OPERATIONS].mark if wishes.respond_async else UNMARKED
     record, new = await _accept(request, caller, body, wishes)
     link = links(request)
     status = created if new else HTTPStatus.OK
@@ -142,13 +143,13 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
     """Read an operation; 304 when `If-None-Match` names it as it is, at once or after `Prefer: wait=N`."""
     operations, match = request.app[OPERATIONS], request.match_info
     selection = select(request.query.items()) if request.query_string else ALL
-    mark = operations.mark
+    wait = wishes_of(request).wait
+    mark = operations.mark if wait else UNMARKED
     record = await operations.get(caller, match["call_id"], match["operation_id"])
     if "If-Match" in request.headers:
         Preconditions(if_match=_lines(request, "If-Match")).check(record)
     known = _lines(request, "If-None-Match")
     headers: Mapping[str, str] = {}
-    wait = wishes_of(request).wait
     if wait is not None:
         headers = applied([f"wait={wait}"])
         if wait and (known is None or etag_matches(known, record)):
