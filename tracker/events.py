@@ -19,6 +19,8 @@ log = structlog.get_logger()
 
 REMEMBERED = 4096
 """Operations of which it is remembered that a change was heard, or up to twice as many."""
+KEY_LENGTH = 32
+"""Characters of an internal key, with which every line begins."""
 MOST_BEHIND = 1000
 """Events that a follower may leave untaken."""
 
@@ -68,13 +70,16 @@ class Follower:
 
 
 class Change:
-    """The next change of an operation: `came` is done with it, or when everybody is woken. Thousands wait at once."""
+    """The next change of an operation: `came` is done with it, or when everybody is woken. Thousands wait at once.
+
+    `came` is the line that told of it, or "".
+    """
 
     __slots__ = ("_key", "_waiting", "came")
 
     def __init__(self, waiting: dict[str, set["Change"]], key: str) -> None:
         self._waiting, self._key = waiting, key
-        self.came: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.came: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def __enter__(self) -> Self:
         self._waiting.setdefault(self._key, set()).add(self)
@@ -87,16 +92,16 @@ class Change:
             if not others:
                 del self._waiting[self._key]
 
-    def end(self) -> None:
+    def end(self, line: str = "") -> None:
         """Let whoever waits look again."""
         if not self.came.done():
-            self.came.set_result(None)
+            self.came.set_result(line)
 
-    async def within(self, seconds: float) -> None:
-        """Wait for it, but no longer than this."""
+    async def within(self, seconds: float) -> str:
+        """Wait for it, but no longer than this; the line that told of it, or "" when there was none."""
         timer = asyncio.get_running_loop().call_later(seconds, self.end)
         try:
-            await self.came
+            return await self.came
         finally:
             timer.cancel()
 
@@ -140,20 +145,21 @@ class Watch:
         """The next change of an operation, by internal key, from the `with` on that it is for."""
         return Change(self.waiting, key)
 
-    def tell(self, key: str) -> None:
-        """One was heard."""
+    def tell(self, line: str) -> None:
+        """One was heard, in this line."""
+        key = line[:KEY_LENGTH]
         self.heard.note(key)
         if key in self.waiting:
-            self._wake(key)
+            self._wake(key, line)
 
     def wake(self) -> None:
         """Let everybody look again."""
         for key in list(self.waiting):
             self._wake(key)
 
-    def _wake(self, key: str) -> None:
+    def _wake(self, key: str, line: str = "") -> None:
         for change in self.waiting.pop(key):
-            change.end()
+            change.end(line)
 
 
 class Events:
@@ -209,10 +215,10 @@ class Events:
     def _heard(self, _: str, text: str) -> None:
         head, *lines = text.split("\n")
         for line in lines:
-            self.changes.tell(line[:32])
+            self.changes.tell(line)
         ends = [line for line in lines if tells_end(line)]
         for line in ends:
-            self.ends.tell(line[:32])
+            self.ends.tell(line)
         if self.overhear is not None:
             self.overhear(ends)
         if self._followers and lines:

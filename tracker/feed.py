@@ -8,8 +8,10 @@ the tenant's feed, a bounded stream. A message is lines of text:
 
 The object, left out when it is empty, holds what there is of: `i` the public id, unless it is the key as a UUID; `p`
 percent; `d` detail; `q` when a cancel was asked for; `c` 1 for canceled; and of an operation that has ended `k` its
-type, `f` its result, stored as records do, and `b`, where it ends with this change, when its last attempt began. Times
-are microseconds. Of an operation that is deleted, or whose retention has ended, one last line says `tombstone`.
+type, `f` its result, stored as records do, and `b`, where it ends with this change, when its last attempt began. Such
+a line also has, only as it is published and unless that would be long, `r` what the handler has set, and `x` when the
+record expires: with them, who knows the record as it was before need not read it again. Times are microseconds. Of an
+operation that is deleted, or whose retention has ended, one last line says `tombstone`.
 """
 
 import json
@@ -185,6 +187,46 @@ class Feed:
                         yield place, line
                 start = f"({entry}"
             more = len(entries) == READ_AT_ONCE
+
+
+def ended(known: Record, line: str) -> Record | None:
+    """What a record is now for clients, by the line of its end; None where that does not tell, and it must be read.
+
+    What they are not shown (`worker`, `charged`) stays as it was known.
+    """
+    try:
+        return _ended(known, line)
+    except (ValueError, TypeError, KeyError):  # of a newer version, in an update
+        return None
+
+
+def _ended(known: Record, line: str) -> Record | None:
+    _, _, told = line.split("\t", 2)
+    revision, word, attempt, changed, *rest = json.loads(told)
+    more = rest[0] if rest else {}
+    claims = int(known.stage is not Stage.RUNNING)
+    nothing_else = (revision, attempt) == (known.revision + claims + 1, known.attempt + claims)
+    if "r" not in more or not nothing_else or known.results:
+        return None
+    stage, results, began = Stage(word), more["r"], more["b"]
+    return known._replace(
+        stage=stage,
+        status=_ENDED[stage],
+        revision=revision,
+        attempt=attempt,
+        percent=more.get("p"),
+        detail=more.get("d", ""),
+        canceled="c" in more,
+        cancel_requested=more.get("q", 0),
+        result_info=decode_result(more["f"]) if "f" in more else None,
+        results=results,
+        members={**known.members, **results} if results else known.members,
+        started=known.started or began,
+        began=began,
+        completed=changed,
+        changed=changed,
+        expires=more["x"],
+    )
 
 
 def readable(line: str) -> Event | None:

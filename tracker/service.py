@@ -17,6 +17,7 @@ from tracker.connection import open_redis
 from tracker.drafts import Draft, check_call_id, read_draft
 from tracker.errors import NotFound, Refused, Unavailable
 from tracker.events import Events, Watch
+from tracker.feed import ended
 from tracker.keys import once_digest
 from tracker.log import transition
 from tracker.model import Json, Record
@@ -235,7 +236,8 @@ class Operations:
                 left = deadline - loop.time()
                 if until(record) or record.status.final or left <= 0 or self._events.stopped:
                     return record
-                await change.within(left)
+                if (line := await change.within(left)) and (told := ended(record, line)):
+                    return told
 
     async def follow(
         self, caller: Caller, *, call_id: str | None = None, operation_id: str | None = None, resume: str | None = None

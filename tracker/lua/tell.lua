@@ -1,8 +1,8 @@
 -- What the changes of one script are told as (`tracker/feed.py` reads it): a line for each, gathered by tenant, and
 -- one message for all, which is published and kept in the tenant's feed.
-local messages = {}
+local messages = {} -- tenant -> lines to keep, and `heard`: the same as they are published
 local TOLD = {attempt = true, percent = true, detail = true, canceled = true, cancel_requested = true,
-  result_info = true}
+  result_info = true, results = true, expires = true}
 local rawget, concat = rawget, table.concat
 
 -- What only some changes have to tell, as members of a JSON object, each with a comma before it. Results are stored as
@@ -21,6 +21,15 @@ local function more_of(record, stage)
     .. (result ~= '' and ',"f":' .. result or '') .. ',"k":"' .. record.type .. '"'
 end
 
+-- What is published of an attempt's end, but not kept, so that who waits for it need not read the record: what the
+-- handler has set, and when the record expires. Nothing where not all of it can be told.
+local function rest_of(record, stage)
+  if not FINAL[stage] or record.stage == stage or not rawget(record, 'began') then return '' end
+  local results, result = rawget(record, 'results') or '', rawget(record, 'result_info') or ''
+  if #results > C.told_result or #result > C.told_result then return '' end
+  return ',"r":' .. (results == '' and '{}' or results) .. ',"x":' .. record.expires
+end
+
 -- Tell that the record has become this by what was written: field, value, … Of a hidden one only that it has gone is
 -- told, once.
 local function tell(key, record, stage, revision, now, written)
@@ -35,14 +44,18 @@ local function tell(key, record, stage, revision, now, written)
   local attempt = rawget(record, 'attempt') or ''
   local lines = messages[record.tenant]
   if not lines then
-    lines = {}
+    lines = {heard = {}}
     messages[record.tenant] = lines
   end
   local id = rawget(record, 'id')
   local more = (id and ',"i":"' .. id .. '"' or '') .. (gone and '' or more_of(record, stage))
-  lines[#lines + 1] = key .. '\t' .. record.call_id .. '\t[' .. revision .. ',"' .. (gone and 'tombstone' or stage)
+  local rest = gone and '' or rest_of(record, stage)
+  local line = key .. '\t' .. record.call_id .. '\t[' .. revision .. ',"' .. (gone and 'tombstone' or stage)
     .. '",' .. (attempt == '' and '0' or attempt) .. ',' .. digits(now)
-    .. (more == '' and ']' or ',{' .. string.sub(more, 2) .. '}]')
+    .. (more == '' and '' or ',{' .. string.sub(more, 2))
+  local kept = line .. (more == '' and ']' or '}]')
+  lines[#lines + 1] = kept
+  lines.heard[#lines] = rest == '' and kept or line .. rest .. '}]'
 end
 
 local function publish()
@@ -50,9 +63,9 @@ local function publish()
     local owner = redis.sha1hex(tenant)
     local feed = C.feed .. owner
     for first = 1, #lines, C.told_at_once do
-      local text = concat(lines, '\n', first, math.min(first + C.told_at_once - 1, #lines))
-      local id = call('XADD', feed, 'MAXLEN', '~', C.feed_length, '*', '', text)
-      call('PUBLISH', events, owner .. '\t' .. id .. '\n' .. text)
+      local last = math.min(first + C.told_at_once - 1, #lines)
+      local id = call('XADD', feed, 'MAXLEN', '~', C.feed_length, '*', '', concat(lines, '\n', first, last))
+      call('PUBLISH', events, owner .. '\t' .. id .. '\n' .. concat(lines.heard, '\n', first, last))
     end
     if call('TTL', feed) < C.feed_for / 2 then call('EXPIRE', feed, C.feed_for) end
   end
