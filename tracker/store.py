@@ -145,7 +145,7 @@ class Store:
     async def _claim(
         self, worker: str, room: Room, *, batch: str, turn: int, deep: bool, lease: float, jobs: list[str]
     ) -> Claims:
-        state, opens, *verdicts = await self._scripts.claim.together(
+        state, opens, waiting, *verdicts = await self._scripts.claim.together(
             worker=worker,
             batch=batch,
             lease=round(lease * SECOND),
@@ -164,6 +164,7 @@ class Store:
             more=state == "MORE",
             left=state == "LEFT",
             opens=int(opens) / SECOND if opens else None,
+            waiting=waiting,
         )
 
     async def beat(self, attempts: Iterable[tuple[str, int]], *, lease: float = LEASE) -> list[str]:

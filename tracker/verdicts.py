@@ -34,6 +34,8 @@ class Claims:
     """Whether tickets are left that there was no room for."""
     opens: float | None = None
     """In how many seconds the first closed gate opens."""
+    waiting: int = 0
+    """How many tickets the queues still hold."""
 
 
 @dataclass(frozen=True, slots=True)

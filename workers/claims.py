@@ -25,8 +25,13 @@ LOOK_EVERY = 1.0
 """Seconds after which an idle worker looks at the queues though nobody woke it."""
 LOOK_DEEP_EVERY = 0.25
 """Seconds between two looks past tickets of a kind that there is no room for."""
-AT_ONCE = 50
-"""Operations of a kind that one claim takes at most: while Redis takes the next, these are begun."""
+LEAST_AT_ONCE, MOST_AT_ONCE = 16, 50
+"""Operations of a kind that one claim takes at most: while Redis takes the next, these are begun.
+
+Where few wait, small claims keep everybody at work; where many do, it is the large ones that cost little.
+"""
+SHARE = 4
+"""Of what waits, one in so many is taken at once, between these two."""
 ANSWER_WITHIN = 5.0
 """Seconds that a stopping worker waits for the answer of a claim that is under way."""
 SOONEST = 0.01
@@ -52,6 +57,7 @@ class Claimer:
         self._asked: asyncio.Task[Claims] | None = None
         self._deep_at, self._look_in = -LOOK_DEEP_EVERY, LOOK_EVERY
         self._most, self._turn_of_functions = most, False
+        self._at_once = LEAST_AT_ONCE
         self.claimed = 0
         self.wake = engine.room
 
@@ -101,6 +107,7 @@ class Claimer:
         self._batch += 1
         self.unanswered = False
         self.claimed += len(claims.started)
+        self._at_once = max(LEAST_AT_ONCE, min(MOST_AT_ONCE, claims.waiting // SHARE))
         if claims.started and not self._stopping:
             self._asked = self._ask(self._room(claims.started))
             await asyncio.sleep(0)  # it is on its way
@@ -120,7 +127,8 @@ class Claimer:
             self._turn_of_functions = not self._turn_of_functions
             turn = self._turn_of_functions and functions > 0
             coroutines, functions = (0, most) if turn else (min(coroutines, most), 0)
-        return Room(max(0, min(coroutines, AT_ONCE)), max(0, min(functions, AT_ONCE)), self._engine.kinds)
+        most = self._at_once
+        return Room(max(0, min(coroutines, most)), max(0, min(functions, most)), self._engine.kinds)
 
     def _ask(self, room: Room, *, again: bool = False) -> "asyncio.Task[Claims] | None":
         """Ask for operations. The batch's name stays the same until it is answered: a repeat brings the same."""

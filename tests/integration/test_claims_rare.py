@@ -24,6 +24,7 @@ from tracker.roster import KNOWN_FOR, Workers
 from tracker.store import Store
 from tracker.verdicts import Claims, Room
 from workers import beats, pool
+from workers.claims import LEAST_AT_ONCE, MOST_AT_ONCE, SHARE
 from workers.engine import Engine, kinds_of
 from workers.manager import Identity, Limits, Manager
 from workers.nursery import Nursery
@@ -59,6 +60,19 @@ class Gated(Store):
         return claims
 
 
+class Noted(Store):
+    """Notes what every claim had room for, and what it left waiting."""
+
+    def __init__(self, *about: Any) -> None:
+        super().__init__(*about)
+        self.claims: list[tuple[int, int]] = []
+
+    async def claim(self, worker: str, room: Room, **options: Any) -> Claims:
+        claims = await super().claim(worker, room, **options)
+        self.claims.append((room.coroutines, claims.waiting))
+        return claims
+
+
 @pytest.fixture
 def gated(store: Store, settings: Settings) -> Gated:
     return Gated(store.redis, settings)
@@ -86,6 +100,27 @@ async def ended(life: asyncio.Task[bool]) -> bool:
 
 def outcome(record: Record) -> tuple[Stage, int, int]:
     return record.stage, record.attempt, record.charged
+
+
+async def test_a_claim_is_the_larger_the_more_waits(
+    nursery: Nursery, store: Store, settings: Settings, directory: Path
+) -> None:
+    noted = Noted(store.redis, settings)
+    for _ in range(240):
+        await create(noted, "waits")
+
+    async def all_claimed() -> bool:
+        return bool(noted.claims) and noted.claims[-1][1] == 0
+
+    async with running_manager(noted, nursery, settings, directory, concurrency=300):
+        await eventually(all_claimed)
+    rooms, waiting = zip(*noted.claims, strict=True)
+    assert rooms == (
+        LEAST_AT_ONCE,
+        *(max(LEAST_AT_ONCE, min(MOST_AT_ONCE, left // SHARE)) for left in waiting[:-1]),
+    )
+    assert max(rooms) == MOST_AT_ONCE
+    assert rooms[-1] == LEAST_AT_ONCE
 
 
 async def test_what_a_claim_brings_after_the_hand_back_is_handed_back(

@@ -68,6 +68,7 @@ async def test_every_claim_takes_exactly_what_it_has_room_for_and_leaves_the_res
         assert [f"{record.key}-{record.ticket}" for record in got.started] == begun
         assert [job for _, job in got.refused] == refused
         assert await store.redis.lrange(store.keys.queue(), 0, -1) == [job for _, job in waiting]
+        assert got.waiting == len(waiting)
 
 
 # --- tickets that are none

@@ -11,15 +11,17 @@
 -- ARGV deep       0|1     look past tickets that there is no room for
 -- ARGV jobs       ...     RQ job ids that the claimer holds already; with none, they are taken from the queues
 --
--- Returns {state, opens, {word, job, {field, value, ...}}, ...}. `state` is OPEN | LEFT (tickets are left that there is
--- no room for) | MORE (ended before the queues did) | SUSPENDED (by `rq suspend`: nothing was claimed). `opens` is in how
--- many microseconds the first closed gate opens, or empty. Words: CLAIMED | PARKED | STALE (another ticket, already
+-- Returns {state, opens, waiting, {word, job, {field, value, ...}}, ...}. `state` is OPEN | LEFT (tickets are left that
+-- there is no room for) | MORE (ended before the queues did) | SUSPENDED (by `rq suspend`: nothing was claimed). `opens`
+-- is in how many microseconds the first closed gate opens, or empty; `waiting` how many tickets the queues still hold,
+-- where they were looked at. Words: CLAIMED | PARKED | STALE (another ticket, already
 -- claimed, or ended) | MISSING | FOREIGN (no ticket of ours); the record's fields follow CLAIMED and PARKED.
 -- INCLUDE move
 local now = server_time()
 local kind_of = cjson.decode(kinds)
 local left = {coroutines = tonumber(coroutines), functions = tonumber(functions)}
-local answer = {'OPEN', ''}
+local answer = {'OPEN', '', 0}
+local VERDICTS = #answer + 1
 local ours = #ARGV < jobs -- nobody handed us tickets, so RQ's part of them is ours as well
 local memory = C.batch .. worker
 
@@ -127,6 +129,7 @@ end
 -- Hand on the next ticket of a lane. Where there is no room for its kind, looks past it at a bounded part of the list,
 -- if asked to. Returns whether one was claimed.
 local judged = 0
+local chunk = deep == '1' and C.chunk or math.min(C.chunk, left.coroutines + left.functions)
 
 -- What was taken from the head of the list leaves it in one go.
 local function trim(lane)
@@ -139,7 +142,7 @@ local function next_of(lane)
   while not lane.closed do
     if not lane.seen or lane.at > #lane.seen then -- what was seen and not skipped leaves the list
       trim(lane)
-      lane.seen, lane.at = call('LRANGE', lane.queue, lane.skipped, lane.skipped + C.chunk - 1), 1
+      lane.seen, lane.at = call('LRANGE', lane.queue, lane.skipped, lane.skipped + chunk - 1), 1
       lane.closed = #lane.seen == 0
     elseif judged == C.most_judged then
       answer[1], lane.closed = 'MORE', true
@@ -170,7 +173,7 @@ if not ours then
 end
 if claimed_before() then return answer end
 gathering = true
-if call('EXISTS', C.suspended) == 1 then return {'SUSPENDED', ''} end
+if call('EXISTS', C.suspended) == 1 then return {'SUSPENDED', '', 0} end
 for _, name in ipairs(call('ZRANGE', lacking, 0, -1)) do
   local room = left[kind_of[name]] or 0
   if room > 0 then welcome(name, now, room) end
@@ -189,10 +192,13 @@ while going and (left.coroutines > 0 or left.functions > 0) do
     end
   end
 end
-for _, lane in pairs(C.lanes) do trim(lane) end
+for _, lane in pairs(C.lanes) do
+  trim(lane)
+  answer[3] = answer[3] + call('LLEN', lane.queue)
+end
 finish()
 local jobs_claimed = {batch}
-for index = 3, #answer do
+for index = VERDICTS, #answer do
   if answer[index][1] == 'CLAIMED' then jobs_claimed[#jobs_claimed + 1] = answer[index][2] end
 end
 if #jobs_claimed > 1 then
