@@ -8,6 +8,7 @@ from operator import attrgetter
 from secrets import token_hex
 from typing import Any
 
+from tracker import jsons
 from tracker.keys import gate_digest
 from tracker.model import Json, OperationStatus, Policy, Record, ResultInfo, Stage
 
@@ -80,22 +81,21 @@ def as_hash(answer: Sequence[str]) -> dict[str, str]:
 
 
 def decode_hash(stored: Mapping[str, str]) -> Record:
-    """A record from its hash."""
-    known: dict[str, Any] = {}
+    """A record from its hash. Raises ValueError, KeyError or TypeError when it is of no form that is known."""
+    values = list(_BLANK)
     for name, text in stored.items():
-        read = _READERS.get(name)
-        if read is None:
-            continue
-        if text:
-            known[name] = read(text)
-        elif name == "client_context":
-            known[name] = ""
-    if "results" in known:
-        known["members"] = {**known.get("members", {}), **known["results"]}
-    known.setdefault("policy", _DEFAULT)
-    if "id" not in known:
-        known["id"] = as_uuid(known["key"])
-    return Record(**known)
+        if (place := _TEXT_PLACES.get(name)) is not None:
+            values[place] = text
+        elif text and (reading := _READINGS.get(name)) is not None:
+            place, read = reading
+            values[place] = read(text)
+    if values[_ID] is None:
+        values[_ID] = as_uuid(values[_KEY])
+    if None in values[:_OPTIONAL]:
+        raise ValueError("a field is missing that every record has")
+    if results := values[_RESULTS]:
+        values[_MEMBERS] = {**values[_MEMBERS], **results}
+    return Record._make(values)
 
 
 def _encode_value(value: Any) -> str:
@@ -137,7 +137,7 @@ def _encode_policy(record: Record) -> dict[str, str]:
 @lru_cache(maxsize=1024)
 def _decode_policy(text: str) -> Policy:
     """Frozen, so operations of one type share it."""
-    stored: Json = json.loads(text)
+    stored: Json = jsons.decode(text)
     known = {name: stored[name] for name in _POLICY_NAMES if name in stored}
     if "canceled" in known:
         known["canceled"] = decode_result(known["canceled"])
@@ -146,7 +146,12 @@ def _decode_policy(text: str) -> Policy:
 
 def decode_result(stored: Sequence[Any]) -> ResultInfo:
     """A result from its stored form, which was judged when it was made."""
-    code, subcode, message = stored
+    return result_of(*stored)
+
+
+@lru_cache(maxsize=256)
+def result_of(code: int, subcode: int, message: str) -> ResultInfo:
+    """A result that needs no judging. It is frozen, and often the same, so shared."""
     return ResultInfo.model_construct(code=code, subcode=subcode, message=message)
 
 
@@ -165,11 +170,18 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     **dict.fromkeys(_TEXTS, str),
     **dict.fromkeys(_NUMBERS, int),
     **dict.fromkeys(_FLAGS, "1".__eq__),
-    "members": json.loads,
-    "results": json.loads,
-    "result_info": lambda text: decode_result(json.loads(text)),
+    "members": jsons.decode,
+    "results": jsons.decode,
+    "result_info": lambda text: decode_result(jsons.decode(text)),
     "policy": _decode_policy,
     "status": {str(status): status for status in OperationStatus}.__getitem__,
     "stage": {str(stage): stage for stage in Stage}.__getitem__,
 }
 """What turns a stored field, when it is not empty, into the record's."""
+_READINGS = {name: (_PLACES[name], read) for name, read in _READERS.items() if name not in _TEXTS}
+_TEXT_PLACES = {name: _PLACES[name] for name in _TEXTS}
+_OPTIONAL, _ID, _KEY, _MEMBERS, _RESULTS = (
+    _PLACES[name] for name in ("client_context", "id", "key", "members", "results")
+)
+_BLANK: list[Any] = [Record._field_defaults.get(name) for name in Record._fields]
+_BLANK[_PLACES["policy"]] = _DEFAULT

@@ -1,6 +1,5 @@
 """What a client asks for: a request's body, judged member by member."""
 
-import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,7 @@ from unicodedata import category
 
 from pydantic import ValidationError
 
+from tracker import jsons
 from tracker.durations import seconds
 from tracker.errors import ConfigurationError, Invalid
 from tracker.findings import Findings
@@ -39,9 +39,8 @@ _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d
 """RFC 3339, 5.6."""
 _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?(?<![PT])", re.ASCII)
 """OData's Edm.Duration, days and less (CSDL 4.01, 3.3), without a sign."""
-_TOLD = json.JSONEncoder(sort_keys=True)
-_SIZED = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CONTAINERS = (dict, list)
 
 
 class Draft(NamedTuple):
@@ -86,7 +85,7 @@ def read_draft(
     told = [call_id, kind.name, client_context, result, sent]
     if asked := {name: value for name, value in waits.items() if value is not None}:
         told.append(asked)
-    digest = sha256(_TOLD.encode(told).encode()).hexdigest()[:32]
+    digest = sha256(jsons.canonical(told)).hexdigest()[:32]
     return Draft(kind, operation_id, client_context, result_info, members, delay, not_before, digest)
 
 
@@ -266,7 +265,7 @@ def check_size(members: Json, findings: Findings) -> None:
         return
     if _depth(members) > DEPTH_LIMIT:
         findings.add("", f"members may be nested at most {DEPTH_LIMIT} deep")
-    elif len(_SIZED.encode(members).encode()) > MEMBERS_LIMIT:
+    elif len(jsons.encode(members)) > MEMBERS_LIMIT:
         findings.add("", f"members may take at most {MEMBERS_LIMIT} bytes in all")
 
 
@@ -275,7 +274,7 @@ def _depth(value: Any) -> int:
     deepest, level = 0, [value]
     while level:
         deepest += 1
-        level = [inner for outer in level for inner in _children(outer) if isinstance(inner, dict | list)]
+        level = [inner for outer in level for inner in _children(outer) if isinstance(inner, _CONTAINERS)]
     return deepest - 1
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
@@ -107,7 +107,7 @@ class Change:
 
 
 class Heard:
-    """Which operations' changes have been heard lately. A mark is the number of those heard before."""
+    """Which operations' changes have been heard lately. A mark is the number of messages heard before."""
 
     def __init__(self) -> None:
         self.mark = 0
@@ -115,11 +115,11 @@ class Heard:
         self._older: dict[str, int] = {}
         self._begun = self._begun_older = 0
 
-    def note(self, key: str) -> None:
-        """A change of this operation was heard."""
+    def note(self, keys: Iterable[str]) -> None:
+        """Changes of these operations were heard, in one message."""
         self.mark += 1
-        self._recent[key] = self.mark
-        if len(self._recent) == REMEMBERED:
+        self._recent.update(dict.fromkeys(keys, self.mark))
+        if len(self._recent) >= REMEMBERED:
             self._older, self._recent = self._recent, {}
             self._begun_older, self._begun = self._begun, self.mark
 
@@ -145,12 +145,11 @@ class Watch:
         """The next change of an operation, by internal key, from the `with` on that it is for."""
         return Change(self.waiting, key)
 
-    def tell(self, line: str) -> None:
-        """One was heard, in this line."""
-        key = line[:KEY_LENGTH]
-        self.heard.note(key)
-        if key in self.waiting:
-            self._wake(key, line)
+    def tell(self, lines: Mapping[str, str]) -> None:
+        """These were heard in one message: the line of each operation, by internal key."""
+        self.heard.note(lines)
+        for key in self.waiting.keys() & lines.keys():
+            self._wake(key, lines[key])
 
     def wake(self) -> None:
         """Let everybody look again."""
@@ -214,13 +213,13 @@ class Events:
 
     def _heard(self, _: str, text: str) -> None:
         head, *lines = text.split("\n")
-        for line in lines:
-            self.changes.tell(line)
-        ends = [line for line in lines if tells_end(line)]
-        for line in ends:
-            self.ends.tell(line)
-        if self.overhear is not None:
-            self.overhear(ends)
+        changes = {line[:KEY_LENGTH]: line for line in lines}
+        ends = {key: line for key, line in changes.items() if tells_end(line)}
+        self.changes.tell(changes)
+        if ends:
+            self.ends.tell(ends)
+            if self.overhear is not None:
+                self.overhear([*ends.values()])
         if self._followers and lines:
             try:
                 owner, entry = head.split("\t")

@@ -14,7 +14,6 @@ record expires: with them, who knows the record as it was before need not read i
 operation that is deleted, or whose retention has ended, one last line says `tombstone`.
 """
 
-import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import structlog
 
 from tracker.codec import as_uuid, decode_result
+from tracker.jsons import decode
 from tracker.model import Micros, OperationStatus, Record, ResultInfo, Stage
 from tracker.queue import FEED_LENGTH
 from tracker.scripts import answering
@@ -104,7 +104,7 @@ class Event:
     def read(cls, line: str) -> Self:
         """Read a line. Raises ValueError when it is none."""
         key, call_id, told = line.split("\t", 2)
-        revision, word, attempt, changed, *rest = json.loads(told)
+        revision, word, attempt, changed, *rest = decode(told)
         more = rest[0] if rest else {}
         stage = Stage(word)
         running = OperationStatus.RUNNING if attempt else OperationStatus.NOT_STARTED
@@ -202,7 +202,7 @@ def ended(known: Record, line: str) -> Record | None:
 
 def _ended(known: Record, line: str) -> Record | None:
     _, _, told = line.split("\t", 2)
-    revision, word, attempt, changed, *rest = json.loads(told)
+    revision, word, attempt, changed, *rest = decode(told)
     more = rest[0] if rest else {}
     claims = int(known.stage is not Stage.RUNNING)
     nothing_else = (revision, attempt) == (known.revision + claims + 1, known.attempt + claims)

@@ -1,20 +1,14 @@
 """Messages between a manager and its hosts: JSON arrays of messages, each array after its length."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import Any
 
+from tracker.jsons import decode, encode
 from tracker.model import Json
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 HEAD = 4
 """Bytes of a length, big-endian."""
-
-
-def encoded(message: Json) -> bytes:
-    """One message. Half a surrogate pair (a file name that is no UTF-8) becomes "?". Raises TypeError for no JSON."""
-    return _ENCODER.encode(message).encode("utf-8", "replace")
 
 
 def frame(messages: list[bytes]) -> bytes:
@@ -38,7 +32,7 @@ class Unframer:
             end = start + HEAD + int.from_bytes(self._buffer[start : start + HEAD])
             if len(self._buffer) < end:
                 break
-            found += json.loads(self._buffer[start + HEAD : end])
+            found += decode(self._buffer[start + HEAD : end].decode())
             start = end
         del self._buffer[:start]
         return found
@@ -78,7 +72,7 @@ class Line(asyncio.Protocol):
 
     def send(self, message: Json) -> None:
         """Send a message, with the others of this turn of the loop. Raises TypeError for one that is no JSON."""
-        data = encoded(message)
+        data = encode(message)
         if not self._outgoing:
             asyncio.get_running_loop().call_soon(self.flush)
         self._outgoing.append(data)

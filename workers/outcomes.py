@@ -2,10 +2,10 @@
 
 import signal
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 from tracker import lifecycle
+from tracker.codec import result_of
 from tracker.lifecycle import Change
 from tracker.model import LOST, RAISED, Json, Record, ResultInfo
 from workers.attempt import Attempt, Stop
@@ -38,7 +38,7 @@ def decide(attempt: Attempt, outcome: Json) -> Change | None:
 
 
 def _by_handler(record: Record, outcome: Json) -> Change:
-    result, members = _result(**outcome["result"]), outcome["members"]
+    result, members = result_of(**outcome["result"]), outcome["members"]
     match outcome["outcome"]:
         case "succeeded":
             return lifecycle.succeed(record, result, members)
@@ -52,15 +52,9 @@ def _by_failure(record: Record, outcome: Json) -> Change:
     """The handler raised, or its process died, unasked."""
     if outcome["outcome"] == "raised":
         return lifecycle.fail(
-            record, _result(**outcome["result"]), outcome.get("members", {}), again=outcome.get("retryable", True)
+            record, result_of(**outcome["result"]), outcome.get("members", {}), again=outcome.get("retryable", True)
         )
     return lifecycle.fail(record, _death(outcome.get("signal", -signal.SIGTERM), outcome.get("hint")), {})
-
-
-@lru_cache(maxsize=256)
-def _result(code: int, subcode: int, message: str) -> ResultInfo:
-    """Frozen and often the same, so shared."""
-    return ResultInfo.model_construct(code=code, subcode=subcode, message=message)
 
 
 def _death(code: int, hint: str | None) -> ResultInfo:

@@ -23,11 +23,12 @@ from typing import Any, NoReturn
 import structlog
 
 from tracker.background import run
+from tracker.jsons import encode
 from tracker.model import Json
 from tracker.processes import die_with_parent
 from tracker.types import Catalogue
 from workers.context import HandlerContext
-from workers.frames import Line, Unframer, encoded, frame
+from workers.frames import Line, Unframer, frame
 from workers.host import RSS_UNIT
 from workers.results import Stopped, failed, returned, with_members
 
@@ -251,11 +252,11 @@ class _Functions:
         """Send a report, from whatever thread it comes; one that comes after its attempt's outcome is dropped."""
         with self._sending:
             if report["ref"] == self._open:
-                self._channel.sendall(frame([encoded(report)]))
+                self._channel.sendall(frame([encode(report)]))
 
     def _send(self, message: Json) -> None:
         with self._sending:
-            self._channel.sendall(frame([encoded(message)]))
+            self._channel.sendall(frame([encode(message)]))
 
 
 def _context(order: Json, send: Callable[[Json], None]) -> HandlerContext:

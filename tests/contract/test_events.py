@@ -166,15 +166,15 @@ async def test_what_was_heard_since_a_mark_is_known(feed: Redis, events: Events)
 
 def test_what_was_heard_is_remembered_for_a_while_and_then_uncertain_never_denied() -> None:
     heard = Heard()
-    heard.note(A)
+    heard.note([A])
     before = heard.mark
-    heard.note(B)
+    heard.note([B])
     for number in range(REMEMBERED - 2):
-        heard.note(str(number))
-        heard.note(str(number))
+        heard.note([str(number)])
+        heard.note([str(number)])
     assert (heard.since(before, B), heard.since(before, A)) == (True, False)
     for number in range(REMEMBERED):
-        heard.note(f"x{number}")
+        heard.note([f"x{number}"])
     assert heard.since(before, B)
     assert heard.since(before, A), "it is not known any more"
     after = heard.mark

@@ -15,7 +15,7 @@ from tracker.model import Stage
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "tracker").rglob("*.py"), *(ROOT / "workers").rglob("*.py")])
 CORE = [
-    *("errors", "durations", "model", "policies", "arrows", "lifecycle", "outage", "steps", "config", "types"),
+    *("errors", "durations", "jsons", "model", "policies", "arrows", "lifecycle", "outage", "steps", "config", "types"),
     *("signing", "answers", "urls", "log", "keys", "queue", "pipeline", "scripts", "codec"),
     *("connection", "fitness", "findings", "drafts", "once", "preconditions", "patches", "processes"),
     *("background", "verdicts", "store", "roster", "query", "plans", "reads", "calls", "subscription"),

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.factories import make_record
-from tracker.api.wire import encode, monitor, resource, timestamp
+from tracker.api.wire import monitor, resource, timestamp
+from tracker.jsons import encode
 from tracker.model import CANCELED, DONE, SECOND, OperationStatus, ResultInfo, Stage
 
 NOON = 1_769_860_800 * SECOND

@@ -94,7 +94,11 @@ class Addresses:
 
 def _prefix(request: web.Request) -> str:
     resource = request.match_info.route.resource
-    path = "" if resource is None else resource.canonical
+    return "" if resource is None else _prefix_of(resource.canonical)
+
+
+@lru_cache(256)
+def _prefix_of(path: str) -> str:
     return next((prefix for prefix in PREFIXES if prefix and path.startswith(f"{prefix}/")), "")
 
 

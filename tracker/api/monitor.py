@@ -9,7 +9,8 @@ from aiohttp import web
 
 from tracker.api.admission import OPERATIONS, links
 from tracker.api.operations import retry_after
-from tracker.api.wire import encode, monitor
+from tracker.api.wire import monitor
+from tracker.jsons import encode
 from tracker.service import Caller
 
 

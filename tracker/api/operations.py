@@ -14,9 +14,10 @@ from tracker.api.links import Links
 from tracker.api.lists.odata import select
 from tracker.api.lists.selections import ALL, Selection
 from tracker.api.waits import hold, hold_to_end
-from tracker.api.wire import encode, resource
+from tracker.api.wire import resource
 from tracker.api.wishes import NONE, VARY, Wishes, applied, wishes_of
 from tracker.errors import Invalid, NotFound, PreconditionRequired, Reused, Unavailable
+from tracker.jsons import encode
 from tracker.model import Json, Record
 from tracker.preconditions import ANY, Preconditions, etag_matches
 from tracker.service import REASON_LIMIT, UNMARKED, Caller, Mark

@@ -12,8 +12,8 @@ from redis.exceptions import RedisError
 
 from tracker import errors
 from tracker.api.repeats import result_headers
-from tracker.api.wire import encode
 from tracker.api.words import status_word
+from tracker.jsons import encode
 
 log = structlog.get_logger()
 

@@ -12,8 +12,9 @@ from aiohttp import web
 
 from tracker.api.admission import OPERATIONS
 from tracker.api.server import disconnecting, ids_of, stamp
-from tracker.api.wire import encode, event_data
+from tracker.api.wire import event_data
 from tracker.errors import TrackerError, Unavailable
+from tracker.jsons import encode
 from tracker.service import Caller
 from tracker.streams import Step, Steps
 

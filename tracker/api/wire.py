@@ -1,11 +1,8 @@
 """Records as JSON: the resource, the collection and the monitor. Nothing is judged or changed here."""
 
-import json
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final
-
-import orjson
+from typing import Final
 
 from tracker.api.words import status_word
 from tracker.feed import Event
@@ -14,7 +11,6 @@ from tracker.model import SECOND, Json, Micros, OperationStatus, Record, ResultI
 RESULT_INFO_TYPE: Final = "#microsoft.graph.resultInfo"
 
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - naive on purpose: the `Z` is written by hand
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 _MONITOR_WORDS: Final = {
     OperationStatus.NOT_STARTED: "NotStarted",
@@ -23,14 +19,6 @@ _MONITOR_WORDS: Final = {
     OperationStatus.FAILED: "Failed",
 }
 """Azure's words for a status; a canceled operation is `Canceled`, by the record's flag."""
-
-
-def encode(value: Any) -> bytes:
-    """Write compact JSON in UTF-8. A lone surrogate in a handler's message becomes "?", never a failure."""
-    try:
-        return orjson.dumps(value)
-    except TypeError:  # what orjson has no form for: such a surrogate, or an integer of over 64 bits
-        return _ENCODER.encode(value).encode("utf-8", "replace")
 
 
 def timestamp(stamp: Micros) -> str:

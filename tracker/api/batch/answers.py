@@ -6,7 +6,7 @@ from typing import Final, cast
 
 from aiohttp import web
 
-from tracker.api.wire import encode
+from tracker.jsons import encode
 
 _OF_MESSAGE: Final = frozenset({"server", "date", "connection", "content-length", "transfer-encoding"})
 """Headers of an answer that speak of the message which carries it."""

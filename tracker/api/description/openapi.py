@@ -14,8 +14,8 @@ from tracker.api.description.openapi_parts import Text, ref
 from tracker.api.description.openapi_schemas import SCHEMAS
 from tracker.api.description.openapi_types import description_of, request_example, type_schemas
 from tracker.api.links import PREFIXES
-from tracker.api.wire import encode
 from tracker.config import Settings
+from tracker.jsons import encode
 from tracker.model import Json
 from tracker.types import Catalogue
 

@@ -12,8 +12,9 @@ from aiohttp import web
 
 from tracker.api.admission import CATALOGUE, OPERATIONS, links
 from tracker.api.dialects.speaking import Problem, answer, options, page_query, page_size, page_token
-from tracker.api.wire import encode, percent_complete, timestamp
+from tracker.api.wire import percent_complete, timestamp
 from tracker.errors import Gone, NotFound
+from tracker.jsons import encode
 from tracker.model import Json, OperationStatus, Record
 from tracker.service import Caller
 

@@ -14,9 +14,9 @@ from tracker.api.admission import Handler, Route, telling
 from tracker.api.headers import whole_number
 from tracker.api.lists.odata import MAX_PAGE_SIZE, PAGE_SIZE
 from tracker.api.problems import headers_of, status_of
-from tracker.api.wire import encode
 from tracker.calls import Cursor, Page, Query
 from tracker.errors import Detail, Invalid, NotSupported, TrackerError
+from tracker.jsons import encode
 from tracker.model import Json
 
 _TOKEN: Final = re.compile(r"[0-9]{1,18}", re.ASCII)

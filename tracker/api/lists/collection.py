@@ -9,8 +9,9 @@ from tracker.api.admission import OPERATIONS, links
 from tracker.api.headers import preferences
 from tracker.api.links import Links
 from tracker.api.lists.odata import Listing, next_page, parse_count, parse_listing
-from tracker.api.wire import encode, resource
+from tracker.api.wire import resource
 from tracker.calls import Page
+from tracker.jsons import encode
 from tracker.model import Json
 from tracker.service import Caller
 
