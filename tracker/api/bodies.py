@@ -111,14 +111,20 @@ def _object_only(value: Any) -> Json:
 async def _read(request: web.Request) -> bytes:
     if not is_readable_encoding(request.headers.get("Content-Encoding", "")):
         raise UnsupportedMediaType(ENCODING_NEEDED)
-    if (request.content_length or 0) > request.client_max_size:
-        raise PayloadTooLarge(f"The body is over {request.client_max_size} bytes.")
+    content, most = request.content, request.client_max_size
+    too_large = PayloadTooLarge(f"The body is over {most} bytes.")
+    if (request.content_length or 0) > most:
+        raise too_large
     try:
-        return await request.read()
+        here = content.is_eof() and content.exception() is None  # it came with the headers, as most do
+        body = content.read_nowait() if here else await request.read()
     except web.HTTPRequestEntityTooLarge:
-        raise PayloadTooLarge(f"The body is over {request.client_max_size} bytes.") from None
+        raise too_large from None
     except (web.RequestPayloadError, ConnectionError):
         raise Invalid("The body ended early, or is not encoded as its headers say.") from None
+    if len(body) > most:
+        raise too_large
+    return body
 
 
 def _depth(text: str) -> int:

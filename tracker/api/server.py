@@ -40,13 +40,26 @@ _SLASHES: Final = re.compile("/{2,}")
 class Connection(RequestHandler):
     """aiohttp's protocol with our error answers."""
 
-    __slots__ = ("held", "server")
+    __slots__ = ("held", "paused", "server")
     server: "Server"
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
         self.held: set[asyncio.Task[Any]] = set()
         """What is of no use once the client has gone away."""
+        self.paused = False
+        """Whether a body is too large to be read on before somebody takes of it."""
+
+    def pause_reading(self) -> None:
+        """Read no more of a body for now; aiohttp calls this."""
+        self.paused = True
+        super().pause_reading()
+
+    def resume_reading(self, *how: Any, **more: Any) -> None:
+        """Read on after a pause. aiohttp says so after every piece of a body; where nothing paused, nothing goes on."""
+        if self.paused:
+            self.paused = False
+            super().resume_reading(*how, **more)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End what is held for the client."""
