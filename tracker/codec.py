@@ -1,6 +1,5 @@
 """The record's form in Redis: a hash of strings. Fields at their defaults are left out."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
@@ -22,7 +21,6 @@ _NUMBERS = (
 )
 _FLAGS = ("canceled", "hidden", "rq")
 _TEXT_VALUES = attrgetter(*_TEXTS)
-_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _DEFAULT = Policy()
 _VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 FORGET = "forget"
@@ -105,11 +103,16 @@ def _encode_value(value: Any) -> str:
         case True:
             return "1"
         case ResultInfo():
-            return f"[{value.code},{value.subcode},{json.dumps(value.message)}]"
+            return _encode_result(value.code, value.subcode, value.message)
         case Mapping():
-            return _ENCODER.encode(dict(value)) if value else ""
+            return jsons.encode_text(dict(value)) if value else ""
         case _:
             return str(value)
+
+
+@lru_cache(maxsize=256)
+def _encode_result(code: int, subcode: int, message: str) -> str:
+    return jsons.encode_text([code, subcode, message])
 
 
 def _encode_policy(record: Record) -> dict[str, str]:
@@ -126,7 +129,7 @@ def _encode_policy(record: Record) -> dict[str, str]:
     if "canceled" in changed:
         changed["canceled"] = [policy.canceled.code, policy.canceled.subcode, policy.canceled.message]
     stored = {
-        "policy": _ENCODER.encode(changed) if changed else "",
+        "policy": jsons.encode_text(changed) if changed else "",
         "lane": "" if policy.priority == _DEFAULT.priority else policy.priority,
         "gate": gate_digest(record.type) if policy.concurrency or policy.rate else "",
         "serial": "1" if policy.serial else "",

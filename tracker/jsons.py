@@ -6,6 +6,7 @@ from typing import Any, Final
 import orjson
 
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_ASCII: Final = json.JSONEncoder(separators=(",", ":"))
 _SORTED: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _DECODER: Final = json.JSONDecoder()
 
@@ -19,6 +20,14 @@ def encode(value: Any) -> bytes:
         return orjson.dumps(value)
     except TypeError:  # what orjson has no form for: such a surrogate, or an integer of over 64 bits
         return _ENCODER.encode(value).encode("utf-8", "replace")
+
+
+def encode_text(value: Any) -> str:
+    """Write a value, compact, so that `decode` reads the same: a lone surrogate too. Raises TypeError as `encode`."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return _ASCII.encode(value)
 
 
 def canonical(value: Any) -> bytes:

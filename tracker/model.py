@@ -1,6 +1,5 @@
 """What an operation is: its public status, its stages, its result, and the record that is the only truth."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Final, NamedTuple, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from tracker import jsons
 from tracker.errors import ConfigurationError
 
 Micros = int
@@ -160,8 +160,8 @@ class Operation(BaseModel):
     @classmethod
     def from_members(cls, members: Json, client_context: str | None) -> Self:
         """Rebuild a stored operation, as JSON like at its create. Raises ValidationError if the type has changed."""
-        text = json.dumps({**members, "clientContext": client_context})
-        return cls.model_validate_json(text, by_alias=True, by_name=False)
+        body = jsons.encode({**members, "clientContext": client_context})
+        return cls.model_validate_json(body, by_alias=True, by_name=False)
 
 
 @dataclass(frozen=True, slots=True)

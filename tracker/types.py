@@ -1,6 +1,5 @@
 """The catalogue: `@odata.type` → class, handler, policy. The only registry of operation types."""
 
-import json
 import math
 import sys
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any, Protocol, TypeVar, Unpack
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
+from tracker import jsons
 from tracker.durations import Duration, seconds
 from tracker.errors import ConfigurationError, Detail, Invalid
 from tracker.model import MESSAGE_LIMIT, REJECTED_CODE, Json, Operation, Policy, ResultInfo
@@ -122,7 +122,7 @@ class OperationType:
         if _judges_nothing(self.model):
             return members
         try:
-            operation = self.model.model_validate_json(json.dumps(members), strict=True, by_alias=True, by_name=False)
+            operation = self.model.model_validate_json(jsons.encode(members), strict=True, by_alias=True, by_name=False)
         except ValidationError as error:
             details = [_detail(item["loc"], item["msg"]) for item in error.errors(include_url=False)]
             first = details[0]

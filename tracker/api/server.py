@@ -51,7 +51,7 @@ class Connection(RequestHandler):
         """Whether a body is too large to be read on before somebody takes of it."""
 
     def pause_reading(self) -> None:
-        """Read no more of a body for now; aiohttp calls this."""
+        """Read no more of a body until somebody has taken of it; aiohttp calls this."""
         self.paused = True
         super().pause_reading()
 

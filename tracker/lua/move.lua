@@ -60,16 +60,20 @@ end
 
 -- Writes to sets that many operations share. A script that moves many gathers them, and makes one command of those that
 -- are alike; nothing reads these sets before `write_gathered`.
-local gathered, gathering = {}, false
+local gathered, gathering = {}, false -- command -> key -> its words, as `count` many: the first two are these
 
 local removed = {} -- keys
 
 local function group_of(command, key)
-  local name = command .. key
-  local group = gathered[name]
+  local keys = gathered[command]
+  if not keys then
+    keys = {}
+    gathered[command] = keys
+  end
+  local group = keys[key]
   if not group then
     group = {command, key, count = 2}
-    gathered[name] = group
+    keys[key] = group
   end
   return group
 end
@@ -106,9 +110,11 @@ local function remove(...)
 end
 
 local function write_gathered()
-  for _, group in pairs(gathered) do
-    local count = group.count
-    for first = 3, count, 1000 do call(group[1], group[2], unpack(group, first, math.min(first + 999, count))) end
+  for _, keys in pairs(gathered) do
+    for _, group in pairs(keys) do
+      local count = group.count
+      for first = 3, count, 1000 do call(group[1], group[2], unpack(group, first, math.min(first + 999, count))) end
+    end
   end
   for first = 1, #removed, 1000 do call('DEL', unpack(removed, first, math.min(first + 999, #removed))) end
 end
