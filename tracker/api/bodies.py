@@ -112,19 +112,22 @@ async def _read(request: web.Request) -> bytes:
     if not is_readable_encoding(request.headers.get("Content-Encoding", "")):
         raise UnsupportedMediaType(ENCODING_NEEDED)
     content, most = request.content, request.client_max_size
-    too_large = PayloadTooLarge(f"The body is over {most} bytes.")
     if (request.content_length or 0) > most:
-        raise too_large
+        raise _too_large(most)
     try:
         here = content.is_eof() and content.exception() is None  # it came with the headers, as most do
         body = content.read_nowait() if here else await request.read()
     except web.HTTPRequestEntityTooLarge:
-        raise too_large from None
+        raise _too_large(most) from None
     except (web.RequestPayloadError, ConnectionError):
         raise Invalid("The body ended early, or is not encoded as its headers say.") from None
     if len(body) > most:
-        raise too_large
+        raise _too_large(most)
     return body
+
+
+def _too_large(most: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body is over {most} bytes.")
 
 
 def _depth(text: str) -> int:
