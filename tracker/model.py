@@ -61,10 +61,11 @@ class OperationStatus(StrEnum):
     FAILED = "Failed"
     """Failed or canceled; final."""
 
-    @property
-    def final(self) -> bool:
-        """Whether nothing moves it any more."""
-        return self in {OperationStatus.COMPLETED, OperationStatus.FAILED}
+    final: bool
+    """Whether nothing moves it any more."""
+
+    def __init__(self, word: str) -> None:
+        self.final = word in {"Completed", "Failed"}
 
 
 class Stage(StrEnum):

@@ -125,16 +125,22 @@ class Pipeline:
             return
         task = asyncio.ensure_future(self._answer(calls))
         self._sending[task] = calls
-        task.add_done_callback(self._sending.pop)
+        guard = asyncio.get_running_loop().call_later(self._within, task.cancel)  # asyncio.timeout: ten times as long
+        task.add_done_callback(partial(self._sent, guard))
+
+    def _sent(self, guard: asyncio.TimerHandle, round_trip: asyncio.Task[None]) -> None:
+        guard.cancel()
+        del self._sending[round_trip]
 
     async def _answer(self, calls: list[_Call]) -> None:
+        answers: list[Any] = [TimeoutError()] * len(calls)  # for whoever still waits when it is cancelled: see `_send`
         try:
-            async with asyncio.timeout(self._within):
-                answers = await self._run(calls)
+            answers = await self._run(calls)
         except Exception as error:  # noqa: BLE001 - it is raised where the answers are awaited
             answers = [error] * len(calls)
-        for call, answer in zip(calls, answers, strict=True):
-            call.settle(answer)
+        finally:
+            for call, answer in zip(calls, answers, strict=True):
+                call.settle(answer)
 
     async def _run(self, calls: list[_Call]) -> list[Any]:
         """The answer or error of each; a script that the server lost is loaded, and what it missed run again."""

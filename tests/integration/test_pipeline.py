@@ -76,6 +76,20 @@ async def test_a_round_trip_that_nobody_waits_for_any_more_ends(redis: Redis, pi
     assert not pipeline._sending
 
 
+async def test_a_round_trip_that_takes_too_long_is_ended_for_all_who_wait(redis: Redis) -> None:
+    pipeline = Pipeline(redis, within=0.1)
+    echo = script(redis, "return ARGV[1]")
+    await pipeline.call(echo, [], ["loaded"])
+    await redis.client_pause(500)
+    calls = [pipeline.call(echo, [], [letter]) for letter in "ab"]
+    outcomes = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 0.4)
+    assert [type(outcome) for outcome in outcomes] == [TimeoutError, TimeoutError]
+    assert not pipeline._sending
+    await redis.client_unpause()
+    pipeline = Pipeline(redis, within=5)
+    assert await pipeline.call(echo, [], ["c"]) == "c", "the answers that came too late are nobody's"
+
+
 async def test_a_read_that_is_given_up_ends_its_round_trip(store: Store) -> None:
     record, _ = await store.create(make_record())
     pipeline = store._scripts.find._pipeline
