@@ -12,7 +12,7 @@ import redis
 
 from tracker import embedded
 from tracker.cli.orphans import Roster, end_orphans, identity
-from tracker.embedded import PrivateServer, RunningServer, locked, start_server
+from tracker.embedded import ALLOCATOR, PrivateServer, RunningServer, locked, start_server
 from tracker.errors import ConfigurationError
 
 
@@ -32,11 +32,21 @@ def test_the_private_server_is_durable_and_evicts_nothing(server: RunningServer)
         wanted = {
             "appendonly": "yes",
             "appendfsync": "always",
+            "auto-aof-rewrite-min-size": str(256 * 1024 * 1024),
             "maxmemory-policy": "noeviction",
             "port": "0",
             "save": "",
         }
         assert client.config_get(*wanted) == wanted
+
+
+def test_the_servers_allocator_keeps_what_scripts_free_unless_a_user_has_set_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    assert PrivateServer(tmp_path).argv()[:3] == ["env", f"GLIBC_TUNABLES={ALLOCATOR}", embedded.find_server()]
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")
+    assert PrivateServer(tmp_path).argv()[0] == embedded.find_server()
 
 
 def test_data_outlives_a_kill(server: RunningServer, tmp_path: Path) -> None:
