@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 from weakref import ref
@@ -9,7 +10,7 @@ from weakref import ref
 import redis as blocking
 import redis.sentinel as blocking_sentinel
 from hiredis import pack_command
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
@@ -21,7 +22,7 @@ from redis.asyncio.sentinel import (
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.connection import HiredisRespSerializer
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError
+from redis.exceptions import MaxConnectionsError, ReadOnlyError
 from redis.retry import Retry as BlockingRetry
 
 from tracker.errors import ConfigurationError
@@ -106,6 +107,15 @@ class _Pool(BlockingConnectionPool):
     def __init__(self, *, connection_class: type[AbstractConnection] = Connection, **options: Any) -> None:
         kind = type(connection_class.__name__, (_Leaving, _Packing, _Closed, connection_class), {})
         super().__init__(connection_class=kind, pool=ref(self), **options)
+
+    async def get_connection(self, *about: Any, **options: Any) -> AbstractConnection:
+        """A connection: at once while there are more, without the timer and the turn of those who have to wait."""
+        with suppress(MaxConnectionsError):
+            if self.can_get_connection():
+                connection: AbstractConnection = await ConnectionPool.get_connection(self, *about, **options)  # type: ignore[no-untyped-call]
+                return connection
+        waited: AbstractConnection = await super().get_connection(*about, **options)  # type: ignore[no-untyped-call]
+        return waited
 
     async def leave(self) -> None:
         """Close the idle connections now, and those in use when they come back: reads would be of the replica."""

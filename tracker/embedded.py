@@ -81,8 +81,8 @@ class PrivateServer:
             "logfile": "",
             "loglevel": "warning",
         }
-        server = [find_server(), *(word for name, value in options.items() for word in (f"--{name}", value))]
-        return server if "GLIBC_TUNABLES" in os.environ else ["env", f"GLIBC_TUNABLES={ALLOCATOR}", *server]
+        words = (word for name, value in options.items() for word in (f"--{name}", value))
+        return ["env", f"GLIBC_TUNABLES={ALLOCATOR}", find_server(), *words]
 
     def prepare(self) -> None:
         """Make the directories. Raises ConfigurationError when they cannot be had, or are another user's."""

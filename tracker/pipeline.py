@@ -123,9 +123,10 @@ class Pipeline:
         calls = [call for call in calls if not call.given_up()]
         if not calls:
             return
-        task = asyncio.ensure_future(self._answer(calls))
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._answer(calls))
         self._sending[task] = calls
-        guard = asyncio.get_running_loop().call_later(self._within, task.cancel)  # asyncio.timeout: ten times as long
+        guard = loop.call_later(self._within, task.cancel)  # asyncio.timeout takes ten times as long
         task.add_done_callback(partial(self._sent, guard))
 
     def _sent(self, guard: asyncio.TimerHandle, round_trip: asyncio.Task[None]) -> None:

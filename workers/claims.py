@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from secrets import token_hex
 
 import structlog
@@ -89,8 +88,11 @@ class Claimer:
                 log.exception("claim_failed")
                 more = self.unanswered = False
             if not more and not self._stopping:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self.wake.wait(), self._look_in)
+                timer = asyncio.get_running_loop().call_later(self._look_in, self.wake.set)
+                try:
+                    await self.wake.wait()
+                finally:
+                    timer.cancel()
 
     async def _claim(self) -> bool:
         """Take what there is room for; return whether there may be more.

@@ -1,5 +1,6 @@
 """What REDIS_URL may say."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -69,3 +70,16 @@ def test_a_connection_that_is_closed_already_is_a_broken_one_with_uvloop_too(red
     """In a process of its own: uvloop leaves its marks on one."""
     code = f"import uvloop; from {__name__} import written_to_a_closed_connection as act; uvloop.run(act())"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "REDIS_URL": redis_url}, cwd=ROOT)
+
+
+async def test_who_finds_no_connection_left_waits_for_one(settings: Settings) -> None:
+    async with asyncio.timeout(10), open_redis(settings, most=1) as redis:
+        pool: Any = redis.connection_pool
+        only = await pool.get_connection()
+        waiting = asyncio.create_task(pool.get_connection())
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        await pool.release(only)
+        assert await waiting is only
+        await pool.release(only)
+        assert await asyncio.gather(*(redis.echo(str(number)) for number in range(5))) == list("01234")
