@@ -96,7 +96,7 @@ def _open(url: str, most: int) -> "Redis":
     named = _read(url)
     asking = {**_SENTINEL_TIMES, "retry": Retry(NoBackoff(), 0)}
     sentinels = _Sentinel(named.sentinels, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
-    kind = type("SentinelConnection", (_Closed, SentinelManagedConnection), {})
+    kind = type("SentinelConnection", (_Writing, SentinelManagedConnection), {})
     pool = _SentinelPool(named.master, sentinels, connection_class=kind, **options, **named.database)  # type: ignore[no-untyped-call]
     return Redis.from_pool(pool)
 
@@ -105,7 +105,7 @@ class _Pool(BlockingConnectionPool):
     """Leaves a server that has become a replica: behind a proxy or a name the next connection finds the master."""
 
     def __init__(self, *, connection_class: type[AbstractConnection] = Connection, **options: Any) -> None:
-        kind = type(connection_class.__name__, (_Leaving, _Packing, _Closed, connection_class), {})
+        kind = type(connection_class.__name__, (_Leaving, _Packing, _Writing, connection_class), {})
         super().__init__(connection_class=kind, pool=ref(self), **options)
 
     async def get_connection(self, *about: Any, **options: Any) -> AbstractConnection:
@@ -141,15 +141,24 @@ class _Leaving(AbstractConnection):
             raise RedisConnectionError(str(error)) from error
 
 
-class _Closed(AbstractConnection):
-    """Takes uvloop's error at writing to a closed connection for what it is; asyncio's own loop raises none there."""
+class _Writing(AbstractConnection):
+    """Writes at once, and takes uvloop's error at writing to a closed connection for what it is.
+
+    redis-py makes a task of every write that has a time limit. A write has to wait only when much is unsent, and
+    whoever sends has a limit for all of it (`scripts.answering`, `Pipeline`).
+    """
 
     async def send_packed_command(self, *args: Any, **options: Any) -> None:
         """Write. Raises ConnectionError when the connection has been closed."""
+        limit = self.socket_timeout
+        if self.is_connected:  # else it connects first, which the limit is for
+            self.socket_timeout = None
         try:
             await super().send_packed_command(*args, **options)
         except RuntimeError as error:
             raise RedisConnectionError(str(error)) from error
+        finally:
+            self.socket_timeout = limit
 
 
 class _Packing(AbstractConnection):
