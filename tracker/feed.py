@@ -23,7 +23,7 @@ import structlog
 
 from tracker.codec import as_uuid, decode_result
 from tracker.jsons import decode
-from tracker.model import Micros, OperationStatus, Record, ResultInfo, Stage
+from tracker.model import Json, Micros, OperationStatus, Record, ResultInfo, Stage
 from tracker.queue import FEED_LENGTH
 from tracker.scripts import answering
 
@@ -103,10 +103,7 @@ class Event:
     @classmethod
     def read(cls, line: str) -> Self:
         """Read a line. Raises ValueError when it is none."""
-        key, call_id, told = line.split("\t", 2)
-        revision, word, attempt, changed, *rest = decode(told)
-        more = rest[0] if rest else {}
-        stage = Stage(word)
+        key, call_id, revision, stage, attempt, changed, more = _told(line)
         running = OperationStatus.RUNNING if attempt else OperationStatus.NOT_STARTED
         return cls(
             key=key,
@@ -201,14 +198,12 @@ def ended(known: Record, line: str) -> Record | None:
 
 
 def _ended(known: Record, line: str) -> Record | None:
-    _, _, told = line.split("\t", 2)
-    revision, word, attempt, changed, *rest = decode(told)
-    more = rest[0] if rest else {}
+    _, _, revision, stage, attempt, changed, more = _told(line)
     claims = int(known.stage is not Stage.RUNNING)
     nothing_else = (revision, attempt) == (known.revision + claims + 1, known.attempt + claims)
     if "r" not in more or not nothing_else or known.results:
         return None
-    stage, results, began = Stage(word), more["r"], more["b"]
+    results, began = more["r"], more["b"]
     return known._replace(
         stage=stage,
         status=_ENDED[stage],
@@ -241,6 +236,13 @@ def readable(line: str) -> Event | None:
 def tells_end(line: str) -> bool:
     """Whether a line tells of an operation that has ended, or that nobody can see any more."""
     return line.rpartition("\t")[2].partition('"')[2].partition('"')[0] in _LAST
+
+
+def _told(line: str) -> tuple[str, str, int, Stage, int, Micros, Json]:
+    """Key, callId, revision, stage, attempt, time and the object of a line. Raises ValueError when it is none."""
+    key, call_id, told = line.split("\t", 2)
+    revision, word, attempt, changed, *more = decode(told)
+    return key, call_id, revision, Stage(word), attempt, changed, more[0] if more else {}
 
 
 def _text(fields: Mapping[str, str]) -> str:

@@ -156,7 +156,7 @@ class Pipeline:
         return answers
 
     async def _round_trip(self, calls: list[_Call]) -> list[Any]:
-        """As redis-py's own pipeline does it, in half the time: that one also serves transactions and all commands."""
+        """As redis-py's own pipeline does it, without what that does for transactions and for all other commands."""
         pool = self._redis.connection_pool
         connection = await pool.get_connection()  # type: ignore[no-untyped-call]
         try:

@@ -45,7 +45,8 @@ async def listen(
 async def _hear(subscription: Any, heard: Callable[[str, str], None], connected: Callable[[bool], None]) -> None:
     """Raises Unavailable for a connection that is silent even when it is asked: it may be gone, unknown to us.
 
-    Reads the connection itself: redis-py's `get_message` takes twice as long, so that it can connect again by itself.
+    Reads the connection itself: `get_message` would do much for each message so that it can connect again by itself,
+    which `listen` does.
     """
     asked = False
     while True:

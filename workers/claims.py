@@ -129,8 +129,8 @@ class Claimer:
             self._turn_of_functions = not self._turn_of_functions
             turn = self._turn_of_functions and functions > 0
             coroutines, functions = (0, most) if turn else (min(coroutines, most), 0)
-        most = self._at_once
-        return Room(max(0, min(coroutines, most)), max(0, min(functions, most)), self._engine.kinds)
+        coroutines, functions = (max(0, min(room, self._at_once)) for room in (coroutines, functions))
+        return Room(coroutines, functions, self._engine.kinds)
 
     def _ask(self, room: Room, *, again: bool = False) -> "asyncio.Task[Claims] | None":
         """Ask for operations. The batch's name stays the same until it is answered: a repeat brings the same."""

@@ -14,8 +14,8 @@
 -- Returns {state, opens, waiting, {word, job, {field, value, ...}}, ...}. `state` is OPEN | LEFT (tickets are left that
 -- there is no room for) | MORE (ended before the queues did) | SUSPENDED (by `rq suspend`: nothing was claimed). `opens`
 -- is in how many microseconds the first closed gate opens, or empty; `waiting` how many tickets the queues still hold,
--- where they were looked at. Words: CLAIMED | PARKED | STALE (another ticket, already
--- claimed, or ended) | MISSING | FOREIGN (no ticket of ours); the record's fields follow CLAIMED and PARKED.
+-- where they were looked at. Words: CLAIMED | PARKED | STALE (another ticket, already claimed, or ended) | MISSING |
+-- FOREIGN (no ticket of ours); the record's fields follow CLAIMED and PARKED.
 -- INCLUDE move
 local now = server_time()
 local kind_of = cjson.decode(kinds)
@@ -126,10 +126,8 @@ local function drop(lane, job, word)
   end
 end
 
--- Hand on the next ticket of a lane. Where there is no room for its kind, looks past it at a bounded part of the list,
--- if asked to. Returns whether one was claimed.
 local judged = 0
-local chunk = deep == '1' and C.chunk or math.min(C.chunk, left.coroutines + left.functions)
+local chunk = deep == '1' and C.chunk or math.min(C.chunk, left.coroutines + left.functions) -- tickets read at a time
 
 -- What was taken from the head of the list leaves it in one go.
 local function trim(lane)
@@ -137,6 +135,8 @@ local function trim(lane)
   lane.taken = 0
 end
 
+-- Hand on the next ticket of a lane. Where there is no room for its kind, looks past it at a bounded part of the list,
+-- if asked to. Returns whether one was claimed.
 local function next_of(lane)
   lane.skipped = lane.skipped or 0
   while not lane.closed do
