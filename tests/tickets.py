@@ -16,7 +16,6 @@ def enqueued_by_rq(redis: Any, job_id: str) -> tuple[Queue, Job]:
         connection=redis,
         id=job_id,
         serializer=rq.serializer,
-        description=job_id,
         timeout=queue.NO_TIMEOUT,
         result_ttl=queue.RESULT_TTL,
         failure_ttl=queue.FAILURE_TTL,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from operator import attrgetter
-from secrets import token_hex
+from os import urandom
 from typing import Any
 
 from tracker import jsons
@@ -20,7 +20,6 @@ _NUMBERS = (
     *("created", "started", "began", "completed", "changed", "expires", "cancel_requested"),
 )
 _FLAGS = ("canceled", "hidden", "rq")
-_TEXT_VALUES = attrgetter(*_TEXTS)
 _DEFAULT = Policy()
 _VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 FORGET = "forget"
@@ -31,19 +30,21 @@ _DEFAULT_VALUES = _POLICY_VALUES(_DEFAULT)
 _PLACES = {name: place for place, name in enumerate(Record._fields)}
 
 
-def encode(record: Record) -> dict[str, str]:
-    """A new record's fields. An id that is the key as a UUID, as the server makes them, is left out."""
-    stored: dict[str, str] = {name: text for name, text in zip(_TEXTS, _TEXT_VALUES(record), strict=True) if text}
-    if record.id == as_uuid(record.key):
-        del stored["id"]
-    if record.members:
-        stored["members"] = _encode_value(record.members)
-    if record.result_info is not None:
-        stored["result_info"] = _encode_value(record.result_info)
+def encode(record: Record) -> list[str]:
+    """A new record's fields: field, value, ... An id that is the key as a UUID, as the server makes it, is left out."""
+    words = ["key", record.key, "tenant", record.tenant, "call_id", record.call_id]
+    words += "type", record.type, "digest", record.digest
+    if record.id != as_uuid(record.key):
+        words += "id", record.id
     if record.client_context is not None:
-        stored["client_context"] = record.client_context
-    stored.update(_encode_policy(record))
-    return stored
+        words += "client_context", record.client_context
+    if record.members:
+        words += "members", jsons.encode_text(dict(record.members))
+    if (result := record.result_info) is not None:
+        words += "result_info", _encode_result(result.code, result.subcode, result.message)
+    for pair in _encode_policy(record).items():
+        words += pair
+    return words
 
 
 def encode_fields(changed: Mapping[str, Any]) -> dict[str, str]:
@@ -160,7 +161,7 @@ def result_of(code: int, subcode: int, message: str) -> ResultInfo:
 
 def new_key() -> str:
     """A random UUID (RFC 9562, version 4) without its dashes, as `uuid.uuid4` makes it in three times the time."""
-    digits = token_hex(16)
+    digits = urandom(16).hex()
     return f"{digits[:12]}4{digits[13:16]}{_VARIANTS[digits[16]]}{digits[17:]}"
 
 

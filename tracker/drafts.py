@@ -83,8 +83,8 @@ def read_draft(
     assert kind is not None  # noqa: S101 - _type has reported it otherwise
     result = result_info and {"code": result_info.code, "subcode": result_info.subcode, "message": result_info.message}
     told = [call_id, kind.name, client_context, result, sent]
-    if asked := {name: value for name, value in waits.items() if value is not None}:
-        told.append(asked)
+    if waits:
+        told.append(waits)
     digest = sha256(jsons.canonical(told)).hexdigest()[:32]
     return Draft(kind, operation_id, client_context, result_info, members, delay, not_before, digest)
 
@@ -176,16 +176,31 @@ def result_info_of(value: Any, findings: Findings) -> ResultInfo | None:
     if not given:
         return None
     try:
-        return ResultInfo.model_validate(given)
+        return _judged(given)
     except ValidationError as error:
         for item in error.errors(include_url=False):
             findings.add(f"resultInfo/{item['loc'][0]}", item["msg"])
         return None
 
 
+def _judged(given: Json) -> ResultInfo:
+    """Raises ValidationError."""
+    if len(given) > len(ResultInfo.model_fields):  # there are others, which nobody reads
+        return ResultInfo.model_validate(given)
+    try:
+        return _known_result(**given)
+    except TypeError:  # an array or an object has no hash
+        return ResultInfo.model_validate(given)
+
+
+@lru_cache(256, typed=True)  # 1, 1.0 and true are not the same here
+def _known_result(**given: Any) -> ResultInfo:
+    return ResultInfo.model_validate(given)
+
+
 def _waits(body: Json, kind: OperationType | None) -> Json:
     """What the body says of when the operation may start; the type's own members of these names are none of it."""
-    return {name: body.get(name) for name in _waits_of(kind and kind.model)}
+    return {name: body[name] for name in _waits_of(kind and kind.model) if body.get(name) is not None}
 
 
 @lru_cache(256)

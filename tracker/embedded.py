@@ -29,7 +29,7 @@ LOG_LIMIT = "256mb"
 
 At Valkey's own 64 MB a busy new server writes it anew every few seconds.
 """
-ALLOCATOR = "glibc.malloc.tcache_count=2000:glibc.malloc.tcache_max=4096"
+ALLOCATOR = "glibc.malloc.tcache_count=2000"
 """What makes a server with glibc's allocator, as the wheel's is, keep what scripts free thousands of at a time.
 
 That takes some 50 MiB, and a seventh off what scripts cost. Other allocators do not read it; jemalloc does so anyway.

@@ -50,11 +50,12 @@ _JOB_ID = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,15})")
 def ticket_fields() -> list[str | bytes | int]:
     """Name, value, name, value, ... of the fields that every ticket's job hash has.
 
-    `created_at`, `enqueued_at` and `description` are set by the script, which knows the time and the ticket.
+    `created_at`, `enqueued_at` and `origin` are set by the script, which knows the time and the lane.
     """
     call = json.dumps([FUNCTION, None, [], {}]).encode()
     return [
         *("data", zlib.compress(call)),
+        *("description", f"{FUNCTION}()"),
         *("success_callback_name", ""),
         *("failure_callback_name", ""),
         *("stopped_callback_name", ""),

@@ -257,7 +257,7 @@ def readable(stored: Mapping[str, str]) -> Record | None:
 def pack(change: Change) -> list[str]:
     """A change in the words that its script takes; they can be kept and written later."""
     seen = change.seen
-    fields = _flat(encode_fields(change.fields))
+    fields = [word for pair in encode_fields(change.fields).items() for word in pair]
     revision = "-" if change.revision is None else change.revision
     head = (
         f"{seen.key} {seen.stage} {seen.attempt} {seen.ticket} {revision} {int(change.lease_ran_out)} {change.stage} "
@@ -275,10 +275,6 @@ def _pack_create(new: New) -> list[str]:
         f"{record.key} {record.id} {owner_digest(record.tenant)} {call_digest(record.tenant, record.call_id)} "
         f"{record.digest} {context_digest(record.client_context) or '-'} "
         f"{round(delay * SECOND)} {record.not_before} {round(record.policy.start_within * SECOND)} "
-        f"{once.digest or '-'} {once.told or '-'} {once.seconds} {2 * len(fields)}"
+        f"{once.digest or '-'} {once.told or '-'} {once.seconds} {len(fields)}"
     )
-    return [head, *_flat(fields)]
-
-
-def _flat(pairs: dict[str, str]) -> list[str]:
-    return [word for pair in pairs.items() for word in pair]
+    return [head, *fields]

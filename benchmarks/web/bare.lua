@@ -12,8 +12,7 @@ local job = ARGV[1] .. '-' .. ticket
 redis.call('SADD', KEYS[7], KEYS[9])
 local stamp = time[1] .. '-01-31T12:34.' .. string.format('%06d', time[2]) .. 'Z'
 redis.call('COPY', KEYS[12], KEYS[8] .. job)
-redis.call('HSET', KEYS[8] .. job, 'created_at', stamp, 'enqueued_at', stamp, 'origin', 'operations',
-  'description', job)
+redis.call('HSET', KEYS[8] .. job, 'created_at', stamp, 'enqueued_at', stamp, 'origin', 'operations')
 redis.call('RPUSH', KEYS[9], job)
 redis.call('ZADD', KEYS[10], ticket, ARGV[1])
 local record = {unpack(ARGV, 4)}

@@ -94,3 +94,29 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     except Invalid:
         return
     json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+
+
+texts = st.text(alphabet='[]{}":,\\xé', max_size=6)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(values, st.booleans())
+def test_what_is_written_as_json_is_read_as_it_was(value: object, ascii_only: bool) -> None:
+    body = {"brackets": "[{" * DEPTH_LIMIT, "value": value}
+    assert parse_object(json.dumps(body, ensure_ascii=ascii_only).encode()) == body
+
+
+@given(st.dictionaries(texts, values, min_size=1, max_size=4), values, st.booleans())
+def test_a_member_that_is_there_twice_is_refused_wherever_it_is(
+    members: dict[str, object], again: object, ascii_only: bool
+) -> None:
+    once = json.dumps(members, ensure_ascii=ascii_only)
+    name = json.dumps(next(iter(members)), ensure_ascii=ascii_only)
+    twice = f"{once[:-1]}, {name}: {json.dumps(again, ensure_ascii=ascii_only)}}}"
+    assert parse_object(f'{{"in": [[], {once}]}}'.encode())
+    with pytest.raises(Invalid, match="is there twice"):
+        parse_object(f'{{"in": [[], {twice}]}}'.encode())

@@ -151,3 +151,14 @@ def test_a_whole_number_may_be_written_with_a_point() -> None:
     assert isinstance(result.code, int)
     with pytest.raises(Invalid, match=r"resultInfo/code"):
         draft(resultInfo={"code": 4.5})
+
+
+def test_a_result_is_judged_by_the_types_of_its_members_also_where_one_that_equals_it_came_before() -> None:
+    for code in (1, 1.0):
+        assert repr(draft(resultInfo={"code": code}).result_info.code) == "1"
+    for wrong in (True, "1", [1], {"1": 1}):
+        with pytest.raises(Invalid, match=r"resultInfo/code"):
+            draft(resultInfo={"code": wrong})
+    with pytest.raises(Invalid, match=r"resultInfo/code"):
+        draft(resultInfo={"other": 1})
+    assert draft(resultInfo={"code": 1, "subcode": None, "message": "m", "other": []}).result_info.message == "m"

@@ -5,6 +5,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Final, NoReturn
 
 from aiohttp import web
@@ -12,6 +13,7 @@ from aiohttp.streams import EmptyStreamReader
 
 from tracker.api.headers import ENCODING_NEEDED, JSON_NEEDED, is_json, is_readable_encoding
 from tracker.errors import Invalid, PayloadTooLarge, UnsupportedMediaType
+from tracker.jsons import encode
 from tracker.model import Json
 
 DEPTH_LIMIT: Final = 64
@@ -22,7 +24,7 @@ DIGITS_LIMIT: Final = 4300
 _ESCAPE: Final = re.compile(r"\\.", re.DOTALL)
 _NO_BRACKET: Final = bytes(byte for byte in range(256) if byte not in b'"[]{}')
 _OBJECT_NEEDED: Final = "The body must be a JSON object."
-_OPENING: Final = frozenset(b"[{")
+_STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -136,14 +138,18 @@ def _depth(text: str) -> int:
     if "\\" in text:
         text = _ESCAPE.sub("", text)  # one outside a string is no JSON, and where the parser stops
     marks = text.encode("utf-8", "replace").translate(None, _NO_BRACKET)
-    deepest = depth = 0
-    for bracket in b"".join(marks.split(b'"')[::2]):  # what stands outside strings
-        depth += 1 if bracket in _OPENING else -1
-        deepest = max(deepest, depth)
-    return deepest
+    marks = marks.replace(b'""', b"")  # which leaves what is in a string in one, and what is not outside
+    outside = b"".join(marks.split(b'"')[::2])
+    return max(accumulate(map(_STEPS.__getitem__, outside)), default=0)
 
 
 def _parse(text: str) -> Any:
+    try:
+        value = _PLAIN_DECODER.decode(text)
+        if "\\" not in text and encode(value).count(b'"') == text.count('"'):
+            return value  # as it was written: of a member that is there twice, the first and its name are dropped
+    except ValueError:
+        pass  # what is wrong is said by the decoder that judges, which takes twice as long
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError as error:
@@ -179,6 +185,7 @@ def _integer(literal: str) -> int:
 _DECODER: Final = json.JSONDecoder(
     object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_number, parse_int=_integer
 )
+_PLAIN_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_number)
 
 
 def _refuse_lone_surrogates(value: Any, place: tuple[str | int, ...] = ()) -> None:

@@ -10,7 +10,6 @@ from aiohttp import web
 
 from tracker.api import bodies, repeats
 from tracker.api.admission import OPERATIONS, links
-from tracker.api.links import Links
 from tracker.api.lists.odata import select
 from tracker.api.lists.selections import ALL, Selection
 from tracker.api.waits import hold, hold_to_end
@@ -58,7 +57,7 @@ async def _accept_each(
     request: web.Request, caller: Caller, many: Iterable[Json | Invalid]
 ) -> list[Answer | Exception]:
     """Create an operation of each of these bodies in the path's call, all by one script; they have no wishes."""
-    operations, call_id, link = request.app[OPERATIONS], request.match_info["call_id"], links(request)
+    operations, call_id = request.app[OPERATIONS], request.match_info["call_id"]
     await operations.turn()
     drafts: list[New | Exception] = []
     for body in many:
@@ -72,29 +71,19 @@ async def _accept_each(
         became = await operations.create_each(caller, wanted)
     except Exception as error:  # noqa: BLE001 - what became of them is not known, so that nobody may try again
         became = [error] * len(wanted)
-    each = iter(became)
+    each, showing = iter(became), _Showing(request, call_id)
     answers: list[Answer | Exception] = []
     for draft in drafts:
         one = draft if isinstance(draft, Exception) else next(each)
         try:
-            answers.append(one if isinstance(one, Exception) else _accepted(request, link, *one))
+            answers.append(one if isinstance(one, Exception) else _accepted(showing, *one))
         except Exception as error:  # noqa: BLE001 - they were created: see above
             answers.append(error)
     return answers
 
 
-def _accepted(
-    request: web.Request,
-    link: Links,
-    record: Record,
-    new: bool,  # noqa: FBT001 - as the service says it
-) -> Answer:
-    status = HTTPStatus.CREATED if new else HTTPStatus.OK
-    return _representation(request, link, record, status=status, headers=_places(link, record))
-
-
-def _places(link: Links, record: Record) -> dict[str, str]:
-    return {"Location": link.operation(record.call_id, record.id), "Operation-Location": link.monitor(record.id)}
+def _accepted(showing: "_Showing", record: Record, new: bool) -> Answer:  # noqa: FBT001 - as the service says it
+    return showing.answer(record, showing.places(record), status=HTTPStatus.CREATED if new else HTTPStatus.OK)
 
 
 async def accept(request: web.Request, caller: Caller, body: Json, *, created: HTTPStatus) -> web.Response:
@@ -102,11 +91,11 @@ async def accept(request: web.Request, caller: Caller, body: Json, *, created: H
     wishes = wishes_of(request)
     mark = request.app[OPERATIONS].mark if wishes.respond_async else UNMARKED
     record, new = await _accept(request, caller, body, wishes)
-    link = links(request)
+    showing = _Showing(request, record.call_id)
     status = created if new else HTTPStatus.OK
-    headers = {**_places(link, record), **repeats.result_headers(request)}
+    headers = {**showing.places(record), **repeats.result_headers(request)}
     if wishes is NONE:
-        return _represent(request, record, status=status, headers=headers, link=link)
+        return _whole(showing.answer(record, headers, status=status))
     honoured: list[str] = []
     if wishes.respond_async:
         record, honoured = await _await_end(request, caller, record, wishes, mark=mark)
@@ -116,7 +105,7 @@ async def accept(request: web.Request, caller: Caller, body: Json, *, created: H
         headers["OData-EntityId"] = headers["Location"]
         empty = status if status is HTTPStatus.ACCEPTED else HTTPStatus.NO_CONTENT
         return _without_body(request, record, headers, status=empty)
-    return _represent(request, record, status=status, headers=headers, link=link)
+    return _whole(showing.answer(record, headers, status=status))
 
 
 async def _accept(request: web.Request, caller: Caller, body: Json, wishes: Wishes) -> tuple[Record, bool]:
@@ -206,25 +195,31 @@ def _represent(
     status: int = HTTPStatus.OK,
     headers: Mapping[str, str] = NO_HEADERS,
     selection: Selection = ALL,
-    link: Links | None = None,
 ) -> web.Response:
-    link = links(request) if link is None else link
-    answer = _representation(request, link, record, status=status, headers=headers, selection=selection)
+    return _whole(_Showing(request, record.call_id, selection).answer(record, headers, status=status))
+
+
+class _Showing:
+    """How answers to one request show operations of a call. What they have in common is made once."""
+
+    def __init__(self, request: web.Request, call_id: str, selection: Selection = ALL) -> None:
+        link = links(request)
+        self._request, self._selection = request, selection
+        self._context = f"{selection.context(link.context(call_id))}/$entity"
+        self._location, self._monitor = link.operation(call_id, ""), link.monitor("")
+
+    def places(self, record: Record) -> dict[str, str]:
+        """Where an accepted operation and its status are."""
+        return {"Location": self._location + record.id, "Operation-Location": self._monitor + record.id}
+
+    def answer(self, record: Record, headers: Mapping[str, str], *, status: int) -> Answer:
+        """The operation as it is, with these headers."""
+        body = self._selection.of(resource(record, context=self._context))
+        return Answer(status, _with_state(self._request, record, headers), encode(body))
+
+
+def _whole(answer: Answer) -> web.Response:
     return web.Response(body=answer.body, status=answer.status, headers=answer.headers, content_type="application/json")
-
-
-def _representation(
-    request: web.Request,
-    link: Links,
-    record: Record,
-    *,
-    status: int,
-    headers: Mapping[str, str],
-    selection: Selection = ALL,
-) -> Answer:
-    context = f"{selection.context(link.context(record.call_id))}/$entity"
-    body = selection.of(resource(record, context=context))
-    return Answer(status, _with_state(request, record, headers), encode(body))
 
 
 def _without_body(request: web.Request, record: Record, headers: Mapping[str, str], *, status: int) -> web.Response:

@@ -22,13 +22,12 @@ local function number()
 end
 
 -- RQ's hash of a ticket's job. What is the same for all is copied: that costs less than to send it through Lua. Jobs of
--- one lane that are pushed together differ in their ids only.
+-- one lane that are pushed together are the same.
 local function write_job(job, lane, now)
   local hash = C.job .. job
   local jobs = pushed_later and pushed_later[lane]
   if jobs then
     call('COPY', C.job .. jobs[1], hash)
-    call('HSET', hash, 'description', job)
     return
   end
   if call('COPY', C.ticket, hash) == 0 then
@@ -36,7 +35,7 @@ local function write_job(job, lane, now)
     call('COPY', C.ticket, hash)
   end
   local stamp = iso(now)
-  call('HSET', hash, 'created_at', stamp, 'enqueued_at', stamp, 'origin', lane.name, 'description', job)
+  call('HSET', hash, 'created_at', stamp, 'enqueued_at', stamp, 'origin', lane.name)
 end
 
 -- Put a ticket for the operation on its lane's RQ queue, as Queue.enqueue_job would. Numbers are never used twice.
