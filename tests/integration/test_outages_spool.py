@@ -42,8 +42,8 @@ async def test_a_worker_killed_during_the_outage_leaves_its_outcomes_to_the_next
         for record in records:
             ended = await final(store, record)
             assert (ended.status, ended.attempt, ended.charged) == (OperationStatus.COMPLETED, 1, 0)
-        assert [line["answer"] for line in heir.said("spooled_outcome")] == ["OK", "OK"]
         await eventually(spools(spool, 0))
+        assert [line["answer"] for line in heir.said("spooled_outcome")] == ["OK", "OK"]
 
 
 async def test_what_was_spooled_and_written_before_its_worker_died_is_not_written_again(
