@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -33,6 +33,10 @@ ALLOCATOR = "glibc.malloc.tcache_count=2000"
 """What makes a server with glibc's allocator, as the wheel's is, keep what scripts free thousands of at a time.
 
 That takes some 50 MiB, and a seventh off what scripts cost. Other allocators do not read it; jemalloc does so anyway.
+"""
+JEMALLOC = "libjemalloc.so.2"
+"""The allocator that Valkey and Redis are made for, where the machine has it. The wheel's server has glibc's; with this
+one a create costs it a tenth less in a small store, and a third in one of 200,000 operations.
 """
 _POLL = 0.01
 _SOL_LOCAL, _LOCAL_PEERPID = 0, 2  # macOS, sys/un.h
@@ -82,7 +86,9 @@ class PrivateServer:
             "loglevel": "warning",
         }
         words = (word for name, value in options.items() for word in (f"--{name}", value))
-        return ["env", f"GLIBC_TUNABLES={ALLOCATOR}", find_server(), *words]
+        server = find_server()
+        allocator = f"LD_PRELOAD={JEMALLOC}" if _starts_with(JEMALLOC, server) else f"GLIBC_TUNABLES={ALLOCATOR}"
+        return ["env", allocator, server, *words]
 
     def prepare(self) -> None:
         """Make the directories. Raises ConfigurationError when they cannot be had, or are another user's."""
@@ -114,6 +120,19 @@ def find_server() -> str:
             "or set REDIS_URL to a server that runs already"
         )
     return found
+
+
+@cache
+def _starts_with(library: str, server: str) -> bool:
+    """Whether the server starts with this library loaded first. Where that is not found, the loader says so."""
+    if sys.platform != "linux":
+        return False
+    command = ["env", f"LD_PRELOAD={library}", server, "--version"]
+    try:
+        tried = subprocess.run(command, capture_output=True, timeout=START_LIMIT, check=False)  # noqa: S603 - our own
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return tried.returncode == 0 and not tried.stderr
 
 
 def make_private(directory: Path) -> None:

@@ -40,8 +40,22 @@ def test_the_private_server_is_durable_and_evicts_nothing(server: RunningServer)
         assert client.config_get(*wanted) == wanted
 
 
-def test_the_servers_allocator_is_told_to_keep_what_scripts_free(tmp_path: Path) -> None:
-    assert PrivateServer(tmp_path).argv()[:3] == ["env", f"GLIBC_TUNABLES={ALLOCATOR}", embedded.find_server()]
+@pytest.mark.skipif(sys.platform != "linux", reason="other loaders have other words")
+@pytest.mark.parametrize(
+    ("library", "word"),
+    [("libc.so.6", "LD_PRELOAD=libc.so.6"), ("libno-such.so.2", f"GLIBC_TUNABLES={ALLOCATOR}")],
+)
+def test_the_server_has_jemalloc_where_the_machine_has_it_and_else_keeps_what_scripts_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, word: str
+) -> None:
+    monkeypatch.setattr(embedded, "JEMALLOC", library)
+    assert PrivateServer(tmp_path).argv()[:3] == ["env", word, embedded.find_server()]
+    server = start_server(tmp_path / "data")
+    try:
+        with connect(server) as client:
+            assert client.ping()
+    finally:
+        server.stop()
 
 
 def test_data_outlives_a_kill(server: RunningServer, tmp_path: Path) -> None:
