@@ -69,8 +69,8 @@ def completed(record: Record, answer: Sequence[str]) -> Record:
     values = list(record)
     values[_PLACES["not_before"]] = 0  # as it was asked for; what it is to be is added, if it is a wait at all
     for index in range(0, len(answer), 2):
-        name = answer[index]
-        values[_PLACES[name]] = _READERS[name](answer[index + 1])
+        place, read = _READINGS[answer[index]]
+        values[place] = read(answer[index + 1])
     return Record._make(values)
 
 
@@ -182,7 +182,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "stage": {str(stage): stage for stage in Stage}.__getitem__,
 }
 """What turns a stored field, when it is not empty, into the record's."""
-_READINGS = {name: (_PLACES[name], read) for name, read in _READERS.items() if name not in _TEXTS}
+_READINGS = {name: (_PLACES[name], read) for name, read in _READERS.items()}
 _TEXT_PLACES = {name: _PLACES[name] for name in _TEXTS}
 _OPTIONAL, _ID, _KEY, _MEMBERS, _RESULTS = (
     _PLACES[name] for name in ("client_context", "id", "key", "members", "results")

@@ -18,6 +18,7 @@ from tracker.api.wishes import NONE, VARY, Wishes, applied, wishes_of
 from tracker.errors import Invalid, NotFound, PreconditionRequired, Reused, Unavailable
 from tracker.jsons import encode
 from tracker.model import Json, Record
+from tracker.pace import Pace
 from tracker.preconditions import ANY, Preconditions, etag_matches
 from tracker.service import REASON_LIMIT, UNMARKED, Caller, Mark
 
@@ -185,7 +186,11 @@ async def delete(request: web.Request, caller: Caller) -> web.Response:
 
 def retry_after(request: web.Request, record: Record) -> dict[str, str]:
     """When to ask again, for an operation that has not ended; an integer, because Graph's clients ignore fractions."""
-    return {} if record.status.final else {"Retry-After": str(request.app[OPERATIONS].pace.retry_after(record))}
+    return _retry_after(request.app[OPERATIONS].pace, record)
+
+
+def _retry_after(pace: Pace, record: Record) -> dict[str, str]:
+    return {} if record.status.final else {"Retry-After": str(pace.retry_after(record))}
 
 
 def _represent(
@@ -204,7 +209,7 @@ class _Showing:
 
     def __init__(self, request: web.Request, call_id: str, selection: Selection = ALL) -> None:
         link = links(request)
-        self._request, self._selection = request, selection
+        self._pace, self._selection = request.app[OPERATIONS].pace, selection
         self._context = f"{selection.context(link.context(call_id))}/$entity"
         self._location, self._monitor = link.operation(call_id, ""), link.monitor("")
 
@@ -215,7 +220,7 @@ class _Showing:
     def answer(self, record: Record, headers: Mapping[str, str], *, status: int) -> Answer:
         """The operation as it is, with these headers."""
         body = self._selection.of(resource(record, context=self._context))
-        return Answer(status, _with_state(self._request, record, headers), encode(body))
+        return Answer(status, _with_state(self._pace, record, headers), encode(body))
 
 
 def _whole(answer: Answer) -> web.Response:
@@ -223,11 +228,11 @@ def _whole(answer: Answer) -> web.Response:
 
 
 def _without_body(request: web.Request, record: Record, headers: Mapping[str, str], *, status: int) -> web.Response:
-    return web.Response(status=status, headers=_with_state(request, record, headers))
+    return web.Response(status=status, headers=_with_state(request.app[OPERATIONS].pace, record, headers))
 
 
-def _with_state(request: web.Request, record: Record, headers: Mapping[str, str]) -> dict[str, str]:
-    return {**headers, **VARY, "ETag": record.etag, **retry_after(request, record)}
+def _with_state(pace: Pace, record: Record, headers: Mapping[str, str]) -> dict[str, str]:
+    return {**headers, **VARY, "ETag": record.etag, **_retry_after(pace, record)}
 
 
 def _lines(request: web.Request, name: str) -> str | None:

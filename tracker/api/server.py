@@ -6,7 +6,7 @@ each answer gets the headers that the contract promises.
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from random import getrandbits
@@ -236,10 +236,10 @@ def stamp(response: web.StreamResponse, request: web.BaseRequest, ids: Ids) -> N
     response.headers[hdrs.SERVER] = SERVER_NAME
 
 
-def stamps(headers: CIMultiDictProxy[str]) -> Callable[[], dict[str, str]]:
-    """What every answer carries, for each of several to requests with these headers; names are in lower case."""
+def stamps(headers: CIMultiDictProxy[str]) -> Callable[[Mapping[str, str]], dict[str, str]]:
+    """Add what every answer carries to each of several, to requests with these headers; names become lower case."""
     found = {name.lower(): value for name, value in _stamps(headers, ids_of(headers)).items()}
-    return lambda: {**found, "request-id": _guid()}
+    return lambda own: {**{name.lower(): value for name, value in own.items()}, **found, "request-id": _guid()}
 
 
 def _stamps(headers: CIMultiDictProxy[str], ids: Ids) -> dict[str, str]:

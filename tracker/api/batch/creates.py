@@ -43,9 +43,7 @@ async def answer_creates(request: web.Request, parts: Parts, requests: Sequence[
         if isinstance(one, Exception):
             elements.append(written(part.id, server.refuse_inside(request, message, one)))
         else:
-            headers = {name.lower(): value for name, value in one.headers.items()}
-            headers.update(stamp(), **_JSON)
-            elements.append(element(part.id, one.status, headers, one.body))
+            elements.append(element(part.id, one.status, {**stamp(one.headers), **_JSON}, one.body))
     return elements
 
 
