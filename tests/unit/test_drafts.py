@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracker import Operation
-from tracker.drafts import LONGEST_WAIT, read_draft
+from tracker.drafts import LONGEST_WAIT, _known_result, read_draft
 from tracker.errors import Invalid
 from tracker.model import SECOND
 from tracker.types import Catalogue, OperationType
@@ -151,6 +151,14 @@ def test_a_whole_number_may_be_written_with_a_point() -> None:
     assert isinstance(result.code, int)
     with pytest.raises(Invalid, match=r"resultInfo/code"):
         draft(resultInfo={"code": 4.5})
+
+
+def test_a_result_with_members_that_nobody_reads_or_that_is_refused_is_not_remembered() -> None:
+    before = _known_result.cache_info().currsize
+    assert draft(resultInfo={"code": 7, "other": "x" * 100_000}).result_info.code == 7
+    with pytest.raises(Invalid, match=r"resultInfo/message"):
+        draft(resultInfo={"code": 7, "message": "x" * 100_000})
+    assert _known_result.cache_info().currsize == before
 
 
 def test_a_result_is_judged_by_the_types_of_its_members_also_where_one_that_equals_it_came_before() -> None:
