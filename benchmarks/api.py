@@ -16,7 +16,9 @@
    tried first; the rounds, which alternate, are of each system's fastest. `us in all` is the processor time of
    everybody who takes part.
 
-Valkey has its append-only file; `everysec` keeps the disk out of it, where `always` would make all rows more alike.
+Valkey has its append-only file; `everysec` keeps the disk out of it, where `always` would make all rows more alike. It
+runs on jemalloc where the machine has it, as Valkey's own builds do, else on glibc's allocator, which costs ours more
+than others: scripts make much garbage.
 """
 
 import argparse
@@ -34,6 +36,7 @@ from benchmarks import api_ends, api_figures, api_profile
 from benchmarks.api_bare import Row, Servers, cores, offered, opened
 from benchmarks.api_contenders import CONTENDERS, OURS, TOLD, Contender, Way
 from benchmarks.api_load import Burst, Refused
+from tracker.embedded import allocator
 
 Taken = dict[tuple[str, str], list[Burst]]
 """What was measured end to end, by system and way."""
@@ -198,6 +201,7 @@ async def main(options: argparse.Namespace) -> None:
     """Measure what was asked for."""
     print(f"{machine()}; load average {os.getloadavg()[0]:.2f} before the first round")
     print(f"Python {sys.version.split()[0]}, {', '.join(f'{name} {version(name)}' for name in PACKAGES)}")
+    print(f"Valkey is started with {allocator()}")
     if options.part != 2:
         await beside_bare(options)
     if options.part != 1:

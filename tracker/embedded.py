@@ -29,7 +29,7 @@ LOG_LIMIT = "256mb"
 
 At Valkey's own 64 MB a busy new server writes it anew every few seconds.
 """
-ALLOCATOR = "glibc.malloc.tcache_count=2000"
+TUNABLES = "glibc.malloc.tcache_count=2000"
 """What makes a server with glibc's allocator, as the wheel's is, keep what scripts free thousands of at a time.
 
 That takes some 50 MiB, and a seventh off what scripts cost. Other allocators do not read it; jemalloc does so anyway.
@@ -86,9 +86,7 @@ class PrivateServer:
             "loglevel": "warning",
         }
         words = (word for name, value in options.items() for word in (f"--{name}", value))
-        server = find_server()
-        allocator = f"LD_PRELOAD={JEMALLOC}" if _starts_with(JEMALLOC, server) else f"GLIBC_TUNABLES={ALLOCATOR}"
-        return ["env", allocator, server, *words]
+        return ["env", allocator(), find_server(), *words]
 
     def prepare(self) -> None:
         """Make the directories. Raises ConfigurationError when they cannot be had, or are another user's."""
@@ -120,6 +118,11 @@ def find_server() -> str:
             "or set REDIS_URL to a server that runs already"
         )
     return found
+
+
+def allocator() -> str:
+    """What is set in a server's environment, so that it has the best allocator there is. Raises as `find_server`."""
+    return f"LD_PRELOAD={JEMALLOC}" if _starts_with(JEMALLOC, find_server()) else f"GLIBC_TUNABLES={TUNABLES}"
 
 
 @cache

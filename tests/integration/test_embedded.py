@@ -12,7 +12,7 @@ import redis
 
 from tracker import embedded
 from tracker.cli.orphans import Roster, end_orphans, identity
-from tracker.embedded import ALLOCATOR, PrivateServer, RunningServer, locked, start_server
+from tracker.embedded import TUNABLES, PrivateServer, RunningServer, locked, start_server
 from tracker.errors import ConfigurationError
 
 
@@ -43,7 +43,7 @@ def test_the_private_server_is_durable_and_evicts_nothing(server: RunningServer)
 @pytest.mark.skipif(sys.platform != "linux", reason="other loaders have other words")
 @pytest.mark.parametrize(
     ("library", "word"),
-    [("libc.so.6", "LD_PRELOAD=libc.so.6"), ("libno-such.so.2", f"GLIBC_TUNABLES={ALLOCATOR}")],
+    [("libc.so.6", "LD_PRELOAD=libc.so.6"), ("libno-such.so.2", f"GLIBC_TUNABLES={TUNABLES}")],
 )
 def test_the_server_has_jemalloc_where_the_machine_has_it_and_else_keeps_what_scripts_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, word: str
