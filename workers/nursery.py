@@ -42,6 +42,7 @@ class Nursery:
         self._fds: deque[int] = deque()
         self._work: set[asyncio.Task[None]] = set()
         self.lost = asyncio.Event()
+        self._closed = False
 
     @classmethod
     def fork(cls, catalogue: Catalogue) -> "Nursery":
@@ -78,11 +79,9 @@ class Nursery:
         loop.remove_reader(self._channel)
         self._channel.close()  # it ends when it reads this, and its hosts with it
         await loop.run_in_executor(None, self._reap)
-        for host in list(self._hosts.values()):
-            await host.gone(-signal.SIGKILL, 0)
-        for task in self._work:
-            task.cancel()
-        await asyncio.gather(*self._work, return_exceptions=True)
+        self._closed = True
+        await asyncio.gather(*self._work, return_exceptions=True)  # some hosts were just born, others have just ended
+        await asyncio.gather(*(host.gone(-signal.SIGKILL, 0) for host in self._hosts.values()))
 
     def _reap(self) -> None:
         with suppress(ChildProcessError):
@@ -136,7 +135,7 @@ class Nursery:
 
     async def _farewell(self, death: Json) -> None:
         while death["died"] not in self._hosts:
-            if self.lost.is_set():
+            if self.lost.is_set() or self._closed:
                 return
             await asyncio.sleep(0)
         await self._hosts.pop(death["died"]).gone(death["code"], death["peak_rss"])

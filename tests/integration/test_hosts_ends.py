@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,6 +124,42 @@ async def test_a_host_whose_last_messages_nobody_waits_for_leaves_no_line_open()
         going.cancel()
         await asyncio.wait({going})
         await asyncio.wait_for(asyncio.shield(line.closed), 5)
+
+
+@on_linux
+async def test_a_host_that_is_born_while_its_nursery_is_closed_leaves_no_line_open(
+    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    asked, reaped = asyncio.Event(), asyncio.Event()
+    connect, reap, end = loop.create_unix_connection, nursery._reap, Host.gone
+    lines: list[Line] = []
+
+    async def connect_late(*args: Any, **options: Any) -> Any:
+        asked.set()
+        await reaped.wait()
+        transport, line = await connect(*args, **options)
+        lines.append(line)
+        return transport, line
+
+    async def end_slowly(host: Host, code: int, peak_rss: int) -> None:
+        await asyncio.sleep(0.1)
+        await end(host, code, peak_rss)
+
+    def reap_and_tell() -> None:
+        reap()
+        loop.call_soon_threadsafe(reaped.set)
+
+    await nursery.open()
+    await nursery.host(FUNCTION, lambda _: None)
+    monkeypatch.setattr(loop, "create_unix_connection", connect_late)
+    monkeypatch.setattr(nursery, "_reap", reap_and_tell)
+    monkeypatch.setattr(Host, "gone", end_slowly)
+    born = asyncio.create_task(nursery.host(FUNCTION, lambda _: None))
+    await asked.wait()
+    await nursery.close()
+    assert (await born).died.done()
+    await asyncio.wait_for(asyncio.shield(lines[0].closed), 5)
 
 
 async def test_when_the_manager_is_killed_nobody_is_left() -> None:
