@@ -99,7 +99,7 @@ def parse_object(body: bytes, *, deepest: int = DEPTH_LIMIT) -> Json:
     if _depth(text) > deepest:
         raise Invalid(f"The body nests deeper than {deepest} levels.")
     value = _object_only(_parse(text))
-    if _SURROGATE_ESCAPE.search(text):
+    if "\\" in text and _SURROGATE_ESCAPE.search(text):
         _refuse_lone_surrogates(value)
     return value
 

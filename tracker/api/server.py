@@ -236,9 +236,9 @@ def stamp(response: web.StreamResponse, request: web.BaseRequest, ids: Ids) -> N
     response.headers[hdrs.SERVER] = SERVER_NAME
 
 
-def stamps(headers: CIMultiDictProxy[str]) -> Callable[[Mapping[str, str]], dict[str, str]]:
-    """Add what every answer carries to each of several, to requests with these headers; names become lower case."""
-    found = {name.lower(): value for name, value in _stamps(headers, ids_of(headers)).items()}
+def stamps(headers: CIMultiDictProxy[str], more: Mapping[str, str]) -> Callable[[Mapping[str, str]], dict[str, str]]:
+    """Add to each of several what every answer to a request with these headers carries, and more, in lower case."""
+    found = {name.lower(): value for name, value in (*_stamps(headers, ids_of(headers)).items(), *more.items())}
     return lambda own: {**{name.lower(): value for name, value in own.items()}, **found, "request-id": _guid()}
 
 

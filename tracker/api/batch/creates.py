@@ -37,13 +37,13 @@ async def answer_creates(request: web.Request, parts: Parts, requests: Sequence[
     answer = await server.answer_inside(request, message, ManyBodies([part.body for part in requests]))
     if not isinstance(answer, Answers):  # none was let in
         return None
-    stamp = stamps(message.headers)
+    stamp = stamps(message.headers, _JSON)
     elements = []
     for part, one in zip(requests, answer.each, strict=True):
         if isinstance(one, Exception):
             elements.append(written(part.id, server.refuse_inside(request, message, one)))
         else:
-            elements.append(element(part.id, one.status, {**stamp(one.headers), **_JSON}, one.body))
+            elements.append(element(part.id, one.status, stamp(one.headers), one.body))
     return elements
 
 

@@ -22,7 +22,10 @@ METHODS: Final = frozenset({"GET", "POST", "PATCH", "PUT", "DELETE"})
 """What OData's JSON batch has (JSON Format 4.01, 19.1)."""
 _INHERITED: Final = ("OData-MaxVersion", "OData-Version", "client-request-id")
 """Headers of the batch that count for each request which has none of its own."""
-_OF_BATCH: Final = (hdrs.AUTHORIZATION, hdrs.HOST, hdrs.FORWARDED, hdrs.X_FORWARDED_HOST, hdrs.X_FORWARDED_PROTO)
+_OF_BATCH: Final = frozenset(
+    name.lower()
+    for name in (hdrs.AUTHORIZATION, hdrs.HOST, hdrs.FORWARDED, hdrs.X_FORWARDED_HOST, hdrs.X_FORWARDED_PROTO)
+)
 """Headers of the batch that say who sent it and where it arrived; a request has no others."""
 _NOT_ITS_OWN: Final = frozenset(
     name.lower()
@@ -48,9 +51,7 @@ class Parts:
         self._batch = batch
         self._prefix = next(prefix for prefix in reversed(PREFIXES) if batch.path.startswith(f"{prefix}/"))
         self._ends = asyncio.get_running_loop().time() + MAX_WAIT
-        self._always = CIMultiDict[str]()
-        for name in _OF_BATCH:
-            self._always.extend((name, value) for value in batch.headers.getall(name, ()))
+        self._always = CIMultiDict((name, value) for name, value in batch.headers.items() if name.lower() in _OF_BATCH)
         self._messages: dict[tuple[object, ...], RawRequestMessage] = {}
         """Those that may come again: most batches ask twenty times the same of one address."""
         self._otherwise = [(name, batch.headers[name]) for name in _INHERITED if name in batch.headers]
