@@ -21,7 +21,9 @@ _NUMBERS = (
 )
 _FLAGS = ("canceled", "hidden", "rq")
 _DEFAULT = Policy()
-_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+_RANDOM = ~(0xF000 << 64 | 0xC000 << 48)
+_VERSION = 4 << 76 | 2 << 62
+"""Which bits of a UUID are random, and what stands in the others: version 4 and the variant (RFC 9562, 5.4)."""
 FORGET = "forget"
 """The word for a field that a change removes; its value is the field's name."""
 _POLICY_NAMES = tuple(item.name for item in fields(Policy))
@@ -39,9 +41,9 @@ def encode(record: Record) -> list[str]:
     if record.client_context is not None:
         words += "client_context", record.client_context
     if record.members:
-        words += "members", jsons.encode_text(dict(record.members))
-    if (result := record.result_info) is not None:
-        words += "result_info", _encode_result(result.code, result.subcode, result.message)
+        words += "members", _encode_value(record.members)
+    if record.result_info is not None:
+        words += "result_info", _encode_value(record.result_info)
     for pair in _encode_policy(record).items():
         words += pair
     return words
@@ -161,12 +163,16 @@ def result_of(code: int, subcode: int, message: str) -> ResultInfo:
 
 def new_key() -> str:
     """A random UUID (RFC 9562, version 4) without its dashes, as `uuid.uuid4` makes it in three times the time."""
-    digits = urandom(16).hex()
-    return f"{digits[:12]}4{digits[13:16]}{_VARIANTS[digits[16]]}{digits[17:]}"
+    return uuid_digits(int.from_bytes(urandom(16)))
+
+
+def uuid_digits(bits: int) -> str:
+    """The digits of a UUID (RFC 9562, version 4) of 128 random bits."""
+    return f"{bits & _RANDOM | _VERSION:032x}"
 
 
 def as_uuid(key: str) -> str:
-    """The public id that the server makes of a key."""
+    """A UUID of its digits: the public id that the server makes of a key."""
     return f"{key[:8]}-{key[8:12]}-{key[12:16]}-{key[16:20]}-{key[20:]}"
 
 

@@ -16,11 +16,12 @@ from tracker.service import Caller
 
 async def read(request: web.Request, caller: Caller) -> web.Response:
     """Read how far an operation is."""
-    record = await request.app[OPERATIONS].find(caller, request.match_info["operation_id"])
+    operations = request.app[OPERATIONS]
+    record = await operations.find(caller, request.match_info["operation_id"])
     location = links(request).operation(record.call_id, record.id)
     return web.Response(
         body=encode(monitor(record, resource_location=location)),
-        headers=retry_after(request, record),
+        headers=retry_after(operations.pace, record),
         content_type="application/json",
     )
 

@@ -184,12 +184,8 @@ async def delete(request: web.Request, caller: Caller) -> web.Response:
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
 
-def retry_after(request: web.Request, record: Record) -> dict[str, str]:
+def retry_after(pace: Pace, record: Record) -> dict[str, str]:
     """When to ask again, for an operation that has not ended; an integer, because Graph's clients ignore fractions."""
-    return _retry_after(request.app[OPERATIONS].pace, record)
-
-
-def _retry_after(pace: Pace, record: Record) -> dict[str, str]:
     return {} if record.status.final else {"Retry-After": str(pace.retry_after(record))}
 
 
@@ -232,7 +228,7 @@ def _without_body(request: web.Request, record: Record, headers: Mapping[str, st
 
 
 def _with_state(pace: Pace, record: Record, headers: Mapping[str, str]) -> dict[str, str]:
-    return {**headers, **VARY, "ETag": record.etag, **_retry_after(pace, record)}
+    return {**headers, **VARY, "ETag": record.etag, **retry_after(pace, record)}
 
 
 def _lines(request: web.Request, name: str) -> str | None:

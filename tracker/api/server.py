@@ -23,6 +23,7 @@ from multidict import CIMultiDictProxy
 
 from tracker.api.headers import ENCODING_NEEDED, client_request_id, odata_version
 from tracker.api.problems import Ids, answer, answer_error
+from tracker.codec import as_uuid, uuid_digits
 from tracker.errors import Invalid
 
 log = structlog.get_logger()
@@ -35,9 +36,6 @@ LINGER_SECONDS: Final = 2.0
 """How long a body that nobody wants is still read, so that its sender gets to see the answer."""
 
 _SLASHES: Final = re.compile("/{2,}")
-_RANDOM: Final = ~(0xF000 << 64 | 0xC000 << 48)
-_VERSION: Final = 4 << 76 | 2 << 62
-"""Which bits of a GUID are random, and what stands in the others: version 4 and the variant (RFC 9562, 5.4)."""
 
 
 class Connection(RequestHandler):
@@ -226,8 +224,7 @@ def ids_of(headers: CIMultiDictProxy[str]) -> Ids:
 
 def _guid() -> str:
     """A random GUID (RFC 9562, version 4). It names, and protects nothing: the process's own generator will do."""
-    digits = f"{getrandbits(128) & _RANDOM | _VERSION:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    return as_uuid(uuid_digits(getrandbits(128)))
 
 
 def stamp(response: web.StreamResponse, request: web.BaseRequest, ids: Ids) -> None:

@@ -27,13 +27,17 @@ _OF_BATCH: Final = frozenset(
     for name in (hdrs.AUTHORIZATION, hdrs.HOST, hdrs.FORWARDED, hdrs.X_FORWARDED_HOST, hdrs.X_FORWARDED_PROTO)
 )
 """Headers of the batch that say who sent it and where it arrived; a request has no others."""
-_NOT_ITS_OWN: Final = frozenset(
+_NOT_ITS_OWN: Final = _OF_BATCH | {
     name.lower()
     for name in (
-        *_OF_BATCH,
-        *(hdrs.CONNECTION, hdrs.CONTENT_ENCODING, hdrs.CONTENT_LENGTH, hdrs.EXPECT, hdrs.TE, hdrs.TRANSFER_ENCODING),
+        hdrs.CONNECTION,
+        hdrs.CONTENT_ENCODING,
+        hdrs.CONTENT_LENGTH,
+        hdrs.EXPECT,
+        hdrs.TE,
+        hdrs.TRANSFER_ENCODING,
     )
-)
+}
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _VISIBLE: Final = re.compile(r"[!-~]*")

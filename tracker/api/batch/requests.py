@@ -48,15 +48,15 @@ def read_parts(batch: Json) -> list[Part]:
     places: _Places = {}
     details: list[Detail] = []
     for index, request in enumerate(requests):
-        if (part := _simple(request, places)) is not None:
-            parts.append(part)
-            places[part.id.lower()] = [index]
-            continue
-        wrong = list(_misshapen(request)) or list(_misnamed(request, places))
-        details += [Detail("badRequest", message, f"requests/{index}{member}") for member, message in wrong]
-        if not wrong:
-            parts.append(_part(request, places))
-            _place(request, index, places)
+        part = _simple(request, places)
+        if part is None:
+            wrong = list(_misshapen(request)) or list(_misnamed(request, places))
+            if wrong:
+                details += [Detail("badRequest", message, f"requests/{index}{member}") for member, message in wrong]
+                continue
+            part = _part(request, places)
+        parts.append(part)
+        _place(request, index, places)
     if details:
         raise Invalid(f"{details[0].target}: {details[0].message}", target=details[0].target, details=details)
     return parts
