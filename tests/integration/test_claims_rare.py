@@ -91,6 +91,8 @@ async def running_manager(
     try:
         yield manager, life
     finally:
+        life.cancel()
+        await asyncio.wait({life}, timeout=20)  # it closes its nursery meanwhile, which cancelling it again cuts short
         await end(life)
 
 
