@@ -16,7 +16,7 @@ from tracker.api.routes import ROUTES
 from tracker.config import BUILT_IN_TYPES
 from tracker.drafts import read_draft
 from tracker.model import Json
-from tracker.types import load_types
+from tracker.types import COMMS_OPERATION, load_types
 
 CATALOGUE = load_types([*BUILT_IN_TYPES, "examples.contoso.operations"])
 DESCRIPTION = describe(ROUTES, CATALOGUE)
@@ -44,6 +44,16 @@ def test_every_registered_type_has_an_example_that_the_service_takes() -> None:
     assert set(shown) == {name.removeprefix("#") for name in CATALOGUE}
     for example in shown.values():
         assert read_draft("c", example["value"], CATALOGUE).type.name == example["value"]["@odata.type"]
+
+
+@pytest.mark.parametrize("body", [{}, {"@odata.type": None}])
+def test_a_body_that_does_not_name_its_type_is_not_left_to_the_discriminator(body: Json) -> None:
+    """A discriminator reads a name that is there and is text, and chooses among references alone."""
+    assert read_draft("c", body, CATALOGUE).type.name == COMMS_OPERATION
+    schema = DESCRIPTION["components"]["schemas"]["newOperation"]
+    inline = [branch for branch in schema["anyOf"] if "$ref" not in branch]
+    assert not faults(body, {"anyOf": inline}, DESCRIPTION)
+    assert faults(body | {"@odata.type": COMMS_OPERATION}, {"anyOf": inline}, DESCRIPTION)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
