@@ -33,9 +33,11 @@ _PLACES = {name: place for place, name in enumerate(Record._fields)}
 
 
 def encode(record: Record) -> list[str]:
-    """A new record's fields: field, value, ... An id that is the key as a UUID, as the server makes it, is left out."""
-    words = ["key", record.key, "tenant", record.tenant, "call_id", record.call_id]
-    words += "type", record.type, "digest", record.digest
+    """A new record's own fields: field, value, ... Its key and digest are for the script that stores it to add.
+
+    An id that is the key as a UUID, as the server makes it, is left out.
+    """
+    words: list[str] = []
     if record.id != as_uuid(record.key):
         words += "id", record.id
     if record.client_context is not None:
@@ -44,6 +46,12 @@ def encode(record: Record) -> list[str]:
         words += "members", _encode_value(record.members)
     if record.result_info is not None:
         words += "result_info", _encode_value(record.result_info)
+    return words
+
+
+def encode_shared(record: Record) -> list[str]:
+    """The fields that a new record has in common with others of its type in its call: field, value, ..."""
+    words = ["tenant", record.tenant, "call_id", record.call_id, "type", record.type]
     for pair in _encode_policy(record).items():
         words += pair
     return words
@@ -66,13 +74,14 @@ def decode(answer: Sequence[str]) -> Record:
     return decode_hash(as_hash(answer))
 
 
-def completed(record: Record, answer: Sequence[str]) -> Record:
-    """A new record with what the script that stored it has added: field, value, field, value, ..."""
+def completed(record: Record, added: str) -> Record:
+    """A new record with what the script that stored it has added: field, value, field, value, ... between spaces."""
     values = list(record)
-    values[_PLACES["not_before"]] = 0  # as it was asked for; what it is to be is added, if it is a wait at all
-    for index in range(0, len(answer), 2):
-        place, read = _READINGS[answer[index]]
-        values[place] = read(answer[index + 1])
+    values[_NOT_BEFORE] = 0  # as it was asked for; what it is to be is added, if it is a wait at all
+    words = iter(added.split(" "))
+    for name, text in zip(words, words, strict=True):
+        place, read = _READINGS[name]
+        values[place] = read(text)
     return Record._make(values)
 
 
@@ -190,8 +199,8 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
 """What turns a stored field, when it is not empty, into the record's."""
 _READINGS = {name: (_PLACES[name], read) for name, read in _READERS.items()}
 _TEXT_PLACES = {name: _PLACES[name] for name in _TEXTS}
-_OPTIONAL, _ID, _KEY, _MEMBERS, _RESULTS = (
-    _PLACES[name] for name in ("client_context", "id", "key", "members", "results")
+_OPTIONAL, _ID, _KEY, _MEMBERS, _RESULTS, _NOT_BEFORE = (
+    _PLACES[name] for name in ("client_context", "id", "key", "members", "results", "not_before")
 )
 _BLANK: list[Any] = [Record._field_defaults.get(name) for name in Record._fields]
 _BLANK[_PLACES["policy"]] = _DEFAULT

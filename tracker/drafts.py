@@ -35,6 +35,7 @@ _NUMBERS = frozenset({"percentComplete", "attempt"})
 _TAKEN = _DOTS | {"events"}
 """With what a path of our own ends, where an operation's ends with its id."""
 _RESULT_TYPE = "microsoft.graph.resultinfo"
+_RESULT_MEMBERS = frozenset(ResultInfo.model_fields)
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
 """RFC 3339, 5.6."""
 _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?(?<![PT])", re.ASCII)
@@ -71,8 +72,9 @@ def read_draft(
     check_read_only(body, findings)
     if strict:
         _check_strictly(body, kind, findings)
-    waits = _waits(body, kind)
-    delay, not_before = _delay(waits.get("delay"), findings), _not_before(waits.get("notBefore"), findings)
+    delay, not_before = 0.0, 0
+    if waits := _waits(body, kind):
+        delay, not_before = _delay(waits.get("delay"), findings), _not_before(waits.get("notBefore"), findings)
     sent = members = _members(body, kind, findings)
     if kind is not None:
         try:
@@ -185,7 +187,7 @@ def result_info_of(value: Any, findings: Findings) -> ResultInfo | None:
 
 def _judged(given: Json) -> ResultInfo:
     """Raises ValidationError. Only what is of a known size is remembered: no other members, no message too long."""
-    if not given.keys() <= ResultInfo.model_fields.keys():
+    if not given.keys() <= _RESULT_MEMBERS:
         return ResultInfo.model_validate(given)
     try:
         return _known_result(**given)

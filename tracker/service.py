@@ -14,6 +14,7 @@ from tracker.background import beside
 from tracker.calls import Calls, Page, Query
 from tracker.codec import as_uuid, new_key
 from tracker.connection import open_redis
+from tracker.creates import New
 from tracker.drafts import Draft, check_call_id, read_draft
 from tracker.errors import NotFound, Refused, Unavailable
 from tracker.events import Events, Watch
@@ -26,7 +27,7 @@ from tracker.pace import Pace
 from tracker.patches import read_patch
 from tracker.preconditions import ANY, Preconditions
 from tracker.query import Condition
-from tracker.store import Created, New, Store
+from tracker.store import Created, Store
 from tracker.streams import Scope, Steps, Stream
 from tracker.sweeper import Sweeper
 from tracker.types import Catalogue
@@ -71,6 +72,7 @@ class Operations:
         self.pace = Pace(store)
         events.overhear = self.pace.hear
         self.turn = store.turn
+        self._accept_unknown = settings.unknown_types == "accept"
 
     async def ready(self) -> None:
         """Whether work can be accepted: Redis answers and the scripts are loaded."""
@@ -94,8 +96,7 @@ class Operations:
     def draft(self, caller: Caller, call_id: str, body: Json, *, once: str = "", strict: bool = False) -> New:
         """Judge an operation as `create` does, for `create_each`. Raises Invalid."""
         check_call_id(call_id)
-        accept_unknown = self.settings.unknown_types == "accept"
-        draft = read_draft(call_id, body, self._catalogue, accept_unknown=accept_unknown, strict=strict)
+        draft = read_draft(call_id, body, self._catalogue, accept_unknown=self._accept_unknown, strict=strict)
         key = new_key()
         record = Record(
             key=key,

@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from tracker import queue
-from tracker.codec import as_hash, completed, decode, decode_hash, encode, encode_fields
+from tracker.codec import as_hash, completed, decode, decode_hash, encode_fields
+from tracker.creates import New, pack_creates
 from tracker.errors import Conflict, Gone, NotFound, Refused, Reused
-from tracker.keys import Keys, call_digest, context_digest, owner_digest
+from tracker.keys import Keys, owner_digest
 from tracker.lifecycle import Change
 from tracker.model import SECOND, Json, Record
 from tracker.once import UNNAMED, Once
@@ -30,17 +31,6 @@ VANISHED_AFTER = 5.0
 
 class CancelPending(Conflict):
     """A cancel was asked for meanwhile: the operation must end, not start again."""
-
-
-class New(NamedTuple):
-    """An operation that is to be stored: it starts neither before `delay` seconds, nor before `record.not_before`.
-
-    `once` is the client's name for the request.
-    """
-
-    record: Record
-    delay: float = 0.0
-    once: Once = UNNAMED
 
 
 Created = tuple[Record, bool]
@@ -81,7 +71,7 @@ class Store:
         """
         if not many:
             return []
-        answers = await self._scripts.create.each([_pack_create(new) for new in many])
+        answers = await self._scripts.create.each(list(pack_creates(many)))
         return [_became(new, answer) for new, answer in zip(many, answers, strict=True)]
 
     async def find(self, tenant: str, operation_id: str) -> Record:
@@ -217,7 +207,7 @@ def _became(new: New, answer: Sequence[str]) -> Created | Exception:
 def _created(record: Record, word: str, *answer: str) -> Created:
     match word:
         case "NEW":
-            return completed(record, answer), True
+            return completed(record, *answer), True
         case "CREATED" | "EXISTS":
             return _visible(decode(answer)), word == "CREATED"
         case "REUSED":
@@ -265,16 +255,3 @@ def pack(change: Change) -> list[str]:
     )
     entry = "" if change.entry is None else json.dumps(change.entry, separators=(",", ":"))
     return [head, entry, *fields]
-
-
-def _pack_create(new: New) -> list[str]:
-    """A new operation in the words that its script takes."""
-    record, delay, once = new
-    fields = encode(record)
-    head = (
-        f"{record.key} {record.id} {owner_digest(record.tenant)} {call_digest(record.tenant, record.call_id)} "
-        f"{record.digest} {context_digest(record.client_context) or '-'} "
-        f"{round(delay * SECOND)} {record.not_before} {round(record.policy.start_within * SECOND)} "
-        f"{once.digest or '-'} {once.told or '-'} {once.seconds} {len(fields)}"
-    )
-    return [head, *fields]

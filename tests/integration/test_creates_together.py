@@ -11,9 +11,10 @@ from redis.asyncio import Redis
 
 from tests.factories import CALL, make_record
 from tracker.config import Settings
+from tracker.creates import New
 from tracker.model import Policy, Record
 from tracker.once import UNNAMED, Once
-from tracker.store import New, Store
+from tracker.store import Store
 from tracker.verify import Verifier
 
 Asked = tuple[Record, float, Once]

@@ -18,7 +18,7 @@ CORE = [
     *("errors", "durations", "jsons", "model", "policies", "arrows", "lifecycle", "outage", "steps", "config", "types"),
     *("signing", "answers", "urls", "log", "keys", "queue", "pipeline", "scripts", "codec"),
     *("connection", "fitness", "findings", "drafts", "once", "preconditions", "patches", "processes"),
-    *("background", "verdicts", "store", "roster", "query", "plans", "reads", "calls", "subscription"),
+    *("background", "verdicts", "creates", "store", "roster", "query", "plans", "reads", "calls", "subscription"),
     *("feed", "events", "streams", "pace", "embedded", "sweeper", "places", "verify", "diagnosis", "service"),
 ]
 LAYER = {f"tracker.{name}": number for number, name in enumerate(CORE)}

@@ -23,7 +23,8 @@ from tracker.preconditions import ANY, Preconditions, etag_matches
 from tracker.service import REASON_LIMIT, UNMARKED, Caller, Mark
 
 if TYPE_CHECKING:
-    from tracker.store import Created, New
+    from tracker.creates import New
+    from tracker.store import Created
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 

@@ -8,6 +8,7 @@ import asyncio
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from http import HTTPStatus
 from random import getrandbits
 from typing import Any, Final
@@ -236,7 +237,12 @@ def stamp(response: web.StreamResponse, request: web.BaseRequest, ids: Ids) -> N
 def stamps(headers: CIMultiDictProxy[str], more: Mapping[str, str]) -> Callable[[Mapping[str, str]], dict[str, str]]:
     """Add to each of several what every answer to a request with these headers carries, and more, in lower case."""
     found = {name.lower(): value for name, value in (*_stamps(headers, ids_of(headers)).items(), *more.items())}
-    return lambda own: {**{name.lower(): value for name, value in own.items()}, **found, "request-id": _guid()}
+    return lambda own: {**dict(zip(_lowered(*own), own.values(), strict=True)), **found, "request-id": _guid()}
+
+
+@lru_cache(64)
+def _lowered(*names: str) -> tuple[str, ...]:
+    return tuple(name.lower() for name in names)
 
 
 def _stamps(headers: CIMultiDictProxy[str], ids: Ids) -> dict[str, str]:
