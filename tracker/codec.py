@@ -21,9 +21,6 @@ _NUMBERS = (
 )
 _FLAGS = ("canceled", "hidden", "rq")
 _DEFAULT = Policy()
-_RANDOM = ~(0xF000 << 64 | 0xC000 << 48)
-_VERSION = 4 << 76 | 2 << 62
-"""Which bits of a UUID are random, and what stands in the others: version 4 and the variant (RFC 9562, 5.4)."""
 FORGET = "forget"
 """The word for a field that a change removes; its value is the field's name."""
 _POLICY_NAMES = tuple(item.name for item in fields(Policy))
@@ -172,12 +169,15 @@ def result_of(code: int, subcode: int, message: str) -> ResultInfo:
 
 def new_key() -> str:
     """A random UUID (RFC 9562, version 4) without its dashes, as `uuid.uuid4` makes it in three times the time."""
-    return uuid_digits(int.from_bytes(urandom(16)))
+    return uuid_digits(urandom(16))
 
 
-def uuid_digits(bits: int) -> str:
-    """The digits of a UUID (RFC 9562, version 4) of 128 random bits."""
-    return f"{bits & _RANDOM | _VERSION:032x}"
+def uuid_digits(random: bytes) -> str:
+    """The digits of a UUID (RFC 9562, 5.4: version 4) of 16 random bytes."""
+    octets = bytearray(random)
+    octets[6] = octets[6] & 0x0F | 0x40
+    octets[8] = octets[8] & 0x3F | 0x80
+    return octets.hex()
 
 
 def as_uuid(key: str) -> str:

@@ -62,13 +62,20 @@ class Pace:
         ended. Where nothing is known, 1.
         """
         usual = self._usual.get(canonical(record.type), 0.0)
-        now = time.monotonic() + self._ahead
         if record.stage is Stage.RUNNING:
-            ran = now - record.began / SECOND
+            ran = self._now() - record.began / SECOND
             seconds = max(usual - ran, ran * AGAIN)
         else:
-            seconds = max(0.0, record.not_before / SECOND - now, self._in_queue(record)) + usual
-        return max(LEAST, math.ceil(min(MOST, seconds)))  # where nothing ends for an hour, it is infinite
+            seconds = self._in_queue(record) + usual
+            if record.not_before:
+                seconds = max(seconds, record.not_before / SECOND - self._now() + usual)
+        if seconds <= LEAST:
+            return LEAST
+        return math.ceil(min(MOST, seconds))  # where nothing ends for an hour, it is infinite
+
+    def _now(self) -> float:
+        """By Redis's clock."""
+        return time.monotonic() + self._ahead
 
     def hear(self, lines: Sequence[str]) -> None:
         """Learn from what was told of operations. Only a line of one that ends says when its attempt began, `"b"`."""

@@ -6,11 +6,10 @@ each answer gets the headers that the contract promises.
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from http import HTTPStatus
-from random import getrandbits
+from random import randbytes
 from typing import Any, Final
 
 import structlog
@@ -220,37 +219,25 @@ def _refusal(error: BaseException | None) -> tuple[HTTPStatus, str]:
 def ids_of(headers: CIMultiDictProxy[str]) -> Ids:
     """New names for a request with these headers, with its client's."""
     client = headers.get("client-request-id")
-    return Ids(request=_guid(), client=None if client is None else client_request_id(client))
+    return Ids(request=new_request_id(), client=None if client is None else client_request_id(client))
 
 
-def _guid() -> str:
+def new_request_id() -> str:
     """A random GUID (RFC 9562, version 4). It names, and protects nothing: the process's own generator will do."""
-    return as_uuid(uuid_digits(getrandbits(128)))
+    return as_uuid(uuid_digits(randbytes(16)))  # noqa: S311 - see above
 
 
 def stamp(response: web.StreamResponse, request: web.BaseRequest, ids: Ids) -> None:
     """Add what every answer carries; aiohttp adds `Date`."""
-    response.headers.update(_stamps(request.headers, ids))
+    response.headers["request-id"] = ids.request
+    response.headers.update(stamps(request.headers, ids.client))
     response.headers[hdrs.SERVER] = SERVER_NAME
 
 
-def stamps(headers: CIMultiDictProxy[str], more: Mapping[str, str]) -> Callable[[Mapping[str, str]], dict[str, str]]:
-    """Add to each of several what every answer to a request with these headers carries, and more, in lower case."""
-    found = {name.lower(): value for name, value in (*_stamps(headers, ids_of(headers)).items(), *more.items())}
-    return lambda own: {**dict(zip(_lowered(*own), own.values(), strict=True)), **found, "request-id": _guid()}
-
-
-@lru_cache(64)
-def _lowered(*names: str) -> tuple[str, ...]:
-    return tuple(name.lower() for name in names)
-
-
-def _stamps(headers: CIMultiDictProxy[str], ids: Ids) -> dict[str, str]:
-    found = {"request-id": ids.request}
-    if ids.client is not None:
-        found["client-request-id"] = ids.client
-    found["OData-Version"] = odata_version(headers.get("OData-MaxVersion", ""))
-    return found
+def stamps(headers: CIMultiDictProxy[str], client: str | None) -> dict[str, str]:
+    """What every answer to a request with these headers carries; `client` is its client's name for it."""
+    version = {"OData-Version": odata_version(headers.get("OData-MaxVersion", ""))}
+    return version if client is None else {"client-request-id": client, **version}
 
 
 def _with_single_slashes(message: RawRequestMessage) -> RawRequestMessage:

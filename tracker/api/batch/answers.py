@@ -23,9 +23,17 @@ def written(part_id: str, answer: web.Response) -> bytes:
     return element(part_id, answer.status, headers, _body(answer.content_type, body) if body else b"null")
 
 
-def element(part_id: str, status: int, headers: Mapping[str, str], body: bytes) -> bytes:
-    """The element, of headers whose names are in lower case and a body in JSON."""
-    return encode({"id": part_id, "status": status, "headers": headers})[:-1] + b',"body":' + body + b"}"
+def element(part_id: str, status: int, headers: Mapping[str, str], body: bytes, *, common: bytes = b"}") -> bytes:
+    """The element, of headers whose names are in lower case and a body in JSON.
+
+    `common` are more headers, as `in_common` has them.
+    """
+    return encode({"id": part_id, "status": status, "headers": headers})[:-2] + common + b',"body":' + body + b"}"
+
+
+def in_common(headers: Mapping[str, str]) -> bytes:
+    """Headers that many elements have besides some of their own, written once for all."""
+    return b"," + encode({name.lower(): value for name, value in headers.items()})[1:]
 
 
 def _body(content_type: str, body: bytes) -> bytes:
