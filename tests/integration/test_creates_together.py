@@ -12,9 +12,10 @@ from redis.asyncio import Redis
 from tests.factories import CALL, make_record
 from tracker.config import Settings
 from tracker.creates import New
-from tracker.model import Policy, Record
+from tracker.model import SECOND, Policy, Record
 from tracker.once import UNNAMED, Once
 from tracker.store import Store
+from tracker.types import COMMS_OPERATION
 from tracker.verify import Verifier
 
 Asked = tuple[Record, float, Once]
@@ -32,11 +33,14 @@ def rng() -> random.Random:
 
 
 def drawn(rng: random.Random, number: int) -> list[Asked]:
-    """Creates of two calls, of which some have the same id, body or name."""
+    """Creates of two tenants, calls and types, of which some have the same id, body or name."""
     asked = []
     for _ in range(number):
         record = make_record(
-            call_id=rng.choice([CALL, "other"]),
+            tenant=rng.choice(["test", "test", "second"]),
+            call_id=rng.choice([CALL, CALL, "other"]),
+            type=rng.choice([COMMS_OPERATION, COMMS_OPERATION, "#contoso.rare"]),
+            not_before=rng.choice([0, 0, 4_102_444_800 * SECOND]),
             policy=rng.choice(POLICIES),
             client_context=rng.choice([None, "", "a", "b"]),
             members=rng.choice([{}, {"a": [1, "ü"]}]),
@@ -53,7 +57,7 @@ def of_tenant(tenant: str, asked: Sequence[Asked]) -> list[Asked]:
     """The same, by another tenant, whose keys and names are its own."""
     swapped = []
     for record, delay, once in asked:
-        other = record._replace(tenant=tenant, key=record.key[::-1])
+        other = record._replace(tenant=f"{tenant} {record.tenant}", key=record.key[::-1])
         other = other._replace(id=record.id if len(record.id) == 1 else f"{other.key}-id")
         swapped.append((other, delay, replace(once, digest=once.digest and f"{once.digest[:-1]}f")))
     return swapped
@@ -87,6 +91,13 @@ async def test_creates_of_one_script_call_are_judged_as_one_after_another(
         assert shown(await became(store, asked)) == shown(alone)
         assert (await Verifier(store, settings, patience=0).verify()).faults == []
         await store.redis.flushdb()
+
+
+async def test_each_is_stored_as_it_was_answered_whatever_stands_beside_it(store: Store, rng: random.Random) -> None:
+    for _ in range(30):
+        answers = await became(store, drawn(rng, rng.choice([2, 3, 20])))
+        records = [answer[0] for answer in answers if isinstance(answer, tuple)]
+        assert await store.read(record.key for record in records) == records
 
 
 async def test_the_order_of_creation_is_that_of_the_asking(store: Store) -> None:

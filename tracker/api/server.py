@@ -218,8 +218,7 @@ def _refusal(error: BaseException | None) -> tuple[HTTPStatus, str]:
 
 def ids_of(headers: CIMultiDictProxy[str]) -> Ids:
     """New names for a request with these headers, with its client's."""
-    client = headers.get("client-request-id")
-    return Ids(request=new_request_id(), client=None if client is None else client_request_id(client))
+    return Ids(request=new_request_id(), client=client_request_id(headers.get("client-request-id")))
 
 
 def new_request_id() -> str:
@@ -230,13 +229,14 @@ def new_request_id() -> str:
 def stamp(response: web.StreamResponse, request: web.BaseRequest, ids: Ids) -> None:
     """Add what every answer carries; aiohttp adds `Date`."""
     response.headers["request-id"] = ids.request
-    response.headers.update(stamps(request.headers, ids.client))
+    response.headers.update(stamps(request.headers))
     response.headers[hdrs.SERVER] = SERVER_NAME
 
 
-def stamps(headers: CIMultiDictProxy[str], client: str | None) -> dict[str, str]:
-    """What every answer to a request with these headers carries; `client` is its client's name for it."""
+def stamps(headers: CIMultiDictProxy[str]) -> dict[str, str]:
+    """What every answer to a request with these headers carries besides a name of its own."""
     version = {"OData-Version": odata_version(headers.get("OData-MaxVersion", ""))}
+    client = client_request_id(headers.get("client-request-id"))
     return version if client is None else {"client-request-id": client, **version}
 
 

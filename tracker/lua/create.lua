@@ -7,16 +7,16 @@
 --                         digest), count (of the words); and where it asks for any of these: delay (microseconds from
 --                         now before which it must not start), not_before (the same as a time; the later one counts),
 --                         once (digest of the client's name for this request), told (digest of what it asks for, to
---                         tell a repeat from another request of that name), remember (seconds that the name is
---                         remembered). What the following have in common comes before them, by a head of its own: =,
---                         owner (the tenant's digest), call (the call's digest), start_in (microseconds within which
---                         each must have started, or 0), count (of the words that follow: field, value, ...)
+--                         tell a repeat from another request of that name), seconds (that the name is remembered).
+--                         What those that follow have in common comes before them, by a head of its own: =, owner (the
+--                         tenant's digest), call (the call's digest), start_in (microseconds within which each must have
+--                         started, or 0), count (of the words after it: field, value, ... of each record)
 --
--- Returns for each: {NEW, text} (what was added to the fields: field, value, ... between spaces) | {CREATED, field, value, ...} (it was new
--- before, and is so now) | {EXISTS, field, value, ...} | {CONFLICT} | {REUSED} (the name is another request's) |
--- {FORGOTTEN} (its first answer's operation is not there any more). Writes nothing unless NEW, but the name of a request
--- that EXISTS answers. A name that is remembered answers the first word again, and the record as it now is. The same key
--- again (a repeated call whose answer was lost) is CREATED, and writes nothing.
+-- Returns for each: {NEW, text} (what was added to the fields: field, value, ... between spaces) | {CREATED, field,
+-- value, ...} (it was new before, and is so now) | {EXISTS, field, value, ...} | {CONFLICT} | {REUSED} (the name is
+-- another request's) | {FORGOTTEN} (its first answer's operation is not there any more). Writes nothing unless NEW, but
+-- the name of a request that EXISTS answers. A name that is remembered answers the first word again, and the record as
+-- it now is. The same key again (a repeated call whose answer was lost) is CREATED, and writes nothing.
 -- INCLUDE move
 local COMMON = '^= (%S+) (%S+) (%S+) (%S+)$'
 local HEAD = '^(%S+) (%S+) (%S+) (%S+) (%S+)(.*)$'
@@ -33,6 +33,7 @@ while at <= #ARGV do
   else
     local key, id, digest, context, count, wishes = string.match(ARGV[at], HEAD)
     local asked, last = names[common.owner], at + count
+    wishes = wishes ~= '' and {string.match(wishes, WISHES)} or nil
     wanted[#wanted + 1] = {key = key, id = id, digest = digest, context = context, wishes = wishes, common = common,
       first = at + 1, last = last}
     asked[#asked + 1] = id
@@ -55,8 +56,8 @@ local function next_place(of_call)
   return digits(newest[of_call])
 end
 
-local function name(once, word, holder)
-  if once then call('SET', C.once .. once.digest, word .. ' ' .. holder .. ' ' .. once.told, 'EX', once.remember) end
+local function remember(once, word, holder)
+  if once then call('SET', C.once .. once.digest, word .. ' ' .. holder .. ' ' .. once.told, 'EX', once.seconds) end
 end
 
 -- The answer to one that is not new, or nil.
@@ -74,7 +75,7 @@ local function known(new, once)
   if there and there[2] then -- else the id is free, or its record outlived every sweeper and Redis let it go
     if there[1] ~= new.digest or there[2] == 'tombstone' or there[3] == '1' then return {'CONFLICT'} end
     local word = holder == new.key and 'CREATED' or 'EXISTS'
-    name(once, word, holder)
+    remember(once, word, holder)
     return {word, unpack(call('HGETALL', C.operation .. holder))}
   end
 end
@@ -111,12 +112,12 @@ local function store(new, wait)
 end
 
 local function create(new)
-  if new.wishes == '' then return known(new) or store(new, 0) end
-  local delay, not_before, digest, told, remember = string.match(new.wishes, WISHES)
-  local once = digest ~= '-' and {digest = digest, told = told, remember = remember} or nil
+  if not new.wishes then return known(new) or store(new, 0) end
+  local delay, not_before, digest, told, seconds = unpack(new.wishes)
+  local once = digest ~= '-' and {digest = digest, told = told, seconds = seconds} or nil
   local answer = known(new, once)
   if answer then return answer end
-  name(once, 'CREATED', new.key)
+  remember(once, 'CREATED', new.key)
   return store(new, math.max(tonumber(delay), tonumber(not_before) - now, 0))
 end
 

@@ -26,7 +26,7 @@ def written(part_id: str, answer: web.Response) -> bytes:
 def element(part_id: str, status: int, headers: Mapping[str, str], body: bytes, *, common: bytes = b"}") -> bytes:
     """The element, of headers whose names are in lower case and a body in JSON.
 
-    `common` are more headers, as `in_common` has them.
+    `common` are more, as `in_common` has them; then there is one here at least, and none of the same name.
     """
     return encode({"id": part_id, "status": status, "headers": headers})[:-2] + common + b',"body":' + body + b"}"
 

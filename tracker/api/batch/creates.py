@@ -14,7 +14,7 @@ from tracker.api.batch.parts import Parts
 from tracker.api.batch.requests import Part
 from tracker.api.bodies import ManyBodies
 from tracker.api.operations import Answers
-from tracker.api.server import Connection, ids_of, new_request_id, stamps
+from tracker.api.server import Connection, new_request_id, stamps
 from tracker.errors import Invalid
 
 _PATH: Final = re.compile(r"(?:/v1\.0|/beta)?/communications/calls/[^/?]+/operations")
@@ -37,13 +37,13 @@ async def answer_creates(request: web.Request, parts: Parts, requests: Sequence[
     answer = await server.answer_inside(request, message, ManyBodies([part.body for part in requests]))
     if not isinstance(answer, Answers):  # none was let in
         return None
-    common = in_common({**_JSON, **stamps(message.headers, ids_of(message.headers).client)})
+    common = in_common({**_JSON, **stamps(message.headers)})
     elements = []
     for part, one in zip(requests, answer.each, strict=True):
         if isinstance(one, Exception):
             elements.append(written(part.id, server.refuse_inside(request, message, one)))
         else:
-            headers = {"request-id": new_request_id(), **{name.lower(): text for name, text in one.headers.items()}}
+            headers = {**{name.lower(): text for name, text in one.headers.items()}, "request-id": new_request_id()}
             elements.append(element(part.id, one.status, headers, one.body, common=common))
     return elements
 
