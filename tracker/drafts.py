@@ -72,9 +72,8 @@ def read_draft(
     check_read_only(body, findings)
     if strict:
         _check_strictly(body, kind, findings)
-    delay, not_before = 0.0, 0
-    if waits := _waits(body, kind):
-        delay, not_before = _delay(waits.get("delay"), findings), _not_before(waits.get("notBefore"), findings)
+    waits = _waits(body, kind)
+    delay, not_before = _delay(waits.get("delay"), findings), _not_before(waits.get("notBefore"), findings)
     sent = members = _members(body, kind, findings)
     if kind is not None:
         try:

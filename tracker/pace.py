@@ -66,12 +66,11 @@ class Pace:
             ran = self._now() - record.began / SECOND
             seconds = max(usual - ran, ran * AGAIN)
         else:
-            seconds = self._in_queue(record) + usual
+            ahead = self._in_queue(record)
             if record.not_before:
-                seconds = max(seconds, record.not_before / SECOND - self._now() + usual)
-        if seconds <= LEAST:
-            return LEAST
-        return math.ceil(min(MOST, seconds))  # where nothing ends for an hour, it is infinite
+                ahead = max(ahead, record.not_before / SECOND - self._now())
+            seconds = ahead + usual
+        return max(LEAST, math.ceil(min(MOST, seconds)))  # where nothing ends for an hour, it is infinite
 
     def _now(self) -> float:
         """By Redis's clock."""

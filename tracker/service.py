@@ -72,7 +72,6 @@ class Operations:
         self.pace = Pace(store)
         events.overhear = self.pace.hear
         self.turn = store.turn
-        self._accept_unknown = settings.unknown_types == "accept"
 
     async def ready(self) -> None:
         """Whether work can be accepted: Redis answers and the scripts are loaded."""
@@ -96,7 +95,8 @@ class Operations:
     def draft(self, caller: Caller, call_id: str, body: Json, *, once: str = "", strict: bool = False) -> New:
         """Judge an operation as `create` does, for `create_each`. Raises Invalid."""
         check_call_id(call_id)
-        draft = read_draft(call_id, body, self._catalogue, accept_unknown=self._accept_unknown, strict=strict)
+        accept_unknown = self.settings.unknown_types == "accept"
+        draft = read_draft(call_id, body, self._catalogue, accept_unknown=accept_unknown, strict=strict)
         key = new_key()
         record = Record(
             key=key,

@@ -48,10 +48,13 @@ class Answer(NamedTuple):
 
 
 class Answers(web.Response):
-    """The answers to many requests that stood as one, or what was raised instead; they are taken out, not sent."""
+    """The answers to many requests that stood as one, or what was raised instead; they are taken out, not sent.
+
+    Its headers are what all of them have in common, but for the request's name.
+    """
 
     def __init__(self, each: Sequence[Answer | Exception]) -> None:
-        super().__init__()
+        super().__init__(content_type="application/json")
         self.each = each
 
 

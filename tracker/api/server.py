@@ -228,16 +228,12 @@ def new_request_id() -> str:
 
 def stamp(response: web.StreamResponse, request: web.BaseRequest, ids: Ids) -> None:
     """Add what every answer carries; aiohttp adds `Date`."""
-    response.headers["request-id"] = ids.request
-    response.headers.update(stamps(request.headers))
-    response.headers[hdrs.SERVER] = SERVER_NAME
-
-
-def stamps(headers: CIMultiDictProxy[str]) -> dict[str, str]:
-    """What every answer to a request with these headers carries besides a name of its own."""
-    version = {"OData-Version": odata_version(headers.get("OData-MaxVersion", ""))}
-    client = client_request_id(headers.get("client-request-id"))
-    return version if client is None else {"client-request-id": client, **version}
+    headers = response.headers
+    headers["request-id"] = ids.request
+    if ids.client is not None:
+        headers["client-request-id"] = ids.client
+    headers["OData-Version"] = odata_version(request.headers.get("OData-MaxVersion", ""))
+    headers[hdrs.SERVER] = SERVER_NAME
 
 
 def _with_single_slashes(message: RawRequestMessage) -> RawRequestMessage:

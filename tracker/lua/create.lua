@@ -112,13 +112,16 @@ local function store(new, wait)
 end
 
 local function create(new)
-  if not new.wishes then return known(new) or store(new, 0) end
-  local delay, not_before, digest, told, seconds = unpack(new.wishes)
-  local once = digest ~= '-' and {digest = digest, told = told, seconds = seconds} or nil
+  local once, wait = nil, 0
+  if new.wishes then
+    local delay, not_before, digest, told, seconds = unpack(new.wishes)
+    if digest ~= '-' then once = {digest = digest, told = told, seconds = seconds} end
+    wait = math.max(tonumber(delay), tonumber(not_before) - now, 0)
+  end
   local answer = known(new, once)
   if answer then return answer end
   remember(once, 'CREATED', new.key)
-  return store(new, math.max(tonumber(delay), tonumber(not_before) - now, 0))
+  return store(new, wait)
 end
 
 local answers = {}

@@ -14,13 +14,18 @@ _OF_MESSAGE: Final = frozenset({"server", "date", "connection", "content-length"
 
 def written(part_id: str, answer: web.Response) -> bytes:
     """The element. A body that is JSON already is put in as it is."""
+    body = cast("bytes | None", answer.body)
+    return element(part_id, answer.status, headers_of(answer), _body(answer.content_type, body) if body else b"null")
+
+
+def headers_of(answer: web.Response) -> dict[str, str]:
+    """Those that an element has, by name in lower case."""
     headers: dict[str, str] = {}
     for name, value in answer.headers.items():
         lower = name.lower()
         if lower not in _OF_MESSAGE:
             headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
-    body = cast("bytes | None", answer.body)
-    return element(part_id, answer.status, headers, _body(answer.content_type, body) if body else b"null")
+    return headers
 
 
 def element(part_id: str, status: int, headers: Mapping[str, str], body: bytes, *, common: bytes = b"}") -> bytes:
@@ -32,8 +37,8 @@ def element(part_id: str, status: int, headers: Mapping[str, str], body: bytes, 
 
 
 def in_common(headers: Mapping[str, str]) -> bytes:
-    """Headers that many elements have besides some of their own, written once for all."""
-    return b"," + encode({name.lower(): value for name, value in headers.items()})[1:]
+    """Headers, of names in lower case, that many elements have besides some of their own, written once for all."""
+    return b"," + encode(headers)[1:]
 
 
 def _body(content_type: str, body: bytes) -> bytes:

@@ -9,16 +9,15 @@ from typing import Final, cast
 
 from aiohttp import web
 
-from tracker.api.batch.answers import element, in_common, written
+from tracker.api.batch.answers import element, headers_of, in_common, written
 from tracker.api.batch.parts import Parts
 from tracker.api.batch.requests import Part
 from tracker.api.bodies import ManyBodies
 from tracker.api.operations import Answers
-from tracker.api.server import Connection, new_request_id, stamps
+from tracker.api.server import Connection, new_request_id
 from tracker.errors import Invalid
 
 _PATH: Final = re.compile(r"(?:/v1\.0|/beta)?/communications/calls/[^/?]+/operations")
-_JSON: Final = {"content-type": "application/json"}
 _PLAIN: Final = frozenset({"accept", "content-type"})
 """Headers that ask for nothing which one create has for itself."""
 
@@ -37,7 +36,7 @@ async def answer_creates(request: web.Request, parts: Parts, requests: Sequence[
     answer = await server.answer_inside(request, message, ManyBodies([part.body for part in requests]))
     if not isinstance(answer, Answers):  # none was let in
         return None
-    common = in_common({**_JSON, **stamps(message.headers)})
+    common = in_common({name: text for name, text in headers_of(answer).items() if name != "request-id"})
     elements = []
     for part, one in zip(requests, answer.each, strict=True):
         if isinstance(one, Exception):

@@ -79,7 +79,8 @@ def type_schemas(catalogue: Catalogue, *, accept_unknown: bool) -> dict[str, Jso
     schemas["sentMembers"] = _sent_members()
     created = {name: f"{kind}-new" for name, kind in kinds.items()}
     schemas["newOperation"] = _any_of(created, {"unregisteredOperation"} if accept_unknown else set())
-    schemas["newOperation"]["anyOf"] += [_untyped(created[name]) for name in kinds if _is_base(name)]
+    if (base := catalogue.get(COMMS_OPERATION)) is not None:
+        schemas["newOperation"]["anyOf"].append(_untyped(created[base.name]))
     return schemas
 
 
@@ -153,10 +154,6 @@ def _any_of(names: dict[str, str], others: set[str]) -> Json:
     }
 
 
-def _is_base(name: str) -> bool:
-    return canonical(name) == canonical(COMMS_OPERATION)
-
-
 def _untyped(base: str) -> Json:
     """Of the base type, then. Inline: a discriminator speaks of `$ref`s alone (OpenAPI)."""
     return {
@@ -184,7 +181,7 @@ def _schemas_of(entry: OperationType, name: str) -> dict[str, Json]:
 
 def _new(entry: OperationType, own: Json) -> Json:
     """What a create of a type takes; of the base type, the type may be left out."""
-    is_base = _is_base(entry.name)
+    is_base = canonical(entry.name) == canonical(COMMS_OPERATION)
     kind: Json = {"enum": [entry.name, None]} if is_base else {"const": entry.name}
     required = own.get("required", [])
     waits = {name: schema for name, schema in WAITS.items() if name not in own["properties"]}
