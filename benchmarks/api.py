@@ -36,7 +36,7 @@ from benchmarks import api_ends, api_figures, api_profile
 from benchmarks.api_bare import Row, Servers, cores, offered, opened
 from benchmarks.api_contenders import CONTENDERS, OURS, TOLD, Contender, Way
 from benchmarks.api_load import Burst, Refused
-from tracker.embedded import allocator
+from tracker.runtime.dev_valkey import allocator
 
 Taken = dict[tuple[str, str], list[Burst]]
 """What was measured end to end, by system and way."""

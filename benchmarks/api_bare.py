@@ -14,9 +14,9 @@ from benchmarks.api_load import Burst, Channel, Refused, load, request
 from benchmarks.api_writes import Writes, writes
 from benchmarks.drain import free_port, fresh_server
 from benchmarks.processes import pin, running
-from tracker.cli.stack import EXAMPLE
+from tracker.cli.dev_stack import EXAMPLE
 from tracker.cli.token import new_token
-from tracker.keys import call_digest
+from tracker.store.keys import call_digest
 
 CALLS, PER_CALL = 10, 100
 """Calls whose operations are read and listed, and operations of each: a list's default page holds a whole call."""

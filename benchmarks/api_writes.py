@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from redis.asyncio import Redis
 
-from tracker.keys import Keys
+from tracker.store.keys import Keys
 
 READS = {
     *("EXISTS", "GET", "HGET", "HGETALL", "HMGET", "LINDEX", "LLEN", "PTTL", "TIME", "TTL"),

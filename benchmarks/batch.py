@@ -20,7 +20,7 @@ import aiohttp
 
 from benchmarks.latency import PATH, TRACKER, until_ready
 from benchmarks.processes import cpu_seconds, running
-from tracker.embedded import start_server
+from tracker.runtime.dev_valkey import start_server
 
 PORT = 18098
 TURNS = 3

@@ -16,7 +16,7 @@ from typing import Any
 from redis import Redis
 
 from benchmarks.processes import ROOT, cpu_seconds, running, signal_tree
-from tracker.embedded import start_server
+from tracker.runtime.dev_valkey import start_server
 
 WARM_UP = 20
 """Tasks that each worker does first: when they are done, it is up and has imported what it needs."""

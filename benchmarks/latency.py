@@ -24,12 +24,12 @@ import aiohttp
 
 from benchmarks.processes import running
 from tracker.config import Settings, load
-from tracker.connection import open_redis
-from tracker.embedded import start_server
-from tracker.feed import Event
-from tracker.model import Policy, Record
-from tracker.store import Store
-from tracker.types import COMMS_OPERATION
+from tracker.domain.operation import Policy, Record
+from tracker.domain.type_registry import COMMS_OPERATION
+from tracker.events.feed import Event
+from tracker.runtime.dev_valkey import start_server
+from tracker.store.connection import open_redis
+from tracker.store.store import Store
 
 TRACKER = (sys.executable, "-m", "tracker.cli.main")
 PATH = "/communications/calls/bench/operations"

@@ -22,15 +22,15 @@ import aiohttp
 
 from benchmarks.latency import TRACKER, until_ready
 from benchmarks.processes import running
-from tracker import lifecycle
 from tracker.api.auth import ANONYMOUS
 from tracker.config import Settings, load
-from tracker.connection import open_redis
-from tracker.embedded import start_server
-from tracker.keys import call_digest
-from tracker.model import DONE, LOST, OperationStatus, Policy, Record
-from tracker.store import Store
-from tracker.types import COMMS_OPERATION, canonical
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, LOST, OperationStatus, Policy, Record
+from tracker.domain.type_registry import COMMS_OPERATION, canonical
+from tracker.runtime.dev_valkey import start_server
+from tracker.store.connection import open_redis
+from tracker.store.keys import call_digest
+from tracker.store.store import Store
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

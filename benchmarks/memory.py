@@ -20,19 +20,19 @@ from typing import TYPE_CHECKING
 from benchmarks import operations
 from benchmarks.processes import memory, running, tree
 from tracker import log
-from tracker.cli.stack import EXAMPLE
+from tracker.cli.dev_stack import EXAMPLE
 from tracker.config import load
-from tracker.connection import open_redis
-from tracker.embedded import start_server
-from tracker.events import Events
+from tracker.domain.type_registry import load_types
+from tracker.events.hub import Events
+from tracker.runtime.dev_valkey import start_server
 from tracker.service import Caller, Operations
-from tracker.store import Store
-from tracker.types import load_types
+from tracker.store.connection import open_redis
+from tracker.store.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tracker.model import Json
+    from tracker.domain.operation import Json
 
 TYPES = "benchmarks.operations"
 CALLER = Caller("bench", "bench")

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tracker.processes import die_with_parent
+from tracker.runtime.processes import die_with_parent
 
 ROOT = Path(__file__).parents[1]
 PROC = Path("/proc")

@@ -36,18 +36,18 @@ import aiohttp
 from aiohttp import web
 
 from benchmarks.processes import cpu_seconds, memory, running
-from tracker import lifecycle
 from tracker.api.app import BACKLOG
-from tracker.background import run
 from tracker.config import Settings, load
-from tracker.connection import open_redis
-from tracker.embedded import start_server
-from tracker.feed import Event
-from tracker.keys import Keys
-from tracker.model import DONE, Policy, Record
-from tracker.store import Store, pack
-from tracker.types import COMMS_OPERATION, canonical
-from tracker.verdicts import Room
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, Policy, Record
+from tracker.domain.type_registry import COMMS_OPERATION, canonical
+from tracker.events.feed import Event
+from tracker.runtime.background import run
+from tracker.runtime.dev_valkey import start_server
+from tracker.store.connection import open_redis
+from tracker.store.keys import Keys
+from tracker.store.script_replies import Room
+from tracker.store.store import Store, pack
 
 CALL = "bench"
 OPENING = 128

@@ -17,7 +17,7 @@ from chaos.kinds import KINDS, Kind
 KILLS = ("kill api", "kill worker", "kill nursery", "kill host", "kill valkey")
 """SIGKILL: an API, a worker's manager, what forks its hosts, a host that runs handlers, the server."""
 STEPS = ("after_claim", "before_handler", "after_handler", "mid_commit", "in_sweep", "after_create")
-"""A process killed itself there: the steps of `tracker.steps`."""
+"""A process killed itself there: the steps of `tracker.runtime.failpoints`."""
 PAUSES = ("pause worker", "pause valkey")
 """SIGSTOP, and later SIGCONT."""
 DROPS = ("drop normal", "drop pubsub")

@@ -1,8 +1,8 @@
 """`python -m chaos.process [--clock-shift S] serve|worker …`: a tracker's process that ends itself at named steps.
 
 Before the ordinary command line runs, the process's clock is shifted, and whenever the process comes to a step
-(`tracker.steps`) of which there is a file in the directory `steps` of CHAOS_DIR, it removes that file and kills
-itself: of all processes, the first that comes there does. CHAOS_PROCESS is its name in the journal.
+(`tracker.runtime.failpoints`) of which there is a file in the directory `steps` of CHAOS_DIR, it removes that file
+and kills itself: of all processes, the first that comes there does. CHAOS_PROCESS is its name in the journal.
 """
 
 import argparse
@@ -61,11 +61,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.clock_shift:
         shift_clock(options.clock_shift)
-    from tracker import steps  # noqa: PLC0415 - after the clock is shifted, as modules keep what they import
     from tracker.cli.main import main as run  # noqa: PLC0415 - the same
+    from tracker.runtime import failpoints  # noqa: PLC0415 - after the clock is shifted, as modules keep what they import
 
     directory = Path(os.environ["CHAOS_DIR"])
-    steps.hook = partial(obey, directory / ORDERS, Journal(directory / EVENTS), os.environ["CHAOS_PROCESS"])
+    failpoints.hook = partial(obey, directory / ORDERS, Journal(directory / EVENTS), os.environ["CHAOS_PROCESS"])
     sys.argv = ["tracker", *options.command]
     run()
 

@@ -18,8 +18,8 @@ import structlog
 
 from chaos.journal import EVENTS, Journal
 from chaos.process import ORDERS
-from tracker.embedded import PrivateServer
-from tracker.processes import Child, Keeper
+from tracker.runtime.dev_valkey import PrivateServer
+from tracker.runtime.processes import Child, Keeper
 
 VALKEY = "valkey"
 WORKERS = ("worker-1", "worker-2", "worker-3")

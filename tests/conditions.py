@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.factories import make_record
-from tracker.api.wire import resource
-from tracker.model import OperationStatus, Record, ResultInfo
-from tracker.query import (
+from tracker.api.serializers import resource
+from tracker.domain.operation import OperationStatus, Record, ResultInfo
+from tracker.listing.conditions import (
     MEMBERS,
     STATUSES,
     And,

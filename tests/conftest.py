@@ -11,9 +11,9 @@ from redis.asyncio import Redis
 from tests.clock import Clock
 from tests.leaks import leaks
 from tracker.config import Settings
-from tracker.connection import open_redis
-from tracker.embedded import start_server
-from tracker.store import Store
+from tracker.runtime.dev_valkey import start_server
+from tracker.store.connection import open_redis
+from tracker.store.store import Store
 
 TOKENS = "\n".join(
     f"{name}:{name}:{hashlib.sha256(f'{name}-token'.encode()).hexdigest()}" for name in ("test", "other")

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tracker.keys import gate_digest
-from tracker.model import SECOND, Record, Stage
-from tracker.queue import LOOK_AGAIN, parse_job_id
-from tracker.store import Store
+from tracker.domain.operation import SECOND, Record, Stage
+from tracker.store.keys import gate_digest
+from tracker.store.rq_tickets import LOOK_AGAIN, parse_job_id
+from tracker.store.store import Store
 
 FINAL = (Stage.COMPLETED, Stage.FAILED, Stage.TOMBSTONE)
 

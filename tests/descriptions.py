@@ -9,7 +9,7 @@ from typing import Any
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 
 from tests.factories_http import Answer
-from tracker.model import Json
+from tracker.domain.operation import Json
 
 TRANSPORT = {
     "content-type",

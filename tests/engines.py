@@ -13,16 +13,16 @@ from typing import Any
 
 from tests.factories import make_record
 from tests.waiting import eventually
-from tracker.background import beside
 from tracker.config import Settings
-from tracker.connection import open_redis
-from tracker.embedded import start_server
-from tracker.model import Policy, Record, Stage
-from tracker.store import Store
-from tracker.types import CATALOGUE, Catalogue
-from workers.commits import Ending
-from workers.engine import Engine, kinds_of
-from workers.nursery import Nursery
+from tracker.domain.operation import Policy, Record, Stage
+from tracker.domain.type_registry import CATALOGUE, Catalogue
+from tracker.runtime.background import beside
+from tracker.runtime.dev_valkey import start_server
+from tracker.store.connection import open_redis
+from tracker.store.store import Store
+from workers.completer import Ending
+from workers.executor import Engine, kinds_of
+from workers.fork_server import Nursery
 from workers.pool import Size
 
 ROOT = Path(__file__).parents[1]

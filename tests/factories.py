@@ -3,10 +3,10 @@
 from typing import Any
 from uuid import uuid4
 
+from tracker.domain.operation import Policy, Record
+from tracker.domain.type_registry import COMMS_OPERATION, canonical
 from tracker.errors import Refused
-from tracker.model import Policy, Record
-from tracker.store import Store
-from tracker.types import COMMS_OPERATION, canonical
+from tracker.store.store import Store
 
 CALL = "call-1"
 

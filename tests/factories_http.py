@@ -12,7 +12,7 @@ from yarl import URL
 
 from tracker.api.app import running
 from tracker.config import Settings
-from tracker.model import Json
+from tracker.domain.operation import Json
 
 COLLECTION = "/communications/calls/call-1/operations"
 TYPE = "#microsoft.graph.commsOperation"

@@ -9,11 +9,11 @@ from typing import Any
 from redis.asyncio import Redis
 
 from tests.factories import make_record
-from tracker import lifecycle
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, Policy, Record, Stage
 from tracker.errors import NotFound
-from tracker.model import DONE, Policy, Record, Stage
-from tracker.store import Store
-from tracker.verdicts import Claims, Room
+from tracker.store.script_replies import Claims, Room
+from tracker.store.store import Store
 
 KINDS: Mapping[str, str] = {
     **dict.fromkeys(("test.plain", "test.serial", "test.capped", "test.rated", "test.all"), "coroutines"),

@@ -5,20 +5,20 @@ from typing import Any
 from rq import Queue
 from rq.job import Job
 
-from tracker import queue
+from tracker.store import rq_tickets
 
 
 def enqueued_by_rq(redis: Any, job_id: str) -> tuple[Queue, Job]:
     """The queue and the job after `Queue.enqueue_job` of what a ticket says."""
     rq = Queue("operations", connection=redis, serializer="json")
     job = Job.create(
-        queue.FUNCTION,
+        rq_tickets.FUNCTION,
         connection=redis,
         id=job_id,
         serializer=rq.serializer,
-        timeout=queue.NO_TIMEOUT,
-        result_ttl=queue.RESULT_TTL,
-        failure_ttl=queue.FAILURE_TTL,
+        timeout=rq_tickets.NO_TIMEOUT,
+        result_ttl=rq_tickets.RESULT_TTL,
+        failure_ttl=rq_tickets.FAILURE_TTL,
         args=(),
         kwargs={},
     )

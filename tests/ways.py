@@ -5,10 +5,10 @@ from typing import Any
 
 from tests.consistency import assert_consistent
 from tests.scheduling import create, done, now, take
-from tracker import lifecycle
-from tracker.model import DONE, OperationStatus, Record
-from tracker.store import Store
-from tracker.verify import Verifier
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, OperationStatus, Record
+from tracker.maintenance.verifier import Verifier
+from tracker.store.store import Store
 
 Make = Callable[[Store], Awaitable[Record]]
 EVERYTHING: dict[str, Any] = {"serial": True, "concurrency": 2, "start_within": 600.0}

@@ -7,17 +7,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tracker.model import Operation, ResultInfo
-    from tracker.types import Context, Rejected, Retry, handles
-    from tracker.urls import handles_url
+    from tracker.domain.operation import Operation, ResultInfo
+    from tracker.domain.type_registry import Context, Rejected, Retry, handles
+    from tracker.url_handlers.request import handles_url
 
 __all__ = ["Context", "Operation", "Rejected", "ResultInfo", "Retry", "handles", "handles_url"]
 
-_HOMES = {"Operation": "tracker.model", "ResultInfo": "tracker.model", "handles_url": "tracker.urls"}
+_HOMES = {
+    "Operation": "tracker.domain.operation",
+    "ResultInfo": "tracker.domain.operation",
+    "handles_url": "tracker.url_handlers.request",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: the command line starts without pydantic."""
     if name not in __all__:
         raise AttributeError(f"module 'tracker' has no attribute {name!r}")
-    return getattr(import_module(_HOMES.get(name, "tracker.types")), name)
+    return getattr(import_module(_HOMES.get(name, "tracker.domain.type_registry")), name)

@@ -18,7 +18,7 @@ TrackerError
 ├── IllegalTransition       no such arrow in the lifecycle: a bug of ours (internalServerError)
 └── ConfigurationError      a setting, a type's declaration or a server is not usable (internalServerError)
 
-`code` is Graph's word for the HTTP status, in lower camel case; `tracker.api.problems` maps classes to statuses.
+`code` is Graph's word for the HTTP status, in lower camel case; `tracker.api.error_responses` maps classes to statuses.
 """
 
 from collections.abc import Sequence

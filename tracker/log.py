@@ -10,9 +10,9 @@ from typing import Any
 
 import structlog
 
-from tracker.arrows import EVENTS, Arrow
 from tracker.config import Settings
-from tracker.model import Record, Stage
+from tracker.domain.operation import Record, Stage
+from tracker.domain.transitions import EVENTS, Arrow
 
 _log = structlog.get_logger()
 _root = logging.getLogger()

@@ -8,34 +8,36 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from tracker import fitness, lifecycle, steps
-from tracker.arrows import Arrow
-from tracker.background import beside
-from tracker.calls import Calls, Page, Query
-from tracker.codec import as_uuid, new_key
-from tracker.connection import open_redis
-from tracker.creates import New
-from tracker.drafts import Draft, check_call_id, read_draft
+from tracker.bodies.create import Draft, check_call_id, read_draft
+from tracker.bodies.patch import read_patch
+from tracker.bodies.preconditions import ANY, Preconditions
+from tracker.domain import lifecycle
+from tracker.domain.operation import Json, Record
+from tracker.domain.transitions import Arrow
+from tracker.domain.type_registry import Catalogue
 from tracker.errors import NotFound, Refused, Unavailable
-from tracker.events import Events, Watch
-from tracker.feed import ended
-from tracker.keys import once_digest
+from tracker.events.feed import ended
+from tracker.events.hub import Events, Watch
+from tracker.events.stream import Scope, Steps, Stream
+from tracker.listing.conditions import Condition
+from tracker.listing.pager import Calls, Page, Query
 from tracker.log import transition
-from tracker.model import Json, Record
-from tracker.once import UNNAMED, Once
-from tracker.pace import Pace
-from tracker.patches import read_patch
-from tracker.preconditions import ANY, Preconditions
-from tracker.query import Condition
-from tracker.store import Created, Store
-from tracker.streams import Scope, Steps, Stream
-from tracker.sweeper import Sweeper
-from tracker.types import Catalogue
-from tracker.urls import load_catalogue
+from tracker.maintenance.sweeper import Sweeper
+from tracker.retry_after import Pace
+from tracker.runtime import failpoints
+from tracker.runtime.background import beside
+from tracker.store import server_check
+from tracker.store.codec import as_uuid, new_key
+from tracker.store.connection import open_redis
+from tracker.store.create_args import New
+from tracker.store.idempotency import UNNAMED, Once
+from tracker.store.keys import once_digest
+from tracker.store.store import Created, Store
+from tracker.url_handlers.request import load_catalogue
 
 if TYPE_CHECKING:
     from tracker.config import Settings
-    from tracker.lifecycle import Change
+    from tracker.domain.lifecycle import Change
 
 TRIES = 20
 """How often a change is decided anew when the record moves between reading and writing."""
@@ -116,7 +118,7 @@ class Operations:
     async def create_each(self, caller: Caller, many: Sequence[New]) -> list[Created | Exception]:
         """Accept drafts together; of each what `create` returns, or what it raises. Raises Unavailable for all."""
         became = await self._store.create_each(many)
-        steps.reach(steps.AFTER_CREATE)
+        failpoints.reach(failpoints.AFTER_CREATE)
         for new, one in zip(many, became, strict=True):
             if not isinstance(one, Exception) and one[1] and one[0].key == new.record.key:
                 transition(Arrow.CREATE, one[0], caller=caller.name)
@@ -292,5 +294,5 @@ async def open_operations(settings: "Settings") -> AsyncIterator[Operations]:
         store = Store(redis, settings)
         events = Events(redis, store.keys.events)
         operations = Operations(store, events, catalogue, settings)
-        async with beside(events.run(), operations.pace.run(), Sweeper(store).run(), fitness.report(redis)):
+        async with beside(events.run(), operations.pace.run(), Sweeper(store).run(), server_check.report(redis)):
             yield operations

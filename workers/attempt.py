@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tracker.model import Json, Record
+    from tracker.domain.operation import Json, Record
     from workers.host import Host
 
 

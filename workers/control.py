@@ -8,12 +8,12 @@ from typing import Any
 
 import structlog
 
-from tracker import lifecycle
-from tracker.background import beside
+from tracker.domain import lifecycle
 from tracker.errors import TrackerError
-from tracker.queue import parse_job_id
-from tracker.store import Store
-from tracker.subscription import listen
+from tracker.events.subscriber import listen
+from tracker.runtime.background import beside
+from tracker.store.rq_tickets import parse_job_id
+from tracker.store.store import Store
 
 log = structlog.get_logger()
 

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from tracker.jsons import decode, encode
-from tracker.model import Json
+from tracker.domain.operation import Json
+from tracker.json_codec import decode, encode
 
 HEAD = 4
 """Bytes of a length, big-endian."""

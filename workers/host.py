@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from tracker.model import Json
+from tracker.domain.operation import Json
 from workers.frames import Line
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024

@@ -10,22 +10,22 @@ import structlog
 from rq import get_current_job
 
 from tracker import config, log
-from tracker.background import beside
-from tracker.connection import open_redis
+from tracker.domain.operation import Record
+from tracker.domain.type_registry import Catalogue, canonical
 from tracker.errors import Unavailable
-from tracker.model import Record
-from tracker.outage import FIRST
-from tracker.queue import parse_job_id
-from tracker.store import LEASE, Store
-from tracker.types import Catalogue, canonical
-from tracker.urls import load_catalogue
-from tracker.verdicts import Claims
-from workers.beats import Beats
-from workers.claims import tell
-from workers.commits import Committer
-from workers.engine import Engine, kinds_of
+from tracker.runtime.background import beside
+from tracker.store.connection import open_redis
+from tracker.store.reconnect_backoff import FIRST
+from tracker.store.rq_tickets import parse_job_id
+from tracker.store.script_replies import Claims
+from tracker.store.store import LEASE, Store
+from tracker.url_handlers.request import load_catalogue
+from workers.completer import Committer
+from workers.executor import Engine, kinds_of
+from workers.fetcher import tell
+from workers.fork_server import Nursery
+from workers.heartbeat import Beats
 from workers.host import Kind
-from workers.nursery import Nursery
 from workers.pool import Size
 from workers.spool import Spool
 

@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from tracker import fitness
-from tracker.background import beside, end
 from tracker.errors import Unavailable
-from tracker.roster import Workers
-from tracker.store import Store
-from tracker.sweeper import Sweeper
+from tracker.maintenance.sweeper import Sweeper
+from tracker.runtime.background import beside, end
+from tracker.store import server_check
+from tracker.store.store import Store
+from tracker.store.worker_registry import Workers
 from workers.attempt import Stop
-from workers.beats import Beats
-from workers.claims import Claimer
-from workers.commits import Committer
+from workers.completer import Committer
 from workers.control import Control, Orders
-from workers.engine import Engine, kinds_of
-from workers.nursery import Nursery
+from workers.executor import Engine, kinds_of
+from workers.fetcher import Claimer
+from workers.fork_server import Nursery
+from workers.heartbeat import Beats
 from workers.pool import Size
-from workers.presence import Presence
+from workers.rq_presence import Presence
 from workers.spool import Spool
 
 if TYPE_CHECKING:
     from tracker.config import Settings
-    from tracker.types import Catalogue
+    from tracker.domain.type_registry import Catalogue
 
 log = structlog.get_logger()
 
@@ -127,7 +127,7 @@ class Manager:
                 self._control.run(),
                 self._mind_the_nursery(),
                 Sweeper(self._store).run(),
-                fitness.report(self._store.redis),
+                server_check.report(self._store.redis),
             ):
                 return await self._work()
         finally:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from tracker.model import Json
-from tracker.processes import Backoff
+from tracker.domain.operation import Json
+from tracker.runtime.processes import Backoff
+from workers.fork_server import Nursery
 from workers.host import Death, Host, Kind
-from workers.nursery import Nursery
-from workers.outcomes import oom_kills
+from workers.outcome import oom_kills
 
 log = structlog.get_logger()
 

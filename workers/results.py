@@ -5,10 +5,10 @@ import json
 import traceback
 from typing import Any
 
-from tracker.drafts import MEMBERS_LIMIT
+from tracker.bodies.create import MEMBERS_LIMIT
+from tracker.domain.operation import DONE, RAISED, Json, Operation, ResultInfo
+from tracker.domain.type_registry import OperationType, Rejected, Retry
 from tracker.errors import TrackerError
-from tracker.model import DONE, RAISED, Json, Operation, ResultInfo
-from tracker.types import OperationType, Rejected, Retry
 
 TRACEBACK_LIMIT = 8_192
 """Characters of a traceback that are kept for the log."""

@@ -11,14 +11,15 @@ from redis.exceptions import RedisError
 from rq.utils import now
 from rq.worker import BaseWorker
 
-from tracker import background, config, log
-from tracker.connection import open_blocking, open_redis
-from tracker.keys import QUEUES
-from tracker.store import Store
-from tracker.types import Catalogue
-from tracker.urls import load_catalogue
+from tracker import config, log
+from tracker.domain.type_registry import Catalogue
+from tracker.runtime import background
+from tracker.store.connection import open_blocking, open_redis
+from tracker.store.keys import QUEUES
+from tracker.store.store import Store
+from tracker.url_handlers.request import load_catalogue
+from workers.fork_server import Nursery
 from workers.manager import Identity, Limits, Manager
-from workers.nursery import Nursery
 
 if TYPE_CHECKING:
     from tracker.config import Settings

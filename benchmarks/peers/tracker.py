@@ -8,9 +8,9 @@ from uuid import uuid4
 from benchmarks import operations
 from benchmarks.peers.system import CONCURRENCY, CORES, System
 from tracker.config import load
-from tracker.connection import open_redis
-from tracker.model import OperationStatus, Policy, Record
-from tracker.store import Store
+from tracker.domain.operation import OperationStatus, Policy, Record
+from tracker.store.connection import open_redis
+from tracker.store.store import Store
 
 TENANT = "bench"
 TYPES = {

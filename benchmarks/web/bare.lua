@@ -1,4 +1,4 @@
--- What tracker/lua/create.lua writes for an operation that starts at once, with the time and the ticket that only the
+-- What tracker/store/lua/create.lua writes for an operation that starts at once, with the time and the ticket that only the
 -- server knows, and nothing that it checks or decides. KEYS: record, ids, call, status, context, tickets, queues, job
 -- (less the ticket), queue, ticketed, feed, what jobs are copies of. ARGV: key, id, channel, the record's words.
 local time = redis.call('TIME')

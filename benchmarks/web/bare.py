@@ -16,7 +16,7 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from benchmarks.peers.system import URL
-from tracker.queue import ticket_fields
+from tracker.store.rq_tickets import ticket_fields
 
 SCRIPT = (Path(__file__).parent / "bare.lua").read_text()
 PREFIX, RQ = "barebon", "br"

@@ -7,12 +7,12 @@ import pytest
 from fakeredis import FakeAsyncRedis
 from redis.asyncio import Redis
 
-from tracker.background import beside
 from tracker.config import Settings
-from tracker.connection import open_redis
-from tracker.events import MOST_BEHIND, REMEMBERED, Events, Follower, Heard
-from tracker.keys import owner_digest
-from tracker.model import OperationStatus
+from tracker.domain.operation import OperationStatus
+from tracker.events.hub import MOST_BEHIND, REMEMBERED, Events, Follower, Heard
+from tracker.runtime.background import beside
+from tracker.store.connection import open_redis
+from tracker.store.keys import owner_digest
 
 CHANNEL = "tracker:events"
 A, B = "a" * 32, "b" * 32

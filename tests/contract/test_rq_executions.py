@@ -17,11 +17,11 @@ from tests.clock import Clock
 from tests.consistency import assert_consistent
 from tests.scheduling import KINDS, claims, create, pop, take
 from tests.tickets import enqueued_by_rq
-from tracker import lifecycle
-from tracker.lifecycle import Change
-from tracker.model import DONE, Record
-from tracker.store import CancelPending, Store
-from tracker.sweeper import Sweeper
+from tracker.domain import lifecycle
+from tracker.domain.lifecycle import Change
+from tracker.domain.operation import DONE, Record
+from tracker.maintenance.sweeper import Sweeper
+from tracker.store.store import CancelPending, Store
 
 RUN_WITHIN = 900
 VOLATILE = (

@@ -24,9 +24,9 @@ from rq.suspension import resume, suspend
 from tests.engines import ROOT, began, create, exists, final, let_go, now, reaches, running_worker
 from tests.engines import Worker as OurWorker
 from tests.waiting import eventually
-from tracker import lifecycle
-from tracker.model import OperationStatus, Record, Stage
-from tracker.store import Store
+from tracker.domain import lifecycle
+from tracker.domain.operation import OperationStatus, Record, Stage
+from tracker.store.store import Store
 
 FORMS = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), "date"),

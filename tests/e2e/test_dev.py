@@ -18,7 +18,7 @@ from tests.dev import TOKEN, TRACKER, Dev, environment, running_dev
 from tracker.cli import main
 from tracker.cli.orphans import identity
 from tracker.cli.output import Exit
-from tracker.embedded import start_server, until
+from tracker.runtime.dev_valkey import start_server, until
 
 Json = dict[str, Any]
 Run = Callable[..., tuple[int, str, str]]

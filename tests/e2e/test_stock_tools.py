@@ -14,7 +14,7 @@ from pathlib import Path
 import redis
 
 from tests.dev import Client, Dev, descendants, parent, running_dev
-from tracker.embedded import PrivateServer, until
+from tracker.runtime.dev_valkey import PrivateServer, until
 
 PATH = "/communications/calls/stock/operations"
 RQ = (sys.executable, "-m", "rq.cli")

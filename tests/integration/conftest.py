@@ -9,7 +9,7 @@ from tests.engines import Server, alive, catalogue, own_server
 from tests.factories_http import Api, open_api
 from tracker.config import Settings
 from tracker.log import configure
-from workers.nursery import Nursery
+from workers.fork_server import Nursery
 
 
 @pytest.fixture

@@ -15,19 +15,19 @@ import pytest
 from tests.engines import began, catalogue, create, exists, final, let_go, now
 from tests.waiting import eventually
 from tracker import Context, Operation, handles
-from tracker.background import end
 from tracker.config import Settings
+from tracker.domain.operation import OperationStatus, Record, Stage
 from tracker.errors import Unavailable
-from tracker.model import OperationStatus, Record, Stage
-from tracker.queue import WINDOW
-from tracker.roster import KNOWN_FOR, Workers
-from tracker.store import Store
-from tracker.verdicts import Claims, Room
-from workers import beats, pool
-from workers.claims import LEAST_AT_ONCE, MOST_AT_ONCE, SHARE
-from workers.engine import Engine, kinds_of
+from tracker.runtime.background import end
+from tracker.store.rq_tickets import WINDOW
+from tracker.store.script_replies import Claims, Room
+from tracker.store.store import Store
+from tracker.store.worker_registry import KNOWN_FOR, Workers
+from workers import heartbeat, pool
+from workers.executor import Engine, kinds_of
+from workers.fetcher import LEAST_AT_ONCE, MOST_AT_ONCE, SHARE
+from workers.fork_server import Nursery
 from workers.manager import Identity, Limits, Manager
-from workers.nursery import Nursery
 
 TYPES = ("waits", "works", "dies")
 
@@ -204,7 +204,7 @@ def lease_renewed(store: Store, record: Record, since: float) -> Callable[[], An
 async def test_trouble_in_the_books_of_rq_costs_no_attempt_its_lease(
     nursery: Nursery, store: Store, settings: Settings, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(beats, "BEAT_EVERY", 0.05)
+    monkeypatch.setattr(heartbeat, "BEAT_EVERY", 0.05)
     await store.redis.set("rq:workers", "somebody else's")
     record = await create(store, "waits")
     async with running_manager(store, nursery, settings, directory):

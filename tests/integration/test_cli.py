@@ -12,14 +12,15 @@ import pytest
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from tracker import config, fitness, log
+from tracker import config, log
 from tracker.api.auth import open_callers
 from tracker.cli import checks, main, output
 from tracker.cli.checks import Facts
 from tracker.config import Settings
-from tracker.fitness import Level, Server
-from tracker.keys import Keys
-from tracker.model import OperationStatus
+from tracker.domain.operation import OperationStatus
+from tracker.store import server_check
+from tracker.store.keys import Keys
+from tracker.store.server_check import Level, Server
 
 Run = Callable[..., tuple[int, str, str]]
 FIT = Server(
@@ -109,7 +110,7 @@ def test_a_misspelt_setting_is_named_with_the_one_that_was_meant(monkeypatch: py
     for name in ("TRACKER_TOKNES", "TRACKER_TYPES", "TRACKER_Port", "TRACKER_URL", "TRACKER_TYPES_DIR", "TRACKER_XYZ"):
         monkeypatch.setenv(name, "8080")
     assert [*config.misspelt()] == [("TRACKER_TOKNES", "TRACKER_TOKENS")]
-    code = "from tracker.cli.start import start; start()"
+    code = "from tracker.cli.startup import start; start()"
     told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert told.stderr.count("setting_misspelt") == 1
     assert "TRACKER_TOKENS" in told.stderr
@@ -216,7 +217,7 @@ async def test_a_process_says_at_its_start_what_of_the_server_does_not_fit(
     log.configure(settings)
     await redis.config_set("maxmemory-policy", "allkeys-lru")
     try:
-        await fitness.report(redis)
+        await server_check.report(redis)
     finally:
         await redis.config_set("maxmemory-policy", "noeviction")
     told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]

@@ -7,8 +7,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
-from tracker.cli import client
-from tracker.cli.client import Client
+from tracker.cli import http_client
+from tracker.cli.http_client import Client
 from tracker.cli.output import Exit, Stop
 
 Json = dict[str, Any]
@@ -46,7 +46,7 @@ def script() -> Script:
 
 @pytest.fixture
 async def cli(script: Script, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Client]:
-    monkeypatch.setattr(client, "PAUSE", 0.01)
+    monkeypatch.setattr(http_client, "PAUSE", 0.01)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", script.answer)
     async with TestServer(app) as server, Client(str(server.make_url("/")), "secret") as connected:

@@ -8,7 +8,7 @@ import pytest
 from owslib.ogcapi.processes import Processes
 
 from tests.dev import TOKEN, Client, Dev, running_dev
-from tracker.embedded import until
+from tracker.runtime.dev_valkey import until
 
 MEDIA = Path(__file__).parents[2] / "examples" / "media"
 PLAY = "microsoft.graph.playPromptOperation"

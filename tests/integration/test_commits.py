@@ -10,16 +10,16 @@ from redis import exceptions as redis_errors
 
 from tests.engines import create, final, now, reaches, spooled, spools
 from tests.waiting import eventually
-from tracker import lifecycle
-from tracker.background import beside
 from tracker.config import Settings
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, OperationStatus, Record, Stage
 from tracker.errors import Unavailable
 from tracker.log import configure
-from tracker.model import DONE, OperationStatus, Record, Stage
-from tracker.store import Store
-from tracker.verdicts import Word
-from workers import commits
-from workers.commits import Committer, Ending
+from tracker.runtime.background import beside
+from tracker.store.script_replies import Word
+from tracker.store.store import Store
+from workers import completer
+from workers.completer import Committer, Ending
 from workers.spool import Spool
 
 CHANGES = Iterable[Sequence[str]]
@@ -70,7 +70,7 @@ async def test_one_that_is_refused_does_not_hurt_its_neighbours(
     assert (await now(store, lost)).stage is Stage.QUEUED
     told = capsys.readouterr().err
     assert (told.count("outcome_refused"), told.count("operation_completed")) == (2, 3)
-    assert committer.take_counts() == commits.Done(succeeded=3, failed=0, worked=4.5)
+    assert committer.take_counts() == completer.Done(succeeded=3, failed=0, worked=4.5)
     await store.redis.zrem(store.keys.leases, gone.key)
 
 
@@ -127,7 +127,7 @@ async def test_a_cancel_that_comes_before_a_retry_or_a_hand_back_ends_the_operat
 async def test_one_that_cannot_be_written_holds_up_no_other_and_is_left_to_the_sweeper(
     store: Store, committer: Committer, running: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commits, "GIVEN_UP_AFTER", 0.5)
+    monkeypatch.setattr(completer, "GIVEN_UP_AFTER", 0.5)
     good, bad, *others = running
     real = store.write
 
@@ -151,7 +151,7 @@ async def test_all_that_waits_is_spooled_and_no_longer_once_it_is_written(
     store: Store, running: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than a batch; what is not written after a second, or when the worker ends."""
-    monkeypatch.setattr(commits, "LIMIT", 2)
+    monkeypatch.setattr(completer, "LIMIT", 2)
     real, gate = store.write, asyncio.Event()
 
     async def write(changes: CHANGES) -> list[Word]:

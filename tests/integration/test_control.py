@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.waiting import eventually
-from tracker import subscription
-from tracker.background import beside, end
 from tracker.config import Settings
-from tracker.connection import open_redis
-from tracker.events import Events
-from tracker.store import Store
+from tracker.events import subscriber
+from tracker.events.hub import Events
+from tracker.runtime.background import beside, end
+from tracker.store.connection import open_redis
+from tracker.store.store import Store
 from workers.control import Control, Orders
 
 
@@ -83,7 +83,7 @@ class Heard(list[str]):
 async def test_a_connection_that_is_gone_without_a_word_is_noticed_and_replaced(
     store: Store, settings: Settings, network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscription, "CHECK_EVERY", 0.3)
+    monkeypatch.setattr(subscriber, "CHECK_EVERY", 0.3)
     mine = settings.model_copy(update={"redis_url": f"unix://{tmp_path}/between.sock"})
     heard = Heard()
     channel = store.keys.control("w")
@@ -105,7 +105,7 @@ async def test_a_connection_that_is_gone_without_a_word_is_noticed_and_replaced(
 async def test_a_feed_whose_connection_is_gone_without_a_word_wakes_everybody(
     settings: Settings, network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscription, "CHECK_EVERY", 0.3)
+    monkeypatch.setattr(subscriber, "CHECK_EVERY", 0.3)
     mine = settings.model_copy(update={"redis_url": f"unix://{tmp_path}/between.sock"})
     async with open_redis(mine) as redis:
         events = Events(redis, "tracker:events")
@@ -119,7 +119,7 @@ async def test_a_feed_whose_connection_is_gone_without_a_word_wakes_everybody(
 async def test_a_connection_on_which_nothing_happens_is_kept(
     store: Store, settings: Settings, network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscription, "CHECK_EVERY", 0.05)
+    monkeypatch.setattr(subscriber, "CHECK_EVERY", 0.05)
     mine = settings.model_copy(update={"redis_url": f"unix://{tmp_path}/between.sock"})
     heard = Heard()
     async with open_redis(mine) as redis:

@@ -11,12 +11,12 @@ from redis.asyncio import Redis
 
 from tests.factories import CALL, make_record
 from tracker.config import Settings
-from tracker.creates import New
-from tracker.model import SECOND, Policy, Record
-from tracker.once import UNNAMED, Once
-from tracker.store import Store
-from tracker.types import COMMS_OPERATION
-from tracker.verify import Verifier
+from tracker.domain.operation import SECOND, Policy, Record
+from tracker.domain.type_registry import COMMS_OPERATION
+from tracker.maintenance.verifier import Verifier
+from tracker.store.create_args import New
+from tracker.store.idempotency import UNNAMED, Once
+from tracker.store.store import Store
 
 Asked = tuple[Record, float, Once]
 Became = tuple[Record, bool] | BaseException

@@ -12,9 +12,9 @@ from tests.scheduling import KINDS, create, take
 from tests.ways import capped, delayed, in_line, lacked, named, rated, suspect
 from tracker.cli.doctor import doctor
 from tracker.cli.output import Exit, Format, Stop
-from tracker.roster import Workers
-from tracker.store import Store
-from tracker.verify import Verifier
+from tracker.maintenance.verifier import Verifier
+from tracker.store.store import Store
+from tracker.store.worker_registry import Workers
 
 ABOUT = {"host": "a", "pid": 1, "types": sorted(KINDS), "concurrency": 100, "processes": 4, "running": 3}
 Told = tuple[int, str, str]

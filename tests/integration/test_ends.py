@@ -13,14 +13,14 @@ from tests.clock import Clock
 from tests.factories import claim, make_record
 from tests.scheduling import chance
 from tests.waiting import eventually
-from tracker import lifecycle
 from tracker.config import Settings
-from tracker.feed import ended
-from tracker.lifecycle import Change
-from tracker.model import DONE, Policy, Record, ResultInfo, Stage
-from tracker.queue import TOLD_RESULT
+from tracker.domain import lifecycle
+from tracker.domain.lifecycle import Change
+from tracker.domain.operation import DONE, Policy, Record, ResultInfo, Stage
+from tracker.events.feed import ended
 from tracker.service import Caller, open_operations
-from tracker.store import Store
+from tracker.store.rq_tickets import TOLD_RESULT
+from tracker.store.store import Store
 
 ONE_TRY = Policy(attempts=1, retention=10.3, tombstone=1.7)
 LONG = "x" * TOLD_RESULT

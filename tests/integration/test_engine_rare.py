@@ -23,14 +23,14 @@ from tests.engines import (
 )
 from tests.waiting import eventually
 from tracker import Context, Operation, handles
-from tracker.arrows import Arrow
-from tracker.model import Record
+from tracker.domain.operation import Record
+from tracker.domain.transitions import Arrow
 from workers import attempt as attempts
 from workers import pool
 from workers.attempt import Attempt, Stop
-from workers.engine import Engine
+from workers.executor import Engine
+from workers.fork_server import Nursery
 from workers.host import Host, Kind
-from workers.nursery import Nursery
 from workers.pool import DEEPEST, Size
 
 TYPES = ("waits", "works", "clings", "deaf", "tidies", "strays")

@@ -10,12 +10,13 @@ from redis.asyncio import Redis
 import tracker
 from tests.clock import Clock
 from tests.factories import CALL, claim, make_record
-from tracker import lifecycle, queue
-from tracker.feed import BEGINNING, Event, Feed, Position
-from tracker.model import DONE, Policy, ResultInfo
-from tracker.store import Store, pack
-from tracker.types import COMMS_OPERATION, canonical
-from tracker.verdicts import Room
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, Policy, ResultInfo
+from tracker.domain.type_registry import COMMS_OPERATION, canonical
+from tracker.events.feed import BEGINNING, Event, Feed, Position
+from tracker.store import rq_tickets
+from tracker.store.script_replies import Room
+from tracker.store.store import Store, pack
 
 LUA = Path(tracker.__file__).parent / "lua"
 KINDS = {canonical(COMMS_OPERATION): "coroutines"}
@@ -126,7 +127,7 @@ async def test_whom_a_change_releases_is_told_of_in_the_same_message(store: Stor
 async def test_what_the_sweepers_look_opens_is_told(store: Store, feed: Feed, clock: Clock) -> None:
     record, _ = await store.create(make_record())
     [parked] = (await store.claim("w1", Room(1, 0, {}), batch="1")).parked
-    await clock.advance(queue.PROBE_AFTER + 1)
+    await clock.advance(rq_tickets.PROBE_AFTER + 1)
     await store.overdue(100)
     assert parked.blocker == "type"
     assert [event.revision for event in await told(feed)] == [1, 2, 3]
@@ -156,16 +157,16 @@ async def test_a_long_result_is_told_without_its_message(store: Store, feed: Fee
 async def test_a_feed_is_bounded_and_lasts_a_day(store: Store, redis: Redis, feed: Feed) -> None:
     name = store.keys.feed("test")
     pipe = redis.pipeline()
-    for _ in range(queue.FEED_LENGTH + 300):
+    for _ in range(rq_tickets.FEED_LENGTH + 300):
         pipe.xadd(name, {"": "x"})
     await pipe.execute()
     entries: Any = await redis.xrange(name, count=1)
     oldest = Position.of(entries[0][0], 1)
     assert await feed.holds(oldest)
     await store.create(make_record())
-    assert queue.FEED_LENGTH <= await redis.xlen(name) < queue.FEED_LENGTH + 200
+    assert rq_tickets.FEED_LENGTH <= await redis.xlen(name) < rq_tickets.FEED_LENGTH + 200
     assert not await feed.holds(oldest)
-    assert queue.FEED_FOR - 5 <= await redis.ttl(name) <= queue.FEED_FOR
+    assert rq_tickets.FEED_FOR - 5 <= await redis.ttl(name) <= rq_tickets.FEED_FOR
 
 
 async def test_the_end_of_a_feed_is_where_what_comes_next_begins(store: Store, feed: Feed) -> None:

@@ -13,20 +13,21 @@ from pydantic import Field, ValidationError
 from tests.clock import Clock
 from tests.factories import claim, make_record
 from tests.waiting import eventually
-from tracker import Operation, Rejected, Retry, lifecycle
+from tracker import Operation, Rejected, Retry
 from tracker.api.auth import open_callers
-from tracker.background import beside
+from tracker.bodies.create import check_call_id, read_draft
 from tracker.config import Settings, load
-from tracker.connection import open_redis
-from tracker.drafts import check_call_id, read_draft
-from tracker.embedded import start_server
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, Record, Stage
+from tracker.domain.type_registry import Catalogue, OperationType, load_types
 from tracker.errors import ConfigurationError, Invalid, Refused, Unavailable
-from tracker.model import DONE, Record, Stage
-from tracker.queue import PROBE_AFTER
-from tracker.store import Store
-from tracker.sweeper import Sweeper
-from tracker.types import Catalogue, OperationType, load_types
-from tracker.verdicts import Overdue
+from tracker.maintenance.sweeper import Sweeper
+from tracker.runtime.background import beside
+from tracker.runtime.dev_valkey import start_server
+from tracker.store.connection import open_redis
+from tracker.store.rq_tickets import PROBE_AFTER
+from tracker.store.script_replies import Overdue
+from tracker.store.store import Store
 
 
 @pytest.fixture

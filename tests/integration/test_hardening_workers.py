@@ -16,18 +16,18 @@ from tests.engines import create, running_engine
 from tests.factories import make_record
 from tests.waiting import eventually
 from tracker import Operation, Retry
-from tracker.background import beside
 from tracker.config import Settings
+from tracker.domain.operation import Policy, Record, Stage
+from tracker.domain.type_registry import Catalogue, OperationType
 from tracker.errors import Unavailable
-from tracker.model import Policy, Record, Stage
-from tracker.store import Store
-from tracker.sweeper import Sweeper
-from tracker.types import Catalogue, OperationType
-from tracker.verdicts import Claims
+from tracker.maintenance.sweeper import Sweeper
+from tracker.runtime.background import beside
+from tracker.store.script_replies import Claims
+from tracker.store.store import Store
 from workers import job
-from workers.claims import Claimer
-from workers.commits import Committer, Ending
-from workers.nursery import Nursery
+from workers.completer import Committer, Ending
+from workers.fetcher import Claimer
+from workers.fork_server import Nursery
 from workers.pool import Size
 from workers.results import with_members
 from workers.spool import Spool

@@ -12,10 +12,10 @@ import pytest
 
 from tests import handlers_hosts
 from tests.engines import alive
-from tracker.model import Json
-from tracker.types import load_types
+from tracker.domain.operation import Json
+from tracker.domain.type_registry import load_types
+from workers.fork_server import Nursery
 from workers.host import Death, Host, Kind
-from workers.nursery import Nursery
 
 ROOT = Path(__file__).parents[2]
 COROUTINE, FUNCTION = Kind.COROUTINE, Kind.FUNCTION

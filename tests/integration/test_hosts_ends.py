@@ -14,9 +14,9 @@ import pytest
 from tests.engines import alive
 from tests.integration.test_hosts import COROUTINE, FUNCTION, ROOT, Crew, crew, death, gone, nursery, on_linux
 from tests.waiting import eventually
+from workers.fork_server import Nursery
 from workers.frames import Line
 from workers.host import Host, Kind
-from workers.nursery import Nursery
 
 __all__ = ["crew", "nursery"]
 

@@ -8,7 +8,7 @@ from tests.factories_http import Api
 from tracker.api.actions import ACTIONS, UNSERVED
 from tracker.api.links import PREFIXES
 from tracker.config import BUILT_IN_TYPES
-from tracker.types import load_types
+from tracker.domain.type_registry import load_types
 
 CALL = "/communications/calls/call-1"
 PROMPTS = [

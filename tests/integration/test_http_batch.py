@@ -12,8 +12,8 @@ from yarl import URL
 from tests.factories_http import COLLECTION, Answer, Api, open_api
 from tests.waiting import eventually
 from tracker.config import Settings
-from tracker.events import Events
-from tracker.model import Json
+from tracker.domain.operation import Json
+from tracker.events.hub import Events
 
 CREATE: Json = {"method": "POST", "url": COLLECTION, "body": {"clientContext": "x"}}
 
@@ -272,7 +272,7 @@ async def test_all_requests_are_run_whatever_becomes_of_the_others(api: Api, ask
 
 
 async def test_the_waits_of_a_chain_share_one_bound(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracker.api.batch.parts.MAX_WAIT", 2)
+    monkeypatch.setattr("tracker.api.batch.subrequest.MAX_WAIT", 2)
     operation = await api.created()
     wait = {"method": "GET", "url": f"{COLLECTION}/{operation['id']}", "headers": {"prefer": 'a, Wait="1", b'}}
     begun = asyncio.get_running_loop().time()

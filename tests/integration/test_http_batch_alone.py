@@ -11,9 +11,9 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.factories_http import COLLECTION, Api
-from tracker.keys import Keys
-from tracker.model import Json
-from tracker.pipeline import Pipeline
+from tracker.domain.operation import Json
+from tracker.store.batching import Pipeline
+from tracker.store.keys import Keys
 
 ALONE = {"request-id", "content-length", "date", "server", "connection"}
 """Headers that differ from request to request, or are not an answer's in a batch."""

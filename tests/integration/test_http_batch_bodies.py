@@ -8,9 +8,9 @@ from aiohttp import web
 
 from tests.factories_http import Api, open_api
 from tracker.api import routes
-from tracker.api.admission import Route
+from tracker.api.guard import Route
 from tracker.config import Settings
-from tracker.model import Json
+from tracker.domain.operation import Json
 
 
 async def text(_: web.Request) -> web.Response:

@@ -12,9 +12,9 @@ from tests.factories_http import COLLECTION, Api, open_api
 from tests.scheduling import done, take
 from tests.waiting import eventually
 from tracker.config import Settings
-from tracker.model import Json, Stage
-from tracker.store import Store
-from tracker.types import COMMS_OPERATION, canonical
+from tracker.domain.operation import Json, Stage
+from tracker.domain.type_registry import COMMS_OPERATION, canonical
+from tracker.store.store import Store
 
 HOUR = 3600
 

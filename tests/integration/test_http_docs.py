@@ -13,11 +13,11 @@ from odatapy.edm.xml_io import XmlEdmProvider
 
 from tests.descriptions import disagreements
 from tests.factories_http import COLLECTION, Answer, Api, open_api
-from tracker.api.description import page
-from tracker.api.description.page import NOT_INSTALLED, open_page
 from tracker.api.links import PREFIXES
+from tracker.api.openapi import docs_page
+from tracker.api.openapi.docs_page import NOT_INSTALLED, open_page
 from tracker.config import Settings
-from tracker.model import Json
+from tracker.domain.operation import Json
 
 PATH = "/communications/calls/{call_id}/operations"
 ONE = f"{PATH}/{{operation_id}}"
@@ -161,7 +161,7 @@ async def test_only_the_pages_own_files_can_be_asked_for(api: Api, name: str) ->
 async def test_without_its_files_the_page_says_how_to_have_it(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "CARRIER", "no_such_package")
+    monkeypatch.setattr(docs_page, "CARRIER", "no_such_package")
     async with open_api(settings) as api:
         ask = Described(api, json.loads((await api.get("/openapi.json", token=None)).body))
         for path in ("/docs", "/docs/assets/{file}"):
@@ -170,7 +170,7 @@ async def test_without_its_files_the_page_says_how_to_have_it(
 
 @pytest.mark.parametrize("carrier", ["tracker", "json", "this"])
 def test_a_package_without_the_files_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch, carrier: str) -> None:
-    monkeypatch.setattr(page, "CARRIER", carrier)
+    monkeypatch.setattr(docs_page, "CARRIER", carrier)
     assert open_page()._files == {}
 
 

@@ -17,17 +17,18 @@ from yarl import URL
 from tests.factories import CALL, claim
 from tests.factories_http import COLLECTION, Api, open_api
 from tests.waiting import eventually
-from tracker import events as feed_events
-from tracker import lifecycle, streams
-from tracker.api import streams as api_streams
+from tracker.api import sse as api_streams
 from tracker.api.app import running
 from tracker.api.links import PREFIXES
 from tracker.config import Settings
-from tracker.embedded import start_server
-from tracker.events import Follower
-from tracker.keys import owner_digest
-from tracker.model import DONE, Json, Record
-from tracker.store import Store
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, Json, Record
+from tracker.events import hub as feed_events
+from tracker.events import stream
+from tracker.events.hub import Follower
+from tracker.runtime.dev_valkey import start_server
+from tracker.store.keys import owner_digest
+from tracker.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +294,7 @@ async def test_events_is_no_operations_id(api: Api) -> None:
 async def test_silence_is_broken_by_comments_that_move_the_readers_place_on(
     api: Api, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "HEARTBEAT", 0.1)
+    monkeypatch.setattr(stream, "HEARTBEAT", 0.1)
     quiet = await created(api, store)
     async with following(api, f"{COLLECTION}/{quiet.id}/events") as source:
         await source.next()

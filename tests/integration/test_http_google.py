@@ -10,13 +10,13 @@ import pytest
 
 from tests.factories import claim
 from tests.factories_http import Api, open_api
-from tracker import lifecycle
 from tracker.api.app import running
 from tracker.api.dialects.google import CODES, code_of
 from tracker.config import Settings
-from tracker.model import DONE, Json, Record, ResultInfo
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, Json, Record, ResultInfo
 from tracker.service import Caller, Mark, Operations
-from tracker.store import Store
+from tracker.store.store import Store
 
 LIST = "/google/calls/call-1/operations"
 

@@ -11,9 +11,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from tests.factories_http import COLLECTION, Api, open_api
-from tracker.api.bodies import parse_object
 from tracker.api.headers import forwarded
-from tracker.cli.client import Client
+from tracker.api.request_bodies import parse_object
+from tracker.cli.http_client import Client
 from tracker.cli.output import Exit, Stop, print_table
 from tracker.config import Settings
 from tracker.errors import ConfigurationError

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from tests.factories_http import COLLECTION, Answer, Api, open_api
-from tracker.api.admission import Route
+from tracker.api.guard import Route
 from tracker.api.routes import ROUTES
 from tracker.config import Settings
 from tracker.errors import ConfigurationError

@@ -6,8 +6,8 @@ import pytest
 
 from tests.factories import claim
 from tests.factories_http import COLLECTION, TYPE, Api
-from tracker.model import Json
-from tracker.store import Store
+from tracker.domain.operation import Json
+from tracker.store.store import Store
 
 
 def ids(page: Json) -> list[str]:

@@ -6,11 +6,11 @@ import pytest
 
 from tests.factories import claim
 from tests.factories_http import COLLECTION, Api, open_api
-from tracker import lifecycle
 from tracker.api.routes import PATTERNS, ROUTES
 from tracker.config import Settings
-from tracker.model import DONE
-from tracker.store import Store
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE
+from tracker.store.store import Store
 
 PATHS = [
     (prefix + path, route.open)

@@ -6,11 +6,11 @@ import pytest
 
 from tests.factories import claim
 from tests.factories_http import Answer, Api, open_api
-from tracker import lifecycle
 from tracker.config import Settings, load
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, Json, ResultInfo
 from tracker.errors import ConfigurationError
-from tracker.model import DONE, Json, ResultInfo
-from tracker.store import Store
+from tracker.store.store import Store
 
 EXCEPTIONS = "http://www.opengis.net/def/exceptions/ogcapi-processes-1/1.0/"
 PLAY = "microsoft.graph.playPromptOperation"

@@ -8,9 +8,9 @@ import pytest
 
 from tests.factories import claim
 from tests.factories_http import COLLECTION, DOCUMENTED, REPRESENTATION, TYPE, Api
-from tracker import lifecycle
-from tracker.model import DONE, Json, Record
-from tracker.store import Store
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, Json, Record
+from tracker.store.store import Store
 
 JSON = {"Content-Type": "application/json"}
 

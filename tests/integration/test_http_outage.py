@@ -11,8 +11,8 @@ from yarl import URL
 from tests.factories_http import COLLECTION, Api, open_api
 from tracker.api.app import serve
 from tracker.config import Settings
-from tracker.embedded import start_server
 from tracker.errors import ConfigurationError
+from tracker.runtime.dev_valkey import start_server
 
 
 async def is_unavailable(api: Api, method: str, path: str) -> bool:

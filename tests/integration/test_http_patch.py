@@ -10,12 +10,12 @@ from tests.engines import began, let_go, running_worker
 from tests.factories import claim, make_record
 from tests.factories_http import COLLECTION, Api, open_api
 from tests.waiting import eventually
-from tracker import lifecycle
 from tracker.config import Settings
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, Json
 from tracker.errors import Refused
-from tracker.model import DONE, Json
-from tracker.store import Store
-from tracker.verify import Verifier
+from tracker.maintenance.verifier import Verifier
+from tracker.store.store import Store
 
 
 async def patch(api: Api, operation: Json, headers: dict[str, str] | None = None, **body: object) -> Json:

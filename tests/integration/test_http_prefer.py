@@ -7,14 +7,14 @@ import pytest
 
 from tests.factories import claim
 from tests.factories_http import COLLECTION, DOCUMENTED, Api
-from tracker import lifecycle
 from tracker.api.app import running
 from tracker.config import Settings
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, Record
 from tracker.errors import Unavailable
-from tracker.events import Change, Events
-from tracker.model import DONE, Record
+from tracker.events.hub import Change, Events
 from tracker.service import Caller, Mark, Operations, open_operations
-from tracker.store import Store
+from tracker.store.store import Store
 
 JSON = {"Content-Type": "application/json"}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.factories_http import COLLECTION, Api
 from tests.scheduling import chance
-from tracker.model import Json
+from tracker.domain.operation import Json
 
 REQUESTS = 1500
 TYPES = ("#microsoft.graph.commsOperation", "microsoft.graph.playPromptOperation", None, 7, "x")

@@ -12,12 +12,12 @@ from tests.engines import Server
 from tests.factories import claim
 from tests.factories_http import COLLECTION, Answer, Api, open_api
 from tests.scheduling import commands
-from tracker import lifecycle
 from tracker.config import Settings
-from tracker.keys import once_digest
-from tracker.model import DONE
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE
 from tracker.service import ONCE_MARGIN
-from tracker.store import Store
+from tracker.store.keys import once_digest
+from tracker.store.store import Store
 
 DAY = 86400
 

@@ -10,8 +10,8 @@ from tests.factories_http import COLLECTION, Api
 from tracker.api.app import running
 from tracker.api.server import Connection
 from tracker.config import Settings
-from tracker.events import Change
-from tracker.model import Record
+from tracker.domain.operation import Record
+from tracker.events.hub import Change
 from tracker.service import Operations
 
 LONG = {"Prefer": "wait=25"}

@@ -8,16 +8,17 @@ import pytest
 from tests.clock import Clock
 from tests.conditions import holds
 from tests.factories import CALL, claim, make_record
-from tracker import calls, lifecycle
-from tracker.api.lists.filters import parse_filter
-from tracker.api.lists.orders import parse_order
-from tracker.api.lists.searches import parse_search
-from tracker.calls import EXAMINE, Calls, Page, Query
+from tracker.api.odata.filter import parse_filter
+from tracker.api.odata.orderby import parse_order
+from tracker.api.odata.search import parse_search
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, Record, ResultInfo
 from tracker.errors import Invalid
-from tracker.model import DONE, Record, ResultInfo
-from tracker.plans import Key
-from tracker.query import MEMBERS, And, Comparison, Condition, Membership, Operator, Or
-from tracker.store import Store
+from tracker.listing import pager
+from tracker.listing.conditions import MEMBERS, And, Comparison, Condition, Membership, Operator, Or
+from tracker.listing.pager import EXAMINE, Calls, Page, Query
+from tracker.listing.planner import Key
+from tracker.store.store import Store
 
 
 @pytest.fixture
@@ -212,9 +213,9 @@ async def test_a_search_finds_words_and_phrases(store: Store, lists: Calls) -> N
 @pytest.fixture
 def examine(monkeypatch: pytest.MonkeyPatch) -> int:
     """A bound that a test can reach."""
-    monkeypatch.setattr(calls, "EXAMINE", 12)
-    monkeypatch.setattr(calls, "CHUNK", 5)
-    monkeypatch.setattr(calls, "FIRST_CHUNK", 5)
+    monkeypatch.setattr(pager, "EXAMINE", 12)
+    monkeypatch.setattr(pager, "CHUNK", 5)
+    monkeypatch.setattr(pager, "FIRST_CHUNK", 5)
     assert EXAMINE == 10_000
     return 12
 

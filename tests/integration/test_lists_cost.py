@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.factories import CALL, claim, make_record
-from tracker.api.lists.filters import parse_filter
-from tracker.api.lists.orders import parse_order
-from tracker.calls import Calls, Query
-from tracker.store import Store
+from tracker.api.odata.filter import parse_filter
+from tracker.api.odata.orderby import parse_order
+from tracker.listing.pager import Calls, Query
+from tracker.store.store import Store
 
 Cost = Callable[[Query], Awaitable[dict[str, int]]]
 

@@ -23,10 +23,10 @@ from tests.engines import (
     told,
 )
 from tests.waiting import eventually
-from tracker import lifecycle
-from tracker.model import OperationStatus, Stage
-from tracker.store import Store
-from tracker.sweeper import Sweeper
+from tracker.domain import lifecycle
+from tracker.domain.operation import OperationStatus, Stage
+from tracker.maintenance.sweeper import Sweeper
+from tracker.store.store import Store
 
 LONGER_THAN_A_LEASE = 20.0
 HANGS_FOR = 12.0

@@ -19,8 +19,8 @@ from tests.engines import (
     told,
 )
 from tests.waiting import eventually
-from tracker import lifecycle
-from tracker.model import OperationStatus
+from tracker.domain import lifecycle
+from tracker.domain.operation import OperationStatus
 
 
 async def test_a_worker_killed_during_the_outage_leaves_its_outcomes_to_the_next_one(

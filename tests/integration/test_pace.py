@@ -9,12 +9,12 @@ from redis.asyncio import Redis
 from tests.factories import claim, make_record
 from tests.factories_http import COLLECTION, Api
 from tests.waiting import eventually
-from tracker import lifecycle
-from tracker.background import beside
-from tracker.events import Events
-from tracker.model import DONE, SECOND, Policy, Record, Stage
-from tracker.pace import LEARNT_AT_ONCE, MOST_TYPES, Pace
-from tracker.store import Store
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, SECOND, Policy, Record, Stage
+from tracker.events.hub import Events
+from tracker.retry_after import LEARNT_AT_ONCE, MOST_TYPES, Pace
+from tracker.runtime.background import beside
+from tracker.store.store import Store
 
 KEY = "a" * 32
 SLOW = "#Contoso.slow"

@@ -10,10 +10,10 @@ from redis.exceptions import ResponseError
 
 from tests.engines import Server
 from tests.factories import make_record
+from tracker.domain.operation import Record
 from tracker.errors import Conflict, Unavailable
-from tracker.model import Record
-from tracker.pipeline import MOST_EARLY, MOST_QUESTIONS, MOST_TOGETHER, Pipeline
-from tracker.store import Store
+from tracker.store.batching import MOST_EARLY, MOST_QUESTIONS, MOST_TOGETHER, Pipeline
+from tracker.store.store import Store
 
 
 @pytest.fixture

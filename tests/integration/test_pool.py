@@ -9,10 +9,10 @@ from pathlib import Path
 
 from tests.engines import alive, began, catalogue, exists, gone, let_go, running_engine, running_record, told
 from tests.waiting import eventually
-from tracker.model import Record, Stage
+from tracker.domain.operation import Record, Stage
 from workers.attempt import Stop
-from workers.engine import Engine
-from workers.nursery import Nursery
+from workers.executor import Engine
+from workers.fork_server import Nursery
 from workers.pool import Size
 
 TYPES = ("waits", "works", "insists", "clings", "deaf", "blocks", "grows")

@@ -12,10 +12,10 @@ from tests.dev import descendants
 from tests.engines import catalogue, let_go, running_engine, running_record
 from tests.scheduling import chance
 from tests.waiting import eventually
-from tracker.model import Record
+from tracker.domain.operation import Record
 from workers.attempt import Stop
-from workers.engine import Engine
-from workers.nursery import Nursery
+from workers.executor import Engine
+from workers.fork_server import Nursery
 from workers.pool import Size
 
 SECONDS = 5.0

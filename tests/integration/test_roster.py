@@ -1,7 +1,7 @@
 """Which workers live: what they say of themselves, and how long it counts."""
 
-from tracker.roster import KNOWN_FOR, LIVES_FOR, SILENT_AFTER, Workers
-from tracker.store import Store
+from tracker.store.store import Store
+from tracker.store.worker_registry import KNOWN_FOR, LIVES_FOR, SILENT_AFTER, Workers
 
 ABOUT = {"host": "a", "pid": 1, "types": ["test.plain"], "concurrency": 100, "processes": 4, "running": 3}
 

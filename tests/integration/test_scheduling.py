@@ -10,12 +10,12 @@ from rq.suspension import resume, suspend
 from tests.clock import Clock
 from tests.consistency import assert_consistent
 from tests.scheduling import KINDS, claims, create, done, ids, now, pop, take
-from tracker import lifecycle
+from tracker.domain import lifecycle
+from tracker.domain.operation import Record, ResultInfo, Stage
 from tracker.errors import Refused
-from tracker.model import Record, ResultInfo, Stage
-from tracker.queue import PROBE_AFTER, WINDOW
-from tracker.store import Store
-from tracker.sweeper import Sweeper
+from tracker.maintenance.sweeper import Sweeper
+from tracker.store.rq_tickets import PROBE_AFTER, WINDOW
+from tracker.store.store import Store
 
 WITHOUT_PLAIN = {name: kind for name, kind in KINDS.items() if name != "test.plain"}
 

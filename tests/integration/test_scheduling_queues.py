@@ -10,9 +10,9 @@ from rq.registry import FailedJobRegistry
 
 from tests.consistency import assert_consistent
 from tests.scheduling import chance, claims, create, ids, take
-from tracker import lifecycle
-from tracker.queue import MOST_JUDGED, TURNS, WINDOW
-from tracker.store import Store
+from tracker.domain import lifecycle
+from tracker.store.rq_tickets import MOST_JUDGED, TURNS, WINDOW
+from tracker.store.store import Store
 
 # --- order
 

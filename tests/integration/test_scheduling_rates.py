@@ -8,10 +8,10 @@ import pytest
 from tests.clock import Clock
 from tests.consistency import assert_consistent
 from tests.scheduling import chance, create, done, ids, now, pop, take
-from tracker import lifecycle
-from tracker.model import SECOND, Record
-from tracker.store import Store
-from tracker.sweeper import Sweeper
+from tracker.domain import lifecycle
+from tracker.domain.operation import SECOND, Record
+from tracker.maintenance.sweeper import Sweeper
+from tracker.store.store import Store
 
 
 async def rated(store: Store, count: int, rate: int = 3, per: float = 60.0, **options: Any) -> list[Record]:

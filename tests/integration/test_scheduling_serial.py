@@ -9,11 +9,11 @@ import pytest
 from tests.clock import Clock
 from tests.consistency import assert_consistent
 from tests.scheduling import commands, create, done, ids, now, stages, take
-from tracker import lifecycle
-from tracker.lifecycle import Change
-from tracker.model import DONE, Record, Stage
-from tracker.store import VANISHED_AFTER, Store
-from tracker.sweeper import Sweeper
+from tracker.domain import lifecycle
+from tracker.domain.lifecycle import Change
+from tracker.domain.operation import DONE, Record, Stage
+from tracker.maintenance.sweeper import Sweeper
+from tracker.store.store import VANISHED_AFTER, Store
 
 
 async def serial(store: Store, count: int, **options: Any) -> list[Record]:

@@ -7,11 +7,11 @@ import pytest
 from tests.clock import Clock
 from tests.consistency import assert_consistent, server_time
 from tests.scheduling import KINDS, claims, create, done, ids, now, stages, take
-from tracker import lifecycle
-from tracker.model import DONE, SECOND, Record, ResultInfo, Stage
-from tracker.queue import PROBE_AFTER
-from tracker.store import Store
-from tracker.sweeper import Sweeper
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, SECOND, Record, ResultInfo, Stage
+from tracker.maintenance.sweeper import Sweeper
+from tracker.store.rq_tickets import PROBE_AFTER
+from tracker.store.store import Store
 
 WITHOUT_PLAIN = {name: kind for name, kind in KINDS.items() if name != "test.plain"}
 ONE_AT_A_TIME: dict[str, dict[str, Any]] = {

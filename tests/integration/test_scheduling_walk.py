@@ -9,12 +9,12 @@ from typing import Any
 from tests.clock import Clock
 from tests.consistency import assert_consistent, take_snapshot
 from tests.scheduling import KINDS, chance, claims, create, pop
-from tracker import lifecycle
+from tracker.domain import lifecycle
+from tracker.domain.lifecycle import Change
+from tracker.domain.operation import DONE, Record, Stage
 from tracker.errors import IllegalTransition, NotFound, Refused
-from tracker.lifecycle import Change
-from tracker.model import DONE, Record, Stage
-from tracker.store import CancelPending, Store
-from tracker.sweeper import Sweeper
+from tracker.maintenance.sweeper import Sweeper
+from tracker.store.store import CancelPending, Store
 
 STEPS = 500
 CALLS = ("call-1", "call-2", "call-3")

@@ -16,15 +16,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.engines import began, create, final, let_go, now, running_worker, told
 from tests.waiting import eventually
-from tracker import lifecycle
-from tracker.cli.stack import unreachable
+from tracker.cli.dev_stack import unreachable
 from tracker.config import Settings
-from tracker.connection import open_blocking, open_redis
-from tracker.embedded import RunningServer, find_server, start_server
+from tracker.domain import lifecycle
+from tracker.domain.operation import OperationStatus, Record
 from tracker.errors import Unavailable
-from tracker.model import OperationStatus, Record
-from tracker.processes import die_with_parent
-from tracker.store import Store
+from tracker.runtime.dev_valkey import RunningServer, find_server, start_server
+from tracker.runtime.processes import die_with_parent
+from tracker.store.connection import open_blocking, open_redis
+from tracker.store.store import Store
 
 MASTER = "contoso"
 PASSWORD = "p@ss/word"

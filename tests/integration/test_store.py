@@ -9,16 +9,16 @@ from redis.asyncio import Redis
 
 from tests.clock import Clock
 from tests.factories import CALL, claim, make_record
-from tracker import lifecycle
-from tracker.api.lists.filters import parse_filter
-from tracker.arrows import ARROWS, Arrow
-from tracker.calls import Calls, Query
+from tracker.api.odata.filter import parse_filter
+from tracker.domain import lifecycle
+from tracker.domain.lifecycle import Change
+from tracker.domain.operation import DONE, OperationStatus, Policy, Record, ResultInfo, Stage
+from tracker.domain.transitions import ARROWS, Arrow
 from tracker.errors import Conflict, Gone, IllegalTransition, NotFound, Refused
-from tracker.lifecycle import Change
-from tracker.model import DONE, OperationStatus, Policy, Record, ResultInfo, Stage
-from tracker.queue import PROBE_AFTER
-from tracker.store import CancelPending, Store
-from tracker.sweeper import Sweeper
+from tracker.listing.pager import Calls, Query
+from tracker.maintenance.sweeper import Sweeper
+from tracker.store.rq_tickets import PROBE_AFTER
+from tracker.store.store import CancelPending, Store
 
 DAY = 86400.0
 

@@ -10,16 +10,16 @@ from redis.asyncio import Redis
 
 from tests.factories import claim, make_record
 from tests.waiting import eventually
-from tracker import lifecycle
-from tracker.background import beside
 from tracker.config import Settings
-from tracker.connection import open_redis
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, Record, Stage
 from tracker.errors import Conflict
-from tracker.events import Events
-from tracker.feed import BEGINNING, Event, Feed
-from tracker.model import DONE, Record, Stage
-from tracker.store import Store
-from tracker.streams import Scope, Stream
+from tracker.events.feed import BEGINNING, Event, Feed
+from tracker.events.hub import Events
+from tracker.events.stream import Scope, Stream
+from tracker.runtime.background import beside
+from tracker.store.connection import open_redis
+from tracker.store.store import Store
 
 CALLS = ("call-1", "call-2")
 Seen = list[tuple[str, int]]

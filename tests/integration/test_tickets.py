@@ -12,10 +12,10 @@ from rq.job import Job
 
 from tests.factories import make_record
 from tests.tickets import enqueued_by_rq
-from tracker import queue
 from tracker.config import Settings
-from tracker.model import OperationStatus
-from tracker.store import Store
+from tracker.domain.operation import OperationStatus
+from tracker.store import rq_tickets
+from tracker.store.store import Store
 
 STAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 VOLATILE = (b"created_at", b"enqueued_at")
@@ -59,7 +59,7 @@ async def test_rq_reads_the_times_of_a_ticket_as_the_servers_time(store: Store, 
     ],
 )
 def test_only_our_own_job_ids_are_taken_for_tickets(job_id: str, parsed: tuple[str, int] | None) -> None:
-    assert queue.parse_job_id(job_id) == parsed
+    assert rq_tickets.parse_job_id(job_id) == parsed
 
 
 async def test_one_hash_tag_in_every_key_when_asked_for(
@@ -73,8 +73,8 @@ async def test_one_hash_tag_in_every_key_when_asked_for(
         "from rq.defaults import RQ_KEY_PREFIX\n"
         "assert RQ_KEY_PREFIX == settings.rq_key_prefix == '{t1}rq', RQ_KEY_PREFIX\n"
         "from tests.factories import make_record\n"
-        "from tracker.connection import open_redis\n"
-        "from tracker.store import Store\n"
+        "from tracker.store.connection import open_redis\n"
+        "from tracker.store.store import Store\n"
         "async def main():\n"
         "    async with open_redis(settings) as redis:\n"
         "        await Store(redis, settings).create(make_record())\n"

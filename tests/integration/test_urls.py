@@ -24,11 +24,12 @@ from pydantic import Field
 
 from tests.factories_http import COLLECTION, open_api
 from tests.waiting import eventually
-from tracker import Context, Operation, Rejected, ResultInfo, Retry, handles_url, urls
-from tracker.answers import ANSWER_LIMIT, LONGEST_WAIT, MESSAGE_SHOWN, BadAnswer, HandlerUnreachable
+from tracker import Context, Operation, Rejected, ResultInfo, Retry, handles_url
 from tracker.config import Settings
-from tracker.model import Json
-from tracker.types import CATALOGUE
+from tracker.domain.operation import Json
+from tracker.domain.type_registry import CATALOGUE
+from tracker.url_handlers import request as url_request
+from tracker.url_handlers.response import ANSWER_LIMIT, LONGEST_WAIT, MESSAGE_SHOWN, BadAnswer, HandlerUnreachable
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "url-handlers.md").read_text(encoding="utf-8")
@@ -99,7 +100,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 def as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No secrets from elsewhere; afterwards no types of these tests."""
     monkeypatch.delenv("TRACKER_URL_SECRETS", raising=False)
-    urls._keys_from_settings.cache_clear()
+    url_request._keys_from_settings.cache_clear()
     before = dict(CATALOGUE._types)
     yield
     CATALOGUE._types.clear()
@@ -484,15 +485,15 @@ async def test_a_loop_has_one_session_which_ends_with_it(receiver: Receiver) -> 
 
     async def attempts() -> None:
         await asyncio.gather(run(receiver.url), run(receiver.url))
-        opened.append(await urls._session())
-        opened.append(await urls._session())
+        opened.append(await url_request._session())
+        opened.append(await url_request._session())
         assert not opened[0].closed
 
     await asyncio.to_thread(asyncio.run, attempts())
     assert opened[0] is opened[1]
     assert opened[0].closed
     assert len(receiver.sent) == 2
-    assert all(loop is asyncio.get_running_loop() for loop in urls._SESSIONS)
+    assert all(loop is asyncio.get_running_loop() for loop in url_request._SESSIONS)
 
 
 async def test_cookies_are_not_kept(receiver: Receiver) -> None:

@@ -7,9 +7,9 @@ import pytest
 from tests.scheduling import create, ids, now, take
 from tests.ways import EVERYTHING, SETS, WAYS, Make, in_line, key_of, mend, queued, rated, retried, running
 from tracker.config import Settings
-from tracker.model import Record, Stage
-from tracker.store import Store
-from tracker.verify import Verifier
+from tracker.domain.operation import Record, Stage
+from tracker.maintenance.verifier import Verifier
+from tracker.store.store import Store
 
 
 @pytest.fixture

@@ -11,14 +11,15 @@ from tests.clock import Clock
 from tests.consistency import assert_consistent, take_snapshot
 from tests.scheduling import KINDS, chance, create, done, ids, now, pop, take
 from tests.ways import EVERYTHING, Make, mend, queued, retried, running
-from tracker import lifecycle, verify
-from tracker.background import end
 from tracker.config import Settings
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, Record, Stage
 from tracker.errors import Conflict, IllegalTransition, NotFound
-from tracker.model import DONE, Record, Stage
-from tracker.store import LEASE, Store
-from tracker.sweeper import Sweeper
-from tracker.verify import Verifier
+from tracker.maintenance import verifier as verifier_module
+from tracker.maintenance.sweeper import Sweeper
+from tracker.maintenance.verifier import Verifier
+from tracker.runtime.background import end
+from tracker.store.store import LEASE, Store
 
 
 @pytest.fixture
@@ -205,7 +206,7 @@ async def test_a_fault_that_is_put_right_within_the_patience_is_none(
     async def beat(_: float) -> None:
         await store.beat([(record.key, record.attempt)])
 
-    monkeypatch.setattr("tracker.verify.asyncio.sleep", beat)
+    monkeypatch.setattr("tracker.maintenance.verifier.asyncio.sleep", beat)
     assert (await verifier.verify()).faults == []
 
 
@@ -220,7 +221,7 @@ async def test_a_ticket_that_rqs_own_worker_has_popped_is_no_fault(
     async def claim(_: float) -> None:
         await store.claim_ticket(str(job), worker="stock", kinds=KINDS)
 
-    monkeypatch.setattr("tracker.verify.asyncio.sleep", claim)
+    monkeypatch.setattr("tracker.maintenance.verifier.asyncio.sleep", claim)
     assert (await verifier.verify()).faults == []
 
 
@@ -246,7 +247,7 @@ async def test_what_moves_just_before_its_repair_is_written_is_left_alone(
         await done(store, record)
         return await repair(**named)
 
-    monkeypatch.setattr(verifier, "_repair", repair_too_late)
+    monkeypatch.setattr(verifier_module, "_repair", repair_too_late)
     assert await verifier.repair(faults) == 0
     assert await store.redis.zscore(store.keys.leases, record.key) is None
     await assert_consistent(store)
@@ -278,10 +279,10 @@ async def test_the_walk_tells_how_far_it_is(store: Store, verifier: Verifier) ->
 async def test_more_tickets_than_one_step_reads_are_all_found(
     store: Store, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verify, "TICKETS", 7)
-    monkeypatch.setattr(verify, "STEP", 5)
-    monkeypatch.setattr(verify, "NAMES", 3)
-    monkeypatch.setattr(verify, "MEMBERS", 2)
+    monkeypatch.setattr(verifier_module, "TICKETS", 7)
+    monkeypatch.setattr(verifier_module, "STEP", 5)
+    monkeypatch.setattr(verifier_module, "NAMES", 3)
+    monkeypatch.setattr(verifier_module, "MEMBERS", 2)
     made = [await create(store, call_id="big") for _ in range(300)]
     await store.redis.lrem(store.keys.queue(), 0, f"{made[150].key}-{made[150].ticket}")
     await store.redis.zadd(store.keys.due, {made[290].key: 1})

@@ -25,13 +25,13 @@ from tests.ways import (
     suspect,
     tombstone,
 )
-from tracker import lifecycle
 from tracker.cli.output import Exit, Format, Stop
 from tracker.cli.why import why
-from tracker.model import DONE, Record
-from tracker.roster import Workers
-from tracker.store import Store
-from tracker.sweeper import Sweeper
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, Record
+from tracker.maintenance.sweeper import Sweeper
+from tracker.store.store import Store
+from tracker.store.worker_registry import Workers
 
 pytestmark = pytest.mark.usefixtures("settings")
 ABOUT = {"host": "a", "pid": 1, "types": sorted(KINDS), "concurrency": 100, "processes": 4, "running": 3}

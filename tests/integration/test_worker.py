@@ -13,11 +13,11 @@ import pytest
 from tests.clock import Clock
 from tests.factories import make_record
 from tests.waiting import eventually
-from tracker.background import beside
 from tracker.config import Settings
-from tracker.model import CANCELED, OperationStatus, Policy, Record, Stage
-from tracker.store import Store
-from tracker.sweeper import Sweeper
+from tracker.domain.operation import CANCELED, OperationStatus, Policy, Record, Stage
+from tracker.maintenance.sweeper import Sweeper
+from tracker.runtime.background import beside
+from tracker.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 OURS = ("-m", "tracker.cli.main", "worker", "--processes", "1")
@@ -147,7 +147,7 @@ async def test_every_way_to_fail_has_its_result(
 
 @pytest.mark.parametrize("kind", ["sleeping", "blocking"])
 async def test_a_running_handler_is_stopped_by_a_cancel(store: Store, handlers: Path, kind: str) -> None:
-    from tracker import lifecycle  # noqa: PLC0415 - beside its one use
+    from tracker.domain import lifecycle  # noqa: PLC0415 - beside its one use
 
     record = await create(store, kind)
     async with worker(*OURS):

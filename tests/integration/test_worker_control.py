@@ -22,12 +22,12 @@ from tests.engines import (
     running_worker,
     told,
 )
-from tracker import lifecycle
-from tracker.background import beside
+from tracker.domain import lifecycle
+from tracker.domain.operation import CANCELED, OperationStatus, Record, Stage
 from tracker.errors import Refused
-from tracker.model import CANCELED, OperationStatus, Record, Stage
-from tracker.store import Store
-from tracker.sweeper import Sweeper
+from tracker.maintenance.sweeper import Sweeper
+from tracker.runtime.background import beside
+from tracker.store.store import Store
 
 CANCELS = 50
 WITHIN = 0.1

@@ -22,9 +22,9 @@ from tests.engines import (
     running_worker,
 )
 from tests.waiting import eventually
-from tracker.model import OperationStatus, Stage
-from tracker.roster import Workers
-from tracker.store import Store
+from tracker.domain.operation import OperationStatus, Stage
+from tracker.store.store import Store
+from tracker.store.worker_registry import Workers
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 

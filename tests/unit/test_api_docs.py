@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tracker import errors, model
+from tracker import errors
 from tracker.api.actions import ACTIONS, UNSERVED
-from tracker.api.admission import Route
 from tracker.api.dialects.google import Code
-from tracker.api.lists.odata import SERVED
-from tracker.api.problems import HTTP_STATUS, status_of
+from tracker.api.error_responses import HTTP_STATUS, status_of
+from tracker.api.guard import Route
+from tracker.api.odata.query_options import SERVED
 from tracker.api.routes import ROUTES
+from tracker.domain import operation
 from workers.handlers.media import MediaSubcode
 
 DOCS = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
@@ -30,7 +31,7 @@ def test_no_row_names_a_route_that_is_not_there() -> None:
 
 
 def test_every_reserved_result_has_its_row() -> None:
-    reserved = [value for value in vars(model).values() if isinstance(value, model.ResultInfo)]
+    reserved = [value for value in vars(operation).values() if isinstance(value, operation.ResultInfo)]
     assert {f"{result.code} / {result.subcode}" for result in reserved} <= FIRST_CELLS
     assert len(reserved) >= 6
 

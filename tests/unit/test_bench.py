@@ -5,7 +5,7 @@ import pytest
 from benchmarks.drain import Drain
 from benchmarks.figures import COLUMNS, Figures, best, table
 from benchmarks.memory import kind_of
-from tracker.keys import Keys
+from tracker.store.keys import Keys
 
 
 def drained(rate: float) -> Drain:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.factories_http import DOCUMENTED
-from tracker.api.bodies import DEPTH_LIMIT, DIGITS_LIMIT, parse_object
+from tracker.api.request_bodies import DEPTH_LIMIT, DIGITS_LIMIT, parse_object
 from tracker.errors import Invalid
 
 

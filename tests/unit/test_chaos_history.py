@@ -13,7 +13,7 @@ from chaos.history import Fault, read
 from chaos.journal import ANSWERS, EFFECTS, EVENTS, Journal
 from chaos.report import report, story
 from tests.histories import killed, ran, run, saw, told
-from tracker import steps
+from tracker.runtime import failpoints
 
 MODULES = ("checker", "history", "journal", "kinds", "leases", "report")
 
@@ -76,4 +76,4 @@ def test_who_judges_imports_nothing_of_the_trackers(name: str) -> None:
 
 
 def test_the_steps_of_both_sides_are_the_same() -> None:
-    assert forms.STEPS == steps.STEPS
+    assert forms.STEPS == failpoints.STEPS

@@ -2,7 +2,7 @@
 
 from uuid import RFC_4122, UUID
 
-from tracker.codec import as_uuid, new_key
+from tracker.store.codec import as_uuid, new_key
 
 
 def test_keys_are_random_uuids() -> None:

@@ -11,8 +11,8 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tracker.config import Settings, load
-from tracker.connection import open_blocking, open_redis
 from tracker.errors import ConfigurationError
+from tracker.store.connection import open_blocking, open_redis
 
 ROOT = Path(__file__).parents[2]
 

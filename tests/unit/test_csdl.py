@@ -12,12 +12,12 @@ from odatapy.server.uri.parser import Parser
 from odatapy.server.uri.resource import UriResourceAction, UriResourceNavigation
 
 from tests.factories import make_record
-from tracker.api.description.csdl import metadata
 from tracker.api.links import Links
-from tracker.api.wire import resource
+from tracker.api.openapi.csdl import metadata
+from tracker.api.serializers import resource
 from tracker.config import BUILT_IN_TYPES
-from tracker.model import DONE, Operation, OperationStatus
-from tracker.types import Catalogue, OperationType, load_types
+from tracker.domain.operation import DONE, Operation, OperationStatus
+from tracker.domain.type_registry import Catalogue, OperationType, load_types
 
 CATALOGUE = load_types([*BUILT_IN_TYPES, "examples.contoso.operations"])
 DOCUMENT = metadata(CATALOGUE)

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracker import Operation
-from tracker.drafts import LONGEST_WAIT, _known_result, read_draft
+from tracker.bodies.create import LONGEST_WAIT, _known_result, read_draft
+from tracker.domain.operation import SECOND
+from tracker.domain.type_registry import Catalogue, OperationType
 from tracker.errors import Invalid
-from tracker.model import SECOND
-from tracker.types import Catalogue, OperationType
 
 LONGEST = LONGEST_WAIT.total_seconds()
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, JsonValue
 
-from tracker.api.description.edm import Enumeration, Namespace, Property, Reader, Structure
+from tracker.api.openapi.edm import Enumeration, Namespace, Property, Reader, Structure
 
 
 class Color(Enum):

@@ -8,7 +8,7 @@ import pytest
 
 from examples.contoso.operations import HashFile, WaitForPort, hash_file, wait_for_port
 from tracker import Context, Rejected, Retry
-from tracker.types import CATALOGUE
+from tracker.domain.type_registry import CATALOGUE
 
 
 class Done:

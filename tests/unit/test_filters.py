@@ -5,10 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.api.lists.filters import CONDITIONS_LIMIT, NESTING_LIMIT, parse_filter
+from tracker.api.odata.filter import CONDITIONS_LIMIT, NESTING_LIMIT, parse_filter
+from tracker.domain.operation import OperationStatus
 from tracker.errors import Invalid, NotSupported
-from tracker.model import OperationStatus
-from tracker.query import And, Comparison, Condition, Function, Match, Membership, Not, Operator, Or, TypeOf
+from tracker.listing.conditions import (
+    And,
+    Comparison,
+    Condition,
+    Function,
+    Match,
+    Membership,
+    Not,
+    Operator,
+    Or,
+    TypeOf,
+)
 
 RUNNING = OperationStatus.RUNNING
 FAILED = OperationStatus.FAILED

@@ -6,8 +6,8 @@ import weakref
 import pytest
 
 from tests.waiting import eventually
-from tracker.api import garbage
-from tracker.background import beside
+from tracker.api import gc_tuning
+from tracker.runtime.background import beside
 
 
 class Node:
@@ -17,9 +17,9 @@ class Node:
 
 @pytest.mark.parametrize("old", [False, True])
 async def test_cycles_are_found_whether_they_die_young_or_old(monkeypatch: pytest.MonkeyPatch, old: bool) -> None:
-    monkeypatch.setattr(garbage, "EVERY", 0.01)
-    monkeypatch.setattr(garbage, "FULL_AFTER", 5 if old else 10**9)
-    async with beside(garbage.collect()):
+    monkeypatch.setattr(gc_tuning, "EVERY", 0.01)
+    monkeypatch.setattr(gc_tuning, "FULL_AFTER", 5 if old else 10**9)
+    async with beside(gc_tuning.collect()):
         await eventually(disabled)
         node: Node | None = Node()
         dead = weakref.ref(node)

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.api.lists.filters import parse_filter
-from tracker.api.lists.odata import (
+from tracker.api.odata.filter import parse_filter
+from tracker.api.odata.orderby import parse_order
+from tracker.api.odata.query_options import (
     Listing,
     next_page,
     parse_count,
@@ -15,14 +16,13 @@ from tracker.api.lists.odata import (
     select,
     system_options,
 )
-from tracker.api.lists.orders import parse_order
-from tracker.api.lists.searches import parse_search
-from tracker.api.lists.selections import ALL
-from tracker.api.lists.skip_tokens import read_skip_token, write_skip_token
-from tracker.calls import Cursor, Query
+from tracker.api.odata.search import parse_search
+from tracker.api.odata.select import ALL
+from tracker.api.odata.skiptoken import read_skip_token, write_skip_token
 from tracker.errors import Invalid, NotSupported
-from tracker.plans import NEWEST_FIRST
-from tracker.query import And
+from tracker.listing.conditions import And
+from tracker.listing.pager import Cursor, Query
+from tracker.listing.planner import NEWEST_FIRST
 
 CALL = "call-1"
 FILTER = "clientContext eq 'a&b é'"

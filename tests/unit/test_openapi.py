@@ -3,11 +3,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tracker.api.description.openapi import TEXTS, describe
 from tracker.api.links import PREFIXES
+from tracker.api.openapi.document import TEXTS, describe
 from tracker.api.routes import ROUTES
 from tracker.config import BUILT_IN_TYPES
-from tracker.types import load_types
+from tracker.domain.type_registry import load_types
 
 CATALOGUE = load_types(BUILT_IN_TYPES)
 DESCRIPTION = describe(ROUTES, CATALOGUE)

@@ -8,15 +8,15 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.descriptions import examples, faults
-from tracker.api.description.openapi import describe
-from tracker.api.description.openapi_answers import COMMON, HEADERS, responses
-from tracker.api.description.openapi_parts import Text, parameter, ref
-from tracker.api.problems import HTTP_STATUS
+from tracker.api.error_responses import HTTP_STATUS
+from tracker.api.openapi.components import Text, parameter, ref
+from tracker.api.openapi.document import describe
+from tracker.api.openapi.responses import COMMON, HEADERS, responses
 from tracker.api.routes import ROUTES
+from tracker.bodies.create import read_draft
 from tracker.config import BUILT_IN_TYPES
-from tracker.drafts import read_draft
-from tracker.model import Json
-from tracker.types import COMMS_OPERATION, load_types
+from tracker.domain.operation import Json
+from tracker.domain.type_registry import COMMS_OPERATION, load_types
 
 CATALOGUE = load_types([*BUILT_IN_TYPES, "examples.contoso.operations"])
 DESCRIPTION = describe(ROUTES, CATALOGUE)

@@ -7,12 +7,12 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from tests.descriptions import faults
-from tracker.api.description.openapi_schemas import SCHEMAS
-from tracker.api.description.openapi_types import policy_text, request_example, schema_of, span, type_schemas
-from tracker.api.description.samples import sample
+from tracker.api.openapi.samples import sample
+from tracker.api.openapi.schemas import SCHEMAS
+from tracker.api.openapi.type_schemas import policy_text, request_example, schema_of, span, type_schemas
+from tracker.domain.operation import Operation, Policy
+from tracker.domain.type_registry import Catalogue, OperationType
 from tracker.errors import ConfigurationError
-from tracker.model import Operation, Policy
-from tracker.types import Catalogue, OperationType
 
 
 class Part(BaseModel):

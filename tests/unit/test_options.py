@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracker.api.lists.orders import parse_order
-from tracker.api.lists.searches import parse_search
-from tracker.api.lists.selections import ALL, parse_select
+from tracker.api.odata.orderby import parse_order
+from tracker.api.odata.search import parse_search
+from tracker.api.odata.select import ALL, parse_select
 from tracker.errors import Invalid, NotSupported
-from tracker.plans import NEWEST_FIRST, Key
-from tracker.query import And, Condition, Found, Not, Or
+from tracker.listing.conditions import And, Condition, Found, Not, Or
+from tracker.listing.planner import NEWEST_FIRST, Key
 
 A, B, C = Found("a"), Found("b"), Found("c")
 

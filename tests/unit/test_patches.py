@@ -7,12 +7,12 @@ from pydantic import Field
 
 from tests.factories import make_record
 from tracker import Operation
-from tracker.api.wire import resource
-from tracker.drafts import DEPTH_LIMIT, MEMBERS_LIMIT
+from tracker.api.serializers import resource
+from tracker.bodies.create import DEPTH_LIMIT, MEMBERS_LIMIT
+from tracker.bodies.patch import read_patch
+from tracker.domain.operation import DONE, Json, Record
+from tracker.domain.type_registry import OperationType
 from tracker.errors import Invalid
-from tracker.model import DONE, Json, Record
-from tracker.patches import read_patch
-from tracker.types import OperationType
 
 
 class Own(Operation, type="#test.own"):

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
+from tracker.domain.type_registry import CATALOGUE
 from tracker.errors import Invalid
-from tracker.types import CATALOGUE
 from workers.handlers import play_prompt
 
 

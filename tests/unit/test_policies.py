@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from tracker import Context, Operation, handles
+from tracker.domain.operation import CANCELED, Policy, ResultInfo
+from tracker.domain.policy import PolicyOptions, read_policy
+from tracker.domain.type_registry import CATALOGUE
 from tracker.durations import rate, seconds
 from tracker.errors import ConfigurationError
-from tracker.model import CANCELED, Policy, ResultInfo
-from tracker.policies import PolicyOptions, read_policy
-from tracker.types import CATALOGUE
 
 NAME = "#test.policies"
 

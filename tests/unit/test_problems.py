@@ -1,8 +1,8 @@
 import pytest
 
 from tracker import errors
-from tracker.api.problems import status_of
-from tracker.api.words import status_word
+from tracker.api.error_responses import status_of
+from tracker.api.error_words import status_word
 
 
 def _tree(base: type[errors.TrackerError]) -> list[type[errors.TrackerError]]:

@@ -11,9 +11,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from tracker.cli.orphans import identity
-from tracker.embedded import until
 from tracker.errors import ConfigurationError
-from tracker.processes import Backoff, Child, Keeper
+from tracker.runtime.dev_valkey import until
+from tracker.runtime.processes import Backoff, Child, Keeper
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 AT_ONCE = [(0.0, KILL)]
@@ -172,7 +172,7 @@ async def test_a_grandchild_that_holds_the_output_does_not_hold_up_the_restart()
 @on_linux
 def test_children_die_with_a_parent_that_is_killed(wait_for_end: Callable[[int], None]) -> None:
     code = (
-        "import asyncio, sys; from tracker.processes import *\n"
+        "import asyncio, sys; from tracker.runtime.processes import *\n"
         f"asyncio.run(Keeper([Child('a', (sys.executable, '-ISc', {SAY_PID!r}))]).run())"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
@@ -185,7 +185,7 @@ def test_children_die_with_a_parent_that_is_killed(wait_for_end: Callable[[int],
 
 @on_linux
 def test_a_process_that_lost_its_parent_before_it_asked_dies_too() -> None:
-    code = "from tracker.processes import die_with_parent\ndie_with_parent(parent=1)\nprint('alive')"
+    code = "from tracker.runtime.processes import die_with_parent\ndie_with_parent(parent=1)\nprint('alive')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (-KILL, "")
 

@@ -5,11 +5,11 @@ from hypothesis import given
 
 from tests.conditions import conditions, holds, records
 from tests.factories import make_record
-from tracker.api.lists.filters import parse_filter
-from tracker.api.lists.searches import parse_search
-from tracker.model import OperationStatus, Record, ResultInfo
-from tracker.plans import Key, Plan, as_of, comparable, complete, place, plan
-from tracker.query import Condition, compiled, written
+from tracker.api.odata.filter import parse_filter
+from tracker.api.odata.search import parse_search
+from tracker.domain.operation import OperationStatus, Record, ResultInfo
+from tracker.listing.conditions import Condition, compiled, written
+from tracker.listing.planner import Key, Plan, as_of, comparable, complete, place, plan
 
 RUNNING = OperationStatus.RUNNING
 

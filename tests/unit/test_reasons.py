@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from tests.factories import make_record
-from tracker.cli import reasons
-from tracker.cli.reasons import explain
-from tracker.diagnosis import Diagnosis, Waiting
-from tracker.model import SECOND, OperationStatus, Policy, ResultInfo, Stage
-from tracker.types import COMMS_OPERATION, canonical
+from tracker.cli import explanations
+from tracker.cli.explanations import explain
+from tracker.domain.operation import SECOND, OperationStatus, Policy, ResultInfo, Stage
+from tracker.domain.type_registry import COMMS_OPERATION, canonical
+from tracker.maintenance.diagnosis import Diagnosis, Waiting
 
 NOW = 1_000_000 * SECOND
 ABOUT = {"types": [canonical(COMMS_OPERATION)], "concurrency": 2, "processes": 1, "running": 0}
@@ -122,7 +122,7 @@ def test_every_reason_has_its_row_in_the_operators_page() -> None:
         if line.startswith("| `")
         for word in re.findall(r"`(\w+)`", line.split("|")[1])
     }
-    source = Path(reasons.__file__).read_text(encoding="utf-8")
+    source = Path(explanations.__file__).read_text(encoding="utf-8")
     words = set(re.findall(r'_reason\(\s*"(\w+)"', source))
     words |= {
         word for pair in re.findall(r'word, text = \(?"(\w+)"(?:.*?else \("(\w+)")?', source) for word in pair if word

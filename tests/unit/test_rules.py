@@ -3,26 +3,38 @@
 import ast
 import re
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-from tracker.arrows import ARROWS, Arrow
 from tracker.config import BUILT_IN_TYPES, Settings
-from tracker.keys import Keys
-from tracker.model import Stage
+from tracker.domain.operation import Stage
+from tracker.domain.transitions import ARROWS, Arrow
+from tracker.store.keys import Keys
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "tracker").rglob("*.py"), *(ROOT / "workers").rglob("*.py")])
-CORE = [
-    *("errors", "durations", "jsons", "model", "policies", "arrows", "lifecycle", "outage", "steps", "config", "types"),
-    *("signing", "answers", "urls", "log", "keys", "queue", "pipeline", "scripts", "codec"),
-    *("connection", "fitness", "findings", "drafts", "once", "preconditions", "patches", "processes"),
-    *("background", "verdicts", "creates", "store", "roster", "query", "plans", "reads", "calls", "subscription"),
-    *("feed", "events", "streams", "pace", "embedded", "sweeper", "places", "verify", "diagnosis", "service"),
-]
-LAYER = {f"tracker.{name}": number for number, name in enumerate(CORE)}
-"""A module of the core may import only from modules before it; above them stand api, cli and workers."""
+GROUNDS = {"config", "errors", "durations", "json_codec"}
+MAY_IMPORT = {
+    **dict.fromkeys(GROUNDS, GROUNDS),
+    "domain": GROUNDS,
+    "runtime": GROUNDS,
+    "log": GROUNDS | {"domain"},
+    "bodies": GROUNDS | {"domain"},
+    "store": GROUNDS | {"domain", "log", "bodies"},
+    **{
+        package: GROUNDS | {"domain", "log", "bodies", "store", "runtime"}
+        for package in ("listing", "events", "maintenance", "url_handlers")
+    },
+}
+"""What each package or module of `tracker` may import from `tracker`, beside itself."""
+_CORE = set(MAY_IMPORT)
+MAY_IMPORT["retry_after"] = set(_CORE)
+MAY_IMPORT["service"] = _CORE | {"retry_after"}
+MAY_IMPORT["api"] = _CORE | {"retry_after", "service"}
+MAY_IMPORT["cli"] = _CORE | {"retry_after", "service", "api"}
+MAY_IMPORT["workers"] = set(_CORE)
 
 
 def name_of(path: Path) -> str:
@@ -30,42 +42,79 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Our own modules that a file imports, at any place."""
+MODULES = {name_of(path) for path in SOURCES}
+
+
+def imports(path: Path) -> set[str]:
+    """Our modules that a file imports, at any place in it: within functions and under TYPE_CHECKING, too."""
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-            yield node.module
+            for alias in node.names:
+                member = f"{node.module}.{alias.name}"
+                names.add(member if member in MODULES else node.module)
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
+    return names & MODULES
 
 
-def imported(path: Path, prefix: str) -> set[str]:
-    return {name for name in imports(path) if name == prefix or name.startswith(f"{prefix}.")}
+def package_of(module: str) -> str:
+    """The row of the table: the first part below `tracker`, or `workers`."""
+    root, *rest = module.split(".")
+    return root if root == "workers" or not rest else rest[0]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_no_module_imports_from_a_later_layer(path: Path) -> None:
-    name = name_of(path)
-    if name.startswith("tracker"):
-        assert not imported(path, "workers"), "tracker names workers by a string only"
-    if not name.startswith("tracker.cli"):
-        assert not imported(path, "tracker.cli")
-    if not name.startswith(("tracker.api", "tracker.cli")):
-        assert not imported(path, "tracker.api")
-    if name in LAYER:
-        later = {other for other in imports(path) if other in LAYER and LAYER[other] >= LAYER[name]}
-        assert not later, f"{name} imports {later}"
+def arrows() -> Iterator[tuple[str, str]]:
+    """Every import of a module of ours by another, as (who imports, what is imported)."""
+    for path in SOURCES:
+        for name in imports(path):
+            yield name_of(path), name
 
 
-def test_every_module_of_the_core_has_its_layer() -> None:
-    modules = {name_of(path) for path in (ROOT / "tracker").glob("*.py")} - {"tracker"}
-    assert modules == set(LAYER)
+def test_no_package_imports_against_the_direction() -> None:
+    against = [
+        f"{importer} imports {imported}"
+        for importer, imported in arrows()
+        if importer != "tracker" and imported != "tracker"
+        if package_of(imported) not in MAY_IMPORT[package_of(importer)] | {package_of(importer)}
+    ]
+    print(f"imports against the direction: {len(against)}")
+    assert not against
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph: dict[str, set[str]] = {name_of(path): set() for path in SOURCES}
+    for importer, imported in arrows():
+        if imported != "tracker":
+            graph[importer].add(imported)
+    try:
+        TopologicalSorter(graph).prepare()
+        circle: list[str] = []
+    except CycleError as error:
+        circle = error.args[1]
+    print(f"modules: {len(graph)}; in a circle: {circle or 0}")
+    assert not circle
+
+
+def test_the_rooms_of_the_api_do_not_import_what_puts_them_together() -> None:
+    against = [
+        f"{importer} imports {imported}"
+        for importer, imported in arrows()
+        if importer.count(".") == 3 and importer.startswith("tracker.api.")
+        if imported in {"tracker.api.routes", "tracker.api.app"}
+    ]
+    assert not against
+
+
+def test_odata_texts_are_parsed_without_the_rest_of_the_api() -> None:
+    for importer, imported in arrows():
+        if importer.startswith("tracker.api.odata") and imported.startswith("tracker.api"):
+            assert imported.startswith("tracker.api.odata") or imported == "tracker.api.headers", (importer, imported)
 
 
 def test_only_the_settings_read_the_environment() -> None:
     readers = {name_of(path) for path in SOURCES if re.search(r"os\.(environ|getenv)", path.read_text())}
-    assert readers == {"tracker.config", "tracker.processes"}, "processes hands the environment on to children"
+    assert readers == {"tracker.config", "tracker.runtime.processes"}, "processes hands the environment on to children"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
@@ -97,7 +146,7 @@ def test_every_setting_is_in_the_readme() -> None:
 
 
 def test_every_key_is_on_the_page_of_keys() -> None:
-    page = (ROOT / "tracker" / "keys.py").read_text()
+    page = (ROOT / "tracker" / "store" / "keys.py").read_text()
     keys = Keys("<p>", "<r>")
     for name in vars(keys).values():
         if name.startswith(("<p>:", "<r>:")):

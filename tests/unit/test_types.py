@@ -8,8 +8,8 @@ import pytest
 from pydantic import ConfigDict, field_validator, model_validator
 
 from tracker import Context, Operation, handles
+from tracker.domain.type_registry import CATALOGUE, OperationType, load_types
 from tracker.errors import ConfigurationError, Invalid
-from tracker.types import CATALOGUE, OperationType, load_types
 
 HEAD = "from tracker import Context, Operation, handles\n"
 CLASS = 'class T(Operation, type="#wrong.t"):\n    pass\n'

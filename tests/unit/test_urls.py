@@ -10,12 +10,13 @@ import pytest
 from pydantic import create_model
 
 import tracker
-from tracker import Operation, handles_url, signing
-from tracker.answers import BadAnswer
+from tracker import Operation, handles_url
 from tracker.config import Settings
+from tracker.domain.type_registry import CATALOGUE, load_types
 from tracker.errors import ConfigurationError
-from tracker.types import CATALOGUE, load_types
-from tracker.urls import url_types
+from tracker.url_handlers import signing
+from tracker.url_handlers.request import url_types
+from tracker.url_handlers.response import BadAnswer
 
 URL = "https://contoso.example/transcode"
 SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.factories import make_record
-from tracker.api.wire import monitor, resource, timestamp
-from tracker.jsons import encode
-from tracker.model import CANCELED, DONE, SECOND, OperationStatus, ResultInfo, Stage
+from tracker.api.serializers import monitor, resource, timestamp
+from tracker.domain.operation import CANCELED, DONE, SECOND, OperationStatus, ResultInfo, Stage
+from tracker.json_codec import encode
 
 NOON = 1_769_860_800 * SECOND
 

@@ -4,7 +4,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from tracker.api.wishes import NONE, Wishes, applied, wishes_of
+from tracker.api.prefer import NONE, Wishes, applied, wishes_of
 
 
 @pytest.mark.parametrize(

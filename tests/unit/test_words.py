@@ -2,7 +2,7 @@
 
 import pytest
 
-from tracker.cli.words import counted, spell
+from tracker.cli.formatting import counted, spell
 
 
 @pytest.mark.parametrize(

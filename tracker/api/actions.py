@@ -11,8 +11,8 @@ from typing import Final
 
 from aiohttp import web
 
-from tracker.api import bodies, operations
-from tracker.api.admission import Resource
+from tracker.api import operations, request_bodies
+from tracker.api.guard import Resource
 from tracker.errors import Invalid, NotSupported
 from tracker.service import Caller
 
@@ -50,7 +50,7 @@ def invoke(name: str) -> Resource:
 
     async def create(request: web.Request, caller: Caller) -> web.Response:
         """Create an operation of the action's type in the call."""
-        given = await bodies.read_object(request)
+        given = await request_bodies.read_object(request)
         body = {"@odata.type": action.type}
         for parameter, value in given.items():
             if parameter in action.members:

@@ -10,19 +10,19 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from tracker.api import garbage, routes
-from tracker.api.admission import ADDRESSES, CALLERS, CATALOGUE, OPERATIONS
+from tracker.api import gc_tuning, routes
 from tracker.api.auth import open_callers
-from tracker.api.description import metadata, openapi, page
+from tracker.api.guard import ADDRESSES, CALLERS, CATALOGUE, OPERATIONS
 from tracker.api.links import Addresses
+from tracker.api.long_poll import release
+from tracker.api.openapi import docs_page, document, metadata
 from tracker.api.server import Runner
-from tracker.api.streams import STREAMS, Streams
-from tracker.api.waits import release
-from tracker.background import beside
+from tracker.api.sse import STREAMS, Streams
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
+from tracker.runtime.background import beside
 from tracker.service import open_operations
-from tracker.urls import load_catalogue
+from tracker.url_handlers.request import load_catalogue
 
 log = structlog.get_logger()
 
@@ -40,9 +40,9 @@ def create_app(settings: Settings) -> web.Application:
     app[STREAMS] = Streams(settings.streams)
     app[CATALOGUE] = load_catalogue(settings)
     served = routes.served(settings.dialects)
-    app[openapi.DESCRIPTION] = openapi.written(served, app[CATALOGUE], settings)
+    app[document.DESCRIPTION] = document.written(served, app[CATALOGUE], settings)
     app[metadata.METADATA] = metadata.written(app[CATALOGUE])
-    app[page.PAGE] = page.open_page()
+    app[docs_page.PAGE] = docs_page.open_page()
     routes.mount(app, served)
     app.cleanup_ctx.append(partial(_operations, settings))
     app.on_shutdown.append(release)
@@ -82,7 +82,7 @@ async def serve(settings: Settings, *, share_port: bool = False, on_ready: Calla
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings, share_port=share_port) as url, beside(garbage.collect()):
+    async with running(settings, share_port=share_port) as url, beside(gc_tuning.collect()):
         log.info("api_ready", url=url)
         if on_ready is not None:
             on_ready(url)

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from tracker.api.admission import OPERATIONS
+from tracker.api.guard import OPERATIONS
 
 
 async def healthy(_: web.Request) -> web.Response:

@@ -7,10 +7,10 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from tracker.api.admission import OPERATIONS, links
+from tracker.api.guard import OPERATIONS, links
 from tracker.api.operations import retry_after
-from tracker.api.wire import monitor
-from tracker.jsons import encode
+from tracker.api.serializers import monitor
+from tracker.json_codec import encode
 from tracker.service import Caller
 
 

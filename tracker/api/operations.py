@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiohttp import web
 
-from tracker.api import bodies, repeats
-from tracker.api.admission import OPERATIONS, links
-from tracker.api.lists.odata import select
-from tracker.api.lists.selections import ALL, Selection
-from tracker.api.waits import hold, hold_to_end
-from tracker.api.wire import resource
-from tracker.api.wishes import NONE, VARY, Wishes, applied, wishes_of
+from tracker.api import idempotency, request_bodies
+from tracker.api.guard import OPERATIONS, links
+from tracker.api.long_poll import hold, hold_to_end
+from tracker.api.odata.query_options import select
+from tracker.api.odata.select import ALL, Selection
+from tracker.api.prefer import NONE, VARY, Wishes, applied, wishes_of
+from tracker.api.serializers import resource
+from tracker.bodies.preconditions import ANY, Preconditions, etag_matches
+from tracker.domain.operation import Json, Record
 from tracker.errors import Invalid, NotFound, PreconditionRequired, Reused, Unavailable
-from tracker.jsons import encode
-from tracker.model import Json, Record
-from tracker.pace import Pace
-from tracker.preconditions import ANY, Preconditions, etag_matches
+from tracker.json_codec import encode
+from tracker.retry_after import Pace
 from tracker.service import REASON_LIMIT, UNMARKED, Caller, Mark
 
 if TYPE_CHECKING:
-    from tracker.creates import New
-    from tracker.store import Created
+    from tracker.store.create_args import New
+    from tracker.store.store import Created
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -34,9 +34,9 @@ async def create(request: web.Request, caller: Caller) -> web.Response:
 
     `Prefer: respond-async` makes it 202, unless the operation ends within the `wait` that comes with it.
     """
-    if (many := bodies.read_objects(request)) is not None:
+    if (many := request_bodies.read_objects(request)) is not None:
         return Answers(await _accept_each(request, caller, many))
-    return await accept(request, caller, await bodies.read_object(request), created=HTTPStatus.CREATED)
+    return await accept(request, caller, await request_bodies.read_object(request), created=HTTPStatus.CREATED)
 
 
 class Answer(NamedTuple):
@@ -98,7 +98,7 @@ async def accept(request: web.Request, caller: Caller, body: Json, *, created: H
     record, new = await _accept(request, caller, body, wishes)
     showing = _Showing(request, record.call_id)
     status = created if new else HTTPStatus.OK
-    headers = {**showing.places(record), **repeats.result_headers(request)}
+    headers = {**showing.places(record), **idempotency.result_headers(request)}
     if wishes is NONE:
         return _whole(showing.answer(record, headers, status=status))
     honoured: list[str] = []
@@ -115,11 +115,11 @@ async def accept(request: web.Request, caller: Caller, body: Json, *, created: H
 
 async def _accept(request: web.Request, caller: Caller, body: Json, wishes: Wishes) -> tuple[Record, bool]:
     operations, call_id = request.app[OPERATIONS], request.match_info["call_id"]
-    once = repeats.name_of(request, remembered=operations.settings.idempotency)
+    once = idempotency.name_of(request, remembered=operations.settings.idempotency)
     try:
         return await operations.create(caller, call_id, body, once=once, strict=wishes.strict is True)
     except Reused:
-        raise repeats.refusal(request) from None
+        raise idempotency.refusal(request) from None
 
 
 async def _await_end(
@@ -157,7 +157,7 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
 async def cancel(request: web.Request, caller: Caller) -> web.Response:
     """Ask an operation to stop: 202, or 200 when it had ended before."""
     operations, match = request.app[OPERATIONS], request.match_info
-    reason = _reason(await bodies.read_optional_object(request))
+    reason = _reason(await request_bodies.read_optional_object(request))
     conditions = _preconditions(request)
     record = await operations.get(caller, match["call_id"], match["operation_id"])
     if record.status.final:
@@ -170,7 +170,7 @@ async def cancel(request: web.Request, caller: Caller) -> web.Response:
 async def patch(request: web.Request, caller: Caller) -> web.Response:
     """Change an operation's client context and the members that are the client's own."""
     match = request.match_info
-    body = await bodies.read_object(request)
+    body = await request_bodies.read_object(request)
     wishes, conditions = wishes_of(request), _preconditions(request, change=True)
     ids = match["call_id"], match["operation_id"]
     strict = wishes.strict is True

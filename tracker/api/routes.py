@@ -6,14 +6,13 @@ from typing import Final
 
 from aiohttp import web
 
-from tracker.api import actions, health, monitor, operations, streams
-from tracker.api.admission import Resource, Route, admitted, telling
-from tracker.api.batch import running as batch
-from tracker.api.description import metadata, openapi, page
+from tracker.api import actions, collection, health, monitor, operations, sse
+from tracker.api.batch import handler as batch
+from tracker.api.dialects import common as dialects
 from tracker.api.dialects import google, ogc, ogc_processes
-from tracker.api.dialects import speaking as dialects
+from tracker.api.guard import Resource, Route, admitted, telling
 from tracker.api.links import PREFIXES
-from tracker.api.lists import collection
+from tracker.api.openapi import docs_page, document, metadata
 
 CALL: Final = "/communications/calls/{call_id}"
 COLLECTION: Final = f"{CALL}/operations"
@@ -67,13 +66,13 @@ ROUTES: Final = (
     Route("POST", COLLECTION, admitted(operations.create), "createOperation"),
     Route("GET", COLLECTION, admitted(collection.collect, has_options=True), "listOperations"),
     Route("GET", COUNT, admitted(collection.count, has_options=True, takes_any=True), "countOperations"),
-    Route("GET", CALL_EVENTS, admitted(streams.of_call, events=True), "followCall"),  # before an operation's path
+    Route("GET", CALL_EVENTS, admitted(sse.of_call, events=True), "followCall"),  # before an operation's path
     Route("GET", OPERATION, admitted(operations.read, has_options=True), "getOperation"),
     Route("PATCH", OPERATION, admitted(operations.patch), "updateOperation"),
     Route("DELETE", OPERATION, admitted(operations.delete), "deleteOperation"),
     Route("POST", CANCEL, admitted(operations.cancel), "cancelOperation"),
-    Route("GET", OPERATION_EVENTS, admitted(streams.of_operation, events=True), "followOperation"),
-    Route("GET", EVENTS, admitted(streams.of_tenant, events=True), "followAll"),
+    Route("GET", OPERATION_EVENTS, admitted(sse.of_operation, events=True), "followOperation"),
+    Route("GET", EVENTS, admitted(sse.of_tenant, events=True), "followAll"),
     *(_action(name) for name in actions.ACTIONS),
     Route("POST", f"{CALL}/{{action}}", admitted(actions.refuse), "refuseAction"),
     Route("GET", MONITOR, admitted(monitor.read), "getMonitor"),
@@ -81,10 +80,10 @@ ROUTES: Final = (
     Route("POST", "/$batch", admitted(batch.run), "runBatch"),
     Route("GET", "/healthz", health.healthy, "isHealthy", open=True),
     Route("GET", "/readyz", health.ready, "isReady", open=True),
-    Route("GET", "/openapi.json", openapi.serve, "getDescription", open=True),
+    Route("GET", "/openapi.json", document.serve, "getDescription", open=True),
     Route("GET", "/$metadata", metadata.serve, "getMetadata", open=True, prefixed=True),
-    Route("GET", "/docs", page.serve, "getPage", open=True),
-    Route("GET", "/docs/assets/{file}", page.serve_file, "getPageFile", open=True),
+    Route("GET", "/docs", docs_page.serve, "getPage", open=True),
+    Route("GET", "/docs/assets/{file}", docs_page.serve_file, "getPageFile", open=True),
     *_google_operation("/operations/{operation_id}", "Operation"),
     *_google_operation(f"{GOOGLE_LIST}/{{operation_id}}", "OperationOfCall"),
     _google("GET", GOOGLE_LIST, google.collect, "googleListOperations"),

@@ -21,10 +21,10 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDictProxy
 
+from tracker.api.error_responses import Ids, answer, answer_error
 from tracker.api.headers import ENCODING_NEEDED, client_request_id, odata_version
-from tracker.api.problems import Ids, answer, answer_error
-from tracker.codec import as_uuid, uuid_digits
 from tracker.errors import Invalid
+from tracker.store.codec import as_uuid, uuid_digits
 
 log = structlog.get_logger()
 

@@ -8,11 +8,11 @@ from redis.exceptions import RedisError
 from tracker.cli.output import Exit, Stop
 from tracker.cli.overview import Overview, look, tell
 from tracker.config import Settings
-from tracker.connection import open_redis
+from tracker.domain.operation import SECOND
 from tracker.errors import Unavailable
-from tracker.fitness import Finding, Level, Server, judge, read_server
-from tracker.model import SECOND
-from tracker.store import Store
+from tracker.store.connection import open_redis
+from tracker.store.server_check import Finding, Level, Server, judge, read_server
+from tracker.store.store import Store
 
 MOST_DRIFT = 1.0
 """Seconds between the server's clock and ours that are worth a word."""

@@ -32,18 +32,18 @@ def dev(
     """Run everything here: Valkey, the API and workers. Ctrl-C stops all."""
     import asyncio
 
-    from tracker.cli import stack
+    from tracker.cli import dev_stack
     from tracker.cli.output import Exit, Stop
-    from tracker.cli.start import start
+    from tracker.cli.startup import start
     from tracker.cli.token import new_token
     from tracker.config import words
-    from tracker.urls import load_catalogue
+    from tracker.url_handlers.request import load_catalogue
 
     settings = start(types=None if types is None else words(types), worker_processes=workers)
     load_catalogue(settings)
-    if redis_url and (reason := stack.unreachable(settings.model_copy(update={"redis_url": redis_url}))):
+    if redis_url and (reason := dev_stack.unreachable(settings.model_copy(update={"redis_url": redis_url}))):
         raise Stop(Exit.UNREACHABLE, f"REDIS_URL is set, and its server does not answer: {reason}")
-    plan = stack.Plan(
+    plan = dev_stack.Plan(
         settings=settings,
         data_dir=data_dir,
         host=host,
@@ -54,4 +54,4 @@ def dev(
         types=types,
         token=token or new_token("dev", "dev")[0],
     )
-    asyncio.run(stack.run(plan))
+    asyncio.run(dev_stack.run(plan))

@@ -10,7 +10,7 @@ from tracker.cli.output import Exit, Format, Json, Output, Stop, note, print_jso
 
 if TYPE_CHECKING:
     from tracker.config import Settings
-    from tracker.verify import Verdict
+    from tracker.maintenance.verifier import Verdict
 
 ROUNDS = 5
 """Repairs after each of which everything is verified again: one may bring others to light."""
@@ -46,7 +46,7 @@ def _examine(settings: "Settings", output: Format) -> None:
     import asyncio
 
     from tracker.cli import checks
-    from tracker.fitness import Level
+    from tracker.store.server_check import Level
 
     findings = checks.examine(asyncio.run(checks.gather(settings)))
     if output is Format.JSON:
@@ -84,9 +84,9 @@ def _verify(settings: "Settings", output: Format, *, repair: bool) -> None:
 
 async def _walk(settings: "Settings", *, repair: bool) -> "tuple[Verdict, Verdict, int]":
     """What is found, what is left of it after repair, and how many operations were repaired."""
-    from tracker.connection import open_redis
-    from tracker.store import Store
-    from tracker.verify import Verifier
+    from tracker.maintenance.verifier import Verifier
+    from tracker.store.connection import open_redis
+    from tracker.store.store import Store
 
     async with open_redis(settings) as redis:
         verifier = Verifier(Store(redis, settings), settings)
@@ -110,7 +110,7 @@ def _faults(verdict: "Verdict") -> list[Json]:
 
 
 def _summary(found: "Verdict", left: "Verdict", repaired: int | None) -> str:
-    from tracker.cli.words import counted
+    from tracker.cli.formatting import counted
 
     seen = f"{counted(found.operations, 'operation')} and {counted(found.members, 'member')} of sets looked at"
     wrong, still = ({fault.key for fault in verdict.faults} for verdict in (found, left))

@@ -13,13 +13,13 @@ import typer
 from tracker.cli.output import Exit, Format, Json, Output, Stop, note, print_json, print_table
 
 if TYPE_CHECKING:
-    from tracker.cli.client import Client
+    from tracker.cli.http_client import Client
 
 T = TypeVar("T")
 
 
 class Status(StrEnum):
-    """What `list --status` takes; `tracker.model` has the meanings, and is slow to import."""
+    """What `list --status` takes; `tracker.domain.operation` has the meanings, and is slow to import."""
 
     NOT_STARTED = "NotStarted"
     RUNNING = "Running"
@@ -120,7 +120,7 @@ def cancel(
 def _over_http(url: str, token: str, work: "Callable[[Client], Awaitable[T]]") -> T:
     import asyncio
 
-    from tracker.cli.client import Client
+    from tracker.cli.http_client import Client
 
     async def connected() -> T:
         async with Client(url, token) as client:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tracker.cli.output import note
-from tracker.embedded import PrivateServer, listener, until
 from tracker.errors import ConfigurationError
+from tracker.runtime.dev_valkey import PrivateServer, listener, until
 
 GRACE = 2.0
 """Seconds an orphan has between SIGTERM and SIGKILL."""

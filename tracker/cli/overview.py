@@ -4,15 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tracker.cli.words import counted, spell
-from tracker.fitness import Finding, Level
-from tracker.keys import QUEUES
-from tracker.model import SECOND, Json, Micros, Policy
-from tracker.roster import SILENT_AFTER, Workers
-from tracker.scripts import answering
+from tracker.cli.formatting import counted, spell
+from tracker.domain.operation import SECOND, Json, Micros, Policy
+from tracker.store.keys import QUEUES
+from tracker.store.scripts import answering
+from tracker.store.server_check import Finding, Level
+from tracker.store.worker_registry import SILENT_AFTER, Workers
 
 if TYPE_CHECKING:
-    from tracker.store import Store
+    from tracker.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)

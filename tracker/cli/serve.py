@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tracker.cli.start import start
+from tracker.cli.startup import start
 
 
 class Auth(StrEnum):
@@ -33,13 +33,13 @@ def serve(
     if settings.api_processes > 1:
         from asyncio import run as run_keeper
 
-        from tracker.cli import serving
+        from tracker.cli import serve_processes
 
-        run_keeper(serving.run(settings, settings.api_processes))
+        run_keeper(serve_processes.run(settings, settings.api_processes))
         return
 
     from tracker.api.app import serve as serve_api
-    from tracker.background import run
+    from tracker.runtime.background import run
 
     run(serve_api(settings, share_port=share_port, on_ready=lambda url: typer.echo(f"ready {url}")))
 

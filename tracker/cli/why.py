@@ -9,10 +9,10 @@ import typer
 from tracker.cli.output import Exit, Format, Output, Stop, print_json, print_table
 
 if TYPE_CHECKING:
-    from tracker.cli.reasons import Reason
+    from tracker.cli.explanations import Reason
     from tracker.config import Settings
-    from tracker.diagnosis import Diagnosis
-    from tracker.model import Json, Micros
+    from tracker.domain.operation import Json, Micros
+    from tracker.maintenance.diagnosis import Diagnosis
 
 
 def why(
@@ -29,7 +29,7 @@ def why(
     import asyncio
 
     from tracker import config
-    from tracker.cli.reasons import explain
+    from tracker.cli.explanations import explain
 
     settings = config.load()
     if redis_url is not None:
@@ -45,10 +45,10 @@ def why(
 
 
 async def _diagnose(settings: "Settings", id_: str, tenant: str | None) -> "Diagnosis":
-    from tracker.connection import open_redis
-    from tracker.diagnosis import Diagnoser
     from tracker.errors import NotFound, Unavailable
-    from tracker.store import Store
+    from tracker.maintenance.diagnosis import Diagnoser
+    from tracker.store.connection import open_redis
+    from tracker.store.store import Store
 
     try:
         async with open_redis(settings) as redis:
@@ -69,7 +69,7 @@ async def _diagnose(settings: "Settings", id_: str, tenant: str | None) -> "Diag
 
 def as_json(found: "Diagnosis", reasons: "list[Reason]") -> "Json":
     """The answer for programs. Times are RFC 3339 in UTC, lengths of time seconds, sizes bytes."""
-    from tracker.api.wire import timestamp
+    from tracker.api.serializers import timestamp
 
     record = found.record
     stamps = {"created": record.created, "changed": record.changed, "started": record.started}
@@ -94,8 +94,8 @@ def as_json(found: "Diagnosis", reasons: "list[Reason]") -> "Json":
 
 
 def _rows(found: "Diagnosis", reasons: "list[Reason]") -> list[tuple[str, str]]:
-    from tracker.cli.words import spell
-    from tracker.model import SECOND
+    from tracker.cli.formatting import spell
+    from tracker.domain.operation import SECOND
 
     record = found.record
     age = spell((found.now - record.changed) / SECOND)
@@ -112,8 +112,8 @@ def _rows(found: "Diagnosis", reasons: "list[Reason]") -> list[tuple[str, str]]:
 
 
 def _attempts(found: "Diagnosis") -> list[tuple[str, ...]]:
-    from tracker.cli.words import spell
-    from tracker.model import SECOND
+    from tracker.cli.formatting import spell
+    from tracker.domain.operation import SECOND
 
     def ago(stamp: "Micros") -> str:
         return f"{spell((found.now - stamp) / SECOND)} ago" if stamp else ""

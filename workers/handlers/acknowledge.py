@@ -1,7 +1,7 @@
 """`#microsoft.graph.commsOperation`: the base type acknowledges."""
 
 from tracker import Context, Operation, ResultInfo, handles
-from tracker.model import DONE
+from tracker.domain.operation import DONE
 
 
 @handles(Operation)

@@ -13,7 +13,7 @@ from pydantic.alias_generators import to_camel
 
 from tracker import Context, Operation, Rejected, ResultInfo, Retry, handles
 from tracker.config import Settings, load
-from tracker.model import DONE
+from tracker.domain.operation import DONE
 from workers.handlers import sources
 from workers.handlers.media import PLAYABLE, MediaError, count_frames
 

@@ -9,11 +9,11 @@ from typing import Final, cast
 
 from aiohttp import web
 
-from tracker.api.batch.answers import element, headers_of, in_common, written
-from tracker.api.batch.parts import Parts
-from tracker.api.batch.requests import Part
-from tracker.api.bodies import ManyBodies
+from tracker.api.batch.batch_body import Part
+from tracker.api.batch.responses import element, headers_of, in_common, written
+from tracker.api.batch.subrequest import Parts
 from tracker.api.operations import Answers
+from tracker.api.request_bodies import ManyBodies
 from tracker.api.server import Connection, new_request_id
 from tracker.errors import Invalid
 

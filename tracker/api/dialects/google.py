@@ -13,15 +13,15 @@ from urllib.parse import quote, unquote
 
 from aiohttp import web
 
-from tracker.api import bodies
-from tracker.api.admission import OPERATIONS
-from tracker.api.dialects.speaking import Problem, answer, options, page_query, page_size, page_token
+from tracker.api import request_bodies
+from tracker.api.dialects.common import Problem, answer, options, page_query, page_size, page_token
+from tracker.api.guard import OPERATIONS
+from tracker.api.long_poll import hold_to_end
+from tracker.api.prefer import MAX_WAIT
+from tracker.api.serializers import percent_complete, resource, timestamp
 from tracker.api.server import is_inside
-from tracker.api.waits import hold_to_end
-from tracker.api.wire import percent_complete, resource, timestamp
-from tracker.api.wishes import MAX_WAIT
+from tracker.domain.operation import Json, OperationStatus, Record
 from tracker.errors import Invalid, NotSupported
-from tracker.model import Json, OperationStatus, Record
 from tracker.service import Caller
 
 ERROR_DOMAIN: Final = "operation-tracker"
@@ -104,7 +104,7 @@ async def wait(request: web.Request, caller: Caller) -> web.Response:
     if is_inside(request):
         raise Invalid("A wait cannot stand in a batch, which ends in its own time.")
     _options(request)
-    seconds = _timeout(await bodies.read_optional_object(request))
+    seconds = _timeout(await request_bodies.read_optional_object(request))
     mark = request.app[OPERATIONS].mark
     record = await hold_to_end(request, caller, await _find(request, caller), seconds, mark=mark)
     return _represent(request, record)
@@ -113,7 +113,7 @@ async def wait(request: web.Request, caller: Caller) -> web.Response:
 async def cancel(request: web.Request, caller: Caller) -> web.Response:
     """Ask an operation to stop; one that has ended stays as it is."""
     _options(request)
-    _refuse_members(await bodies.read_optional_object(request))
+    _refuse_members(await request_bodies.read_optional_object(request))
     record = await _find(request, caller)
     await request.app[OPERATIONS].cancel(caller, record.call_id, record.id)
     return answer({})

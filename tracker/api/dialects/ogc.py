@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from tracker.api.admission import CATALOGUE, OPERATIONS, links
-from tracker.api.dialects.speaking import Problem, answer, options, page_query, page_size, page_token
-from tracker.api.wire import percent_complete, timestamp
+from tracker.api.dialects.common import Problem, answer, options, page_query, page_size, page_token
+from tracker.api.guard import CATALOGUE, OPERATIONS, links
+from tracker.api.serializers import percent_complete, timestamp
+from tracker.domain.operation import Json, OperationStatus, Record
 from tracker.errors import Gone, NotFound
-from tracker.jsons import encode
-from tracker.model import Json, OperationStatus, Record
+from tracker.json_codec import encode
 from tracker.service import Caller
 
 CALL: Final = "ogc"

@@ -10,16 +10,16 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from tracker.api import bodies
-from tracker.api.admission import CATALOGUE, OPERATIONS, links
+from tracker.api import request_bodies
 from tracker.api.dialects import openapi30
+from tracker.api.dialects.common import answer, options, page_size
 from tracker.api.dialects.ogc import CALL, RELATIONS, NoSuchProcess, base_of, job_place, link, status_info
-from tracker.api.dialects.speaking import answer, options, page_size
+from tracker.api.guard import CATALOGUE, OPERATIONS, links
 from tracker.api.headers import preferences
+from tracker.domain.operation import Json, Operation, ResultInfo
+from tracker.domain.type_registry import OperationType
 from tracker.errors import Invalid, NotSupported
-from tracker.model import Json, Operation, ResultInfo
 from tracker.service import Caller
-from tracker.types import OperationType
 
 CONFORMANCE: Final = tuple(
     f"http://www.opengis.net/spec/ogcapi-processes-1/1.0/conf/{name}"
@@ -83,7 +83,7 @@ async def execute(request: web.Request, caller: Caller) -> web.Response:
     """Create an operation. It is run asynchronously whatever is preferred, as no process can be run otherwise."""
     options(request)
     entry = _process(request)
-    inputs = _inputs(await bodies.read_object(request))
+    inputs = _inputs(await request_bodies.read_object(request))
     record, _ = await request.app[OPERATIONS].create(caller, CALL, {**inputs, "@odata.type": entry.name})
     base = base_of(request)
     headers = {"Location": job_place(record, base)}

@@ -1,0 +1,48 @@
+"""`GET /communications/calls/{callId}/operations`: a call's operations, page by page, and how many there are."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+
+from tracker.api.guard import OPERATIONS, links
+from tracker.api.headers import preferences
+from tracker.api.links import Links
+from tracker.api.odata.query_options import Listing, next_page, parse_count, parse_listing
+from tracker.api.serializers import resource
+from tracker.domain.operation import Json
+from tracker.json_codec import encode
+from tracker.listing.pager import Page
+from tracker.service import Caller
+
+
+async def collect(request: web.Request, caller: Caller) -> web.Response:
+    """List a call's operations: filtered, sorted, page by page."""
+    call_id = request.match_info["call_id"]
+    pairs = tuple(request.query.items())
+    wishes = preferences(request.headers.getall("Prefer", ()))
+    listing = parse_listing(pairs, call_id=call_id, preferences=wishes)
+    page = await request.app[OPERATIONS].list(caller, call_id, listing.query)
+    body = _collection(page, listing, links(request), call_id, pairs)
+    applied = listing.preference_applied
+    headers = {} if applied is None else {"Preference-Applied": applied}
+    return web.Response(body=encode(body), headers=headers, content_type="application/json")
+
+
+async def count(request: web.Request, caller: Caller) -> web.Response:
+    """Count a call's operations: a bare number (OData 4.01, part 1, 11.2.10)."""
+    where = parse_count(request.query.items())
+    number = await request.app[OPERATIONS].count(caller, request.match_info["call_id"], where)
+    return web.Response(text=str(number))
+
+
+def _collection(page: Page, listing: Listing, link: Links, call_id: str, pairs: Sequence[tuple[str, str]]) -> Json:
+    selection = listing.selection
+    body: dict[str, Any] = {"@odata.context": selection.context(link.context(call_id))}
+    if page.count is not None:
+        body["@odata.count"] = page.count
+    body["value"] = [selection.of(resource(record)) for record in page.records]
+    if page.cursor is not None:
+        query = next_page(pairs, call_id=call_id, query=listing.query, cursor=page.cursor)
+        body["@odata.nextLink"] = f"{link.collection(call_id)}?{query}"
+    return body

@@ -1,0 +1,130 @@
+"""Errors as HTTP answers, in Graph's error body. The only place that knows which error has which status."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from aiohttp import hdrs, web
+from redis.exceptions import RedisError
+
+from tracker import errors
+from tracker.api.error_words import status_word
+from tracker.api.idempotency import result_headers
+from tracker.json_codec import encode
+
+log = structlog.get_logger()
+
+HTTP_STATUS: Mapping[type[errors.TrackerError], HTTPStatus] = {
+    errors.Invalid: HTTPStatus.BAD_REQUEST,
+    errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.Gone: HTTPStatus.GONE,
+    errors.Conflict: HTTPStatus.CONFLICT,
+    errors.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
+    errors.PreconditionRequired: HTTPStatus.PRECONDITION_REQUIRED,
+    errors.PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.FailedDependency: HTTPStatus.FAILED_DEPENDENCY,
+    errors.NotSupported: HTTPStatus.NOT_IMPLEMENTED,
+    errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.TrackerError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+UNEXPECTED = "Something went wrong on our side. Name the request-id when you report it."
+AWAY = "The store cannot be reached. Try again."
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """What names one request: ours, and the client's own name for it if it sent a usable one."""
+
+    request: str
+    client: str | None = None
+
+
+def status_of(error: errors.TrackerError) -> HTTPStatus:
+    """The HTTP status of a deliberate error: its own class's, else the nearest base's."""
+    return next(HTTP_STATUS[base] for base in type(error).__mro__ if base in HTTP_STATUS)
+
+
+def headers_of(error: errors.TrackerError) -> dict[str, str]:
+    """What a deliberate error says in headers."""
+    match error:
+        case errors.Unauthorized():
+            return {hdrs.WWW_AUTHENTICATE: "Bearer"}
+        case errors.Unavailable():
+            return {hdrs.RETRY_AFTER: str(error.retry_after)}
+        case _:
+            return {}
+
+
+def answer_error(error: Exception, request: web.BaseRequest, ids: Ids) -> web.Response:
+    """Answer any exception. What we did not raise on purpose is logged, and its text stays here."""
+    match error:
+        case errors.TrackerError():
+            return _answer_deliberate(error, request, ids)
+        case web.HTTPException():
+            return _answer_refused_by_aiohttp(error, request, ids)
+        case RedisError():
+            log.error("redis_error_escaped", exc_info=error, **_where(request, ids))
+            return answer(HTTPStatus.SERVICE_UNAVAILABLE, AWAY, ids, headers={hdrs.RETRY_AFTER: "1"})
+        case _:
+            log.error("request_failed", exc_info=error, **_where(request, ids))
+            return answer(HTTPStatus.INTERNAL_SERVER_ERROR, UNEXPECTED, ids)
+
+
+def answer(
+    status: int,
+    message: str,
+    ids: Ids,
+    *,
+    headers: Mapping[str, str] | None = None,
+    target: str | None = None,
+    details: tuple[errors.Detail, ...] = (),
+) -> web.Response:
+    """Build an answer with Graph's error body."""
+    error: dict[str, Any] = {"code": status_word(status), "message": message}
+    if target is not None:
+        error["target"] = target
+    if details:
+        error["details"] = [_detail(item) for item in details]
+    error["innerError"] = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "request-id": ids.request,
+        "client-request-id": ids.client or ids.request,
+    }
+    return web.Response(body=encode({"error": error}), status=status, headers=headers, content_type="application/json")
+
+
+def _answer_deliberate(error: errors.TrackerError, request: web.BaseRequest, ids: Ids) -> web.Response:
+    status = status_of(error)
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("request_failed", exc_info=error, **_where(request, ids))
+        return answer(status, UNEXPECTED, ids)
+    headers = {**headers_of(error), **result_headers(request, error)}
+    return answer(status, error.message, ids, headers=headers, target=error.target, details=error.details)
+
+
+def _answer_refused_by_aiohttp(error: web.HTTPException, request: web.BaseRequest, ids: Ids) -> web.Response:
+    match error:
+        case web.HTTPNotFound():
+            return answer(error.status, "There is nothing at this path.", ids)
+        case web.HTTPMethodNotAllowed():
+            message = f"{request.method} is not allowed here."
+            return answer(error.status, message, ids, headers={hdrs.ALLOW: error.headers[hdrs.ALLOW]})
+        case web.HTTPRequestEntityTooLarge():
+            return answer(error.status, "The body is over the limit.", ids)
+        case _:
+            return answer(error.status, error.text or error.reason, ids)
+
+
+def _detail(item: errors.Detail) -> dict[str, str]:
+    detail = {"code": item.code, "message": item.message}
+    return detail if item.target is None else {**detail, "target": item.target}
+
+
+def _where(request: web.BaseRequest, ids: Ids) -> dict[str, Any]:
+    return {"request_id": ids.request, "method": request.method, "path": request.path}

@@ -1,0 +1,80 @@
+"""`/docs`: the description as a page to read and to try requests on. Open to everybody.
+
+The page is Swagger UI's, whose files the package `flask-swagger-ui` carries (the extra `docs`); nothing of that
+package is run. The browser may load from here only, and runs no script that stands in the page.
+"""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from tracker.api.openapi.static_response import Constant
+from tracker.errors import NotFound
+
+CARRIER: Final = "flask_swagger_ui"
+NOT_INSTALLED: Final = (
+    "The page's files are not installed: pip install flask-swagger-ui. /openapi.json describes the same."
+)
+
+_OURS: Final = Path(__file__).parent / "assets"
+_CONTENT_TYPES: Final = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".png": "image/png",
+}
+_NAMES: Final = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_NO_SNIFFING: Final = {"X-Content-Type-Options": "nosniff"}
+
+
+class Page:
+    """The page and its files, all read at the start: what is not among them cannot be asked for."""
+
+    def __init__(self, files: Mapping[str, Constant]) -> None:
+        headers = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer", **_NO_SNIFFING}
+        self._page = Constant((_OURS / "page.html").read_bytes(), "text/html; charset=utf-8", **headers)
+        self._files = files
+
+    def answer(self, request: web.Request, name: str | None = None) -> web.Response:
+        """The page, or one of its files. Raises NotFound, also when the files are not installed."""
+        if not self._files:
+            raise NotFound(NOT_INSTALLED)
+        if name is None:
+            return self._page.answer(request)
+        if name not in self._files:
+            raise NotFound("The page has no such file.")
+        return self._files[name].answer(request)
+
+
+PAGE: Final = web.AppKey("page", Page)
+
+
+def open_page() -> Page:
+    """Read the page's files, if the package that carries them is installed."""
+    spec = find_spec(CARRIER)
+    places = () if spec is None else tuple(spec.submodule_search_locations or ())
+    paths = [Path(places[0], "dist", name) for name in _NAMES] if places else []
+    if not paths or not all(path.is_file() for path in paths):
+        return Page({})
+    paths.append(_OURS / "page.js")
+    return Page({path.name: _file(path) for path in paths})
+
+
+async def serve(request: web.Request) -> web.Response:
+    """Show this description as a page, on which requests can be tried with a token of yours."""
+    return request.app[PAGE].answer(request)
+
+
+async def serve_file(request: web.Request) -> web.Response:
+    """Answer a file that the page needs."""
+    return request.app[PAGE].answer(request, request.match_info["file"])
+
+
+def _file(path: Path) -> Constant:
+    return Constant(path.read_bytes(), _CONTENT_TYPES[path.suffix], **_NO_SNIFFING)

@@ -1,0 +1,192 @@
+"""JSON schemas as types of OData's entity data model.
+
+What OData cannot say is left out: arrays of arrays, tuples, members of several types, any JSON. As operations are
+open, such a member is a dynamic property.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tracker.domain.operation import Json
+
+IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+"""OData's SimpleIdentifier (CSDL 4.0, 17.2), in ASCII."""
+
+_NOT_IN_A_NAME: Final = re.compile(r"\W", re.ASCII)
+_INT32: Final = 2**31
+_BY_FORMAT: Final = {
+    "date-time": "DateTimeOffset",
+    "date": "Date",
+    "time": "TimeOfDay",
+    "duration": "Duration",
+    "uuid": "Guid",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """A property and its facets. `computed`: only the service writes it."""
+
+    name: str
+    type: str
+    nullable: bool
+    max_length: int | None = None
+    computed: bool = False
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Enumeration:
+    """An enumeration: its members, in their order."""
+
+    members: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Structure:
+    """A complex type. `open`: it may have other members too."""
+
+    properties: list[Property] = field(default_factory=list)
+    open: bool = True
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a schema stands for; `type` is None when OData has no word for it."""
+
+    type: str | None
+    nullable: bool = False
+    max_length: int | None = None
+
+
+class Namespace:
+    """The enumerations and complex types of one namespace, by name. The same schema has one type only."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.types: dict[str, Enumeration | Structure] = {}
+        self._sources: dict[str, str] = {}
+
+    def claim(self, wanted: str, source: str) -> tuple[str, bool]:
+        """The name under which a type is or will be known, and whether it is new; another's name gets a number."""
+        name, number = wanted, 1
+        while self._sources.setdefault(name, source) != source:
+            number += 1
+            name = f"{wanted}{number}"
+        return name, name not in self.types
+
+
+class Reader:
+    """Reads the schemas of one operation type. `prefix` begins the names of types that have none of their own."""
+
+    def __init__(self, namespace: Namespace, prefix: str, definitions: Mapping[str, Json]) -> None:
+        self._namespace, self._prefix, self._definitions = namespace, prefix, definitions
+        self._followed: list[str] = []
+
+    def properties(self, schema: Json) -> Iterator[Property]:
+        """The properties of an object's schema, but for those that OData cannot describe."""
+        required = set(schema.get("required", ()))
+        for name, member in schema.get("properties", {}).items():
+            found = self._find(member, name)
+            if found.type is None or not IDENTIFIER.fullmatch(name):
+                continue
+            computed = member.get("readOnly") is True
+            always = name in required or (not computed and member.get("default") is not None)
+            yield Property(
+                name=name,
+                type=found.type,
+                nullable=found.nullable or not (always or found.type.startswith("Collection")),
+                max_length=found.max_length,
+                computed=computed,
+                description=member.get("description", ""),
+            )
+
+    def _find(self, schema: Json, name: str) -> _Found:
+        """What a member's schema stands for; one that may be null, too, is nullable."""
+        match schema:
+            case {"anyOf": list(choices)}:
+                kinds = [choice for choice in choices if choice.get("type") != "null"]
+            case {"type": list(words)}:
+                choices = words
+                kinds = [{**schema, "type": word} for word in words if word != "null"]
+            case _:
+                return self._find_one(schema, name)
+        found = self._find(kinds[0], name) if len(kinds) == 1 else _Found(None)
+        return _Found(found.type, found.nullable or len(kinds) < len(choices), found.max_length)
+
+    def _find_one(self, schema: Json, name: str) -> _Found:
+        match schema:
+            case {"$ref": str(reference)}:
+                return self._referenced(reference, name)
+            case {"enum": list(values)} if _are_identifiers(values):
+                return _Found(self._enumeration(self._own_name(name), values))
+            case {"type": "array"}:
+                found = self._find({} if "prefixItems" in schema else schema.get("items", {}), name)
+                nested = found.type is None or found.type.startswith("Collection")
+                return _Found(None if nested else f"Collection({found.type})", found.nullable)
+            case {"type": "object"}:
+                return _Found(self._structure(self._own_name(name), schema))
+        return _primitive(schema)
+
+    def _own_name(self, member: str) -> str:
+        """Graph's way: the completionReason of a playPromptOperation is a playPromptCompletionReason."""
+        return self._prefix + member[:1].upper() + member[1:]
+
+    def _referenced(self, reference: str, name: str) -> _Found:
+        target = reference.rpartition("/")[2]
+        schema = self._definitions[target]
+        wanted = _NOT_IN_A_NAME.sub("_", target[:1].lower() + target[1:])
+        if _are_identifiers(schema.get("enum", ())):
+            return _Found(self._enumeration(wanted, schema["enum"]))
+        if schema.get("type") == "object":
+            return _Found(self._structure(wanted, schema))
+        if target in self._followed:
+            return _Found(None)  # an array of itself
+        self._followed.append(target)
+        found = self._find(schema, name)
+        self._followed.remove(target)
+        return found
+
+    def _enumeration(self, wanted: str, values: list[str]) -> str:
+        name, new = self._namespace.claim(wanted, json.dumps(values))
+        if new:
+            self._namespace.types[name] = Enumeration(tuple(values))
+        return f"{self._namespace.name}.{name}"
+
+    def _structure(self, wanted: str, schema: Json) -> str:
+        name, new = self._namespace.claim(wanted, json.dumps(schema, sort_keys=True))
+        if new:
+            structure = Structure(open=schema.get("additionalProperties") is not False)
+            structure.description = schema.get("description", "")
+            self._namespace.types[name] = structure  # before its properties, which may be of this type
+            structure.properties.extend(self.properties(schema))
+        return f"{self._namespace.name}.{name}"
+
+
+def _are_identifiers(values: Sequence[Any]) -> bool:
+    return bool(values) and all(isinstance(value, str) and IDENTIFIER.fullmatch(value) for value in values)
+
+
+def _primitive(schema: Json) -> _Found:
+    match schema.get("type"):
+        case "string":
+            name = _BY_FORMAT.get(schema.get("format", ""), "String")
+        case "integer":
+            name = "Int32" if _is_int32(schema) else "Int64"
+        case "number":
+            name = "Double"
+        case "boolean":
+            name = "Boolean"
+        case _:
+            return _Found(None)
+    return _Found(f"Edm.{name}", max_length=schema.get("maxLength") if name == "String" else None)
+
+
+def _is_int32(schema: Json) -> bool:
+    least: Any = schema.get("minimum", schema.get("exclusiveMinimum", -_INT32 - 1))
+    most: Any = schema.get("maximum", schema.get("exclusiveMaximum", _INT32))
+    return schema.get("format") == "int32" or (least >= -_INT32 and most < _INT32)

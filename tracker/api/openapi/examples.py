@@ -1,0 +1,83 @@
+"""Examples of answers, made by the code that makes the answers."""
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from tracker.api.error_words import status_word
+from tracker.api.links import Links
+from tracker.api.openapi.components import ref
+from tracker.api.serializers import monitor, resource
+from tracker.domain.operation import DONE, SECOND, Json, Micros, OperationStatus, Policy, Record, Stage
+from tracker.domain.type_registry import COMMS_OPERATION
+
+ERROR_IDS: Final = {
+    "request-id": "0f9c2c1e-5a3b-4f5e-8a59-0d0b0a1f7c11",
+    "client-request-id": "my-request-1",
+}
+
+_NOON: Final[Micros] = 1_769_860_800 * SECOND
+_LINKS: Final = Links("https://example.org")
+_CALL: Final = "57dab8b1"
+_NEW: Final = Record(
+    key="",
+    tenant="",
+    call_id=_CALL,
+    id="8c2ea0d5-6d8a-4c53-9d2c-6a3a6ab3d3c5",
+    type=COMMS_OPERATION,
+    digest="",
+    policy=Policy(),
+    client_context="my context",
+    created=_NOON,
+    changed=_NOON,
+)
+
+
+def ended(type_name: str = COMMS_OPERATION, members: Json | None = None) -> Json:
+    """An operation that is done, as an answer shows it."""
+    return resource(_ended(type_name, members or {}), context=f"{_LINKS.context(_CALL)}/$entity")
+
+
+def example_of(schema: Json, status: HTTPStatus) -> Any:
+    """An answer of that schema; None when there is no example of it."""
+    if schema == ref("operation"):
+        new = resource(_NEW, context=f"{_LINKS.context(_CALL)}/$entity")
+        return new if status in {HTTPStatus.CREATED, HTTPStatus.ACCEPTED} else ended()
+    if schema == ref("operations"):
+        return {"@odata.context": _LINKS.context(_CALL), "@odata.count": 1, "value": [resource(_ended())]}
+    if schema == ref("monitor"):
+        return monitor(_ended(), resource_location=_LINKS.operation(_CALL, _NEW.id))
+    return {"status": "ok"} if schema == ref("health") else None
+
+
+def error_example(status: HTTPStatus, message: str) -> Json:
+    """What a request fails with."""
+    return {
+        "error": {
+            "code": status_word(status),
+            "message": message,
+            "innerError": {"date": "2026-01-31T12:00:00Z", **ERROR_IDS},
+        }
+    }
+
+
+def _ended(type_name: str = COMMS_OPERATION, members: Json | None = None) -> Record:
+    return Record(
+        key="",
+        tenant="",
+        call_id=_CALL,
+        id=_NEW.id,
+        type=type_name,
+        digest="",
+        policy=Policy(),
+        client_context="my context",
+        members=members or {},
+        result_info=DONE,
+        status=OperationStatus.COMPLETED,
+        stage=Stage.COMPLETED,
+        attempt=1,
+        created=_NOON,
+        started=_NOON + 4_000,
+        completed=_NOON + 10_000,
+        changed=_NOON + 10_000,
+        expires=_NOON + 604_800 * SECOND,
+    )

@@ -1,0 +1,38 @@
+"""`/$metadata`: the OData description of the types. Open to everybody, under every prefix."""
+
+from typing import Final
+
+from aiohttp import web
+
+from tracker.api.headers import accepts
+from tracker.api.odata.query_options import refuse_options
+from tracker.api.openapi.csdl import metadata
+from tracker.api.openapi.static_response import Constant
+from tracker.domain.type_registry import Catalogue
+
+METADATA: Final = web.AppKey("metadata", Constant)
+
+_XML: Final = "application/xml"
+
+
+async def serve(request: web.Request) -> web.Response:
+    """Describe every registered operation type as an OData service does: CSDL in XML, version 4.0.
+
+    Where there is a `$format`, `Accept` does not count (OData 4.01, part 2, 5.1.9).
+    """
+    options = refuse_options(request.query.items(), frozenset({"format"}))
+    if not _takes_xml(options.get("format"), ", ".join(request.headers.getall("Accept", ()))):
+        raise web.HTTPNotAcceptable(text="The metadata is application/xml, which the request excludes.")
+    return request.app[METADATA].answer(request)
+
+
+def written(catalogue: Catalogue) -> Constant:
+    """The document as it is served."""
+    return Constant(metadata(catalogue), f"{_XML}; charset=utf-8")
+
+
+def _takes_xml(format_option: str | None, accept: str) -> bool:
+    """Whether XML will do; the abbreviation stands in any case."""
+    if format_option is None:
+        return accepts(accept, _XML)
+    return format_option.partition(";")[0].strip().lower() in {"xml", _XML}

@@ -1,0 +1,221 @@
+"""Request bodies: strict JSON objects, judged as JSON only. What the members mean is the service's to judge."""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, Final, NoReturn
+
+from aiohttp import web
+from aiohttp.streams import EmptyStreamReader
+
+from tracker.api.headers import ENCODING_NEEDED, JSON_NEEDED, is_json, is_readable_encoding
+from tracker.domain.operation import Json
+from tracker.errors import Invalid, PayloadTooLarge, UnsupportedMediaType
+from tracker.json_codec import encode
+
+DEPTH_LIMIT: Final = 64
+"""How deep objects and arrays may nest; looked at before parsing, so that no bomb reaches the parser."""
+DIGITS_LIMIT: Final = 4300
+"""Digits of an integer: Python's own bound against quadratic conversion."""
+
+_ESCAPE: Final = re.compile(r"\\.", re.DOTALL)
+_NO_BRACKET: Final = bytes(byte for byte in range(256) if byte not in b'"[]{}')
+_OBJECT_NEEDED: Final = "The body must be a JSON object."
+_STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class ParsedBody(EmptyStreamReader):
+    """The body of a request in a batch: JSON that was parsed with the batch's own."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+
+class ManyBodies(EmptyStreamReader):
+    """The bodies of requests of a batch that are alike in all else and stand as one; `read_objects` reads them."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        super().__init__()
+        self.values = values
+
+    async def read(self, n: int = -1) -> bytes:
+        """There are no bytes."""
+        raise AssertionError(f"{n} bytes of many bodies were asked for")
+
+    readany = read
+
+
+def read_objects(request: web.Request) -> list[Json | Invalid] | None:
+    """The bodies of many requests, each as `read_object` would read or refuse it; None where there is one.
+
+    Raises UnsupportedMediaType.
+    """
+    if not isinstance(request.content, ManyBodies):
+        return None
+    if not is_json(request.headers.get("Content-Type", "")):
+        raise UnsupportedMediaType(JSON_NEEDED)
+    return [value if isinstance(value, dict) else Invalid(_OBJECT_NEEDED) for value in request.content.values]
+
+
+async def read_object(request: web.Request, *, deeper: int = 0) -> Json:
+    """Read the body as one JSON object; it may nest `deeper` than others.
+
+    Raises UnsupportedMediaType, PayloadTooLarge (also for what a small body decompresses to) or Invalid.
+    """
+    if not is_json(request.headers.get("Content-Type", "")):
+        raise UnsupportedMediaType(JSON_NEEDED)
+    if isinstance(request.content, ParsedBody):
+        return _object_only(request.content.value)
+    return parse_object(await _read(request), deepest=DEPTH_LIMIT + deeper)
+
+
+async def read_optional_object(request: web.Request) -> Json:
+    """Read the body as `read_object` does; no body at all, of any type, is an empty object."""
+    if not request.body_exists:
+        return {}
+    if isinstance(request.content, ParsedBody):
+        return await read_object(request)
+    body = await _read(request)
+    if not body:
+        return {}
+    if not is_json(request.headers.get("Content-Type", "")):
+        raise UnsupportedMediaType(JSON_NEEDED)
+    return parse_object(body)
+
+
+def parse_object(body: bytes, *, deepest: int = DEPTH_LIMIT) -> Json:
+    """Parse one JSON object in UTF-8; a byte order mark is tolerated. Raises Invalid with the place or cause."""
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Invalid(f"The body is not UTF-8: byte {error.start} is wrong.") from None
+    if not text.strip():
+        raise Invalid("The body is empty; send a JSON object.")
+    if _depth(text) > deepest:
+        raise Invalid(f"The body nests deeper than {deepest} levels.")
+    value = _object_only(_parse(text))
+    if "\\" in text and _SURROGATE_ESCAPE.search(text):
+        _refuse_lone_surrogates(value)
+    return value
+
+
+def _object_only(value: Any) -> Json:
+    if not isinstance(value, dict):
+        raise Invalid(_OBJECT_NEEDED)
+    return value
+
+
+async def _read(request: web.Request) -> bytes:
+    if not is_readable_encoding(request.headers.get("Content-Encoding", "")):
+        raise UnsupportedMediaType(ENCODING_NEEDED)
+    content, most = request.content, request.client_max_size
+    if (request.content_length or 0) > most:
+        raise _too_large(most)
+    try:
+        here = content.is_eof() and content.exception() is None  # it came with the headers, as most do
+        body = content.read_nowait() if here else await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise _too_large(most) from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise Invalid("The body ended early, or is not encoded as its headers say.") from None
+    if len(body) > most:
+        raise _too_large(most)
+    return body
+
+
+def _too_large(most: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body is over {most} bytes.")
+
+
+def _depth(text: str) -> int:
+    if text.count("{") + text.count("[") <= DEPTH_LIMIT:
+        return 0
+    if "\\" in text:
+        text = _ESCAPE.sub("", text)  # one outside a string is no JSON, and where the parser stops
+    marks = text.encode("utf-8", "replace").translate(None, _NO_BRACKET)
+    marks = marks.replace(b'""', b"")  # which leaves what is in a string in one, and what is not outside
+    outside = b"".join(marks.split(b'"')[::2])
+    return max(accumulate(map(_STEPS.__getitem__, outside)), default=0)
+
+
+def _parse(text: str) -> Any:
+    try:
+        value = _PLAIN_DECODER.decode(text)
+        if "\\" not in text and encode(value).count(b'"') == text.count('"'):
+            return value  # as it was written: of a member that is there twice, the first and its name are dropped
+    except ValueError:
+        pass  # what is wrong is said by the decoder that judges, which takes twice as long
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise Invalid(f"The body is not JSON: {error.msg} at {place}.") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Json:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise Invalid(f"The member {_quoted(twice)} is there twice.", target=twice)
+    return members
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise Invalid(f"{word} is not JSON.")
+
+
+def _number(literal: str) -> float:
+    number = float(literal)
+    if math.isinf(number):
+        raise Invalid(f"The number {literal[:40]} is too large.")
+    return number
+
+
+def _integer(literal: str) -> int:
+    if len(literal) > DIGITS_LIMIT:
+        raise Invalid(f"The number {literal[:20]}… has more than {DIGITS_LIMIT} digits.")
+    return int(literal)
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_number, parse_int=_integer
+)
+_PLAIN_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_number)
+
+
+def _refuse_lone_surrogates(value: Any, place: tuple[str | int, ...] = ()) -> None:
+    """Look at every string; the path to one is only written once it is refused, as names may be long."""
+    match value:
+        case str():
+            if not _is_encodable(value):
+                path = _path(place)
+                raise Invalid(f"{path}: a string holds half of a surrogate pair.", target=path)
+        case list():
+            for index, item in enumerate(value):
+                _refuse_lone_surrogates(item, (*place, index))
+        case dict():
+            for name, item in value.items():
+                if not _is_encodable(name):
+                    raise Invalid(f"The member name {_quoted(name)} holds half of a surrogate pair.")
+                _refuse_lone_surrogates(item, (*place, name))
+
+
+def _path(place: tuple[str | int, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f"/{part}" for part in place).removeprefix("/")
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text[:80])

@@ -1,0 +1,1 @@
+"""Request bodies and preconditions of clients, read and checked."""

@@ -1,0 +1,217 @@
+"""The processes of `tracker dev`: which they are, the order in which they start and stop, what is printed."""
+
+import asyncio
+import json
+import shlex
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from http import HTTPStatus
+from pathlib import Path
+
+import aiohttp
+import typer
+
+from tracker.cli.orphans import Roster, end_orphans
+from tracker.cli.output import Exit, note
+from tracker.cli.token import token_line
+from tracker.config import Settings
+from tracker.errors import ConfigurationError
+from tracker.runtime.dev_valkey import PrivateServer, locked
+from tracker.runtime.processes import Child, Keeper
+
+VALKEY = "valkey"
+TERM, KILL = signal.SIGTERM, signal.SIGKILL
+SLACK = 10.0
+"""Seconds a process has to end, beyond what it may spend on its operations."""
+POLL = 0.05
+"""Seconds between two looks at whether a process is ready."""
+COLOURS = {VALKEY: typer.colors.RED, "api": typer.colors.CYAN, "worker": typer.colors.GREEN}
+EXAMPLE = {
+    "@odata.type": "#microsoft.graph.commsOperation",
+    "status": "String",
+    "clientContext": "Client Context value",
+    "resultInfo": {
+        "@odata.type": "microsoft.graph.ResultInfo",
+        "code": 4,
+        "subcode": 7,
+        "message": "Message value",
+    },
+}
+"""The documented example of the resource."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run. Port 0 stands for any free one; with `redis_url` that server is used and none is started."""
+
+    settings: Settings
+    data_dir: Path
+    host: str
+    port: int
+    redis_port: int | None
+    redis_url: str | None
+    workers: int
+    types: str | None
+    token: str
+
+    @cached_property
+    def server(self) -> PrivateServer:
+        """The private Valkey."""
+        return PrivateServer(self.data_dir, self.redis_port)
+
+    @property
+    def url(self) -> str:
+        """Where the API is reached from this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    def children(self) -> list[Child]:
+        """The processes to keep, in the order of their start."""
+        tracker = (sys.executable, "-m", "tracker.cli.main")
+        environment = self._environment()
+        children = [Child("api", (*tracker, "serve"), environment)]
+        if self.redis_url is None:
+            children.insert(0, Child(VALKEY, self.server.argv()))
+        if self.workers:
+            children.append(Child("worker", (*tracker, "worker", "--processes", str(self.workers)), environment))
+        return children
+
+    def _environment(self) -> dict[str, str]:
+        environment = {
+            "REDIS_URL": self.redis_url or self.server.url,
+            "TRACKER_HOST": self.host,
+            "TRACKER_PORT": str(self.port),
+            "TRACKER_TOKENS": f"{self.settings.tokens}\n{token_line('dev', 'dev', self.token)}".strip(),
+            "TRACKER_SPOOL_DIR": str(self.settings.spool_dir or self.data_dir.absolute() / "spool"),
+            "PYTHONUNBUFFERED": "1",
+        }
+        if self.types is not None:
+            environment["TRACKER_TYPES"] = self.types
+        if self.settings.log_format == "auto" and sys.stderr.isatty():
+            environment["TRACKER_LOG_FORMAT"] = "human"  # the children write to a pipe, but a person reads it
+        return environment
+
+
+def unreachable(settings: Settings) -> str | None:
+    """Why their server does not answer, or None when it does. Raises ConfigurationError for a URL that is none."""
+    from redis.exceptions import RedisError
+
+    from tracker.store.connection import open_blocking
+
+    try:
+        with open_blocking(settings) as redis:
+            redis.ping()
+    except (RedisError, OSError) as error:
+        return str(error)
+    return None
+
+
+async def run(plan: Plan) -> None:
+    """Run the plan until SIGINT or SIGTERM, and stop all; a second one cuts the workers' drain short.
+
+    Raises ConfigurationError when the data directory or the port is in use, an orphan of an earlier run cannot
+    be ended, or a process refuses its configuration.
+    """
+    with locked(plan.data_dir):
+        roster = Roster(plan.data_dir)
+        for name, pid in end_orphans(plan.server, roster).items():
+            note(f"ended {name} (process {pid}), left behind by an earlier run")
+        plan = replace(plan, port=_free_port(plan.host, plan.port))
+        if plan.redis_url is None:
+            _free_port("127.0.0.1", plan.redis_port or 0)
+            plan.server.prepare()
+        keeper = Keeper(plan.children(), on_line=_printer(), on_start=roster.record, fatal_exit=Exit.USAGE)
+        running = asyncio.create_task(_bring_up(keeper, plan))
+        stop = _on_signals()
+        try:
+            await asyncio.wait({running, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                await running
+        finally:
+            stop.clear()
+            await _stop(keeper, plan, at_once=stop)
+            running.cancel()
+
+
+def _free_port(host: str, port: int) -> int:
+    """Return the port, or a free one for 0. Raises ConfigurationError when it cannot be listened on."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigurationError(f"{host} port {port}: {error.strerror}; choose another") from None
+        return int(probe.getsockname()[1])
+
+
+async def _bring_up(keeper: Keeper, plan: Plan) -> None:
+    """Start Valkey, then the rest, say when all is ready, and keep them."""
+    if plan.redis_url is None:
+        keeper.start(VALKEY)
+        while not plan.server.answers():  # noqa: ASYNC110 - only asking tells whether a server is up
+            await asyncio.sleep(POLL)
+    await asyncio.gather(keeper.run(), _introduce(plan))
+
+
+async def _ready(url: str) -> None:
+    """Return when the API says that it is ready."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        while True:
+            with suppress(aiohttp.ClientError, TimeoutError):
+                async with session.get(f"{url}/readyz") as answer:
+                    if answer.status == HTTPStatus.OK:
+                        return
+            await asyncio.sleep(POLL)
+
+
+async def _stop(keeper: Keeper, plan: Plan, *, at_once: asyncio.Event) -> None:
+    """Stop the API and the workers, and then the Valkey they write to."""
+    drain = plan.settings.drain_seconds + SLACK
+    orderly = asyncio.create_task(keeper.stop([(0, TERM), (drain, KILL)], only={"api", "worker"}))
+    impatient = asyncio.create_task(at_once.wait())
+    await asyncio.wait({orderly, impatient}, return_when=asyncio.FIRST_COMPLETED)
+    if not orderly.done():
+        await keeper.stop([(0, TERM), (SLACK, KILL)], only={"api", "worker"})  # the workers hand back at once
+    impatient.cancel()
+    await keeper.stop([(0, TERM), (SLACK, KILL)])
+
+
+def _on_signals() -> asyncio.Event:
+    """Return an event that every SIGINT and SIGTERM sets."""
+    event, loop = asyncio.Event(), asyncio.get_running_loop()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, event.set)
+    return event
+
+
+def _printer() -> Callable[[str, str], None]:
+    """Return what prints a child's line to standard error, its name before it, in colour on a terminal."""
+    width = max(map(len, COLOURS))
+
+    def give(name: str, line: str) -> None:
+        with suppress(OSError):  # nobody reads any more, which is no reason to stop
+            typer.echo(typer.style(f"{name:<{width}} | ", fg=COLOURS.get(name)) + line, err=True)
+
+    return give
+
+
+async def _introduce(plan: Plan) -> None:
+    """Once all is ready, tell a person and a script how to use it; `ready <url>` is the last line."""
+    await _ready(plan.url)
+    operations = f"{plan.url}/v1.0/communications/calls/demo/operations"
+    given = plan.redis_url and plan.settings.model_copy(update={"redis_url": plan.redis_url}).redis_address
+    redis = given or (f"redis://127.0.0.1:{plan.redis_port}" if plan.redis_port else plan.server.url)
+    typer.echo(f"token  {plan.token}  (tenant dev)")
+    typer.echo(f"redis  {redis}{'  (REDIS_URL; no Valkey of its own)' if plan.redis_url else ''}")
+    authorization = shlex.quote(f"Authorization: Bearer {plan.token}")
+    typer.echo(f"try    curl -i {operations} \\")
+    typer.echo(f"         -H {authorization} -H 'Content-Type: application/json' \\")
+    typer.echo(f"         -d {shlex.quote(json.dumps(EXAMPLE))}")
+    typer.echo(f"ready {plan.url}")
+    sys.stdout.flush()

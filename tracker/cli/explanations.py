@@ -1,0 +1,272 @@
+"""What a diagnosis means, in sentences: why an operation is where it is, and what will move it on."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tracker.cli.formatting import counted, spell
+from tracker.domain.operation import SECOND, Json, Micros, Stage
+from tracker.domain.type_registry import canonical
+from tracker.maintenance.diagnosis import Diagnosis, Waiting
+from tracker.store.worker_registry import LIVES_FOR, SILENT_AFTER
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One thing to know. `word` is stable, for programs; `text` is for people; `facts` are the numbers in it."""
+
+    word: str
+    text: str
+    facts: Json
+
+    def as_json(self) -> Json:
+        """The reason as `--output json` has it."""
+        return {"reason": self.word, "text": self.text, **self.facts}
+
+
+def explain(found: Diagnosis) -> list[Reason]:
+    """Why the operation is where it is, the most important reason first."""
+    record = found.record
+    reasons = list(_BY_STAGE[record.stage](found))
+    if record.stage in _WAITING:
+        reasons += _nobody(found)
+        if record.start_by and not record.attempt:
+            reasons.append(_reason("start_by", f"It must begin {_in(found, record.start_by)}, or it fails."))
+    return reasons
+
+
+def _reason(word: str, text: str, **facts: Any) -> Reason:
+    return Reason(word, text, facts)
+
+
+def _left(found: Diagnosis, stamp: Micros) -> float:
+    return (stamp - found.now) / SECOND
+
+
+def _since(found: Diagnosis, stamp: Micros) -> str:
+    return spell((found.now - stamp) / SECOND)
+
+
+def _in(found: Diagnosis, stamp: Micros) -> str:
+    left = _left(found, stamp)
+    return f"in {spell(left)}" if left > 0 else f"now ({spell(-left)} late)"
+
+
+# --- it waits
+
+
+def _queued(found: Diagnosis) -> Iterator[Reason]:
+    if found.suspect is not None:
+        age = _since(found, found.suspect)
+        yield _reason("ticket_missed", f"Its ticket left the queue {age} ago and nobody began it: it gets another.")
+        yield from _sweeper(found)
+    elif found.queue is not None:
+        lane = found.record.policy.priority
+        yield _reason("queue", f"It is {_place(found.queue)} in the {lane} lane.", lane=lane, **_numbers(found.queue))
+    else:
+        yield _lost("queued")
+    yield from _takers(found)
+
+
+def _parked(found: Diagnosis) -> Iterator[Reason]:
+    blockers: Mapping[str, Callable[[Diagnosis], Iterator[Reason]]] = {
+        "serial": _behind_its_call,
+        "cap": _at_its_gate,
+        "rate": _at_its_gate,
+        "type": _without_worker,
+    }
+    blocked = blockers.get(found.record.blocker)
+    if blocked is None:
+        yield _lost("parked")
+    else:
+        yield from blocked(found)
+
+
+def _behind_its_call(found: Diagnosis) -> Iterator[Reason]:
+    if found.line is None or found.head is None or not found.line.before:
+        yield _lost("parked")
+        return
+    head = found.head
+    how = (
+        f"{head.stage} on {head.worker} for {_since(found, head.began)}" if head.stage is Stage.RUNNING else head.stage
+    )
+    yield _reason(
+        "serial",
+        f"Its call's operations run one at a time: it is {_place(found.line)} in the line, behind {head.id}, "
+        f"which is {how}. `tracker why {head.id}` says more.",
+        head={"id": head.id, "key": head.key, "type": head.type, "stage": str(head.stage)},
+        **_numbers(found.line),
+    )
+
+
+def _at_its_gate(found: Diagnosis) -> Iterator[Reason]:
+    policy, kind = found.record.policy, found.record.type
+    if found.gate is None or found.opens is None:
+        yield _lost("parked")
+        return
+    place = f"it is {_place(found.gate)} among those that wait"
+    taken = found.running + found.let_through
+    if policy.concurrency and taken >= policy.concurrency:
+        yield _reason(
+            "cap",
+            f"At most {policy.concurrency} of {kind} run at once, and {taken} do or are about to; {place}.",
+            limit=policy.concurrency,
+            running=found.running,
+            let_through=found.let_through,
+            **_numbers(found.gate),
+        )
+    elif policy.rate:
+        yield _reason(
+            "rate",
+            f"At most {policy.rate} of {kind} start per {spell(policy.per)}; {place}. "
+            f"Its gate opens {_in(found, found.opens)}.",
+            limit=policy.rate,
+            per=policy.per,
+            opens_in=_left(found, found.opens),
+            **_numbers(found.gate),
+        )
+    else:
+        yield _reason("gate", f"The gate of {kind} is open; {place}, and goes on {_in(found, found.opens)}.")
+
+
+def _without_worker(found: Diagnosis) -> Iterator[Reason]:
+    yield _reason("type", "It waits for a worker that has its type; the last one that met it had not.")
+    yield from _takers(found)
+
+
+def _nobody(found: Diagnosis) -> Iterator[Reason]:
+    """Why nothing at all is taken."""
+    if found.suspended:
+        yield _reason("suspended", "The queues are suspended: no worker takes anything until `rq resume`.")
+    if not found.workers and not found.stock_workers:
+        yield _reason("no_workers", "No worker lives: run `tracker worker`.")
+
+
+def _takers(found: Diagnosis) -> Iterator[Reason]:
+    """Who of the workers could take it."""
+    kind = found.record.type
+    able = {name: about for name, about in found.workers.items() if canonical(kind) in about.get("types", ())}
+    if able and all(_full(about) for about in able.values()) and not found.stock_workers:
+        yield _reason("workers_full", f"Every worker with its type is full: {_loads(able)}.", workers=sorted(able))
+    elif able:
+        yield _reason("able_workers", f"Workers with its type: {_loads(able)}.", workers=sorted(able))
+    elif found.stock_workers:
+        stock = f"{counted(found.stock_workers, 'worker')} of RQ's own, which do not say what types they have"
+        yield _reason("stock_workers", f"No worker says that it has {kind}; there is also {stock}.")
+    elif found.workers:
+        names = ", ".join(sorted(found.workers))
+        text = f"No worker that lives has {kind}. See that its module is in TRACKER_TYPES of {names}."
+        yield _reason("no_worker_for_type", text, type=kind, workers=sorted(found.workers))
+
+
+def _full(about: Json) -> bool:
+    rooms = ("running", "concurrency", "processes")
+    running, *room = (int(about.get(name, 0)) for name in rooms)
+    return about.keys() >= set(rooms) and running >= sum(room)
+
+
+def _loads(workers: Mapping[str, Json]) -> str:
+    return ", ".join(
+        f"{name} (runs {about.get('running', '?')}, room for {about.get('concurrency', '?')} coroutines and "
+        f"{about.get('processes', '?')} functions)"
+        for name, about in sorted(workers.items())
+    )
+
+
+def _delayed(found: Diagnosis) -> Iterator[Reason]:
+    record = found.record
+    if found.due is None:
+        yield _lost("delayed")
+        return
+    left = _left(found, found.due)
+    when = f"it is due {_in(found, found.due)}"
+    if record.vanished:
+        word, text = "ticket_vanished", f"{counted(record.vanished, 'ticket')} came to nothing; {when}."
+    elif record.attempt:
+        word, text = "backoff", f"Attempt {record.attempt} failed ({_charged(found)}); {when}."
+    else:
+        word, text = "not_before", f"It was asked not to start earlier; {when}."
+    yield _reason(word, text, due_in=left)
+    yield from _sweeper(found)
+
+
+def _sweeper(found: Diagnosis) -> Iterator[Reason]:
+    if not found.sweeping:
+        yield _reason("no_sweeper", "Nobody sweeps, so it stays there: run `tracker serve` or `tracker worker`.")
+
+
+# --- it runs, or has ended
+
+
+def _running(found: Diagnosis) -> Iterator[Reason]:
+    record = found.record
+    deadline = record.began + round(record.policy.run_within * SECOND)
+    facts = {"worker": record.worker, "attempt": record.attempt, "deadline_in": _left(found, deadline)}
+    text = f"Attempt {record.attempt} runs on {record.worker}, for {_since(found, record.began)}"
+    yield _reason("running", f"{text}; it must end {_in(found, deadline)}.", **facts)
+    if record.cancel_requested:
+        by = f" by {record.cancel_by}" if record.cancel_by else ""
+        why = f" ({record.cancel_reason})" if record.cancel_reason else ""
+        asked = _since(found, record.cancel_requested)
+        yield _reason("cancel_requested", f"A cancel was asked for {asked} ago{by}{why}; its worker acts on it.")
+    if found.lease is None:
+        yield _lost("running")
+    elif found.lease > found.now:
+        left = _left(found, found.lease)
+        yield _reason("lease", f"Its lease runs out in {spell(left)} unless it is renewed.", lease_in=left)
+    else:
+        age = _since(found, found.lease)
+        yield _reason("lease_ran_out", f"Its lease ran out {age} ago: its worker is lost, and it is to begin again.")
+        yield from _sweeper(found)
+    silent = found.workers.get(record.worker, {"silent": LIVES_FOR}).get("silent", 0)
+    if record.rq and silent >= SILENT_AFTER:
+        yield _reason("worker_silent", f"{record.worker} has ended, or has not been heard of for {silent} s.")
+
+
+def _ended(found: Diagnosis) -> Iterator[Reason]:
+    record, result = found.record, found.record.result_info
+    told = f": {result.code}/{result.subcode} {result.message}" if result else "."
+    facts = {"code": result.code, "subcode": result.subcode} if result else {}
+    after = f"after {counted(record.attempt, 'attempt')}" if record.attempt else "and never began"
+    age = _since(found, record.completed)
+    yield _reason("ended", f"It ended {record.status} {age} ago, {after}{told}", status=str(record.status), **facts)
+    if record.canceled:
+        by = f" by {record.cancel_by}" if record.cancel_by else ""
+        why = f": {record.cancel_reason}" if record.cancel_reason else "."
+        yield _reason("canceled", f"It was canceled{by}{why}")
+    if record.stage is Stage.TOMBSTONE:
+        word, text = ("deleted", "was deleted") if record.hidden else ("expired", "has expired")
+        left = spell(_left(found, record.expires))
+        yield _reason(word, f"It {text}: only its id is left, which answers 410 for another {left}.")
+    else:
+        yield _reason("kept", f"It is kept for another {spell(_left(found, record.expires))}.")
+
+
+def _lost(stage: str) -> Reason:
+    text = f"It is {stage}, and not where such an operation belongs: run `tracker doctor --verify`."
+    return _reason("misplaced", text)
+
+
+def _charged(found: Diagnosis) -> str:
+    record = found.record
+    return f"{record.charged} of {record.policy.attempts} attempts charged"
+
+
+def _place(waiting: Waiting) -> str:
+    return f"at place {waiting.before + 1} of {waiting.among}"
+
+
+def _numbers(waiting: Waiting) -> Json:
+    return {"position": waiting.before + 1, "among": waiting.among}
+
+
+_WAITING = frozenset({Stage.QUEUED, Stage.PARKED, Stage.DELAYED})
+_BY_STAGE: Mapping[Stage, Callable[[Diagnosis], Iterator[Reason]]] = {
+    Stage.QUEUED: _queued,
+    Stage.PARKED: _parked,
+    Stage.DELAYED: _delayed,
+    Stage.RUNNING: _running,
+    Stage.COMPLETED: _ended,
+    Stage.FAILED: _ended,
+    Stage.TOMBSTONE: _ended,
+}

@@ -1,0 +1,101 @@
+"""`tracker serve --processes N`: several processes that listen on one port, and their keeper."""
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import typer
+
+from tracker.cli.output import Exit
+from tracker.config import Settings
+from tracker.errors import ConfigurationError
+from tracker.runtime.processes import Child, Keeper
+
+TERM, KILL = signal.SIGTERM, signal.SIGKILL
+STOP_WITHIN = 20.0
+"""Seconds that a process has to answer the requests it holds."""
+READY = "ready "
+"""What a process prints before its URL once it listens."""
+
+
+async def run(settings: Settings, processes: int) -> None:
+    """Keep so many processes that serve the API until SIGTERM or SIGINT; one that dies is replaced.
+
+    The kernel spreads new connections over them (SO_REUSEPORT). Raises ConfigurationError when the address is in
+    use, or when a process refuses its configuration.
+    """
+    stop = asyncio.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    with _reserved(settings.host, settings.port) as port:
+        keeper = Keeper(_children(settings, port, processes), on_line=_Printer(processes), fatal_exit=Exit.USAGE)
+        running = asyncio.create_task(keeper.run())
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+        finally:
+            stopped.cancel()
+            await keeper.stop([(0, TERM), (STOP_WITHIN, KILL)])
+            running.cancel()
+
+
+def _children(settings: Settings, port: int, processes: int) -> list[Child]:
+    argv = (sys.executable, "-m", "tracker.cli.main", "serve", "--share-port", "--processes", "1")
+    environment = {
+        "TRACKER_HOST": settings.host,
+        "TRACKER_PORT": str(port),
+        "TRACKER_AUTH": settings.auth,
+        "PYTHONUNBUFFERED": "1",
+    }
+    return [Child(f"api-{number}", argv, environment) for number in range(1, processes + 1)]
+
+
+@contextmanager
+def _reserved(host: str, port: int) -> Iterator[int]:
+    """The port, or a free one for 0, kept for processes of this user that share it. Raises ConfigurationError."""
+    family, address = _address(host, port)
+    try:
+        if port:
+            with socket.socket(family) as alone:  # fails when anybody listens there, sharing or not
+                alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                alone.bind(address)
+        with socket.socket(family) as shared:
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            shared.bind(address)
+            yield shared.getsockname()[1]
+    except OSError as error:
+        raise ConfigurationError(f"{host} port {port}: {error.strerror}") from None
+
+
+def _address(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise ConfigurationError("this system cannot share a port: TRACKER_API_PROCESSES must be 1")
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise ConfigurationError(f"{host}: {error.strerror}") from None
+    family, *_, address = found[0]
+    return family, (str(address[0]), int(address[1]))
+
+
+class _Printer:
+    """Hands on what the processes write; says `ready` once, when each of them has."""
+
+    def __init__(self, processes: int, write: Callable[..., None] = typer.echo) -> None:
+        self._missing = {f"api-{number}" for number in range(1, processes + 1)}
+        self._write = write
+
+    def __call__(self, name: str, line: str) -> None:
+        """Take one line of a process."""
+        with suppress(OSError):  # nobody reads any more, which is no reason to stop
+            if not line.startswith(READY):
+                self._write(line, err=True)
+            elif self._missing:
+                self._missing.discard(name)
+                if not self._missing:
+                    self._write(line)

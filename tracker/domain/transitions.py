@@ -1,0 +1,99 @@
+"""The table of arrows: what can happen to an operation, from which stages, and where it leads."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from tracker.domain.operation import Stage
+
+
+class Arrow(StrEnum):
+    """What can happen to an operation. Each member says who makes it happen."""
+
+    CREATE = "create"
+    """A client's POST."""
+    CLAIM = "claim"
+    """A worker takes the ticket and begins the next attempt."""
+    PARK = "park"
+    """A worker found that it may not start yet: a cap or rate is reached, or the worker lacks the type."""
+    RELEASE = "release"
+    """What it waited for is over: its call's line moved up, its gate opened, a worker with its type came."""
+    SUCCEED = "succeed"
+    """The handler returned."""
+    FAIL = "fail"
+    """The handler rejected the input, or the last attempt failed or ran out of time."""
+    RETRY = "retry"
+    """The attempt failed or ran out of time and attempts are left: wait for the backoff."""
+    HAND_BACK = "hand_back"
+    """A draining worker returns unfinished work, uncharged."""
+    LOSE = "lose"
+    """The sweeper found a lease that ran out."""
+    VANISH = "vanish"
+    """The sweeper found that a ticket came to nothing."""
+    MISS = "miss"
+    """The sweeper found that it had not started in time."""
+    DUE = "due"
+    """The sweeper found that the wait is over."""
+    PROGRESS = "progress"
+    """The handler reported progress."""
+    REQUEST_CANCEL = "request_cancel"
+    """A client asked to cancel a running operation: the intent is stored, its worker acts on it."""
+    CANCEL = "cancel"
+    """The cancel takes effect: at once when nothing runs, else when the worker has stopped the handler."""
+    HIDE = "hide"
+    """A client's DELETE: nobody sees it any more; a running attempt lives on until its end."""
+    PATCH = "patch"
+    """A client's PATCH of what is its own: the stage stays."""
+    EXPIRE = "expire"
+    """The sweeper found that retention ended."""
+    FORGET = "forget"
+    """The sweeper found that the tombstone's time ended."""
+
+
+EVENTS: Mapping[Arrow, str] = {
+    Arrow.CREATE: "operation_created",
+    Arrow.CLAIM: "operation_started",
+    Arrow.PARK: "operation_parked",
+    Arrow.SUCCEED: "operation_completed",
+    Arrow.FAIL: "operation_failed",
+    Arrow.RETRY: "operation_retried",
+    Arrow.HAND_BACK: "operation_handed_back",
+    Arrow.LOSE: "lease_lost",
+    Arrow.VANISH: "ticket_vanished",
+    Arrow.MISS: "operation_not_started",
+    Arrow.DUE: "operation_due",
+    Arrow.PROGRESS: "operation_progressed",
+    Arrow.REQUEST_CANCEL: "cancel_requested",
+    Arrow.CANCEL: "operation_canceled",
+    Arrow.HIDE: "operation_deleted",
+    Arrow.PATCH: "operation_patched",
+}
+"""The log's stable name for each arrow. `release`, `expire` and `forget` happen inside Redis, and are not logged."""
+
+_WAITING = frozenset({Stage.QUEUED, Stage.DELAYED, Stage.PARKED})
+FINAL = frozenset({Stage.COMPLETED, Stage.FAILED})
+_SHOWN = _WAITING | {Stage.RUNNING} | FINAL
+_NOTHING: frozenset[Stage] = frozenset()
+
+ARROWS: Mapping[Arrow, tuple[frozenset[Stage], frozenset[Stage]]] = {
+    Arrow.CREATE: (_NOTHING, _WAITING),
+    Arrow.CLAIM: (frozenset({Stage.QUEUED}), frozenset({Stage.RUNNING})),
+    Arrow.PARK: (frozenset({Stage.QUEUED}), frozenset({Stage.PARKED})),
+    Arrow.RELEASE: (frozenset({Stage.PARKED}), frozenset({Stage.QUEUED})),
+    Arrow.SUCCEED: (frozenset({Stage.RUNNING}), frozenset({Stage.COMPLETED})),
+    Arrow.FAIL: (frozenset({Stage.RUNNING}), frozenset({Stage.FAILED})),
+    Arrow.RETRY: (frozenset({Stage.RUNNING}), frozenset({Stage.DELAYED})),
+    Arrow.HAND_BACK: (frozenset({Stage.RUNNING}), frozenset({Stage.QUEUED})),
+    Arrow.LOSE: (frozenset({Stage.RUNNING}), frozenset({Stage.QUEUED, Stage.FAILED})),
+    Arrow.VANISH: (frozenset({Stage.QUEUED}), frozenset({Stage.DELAYED, Stage.FAILED})),
+    Arrow.MISS: (_WAITING, frozenset({Stage.FAILED})),
+    Arrow.DUE: (frozenset({Stage.DELAYED}), frozenset({Stage.QUEUED, Stage.PARKED})),
+    Arrow.PROGRESS: (frozenset({Stage.RUNNING}), frozenset({Stage.RUNNING})),
+    Arrow.REQUEST_CANCEL: (frozenset({Stage.RUNNING}), frozenset({Stage.RUNNING})),
+    Arrow.CANCEL: (_WAITING | frozenset({Stage.RUNNING}), frozenset({Stage.FAILED})),
+    Arrow.HIDE: (frozenset({Stage.RUNNING}) | FINAL, frozenset({Stage.RUNNING, Stage.TOMBSTONE})),
+    Arrow.PATCH: (_SHOWN, _SHOWN),
+    Arrow.EXPIRE: (FINAL, frozenset({Stage.TOMBSTONE})),
+    Arrow.FORGET: (frozenset({Stage.TOMBSTONE}), _NOTHING),
+}
+"""From which stages an arrow leaves, and where it may lead. A final stage of a hidden operation is written as
+its tombstone at once; a patch leads back to the stage that it leaves."""

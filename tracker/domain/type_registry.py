@@ -1,0 +1,269 @@
+"""The catalogue: `@odata.type` → class, handler, policy. The only registry of operation types."""
+
+import math
+import sys
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import __file__ as import_file
+from importlib import import_module
+from inspect import iscoroutinefunction, signature
+from pathlib import Path
+from traceback import extract_tb
+from typing import Any, Protocol, TypeVar, Unpack
+
+from pydantic import ValidationError
+from pydantic_core import PydanticUndefined
+
+from tracker import json_codec
+from tracker.domain.operation import MESSAGE_LIMIT, REJECTED_CODE, Json, Operation, Policy, ResultInfo
+from tracker.domain.policy import PolicyOptions, read_policy
+from tracker.durations import Duration, seconds
+from tracker.errors import ConfigurationError, Detail, Invalid
+
+COMMS_OPERATION = "#microsoft.graph.commsOperation"
+
+OperationT = TypeVar("OperationT", bound=Operation)
+Exceptions = Collection[type[BaseException]]
+Handler = Callable[[Any, "Context"], Awaitable[ResultInfo | None] | ResultInfo | None]
+HandlerT = TypeVar("HandlerT", bound=Handler)
+
+
+class Rejected(Exception):
+    """Raised by a handler: the operation's input is not acceptable; it fails and is not tried again."""
+
+    def __init__(self, message: str, subcode: int = 1, *, code: int = REJECTED_CODE) -> None:
+        super().__init__(message)
+        self.result = ResultInfo(code=code, subcode=subcode, message=message[:MESSAGE_LIMIT])
+
+
+class Retry(Exception):
+    """Raised by a handler: try again, `after` that long if given, else by the type's backoff.
+
+    The attempt is charged: after the type's last attempt the operation fails with 500/1.
+    """
+
+    def __init__(
+        self, message: str = "The handler asked for another attempt.", *, after: Duration | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.after = None if after is None else seconds(after)
+        if self.after is not None and not 0 <= self.after < math.inf:
+            raise ConfigurationError(f"Retry(after={after!r}): must be a finite time, not negative")
+
+
+class Context(Protocol):
+    """What a handler is given beside its operation."""
+
+    @property
+    def operation_id(self) -> str:
+        """The operation's public id."""
+
+    @property
+    def call_id(self) -> str:
+        """The call it belongs to."""
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of one operation: hand it to the systems the handler calls."""
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether somebody asked for a cancel; a handler that polls may end early."""
+
+    def progress(self, percent: float | None = None, detail: str = "") -> Awaitable[None]:
+        """Report progress: `percent` 0–100, never falling within an attempt, and a short text.
+
+        A coroutine handler awaits it; a plain function just calls it. At most four reports a second are
+        stored, the latest wins.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class OperationType:
+    """One entry of the catalogue."""
+
+    name: str
+    model: type[Operation]
+    handler: Handler | None
+    declared: Policy = field(default_factory=Policy)
+    retry_on: tuple[type[BaseException], ...] = ()
+    never_retry: tuple[type[BaseException], ...] = ()
+    _policies: dict[tuple[float, float], Policy] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def is_coroutine(self) -> bool:
+        """Whether the handler is awaited, rather than called."""
+        return iscoroutinefunction(self.handler)
+
+    def policy(self, *, retention: float, tombstone: float) -> Policy:
+        """Resolve what is stored with a new operation. Durations in seconds. Operations of one type share it."""
+        policy = self._policies.get((retention, tombstone))
+        if policy is None:
+            policy = self._policies[retention, tombstone] = replace(
+                self.declared,
+                retention=retention,
+                tombstone=tombstone,
+                canceled=self.model.canceled_result,
+                canceled_members=dict(self.model.canceled_members),
+            )
+        return policy
+
+    def validate(self, members: Json) -> Json:
+        """Judge the members a client sent and fill in the type's defaults.
+
+        Raises Invalid with a detail per wrong member. What the client sent is kept letter by letter.
+        """
+        if _judges_nothing(self.model):
+            return members
+        try:
+            operation = self.model.model_validate_json(
+                json_codec.encode(members), strict=True, by_alias=True, by_name=False
+            )
+        except ValidationError as error:
+            details = [_detail(item["loc"], item["msg"]) for item in error.errors(include_url=False)]
+            first = details[0]
+            raise Invalid(f"{first.target}: {first.message}", target=first.target, details=details) from None
+        missing = _with_defaults(self.model) - operation.model_fields_set
+        if not missing:
+            return members
+        defaults = operation.model_dump(mode="json", by_alias=True, include=set(missing))
+        return {**{name: value for name, value in defaults.items() if value is not None}, **members}
+
+
+@cache
+def _judges_nothing(model: type[Operation]) -> bool:
+    """Whether any members will do: the type declares none of its own, and has no rule for others."""
+    own = model.__mro__[: model.__mro__.index(Operation)]
+    return (
+        not any(vars(base).get("__annotations__") for base in own)
+        and model.__pydantic_decorators__ == Operation.__pydantic_decorators__
+        and not model.__pydantic_custom_init__
+        and model.model_config == Operation.model_config
+        and model.model_post_init is Operation.model_post_init
+        and not any("__get_pydantic_core_schema__" in vars(base) for base in own)
+    )
+
+
+@cache
+def _with_defaults(model: type[Operation]) -> frozenset[str]:
+    """The members of a type that have a default of their own."""
+    declared = {name for name, info in model.model_fields.items() if info.default is not PydanticUndefined}
+    return frozenset(declared - {"client_context"})
+
+
+class Catalogue(Mapping[str, OperationType]):
+    """Operation types by name; a name is found in any case, with or without its `#`."""
+
+    def __init__(self) -> None:
+        self._types: dict[str, OperationType] = {}
+
+    def add(self, entry: OperationType) -> None:
+        """Register a type. The same class again (a module loaded twice) replaces itself.
+
+        Raises ConfigurationError when another class has the name.
+        """
+        known = self._types.get(canonical(entry.name))
+        if known is not None and known.model.__qualname__ != entry.model.__qualname__:
+            raise ConfigurationError(f"two classes claim {entry.name}: {known.model!r} and {entry.model!r}")
+        self._types[canonical(entry.name)] = entry
+
+    def __getitem__(self, name: str) -> OperationType:
+        return self._types[canonical(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        return (entry.name for entry in self._types.values())
+
+    def __len__(self) -> int:
+        return len(self._types)
+
+
+CATALOGUE = Catalogue()
+"""What `handles` fills; composition roots hand it on, nobody else reads it from here."""
+
+
+def handles(
+    model: type[OperationT],
+    *,
+    retry_on: Exceptions = (),
+    never_retry: Exceptions = (),
+    **policy: Unpack[PolicyOptions],
+) -> Callable[[HandlerT], HandlerT]:
+    """Make a function the handler of an operation type.
+
+    `PolicyOptions` says what each option means. An exception is retried if it is one of `retry_on` (any, when that
+    is empty) and none of `never_retry`; else it fails the operation at once. Raises ConfigurationError for a
+    declaration that cannot work.
+    """
+    declared = read_policy(model.odata_type, policy)
+    for item in (*retry_on, *never_retry):
+        if not _is_exception(item):
+            raise ConfigurationError(
+                f"{model.odata_type}: retry_on and never_retry take exception classes, not {item!r}"
+            )
+
+    def register(handler: HandlerT) -> HandlerT:
+        try:
+            signature(handler).bind(None, None)
+        except TypeError:
+            raise ConfigurationError(f"{model.odata_type}: a handler takes (operation, context)") from None
+        CATALOGUE.add(OperationType(model.odata_type, model, handler, declared, tuple(retry_on), tuple(never_retry)))
+        return handler
+
+    return register
+
+
+def _is_exception(item: object) -> bool:
+    return isinstance(item, type) and issubclass(item, BaseException)
+
+
+def load_types(modules: Iterable[str], catalogue: Catalogue = CATALOGUE) -> Catalogue:
+    """Import the modules that declare types.
+
+    Raises ConfigurationError naming a module that does not load, and where in it, or that declares no type with
+    a handler.
+    """
+    for module in modules:
+        try:
+            import_module(module)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"TRACKER_TYPES: {module}: {error.message}{_place(error)}") from error
+        except Exception as error:
+            raise ConfigurationError(f"TRACKER_TYPES: {module} does not load: {error!r}{_place(error)}") from error
+        if not any(_within(module, entry.handler) for entry in catalogue.values()):
+            raise ConfigurationError(f"TRACKER_TYPES: {module} declares no operation type with a handler (@handles)")
+    return catalogue
+
+
+def _within(module: str, handler: Handler | None) -> bool:
+    home = getattr(handler, "__module__", "")
+    return home == module or home.startswith(f"{module}.") or hasattr(sys.modules[module], _name(handler))
+
+
+def _name(handler: Handler | None) -> str:
+    return getattr(handler, "__name__", "")
+
+
+_HERE = str(Path(__file__).parents[1])
+
+
+def _place(error: BaseException) -> str:
+    """Where a module's own code raised: the innermost frame that is not the import machinery's, nor ours."""
+    frames = [frame for frame in extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    own = [frame for frame in frames if not frame.filename.startswith(_HERE) and frame.filename != import_file]
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+
+
+def canonical(name: str) -> str:
+    """The form under which type names are compared: OData's `#` is optional, case does not count."""
+    return name.removeprefix("#").lower()
+
+
+def _detail(location: tuple[int | str, ...], message: str) -> Detail:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f"/{part}" for part in location).lstrip("/")
+    return Detail(code="badRequest", message=message, target=path or None)

@@ -1,0 +1,1 @@
+"""The feed of changes, its subscriber, and the hub that hands events to those who wait or follow."""

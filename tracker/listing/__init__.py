@@ -1,0 +1,1 @@
+"""Lists of a call's operations: conditions, the choice of indexes, pages."""

@@ -1,0 +1,294 @@
+"""What can be asked of operations: conditions as a tree, what they mean, and how they are written.
+
+A condition is true, false or null of a record, by OData's rules for null (4.01, part 2, 5.1.1.1): null equals null
+alone, an order with null is false, a function of null is null, and `and`, `or`, `not` have three values. Only
+operations of which it is true are found.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum, StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from tracker.domain.operation import Micros, OperationStatus, Record
+
+Value = str | int | float
+"""Of a member: a text, a status, whole microseconds or a number.
+
+A time between two microseconds is written as the half between them: stamps are whole, so it compares the same.
+"""
+
+
+class Kind(Enum):
+    """What a member's values are."""
+
+    TEXT = "a string"
+    STATUS = "an operationStatus"
+    TIME = "a date-time such as 2026-01-31T12:00:00Z"
+    NUMBER = "a whole number"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member that conditions and orders may name; `read` gives None for null."""
+
+    kind: Kind
+    read: Callable[[Record], Value | None]
+
+
+STATUSES: Final = tuple(OperationStatus)
+"""In the order of their numbers in Graph's metadata, which is how OData compares members of an enumeration."""
+RANKS: Final[Mapping[str, int]] = MappingProxyType({status: rank for rank, status in enumerate(STATUSES)})
+
+MEMBERS: Final[Mapping[str, Member]] = MappingProxyType(
+    {
+        "id": Member(Kind.TEXT, lambda record: record.id),
+        "status": Member(Kind.STATUS, lambda record: RANKS[record.status]),
+        "clientContext": Member(Kind.TEXT, lambda record: record.client_context),
+        "createdDateTime": Member(Kind.TIME, lambda record: record.created),
+        "notBeforeDateTime": Member(Kind.TIME, lambda record: record.not_before or None),
+        "startedDateTime": Member(Kind.TIME, lambda record: record.started or None),
+        "completedDateTime": Member(Kind.TIME, lambda record: record.completed or None),
+        "lastActionDateTime": Member(Kind.TIME, lambda record: record.changed),
+        "expirationDateTime": Member(Kind.TIME, lambda record: record.expires or None),
+        "cancelRequestedDateTime": Member(Kind.TIME, lambda record: record.cancel_requested or None),
+        "resultInfo/code": Member(
+            Kind.NUMBER, lambda record: None if record.result_info is None else record.result_info.code
+        ),
+        "resultInfo/subcode": Member(
+            Kind.NUMBER, lambda record: None if record.result_info is None else record.result_info.subcode
+        ),
+    }
+)
+INDEXED: Final = "status, clientContext, createdDateTime and id"
+BASES: Final = frozenset({"microsoft.graph.commsoperation", "microsoft.graph.entity"})
+"""What every operation is, whatever its type."""
+
+
+class Operator(StrEnum):
+    """How a member is compared with a value."""
+
+    EQ = "eq"
+    NE = "ne"
+    GT = "gt"
+    GE = "ge"
+    LT = "lt"
+    LE = "le"
+
+
+class Function(StrEnum):
+    """Functions of a text member and a text."""
+
+    STARTSWITH = "startswith"
+    ENDSWITH = "endswith"
+    CONTAINS = "contains"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """`member operator value`."""
+
+    member: str
+    operator: Operator
+    value: Value | None
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """`member in (value, …)`."""
+
+    member: str
+    values: tuple[Value | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """`function(member,text)`."""
+
+    function: Function
+    member: str
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TypeOf:
+    """`isof('type')`; case and a leading `#` do not count."""
+
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A word or phrase of `$search`: in clientContext or statusDetail, whatever its case."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """All of two or more."""
+
+    terms: "tuple[Condition, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """Any of two or more."""
+
+    terms: "tuple[Condition, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """Not this one."""
+
+    term: "Condition"
+
+
+Condition = Comparison | Membership | Match | TypeOf | Found | And | Or | Not
+Test = Callable[[Record], bool | None]
+
+_COMPARE: Final[Mapping[Operator, Callable[[Value, Value], bool]]] = {
+    Operator.EQ: lambda left, right: left == right,
+    Operator.NE: lambda left, right: left != right,
+    Operator.GT: lambda left, right: left > right,  # type: ignore[operator] # both are of the member's kind
+    Operator.GE: lambda left, right: left >= right,  # type: ignore[operator]
+    Operator.LT: lambda left, right: left < right,  # type: ignore[operator]
+    Operator.LE: lambda left, right: left <= right,  # type: ignore[operator]
+}
+_MATCH: Final[Mapping[Function, Callable[[str, str], bool]]] = {
+    Function.STARTSWITH: str.startswith,
+    Function.ENDSWITH: str.endswith,
+    Function.CONTAINS: str.__contains__,
+}
+
+
+def compiled(condition: Condition) -> Test:
+    """What tells whether a condition is true, false or null (None) of a record."""
+    test: Test
+    match condition:
+        case Comparison(member, operator, value):
+            test = _comparison(MEMBERS[member].read, operator, ranked(value))
+        case Membership(member, values):
+            test = _membership(MEMBERS[member].read, frozenset(ranked(value) for value in values))
+        case Match(function, member, text):
+            test = _match(MEMBERS[member].read, _MATCH[function], text)
+        case TypeOf(name):
+            test = _type(_bare(name))
+        case Found(text):
+            test = _search(text.casefold())
+        case Not(term):
+            test = _negation(compiled(term))
+        case And(terms):
+            test = _all_of([compiled(term) for term in terms], decisive=False)
+        case Or(terms):
+            test = _all_of([compiled(term) for term in terms], decisive=True)
+    return test
+
+
+def ranked(value: Value | None) -> Value | None:
+    """A value as members are read: a status by its rank."""
+    return RANKS[value] if isinstance(value, OperationStatus) else value
+
+
+def _comparison(read: Callable[[Record], Value | None], operator: Operator, value: Value | None) -> Test:
+    if operator is Operator.EQ:
+        return lambda record: read(record) == value
+    if operator is Operator.NE:
+        return lambda record: read(record) != value
+    if value is None:
+        return lambda _: False
+    compare, known = _COMPARE[operator], value
+    return lambda record: (found := read(record)) is not None and compare(found, known)
+
+
+def _match(read: Callable[[Record], Value | None], holds: Callable[[str, str], bool], text: str | None) -> Test:
+    def test(record: Record) -> bool | None:
+        found = read(record)
+        return None if text is None or found is None else holds(str(found), text)
+
+    return test
+
+
+def _membership(read: Callable[[Record], Value | None], values: frozenset[Value | None]) -> Test:
+    return lambda record: read(record) in values
+
+
+def _type(name: str) -> Test:
+    return lambda record: name in BASES or _bare(record.type) == name
+
+
+def _search(text: str) -> Test:
+    return lambda record: text in (record.client_context or "").casefold() or text in record.detail.casefold()
+
+
+def _negation(test: Test) -> Test:
+    return lambda record: None if (answer := test(record)) is None else not answer
+
+
+def _all_of(tests: list[Test], *, decisive: bool) -> Test:
+    """`and` (False decides) or `or` (True decides); null when none decides and one is null."""
+
+    def test(record: Record) -> bool | None:
+        result: bool | None = not decisive
+        for one in tests:
+            answer = one(record)
+            if answer is decisive:
+                return decisive
+            if answer is None:
+                result = None
+        return result
+
+    return test
+
+
+def _bare(type_name: str) -> str:
+    return type_name.removeprefix("#").lower()
+
+
+def written(condition: Condition) -> str:
+    """The condition as `$filter` has it; `search` stands for what only `$search` can say."""
+    text: str
+    match condition:
+        case And(terms):
+            text = " and ".join(map(_enclosed, terms))
+        case Or(terms):
+            text = " or ".join(map(_enclosed, terms))
+        case Not(term):
+            text = f"not {_enclosed(term)}"
+        case Comparison(member, operator, value):
+            text = f"{member} {operator} {literal(MEMBERS[member].kind, value)}"
+        case Membership(member, values):
+            kind = MEMBERS[member].kind
+            text = f"{member} in ({','.join(literal(kind, value) for value in values)})"
+        case Match(function, member, looked_for):
+            text = f"{function}({member},{literal(Kind.TEXT, looked_for)})"
+        case TypeOf(name):
+            text = f"isof({literal(Kind.TEXT, name)})"
+        case Found(phrase):
+            text = f"search({literal(Kind.TEXT, phrase)})"
+    return text
+
+
+def _enclosed(term: Condition) -> str:
+    return f"({written(term)})" if isinstance(term, And | Or | Not) else written(term)
+
+
+def literal(kind: Kind, value: Value | None) -> str:
+    """A value as OData writes it."""
+    if value is None:
+        return "null"
+    if kind is Kind.TIME:
+        return _time(float(value) if isinstance(value, float) else int(value))
+    return str(value) if kind is Kind.NUMBER else "'{}'".format(str(value).replace("'", "''"))
+
+
+def _time(stamp: Micros | float) -> str:
+    whole = int(stamp // 1)
+    try:
+        text = (datetime(1970, 1, 1) + timedelta(microseconds=whole)).isoformat(timespec="microseconds")  # noqa: DTZ001 - the Z is written by hand
+    except OverflowError:  # before year 1 or after 9999 in UTC, though not where it was written
+        return str(stamp)
+    return f"{text}Z" if stamp == whole else f"{text}5Z"

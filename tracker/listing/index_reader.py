@@ -1,0 +1,128 @@
+"""What lists read: stretches of a call's indexes, counts, and records by their ids or keys."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tracker.domain.operation import Micros, Record
+from tracker.listing.planner import Plan
+from tracker.store.codec import as_hash
+from tracker.store.scripts import answering
+from tracker.store.store import Store, readable
+
+CHUNK: Final = 500
+"""How many of them are read at a time, at most."""
+FIRST_CHUNK: Final = 100
+"""How many are read first where not all may match; then twice as many, and so on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Candidates in the order of their creation, each with that order; None for a record that went meanwhile."""
+
+    moment: Micros
+    total: int
+    """Candidates within the bounds, read or not."""
+    entries: Sequence[tuple[int, Record | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A part of a call's list: its sets in one group or two, and bounds of the creation, both included."""
+
+    groups: Sequence[Sequence[str]]
+    first: Micros | None
+    last: Micros | None
+    newest_first: bool = True
+
+    @property
+    def bounds(self) -> tuple[int | str, int | str]:
+        """The bounds as Redis has them."""
+        return "-inf" if self.first is None else self.first, "+inf" if self.last is None else self.last
+
+    def after(self, order: int) -> "Range":
+        """What comes after an operation."""
+        if self.newest_first:
+            return Range(self.groups, self.first, min(order - 1, order - 1 if self.last is None else self.last))
+        first = max(order + 1, order + 1 if self.first is None else self.first)
+        return Range(self.groups, first, self.last, newest_first=False)
+
+
+class Reads:
+    """Every method raises Unavailable while Redis is away."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def range(self, tenant: str, call_id: str, asked: Plan, *, newest_first: bool = True) -> Range:
+        """The part of a call's list that a plan has to look at."""
+        keys, groups = self._store.keys, []
+        if asked.contexts is not None:
+            groups.append([keys.context(tenant, call_id, context) for context in asked.contexts])
+        if asked.statuses is not None:
+            groups.append([keys.status(tenant, call_id, status) for status in asked.statuses])
+        return Range(groups or [[keys.call(tenant, call_id)]], asked.first, asked.last, newest_first)
+
+    async def entries(
+        self, part: Range, *, chunk: int, skip: int, whole: bool
+    ) -> AsyncIterator[tuple[int, Record | None]]:
+        """A part of the list, read by so many at first."""
+        while True:
+            stretch = await self.stretch(part, most=chunk, skip=skip, whole=whole)
+            for entry in stretch.entries:
+                yield entry
+            if len(stretch.entries) < chunk:
+                return
+            part, skip = part.after(stretch.entries[-1][0]), 0
+            chunk = max(chunk, min(2 * chunk, CHUNK))
+
+    async def stretch(self, part: Range, *, most: int, skip: int = 0, whole: bool = False) -> Stretch:
+        """Read from the beginning of a part of the list, in one round trip."""
+        moment, total, *flat = await self._store.page(
+            lower=part.bounds[0],
+            upper=part.bounds[1],
+            newest=int(part.newest_first),
+            skip=skip,
+            most=most,
+            whole=int(whole),
+            first=len(part.groups[0]),
+            sets=[name for group in part.groups for name in group],
+        )
+        entries = [(int(order), readable(as_hash(stored))) for order, stored in zip(flat[::2], flat[1::2], strict=True)]
+        return Stretch(int(moment), total, entries)
+
+    async def count(self, tenant: str, call_id: str, asked: Plan) -> int:
+        """Count by the indexes alone, in one round trip."""
+        part = self.range(tenant, call_id, asked)
+        async with answering(), self._store.redis.pipeline(transaction=False) as pipe:
+            if len(part.groups) == 1:
+                for name in part.groups[0]:
+                    pipe.zcount(name, *part.bounds)
+            else:
+                for one in part.groups[0]:
+                    for other in part.groups[1]:
+                        pipe.zintercard(2, [one, other])
+            return sum(await pipe.execute())
+
+    async def moment(self) -> Micros:
+        """The time, as records have it."""
+        return (await self.stretch(Range([[]], None, None), most=0)).moment
+
+    async def named(self, tenant: str, call_id: str, asked: Plan) -> list[Record]:
+        """What matches of the operations that a condition names by their ids, with members."""
+        ids = self._store.keys.ids(tenant)
+        async with answering():
+            keys = await self._store.redis.hmget(ids, list(asked.ids or ()))
+        records = await self._store.read(str(key) for key in keys if key is not None)
+        fitting = (record for record in records if record.call_id == call_id and record.visible)
+        return [record for record in fitting if asked.satisfies(record)]
+
+    async def whole(self, found: Sequence[Record], asked: Plan) -> list[Record]:
+        """Records with their members; what was deleted meanwhile or does not match any more is left out."""
+        if not found:
+            return []
+        return [
+            record
+            for record in await self._store.read(one.key for one in found)
+            if record.visible and asked.satisfies(record)
+        ]

@@ -1,0 +1,1 @@
+"""Repair, verification and diagnosis of stored operations."""

@@ -1,0 +1,157 @@
+"""What one operation does, and what it waits for: the facts behind `tracker why`. Writes nothing."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tracker.domain.operation import SECOND, Json, Micros, Record
+from tracker.errors import NotFound
+from tracker.store.keys import gate_digest
+from tracker.store.scripts import answering
+from tracker.store.worker_registry import Workers
+
+if TYPE_CHECKING:
+    from tracker.config import Settings
+    from tracker.store.store import Store
+
+TRIES = 5
+"""How often the facts are read again when the operation has moved between its record and them."""
+_KEY = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A place among others that wait: `before` are in front of it, `among` is how many there are."""
+
+    before: int
+    among: int
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Everything about one operation at one moment, which is `now`. What it is not in is None.
+
+    `queue`, `line` and `gate` are its places in its lane, in its call's line and at its type's gate; `head` is the
+    first of that line. `running` of the type count for its cap, `let_through` its gate and have not begun. `opens`
+    is when the gate is looked at next; `suspect` since when its ticket was missed. `workers` are ours, by name;
+    `stock_workers` is how many of RQ's own live.
+    """
+
+    record: Record
+    now: Micros
+    attempts: Sequence[Json]
+    workers: Mapping[str, Json]
+    stock_workers: int
+    suspended: bool
+    sweeping: bool
+    queue: Waiting | None = None
+    line: Waiting | None = None
+    gate: Waiting | None = None
+    head: Record | None = None
+    running: int = 0
+    let_through: int = 0
+    opens: Micros | None = None
+    suspect: Micros | None = None
+    lease: Micros | None = None
+    due: Micros | None = None
+
+
+class Diagnoser:
+    """Every method raises Unavailable while Redis is away."""
+
+    def __init__(self, store: "Store", settings: "Settings") -> None:
+        self._store, self._redis, self._keys = store, store.redis, store.keys
+        self._test_clock = settings.test_clock
+
+    async def find(self, name: str, tenant: str | None) -> list[str]:
+        """The keys of the operations that a public id, or a key, stands for; without a tenant, in any.
+
+        Looks at every key of the server when no tenant is given.
+        """
+        async with answering():
+            if tenant is not None:
+                owners = [self._keys.ids(tenant)]
+            else:
+                found = self._redis.scan_iter(match=f"{self._keys.prefix}:ids:*", count=10_000)
+                owners = sorted({str(owner) async for owner in found})
+            keys = [str(key) for owner in owners if (key := await self._redis.hget(owner, name)) is not None]
+        return keys or ([name] if _KEY.fullmatch(name) else [])
+
+    async def diagnose(self, key: str) -> Diagnosis:
+        """Raises NotFound when there is no such record, or it is none that this version can read."""
+        record = await self._read(key)
+        facts = await self._facts(record)
+        for _ in range(TRIES):
+            if record.revision == facts.pop("revision"):
+                break
+            record = await self._read(key)
+            facts = await self._facts(record)
+        facts.pop("revision", None)
+        if facts["head"] is not None:
+            facts["head"] = next(iter(await self._store.read([facts["head"]])), None)
+        workers = await Workers(self._store).live()
+        return Diagnosis(
+            record=record,
+            attempts=await self._store.history(key),
+            workers=workers,
+            stock_workers=await self._stock_workers(),
+            **facts,
+        )
+
+    async def _read(self, key: str) -> Record:
+        for record in await self._store.read([key]):
+            return record
+        raise NotFound(f"There is no operation with the key '{key}'.")
+
+    async def _stock_workers(self) -> int:
+        rq, ours = self._keys.rq_prefix, await Workers(self._store).known()
+        async with answering():
+            registered = {str(name) for name in await self._redis.smembers(f"{rq}:workers")}
+            others = registered - {f"{rq}:worker:{name}" for name in ours}
+            return int(await self._redis.exists(*others)) if others else 0
+
+    async def _facts(self, record: Record) -> dict[str, Any]:
+        """The rest of a Diagnosis and the record's revision, of one moment; `head` by its key."""
+        keys, key = self._keys, record.key
+        lane, line = keys.ticketed(record.policy.priority), keys.line(record.tenant, record.call_id)
+        parked, taken = keys.gate(record.type, "parked"), keys.gate(record.type, "taken")
+        async with answering(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.hget(keys.operation(key), "revision")
+            pipe.time()
+            pipe.get(keys.clock)
+            pipe.exists(f"{keys.rq_prefix}:suspended")
+            pipe.exists(keys.sweeper)
+            for places in (lane, line, parked):
+                pipe.zrank(places, key)
+                pipe.zcard(places)
+            pipe.zrange(line, 0, 0)
+            pipe.zcount(taken, "(0", "+inf")
+            pipe.zcount(taken, 0, 0)
+            pipe.zscore(keys.gates, gate_digest(record.type))
+            for times in (keys.suspects, keys.leases, keys.due):
+                pipe.zscore(times, key)
+            revision, (seconds, micros), offset, suspended, sweeping, *rest = await pipe.execute()
+        queue, line_place, gate = (_waiting(*rest[at : at + 2]) for at in (0, 2, 4))
+        head, running, let_through, *stamps = rest[6:]
+        return {
+            "revision": int(revision or -1),
+            "now": seconds * SECOND + micros + (int(offset or 0) if self._test_clock else 0),
+            "suspended": bool(suspended),
+            "sweeping": bool(sweeping),
+            "queue": queue,
+            "line": line_place,
+            "gate": gate,
+            "head": head[0] if head else None,
+            "running": running,
+            "let_through": let_through,
+            **dict(zip(("opens", "suspect", "lease", "due"), map(_stamp, stamps), strict=True)),
+        }
+
+
+def _waiting(rank: int | None, among: int) -> Waiting | None:
+    return None if rank is None else Waiting(rank, among)
+
+
+def _stamp(score: float | None) -> Micros | None:
+    return None if score is None else int(score)

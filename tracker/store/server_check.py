@@ -1,0 +1,120 @@
+"""Whether a Redis server can keep the promise: its version, its append-only file, its eviction policy."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from redis.exceptions import ResponseError
+
+from tracker.errors import Unavailable
+from tracker.store.scripts import answering
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+log = structlog.get_logger()
+
+OLDEST_REDIS, OLDEST_VALKEY = (7, 0), (8, 0)
+LOOK_AGAIN = 1.0
+
+
+class Level(StrEnum):
+    """How a check came out; `fail` makes the command exit 1."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check's outcome: what was found, and what to do about it."""
+
+    check: str
+    level: Level
+    found: str
+    advice: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        """The finding as `--output json` has it."""
+        return {name: str(value) for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What a server says of itself: INFO, and `appendfsync`, which is None where it does not tell."""
+
+    info: Mapping[str, Any]
+    fsync: str | None
+
+
+async def read_server(redis: "Redis") -> Server:
+    """Ask the server."""
+    fsync = None
+    with suppress(ResponseError):  # managed servers refuse CONFIG
+        fsync = (await redis.config_get("appendfsync")).get("appendfsync")
+    return Server(await redis.info(), fsync)
+
+
+def judge(server: Server) -> list[Finding]:
+    """Judge what was read."""
+    return [_version(server.info), _persistence(server.info), _promise(server.fsync), _eviction(server.info)]
+
+
+async def report(redis: "Redis") -> None:
+    """Log once, as soon as the server answers, what of it does not fit: what a process does when it starts."""
+    while True:
+        try:
+            async with answering():
+                findings = judge(await read_server(redis))
+        except Unavailable:
+            await asyncio.sleep(LOOK_AGAIN)
+            continue
+        for finding in findings:
+            if finding.level is not Level.OK:
+                tell = log.error if finding.level is Level.FAIL else log.warning
+                tell("server_unfit", check=finding.check, found=finding.found, advice=finding.advice)
+        return
+
+
+def _version(info: Mapping[str, Any]) -> Finding:
+    valkey = info.get("server_name") == "valkey"
+    name, field, oldest = (
+        ("Valkey", "valkey_version", OLDEST_VALKEY) if valkey else ("Redis", "redis_version", OLDEST_REDIS)
+    )
+    found = str(info.get(field, "unknown"))
+    numbers = tuple(int(part) for part in found.split(".")[:2] if part.isdecimal())
+    if numbers >= oldest:
+        return Finding("version", Level.OK, f"{name} {found}")
+    return Finding("version", Level.FAIL, f"{name} {found}", "Redis 7.0 or later, or Valkey 8 or later, is needed.")
+
+
+def _persistence(info: Mapping[str, Any]) -> Finding:
+    if not info.get("aof_enabled"):
+        return Finding("appendonly", Level.FAIL, "off", "Set `appendonly yes`: operations die with the server.")
+    if info.get("aof_last_write_status", "ok") != "ok":
+        return Finding("appendonly", Level.FAIL, "the last write failed", "See the server's log and its disk.")
+    return Finding("appendonly", Level.OK, "on")
+
+
+def _promise(fsync: str | None) -> Finding:
+    advice = {
+        "always": "",
+        "everysec": "Up to 2 s of acknowledged writes may be lost with the server; `always` loses none.",
+        "no": "Set `appendfsync always` (or `everysec`): the system decides when writes reach the disk.",
+        None: "The server does not tell; unless it is `always`, acknowledged writes may be lost with it.",
+    }
+    level = {"always": Level.OK, "no": Level.FAIL}.get(fsync or "", Level.WARN)
+    return Finding("appendfsync", level, fsync or "unknown", advice.get(fsync, ""))
+
+
+def _eviction(info: Mapping[str, Any]) -> Finding:
+    policy = str(info.get("maxmemory_policy", "unknown"))
+    if policy == "noeviction":
+        return Finding("maxmemory-policy", Level.OK, policy)
+    advice = "Set `maxmemory-policy noeviction`: a full server would drop operations silently."
+    return Finding("maxmemory-policy", Level.FAIL, policy, advice)

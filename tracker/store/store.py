@@ -1,0 +1,257 @@
+"""The record in Redis, through the scripts; nobody else reads or writes it."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from tracker.domain.lifecycle import Change
+from tracker.domain.operation import SECOND, Json, Record
+from tracker.errors import Conflict, Gone, NotFound, Refused, Reused
+from tracker.store import rq_tickets
+from tracker.store.codec import as_hash, completed, decode, decode_hash, encode_fields
+from tracker.store.create_args import New, pack_creates
+from tracker.store.idempotency import UNNAMED, Once
+from tracker.store.keys import Keys, owner_digest
+from tracker.store.script_replies import Claims, Overdue, Room, Word
+from tracker.store.scripts import Scripts, answering
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from tracker.config import Settings
+
+log = structlog.get_logger()
+LEASE = 10.0
+"""Seconds that an attempt may go without a beat."""
+VANISHED_AFTER = 5.0
+"""Seconds that a ticket may be missing from its queue, unclaimed."""
+
+
+class CancelPending(Conflict):
+    """A cancel was asked for meanwhile: the operation must end, not start again."""
+
+
+Created = tuple[Record, bool]
+"""A stored record, and whether it is new."""
+
+
+class Store:
+    """All reads and writes of operation records. Every method raises Unavailable while Redis is away."""
+
+    def __init__(self, redis: "Redis", settings: "Settings") -> None:
+        self.redis = redis
+        self.address = settings.redis_address
+        self.keys = Keys(settings.key_prefix, settings.rq_key_prefix)
+        constants = rq_tickets.constants(self.keys, test_clock=settings.test_clock)
+        self._scripts = Scripts(redis, self.keys, constants)
+        self.page, self.turn = self._scripts.page, self._scripts.turn
+
+    async def ready(self) -> None:
+        """Check that Redis answers and has every script."""
+        await self._scripts.loaded()
+
+    async def create(self, record: Record, *, delay: float = 0.0, once: Once = UNNAMED) -> Created:
+        """Store a new operation and queue its first ticket, in one atomic step and one round trip.
+
+        Returns the stored record and whether it is new: the same id, call and body again is the stored one, and a
+        request that was named before is answered as it was then. Raises Conflict when the id is taken by another,
+        Reused when the name is another request's, Gone when the operation that it made was deleted.
+        """
+        [became] = await self.create_each([New(record, delay, once)])
+        if isinstance(became, Exception):
+            raise became
+        return became
+
+    async def create_each(self, many: Sequence[New]) -> list[Created | Exception]:
+        """Store operations as by `create`, by one script with all that are created in this turn of the loop.
+
+        Each is judged by itself: what `create` returns, or what it raises, in the same order. `MOST_TOGETHER` at most.
+        """
+        if not many:
+            return []
+        answers = await self._scripts.create.each(list(pack_creates(many)))
+        return [_became(new, answer) for new, answer in zip(many, answers, strict=True)]
+
+    async def find(self, tenant: str, operation_id: str) -> Record:
+        """Read an operation by its public id. Raises NotFound, or Gone when only its tombstone is left."""
+        [answer] = await self._scripts.find.each([[owner_digest(tenant), operation_id]])
+        if not answer:
+            raise NotFound(f"There is no operation '{operation_id}'.")
+        return _visible(decode(answer))
+
+    async def read(self, keys: Iterable[str]) -> list[Record]:
+        """Read records by internal key, in one round trip; those that are not there are left out."""
+        async with answering(), self.redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hgetall(self.keys.operation(key))
+            hashes = await pipe.execute()
+        return [record for stored in hashes if (record := readable(stored)) is not None]
+
+    async def apply(self, change: Change) -> Record:
+        """Write a change, if the record is still where it was seen; return it as it now is.
+
+        Raises Refused when it is not, CancelPending when a cancel came between, NotFound when it is gone.
+        """
+        [[word, *answer]] = await self._scripts.change(brief=0, changes=pack(change))
+        seen = change.seen
+        match word:
+            case Word.OK:
+                return decode(answer)
+            case Word.CONFLICT:
+                raise Refused(f"{change.arrow}: operation {seen.id} is no longer {seen.stage}, attempt {seen.attempt}")
+            case Word.CANCEL:
+                raise CancelPending(f"{change.arrow}: a cancel of operation {seen.id} is pending")
+            case Word.MISSING:
+                raise NotFound(f"There is no operation '{seen.id}'.")
+            case other:
+                raise AssertionError(f"change.lua answered {other!r}")
+
+    async def write(self, changes: Iterable[Sequence[str]]) -> list[Word]:
+        """Write packed changes in one round trip, each fenced by itself; say what became of each."""
+        words = [word for packed in changes for word in packed]
+        return [Word(word) for [word] in await self._scripts.change.together(brief=1, changes=words)]
+
+    async def claim(
+        self, worker: str, room: Room, *, batch: str, turn: int = 0, deep: bool = True, lease: float = LEASE
+    ) -> Claims:
+        """Take tickets from the queues, as many as there is room for, and begin their attempts.
+
+        `batch` names the call: repeated, because its answer was lost, it answers the same. `turn` is how many this
+        worker has claimed before: lanes have their turns by it. `deep` looks past tickets whose kind has no room, as
+        far as 200 in each lane. `lease` is in seconds.
+        """
+        return await self._claim(worker, room, batch=batch, turn=turn, deep=deep, lease=lease, jobs=[])
+
+    async def claim_ticket(self, job_id: str, *, worker: str, kinds: Mapping[str, str], lease: float = LEASE) -> Claims:
+        """Begin the attempt of a ticket that RQ handed out; RQ's own keys are left to RQ.
+
+        May be repeated by the same worker, whose name must be unique to this attempt.
+        """
+        room = Room(coroutines=1, functions=1, kinds=kinds)
+        return await self._claim(worker, room, batch="", turn=0, deep=False, lease=lease, jobs=[job_id])
+
+    async def _claim(
+        self, worker: str, room: Room, *, batch: str, turn: int, deep: bool, lease: float, jobs: list[str]
+    ) -> Claims:
+        state, opens, waiting, *verdicts = await self._scripts.claim.together(
+            worker=worker,
+            batch=batch,
+            lease=round(lease * SECOND),
+            coroutines=room.coroutines,
+            functions=room.functions,
+            kinds=json.dumps(dict(room.kinds)),
+            turn=turn,
+            deep=int(deep),
+            jobs=jobs,
+        )
+        return Claims(
+            started=_decodable_of("CLAIMED", verdicts),
+            parked=_decodable_of("PARKED", verdicts),
+            refused=[(word, job) for word, job, *_ in verdicts if word not in {"CLAIMED", "PARKED"}],
+            suspended=state == "SUSPENDED",
+            more=state == "MORE",
+            left=state == "LEFT",
+            opens=int(opens) / SECOND if opens else None,
+            waiting=waiting,
+        )
+
+    async def beat(self, attempts: Iterable[tuple[str, int]], *, lease: float = LEASE) -> list[str]:
+        """Renew the leases (seconds) of attempts, given by key and number, in one round trip.
+
+        Answers a word for each: OK, CANCEL (a cancel was asked for) or REFUSED (not the current attempt any more).
+        """
+        words = [word for attempt in attempts for word in attempt]
+        answer: list[str] = await self._scripts.beat(lease=round(lease * SECOND), attempts=words)
+        return answer
+
+    async def history(self, key: str) -> list[Json]:
+        """The attempts of an operation that did not end well, oldest first; the last ten are kept."""
+        async with answering():
+            entries: list[Any] = await self.redis.lrange(self.keys.history(key), 0, -1)
+        parts = (entry.partition(" ") for entry in entries)
+        return [{**json.loads(text), "ended": int(ended)} for ended, _, text in parts]
+
+    async def overdue(self, limit: int) -> Overdue:
+        """What the sweeper has to act on now, at most `limit` of each; marks missing tickets as suspects."""
+        lists = await self._scripts.overdue(limit=limit, patience=round(VANISHED_AFTER * SECOND))
+        return Overdue(*lists)
+
+    async def expire(self, limit: int) -> tuple[int, int]:
+        """Turn ended records into tombstones and forget ended tombstones; return both counts."""
+        expired, forgotten = await self._scripts.expire(limit=limit)
+        return expired, forgotten
+
+    async def remove_litter(self, job_ids: Iterable[str]) -> None:
+        """Remove what RQ still keeps of tickets that died with their workers."""
+        async with answering(), self.redis.pipeline(transaction=True) as pipe:
+            for job_id in job_ids:
+                hashes, lists, sets = rq_tickets.leftovers(self.keys, job_id)
+                pipe.delete(*hashes)
+                for name in lists:
+                    pipe.lrem(name, 0, job_id)
+                for name in sets:
+                    pipe.zrem(name, job_id)
+                pipe.zrem(self.keys.litter, job_id)
+            await pipe.execute()
+
+
+def _became(new: New, answer: Sequence[str]) -> Created | Exception:
+    try:
+        return _created(new.record, *answer)
+    except Exception as error:  # noqa: BLE001 - it is the answer to this one alone
+        return error
+
+
+def _created(record: Record, word: str, *answer: str) -> Created:
+    match word:
+        case "NEW":
+            return completed(record, *answer), True
+        case "CREATED" | "EXISTS":
+            return _visible(decode(answer)), word == "CREATED"
+        case "REUSED":
+            raise Reused("The request has the name of another one.")
+        case "FORGOTTEN":
+            raise Gone("The operation that this request made is not there any more.")
+        case "CONFLICT":
+            owner = "another operation's, or a deleted one's whose tombstone has not ended"
+            raise Conflict(f"The id '{record.id}' is {owner}.", target="id")
+        case other:
+            raise AssertionError(f"create.lua answered {other!r}")
+
+
+def _visible(record: Record) -> Record:
+    if not record.visible:
+        raise Gone(f"The operation '{record.id}' was deleted or its retention has ended.")
+    return record
+
+
+def _decodable_of(word: str, verdicts: Iterable[Sequence[Any]]) -> list[Record]:
+    """The records of these verdicts that this version can read."""
+    hashes = (as_hash(rest[0]) for said, _, *rest in verdicts if said == word)
+    return [record for stored in hashes if (record := readable(stored)) is not None]
+
+
+def readable(stored: Mapping[str, str]) -> Record | None:
+    """The record, unless it is gone or not of a form that this version knows (a newer one's, in an update)."""
+    if "stage" not in stored:
+        return None
+    try:
+        return decode_hash(stored)
+    except (ValueError, KeyError, TypeError):
+        log.exception("record_unreadable", key=stored.get("key"))
+        return None
+
+
+def pack(change: Change) -> list[str]:
+    """A change in the words that its script takes; they can be kept and written later."""
+    seen = change.seen
+    fields = [word for pair in encode_fields(change.fields).items() for word in pair]
+    revision = "-" if change.revision is None else change.revision
+    head = (
+        f"{seen.key} {seen.stage} {seen.attempt} {seen.ticket} {revision} {int(change.lease_ran_out)} {change.stage} "
+        f"{round(change.delay * SECOND)} {change.token} {change.stamp or '-'} {len(fields)}"
+    )
+    entry = "" if change.entry is None else json.dumps(change.entry, separators=(",", ":"))
+    return [head, entry, *fields]

@@ -1,0 +1,1 @@
+"""Handlers that are URLs: the request, its response, its signature."""

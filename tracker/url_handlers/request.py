@@ -1,0 +1,226 @@
+"""Handlers that are URLs: an attempt is one signed POST, and its answer is the outcome.
+
+URLs come from code and settings only, never from a client: that is why they may name any host.
+"""
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Unpack
+
+from pydantic import Field, JsonValue, create_model
+
+from tracker.config import Settings, load
+from tracker.domain.operation import Operation, OperationStatus, ResultInfo
+from tracker.domain.policy import PolicyOptions
+from tracker.domain.type_registry import Catalogue, Context, Exceptions, canonical, handles, load_types
+from tracker.durations import Duration, seconds
+from tracker.errors import ConfigurationError
+from tracker.url_handlers import signing
+from tracker.url_handlers.response import ANSWER_LIMIT, Answer, HandlerUnreachable, outcome
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientSession
+    from yarl import URL
+
+CONNECTIONS = 100
+"""Requests that a process has open at once; further ones wait, within their attempt's time."""
+CONNECT_SECONDS = 10.0
+OWN_MEMBERS = frozenset({"callId", "idempotencyKey"})
+"""Members of a request that the API's form of an operation does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where operations of one type are posted. `timeout` is in seconds; without one only the attempt's time counts."""
+
+    type: str
+    url: "URL"
+    keys: Sequence[bytes]
+    timeout: float | None
+
+
+def handles_url(
+    model: type[Operation],
+    url: str,
+    *,
+    secret: str | Iterable[str] = (),
+    timeout: Duration | None = None,
+    retry_on: Exceptions = (),
+    never_retry: Exceptions = (),
+    **policy: Unpack[PolicyOptions],
+) -> None:
+    """Make an http or https URL the handler of an operation type; docs/url-handlers.md says what is sent and read.
+
+    `secret` is `whsec_…`, or several while they are rotated: each of them signs. Without one those of
+    TRACKER_URL_SECRETS do. `timeout` limits the request within `run_within`; the other options are those of
+    `handles`. Raises ConfigurationError for a declaration that cannot work.
+    """
+    name = model.odata_type
+    limit = None if timeout is None else seconds(timeout)
+    if limit is not None and not 0 < limit < math.inf:
+        raise ConfigurationError(f"{name}: timeout must be more than 0, and finite")
+    if taken := OWN_MEMBERS & {info.alias or field for field, info in model.model_fields.items()}:
+        raise ConfigurationError(f"{name}: {', '.join(sorted(taken))} is a member of every request already")
+    secrets = (secret,) if isinstance(secret, str) else secret
+    endpoint = Endpoint(name, _target(url, name), [signing.key_of(each, owner=name) for each in secrets], limit)
+
+    async def post(operation: Operation, context: Context) -> ResultInfo | None:
+        return outcome(await _exchange(endpoint, operation, context), operation)
+
+    post.__module__, post.__name__, post.__qualname__ = model.__module__, model.__name__, model.__qualname__
+    handles(model, retry_on=retry_on, never_retry=never_retry, **policy)(post)
+
+
+def load_catalogue(settings: Settings) -> Catalogue:
+    """Load every type: those of the modules, and those that TRACKER_URL_HANDLERS adds.
+
+    API and workers load them alike, by this function. Raises ConfigurationError.
+    """
+    catalogue = load_types(settings.type_modules)
+    url_types(settings)
+    return catalogue
+
+
+def url_types(settings: Settings) -> None:
+    """Declare a type for each word of TRACKER_URL_HANDLERS. It takes any members, and has a result `result`: any JSON.
+
+    Raises ConfigurationError for a word or a secret that cannot be used, and for a type that a class declares.
+    """
+    _configured_keys(settings)
+    names: set[str] = set()
+    for word in settings.url_handlers:
+        name, _, url = (part.strip() for part in word.partition("="))
+        if canonical(name) in names:
+            raise ConfigurationError(f"TRACKER_URL_HANDLERS: {name} is there twice")
+        names.add(canonical(name))
+        try:
+            handles_url(_open_type(name), url)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"TRACKER_URL_HANDLERS: {error.message}") from error
+
+
+def _open_type(name: str) -> type[Operation]:
+    """A type of which the name is all that is known."""
+    result = Field(None, json_schema_extra={"readOnly": True}, description="What the URL handler answered.")
+    return create_model(
+        name.removeprefix("#"), __base__=Operation, __cls_kwargs__={"type": name}, result=(JsonValue, result)
+    )
+
+
+def _target(url: str, owner: str) -> "URL":
+    """Read a URL. Raises ConfigurationError, which shows no credentials, for one that cannot be posted to."""
+    from yarl import URL  # noqa: PLC0415 - heavy, needed for these types only
+
+    try:
+        target = URL(url)
+    except ValueError:
+        raise ConfigurationError(f"{owner}: the URL is malformed") from None
+    if target.user is not None or target.password is not None:
+        raise ConfigurationError(f"{owner}: the URL may not hold credentials; requests are signed instead")
+    if target.scheme not in {"http", "https"} or not target.host:
+        raise ConfigurationError(f"{owner}: the URL must start with http:// or https:// and name a host")
+    return target
+
+
+def _configured_keys(settings: Settings) -> list[tuple[str, bytes]]:
+    """Keys by the words of TRACKER_URL_SECRETS; a type without keys of its own has those of the type ""."""
+    keys = []
+    for word in settings.url_secrets:
+        name, _, secret = ("", "", word) if word.startswith(signing.PREFIX) else word.partition("=")
+        keys.append((canonical(name.strip()), signing.key_of(secret.strip(), owner="TRACKER_URL_SECRETS")))
+    return keys
+
+
+@cache
+def _keys_from_settings(type_name: str) -> Sequence[bytes]:
+    """What signs a type's requests when its declaration does not say; read once, by the process that sends."""
+    keys = _configured_keys(load())
+    own = [key for name, key in keys if name == canonical(type_name)]
+    return own or [key for name, key in keys if not name]
+
+
+def _body(operation: Operation, context: Context) -> bytes:
+    """The operation as the API shows it, with what a handler has its context for."""
+    ours = {
+        "@odata.type": operation.odata_type,
+        "id": context.operation_id,
+        "callId": context.call_id,
+        "status": OperationStatus.RUNNING,
+        "clientContext": operation.client_context,
+        "attempt": context.attempt,
+        "idempotencyKey": context.idempotency_key,
+    }
+    members = operation.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    return json.dumps({**ours, **members, **ours}, allow_nan=False, separators=(",", ":")).encode()
+
+
+async def _exchange(endpoint: Endpoint, operation: Operation, context: Context) -> Answer:
+    """Post the operation and read the answer. Raises HandlerUnreachable; a cancel closes the connection."""
+    from aiohttp import ClientError  # noqa: PLC0415 - heavy, needed here only
+
+    body, key = _body(operation, context), context.idempotency_key
+    signed = signing.headers(endpoint.keys or _keys_from_settings(endpoint.type), key, body)
+    session = await _session()
+    request = session.post(
+        endpoint.url,
+        data=body,
+        headers={"Content-Type": "application/json", "Idempotency-Key": key, **signed},
+        allow_redirects=False,
+    )
+    try:
+        async with asyncio.timeout(endpoint.timeout), request as response:
+            return await _read(response)
+    except ClientError as error:
+        how = type(error).__name__
+        raise HandlerUnreachable(f"The URL handler cannot be reached, or broke off ({how}).") from error
+    except TimeoutError:
+        raise HandlerUnreachable("The URL handler did not answer in time.") from None
+
+
+async def _read(response: "ClientResponse") -> Answer:
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(ANSWER_LIMIT):
+        body += chunk
+        if len(body) > ANSWER_LIMIT:
+            break
+    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    retry_after = response.headers.get("Retry-After", "")
+    return Answer(response.status, media_type, retry_after, bytes(body[: ANSWER_LIMIT + 1]))
+
+
+_SESSIONS: "dict[asyncio.AbstractEventLoop, tuple[ClientSession, AsyncGenerator[None]]]" = {}
+
+
+async def _session() -> "ClientSession":
+    """The running loop's session, opened when it is first needed; it ends with the loop.
+
+    A connection serves one request: its server may close a kept one just as the next POST is on its way, which
+    would cost an attempt. No cookies, no proxies from the environment, no answers that unpack into larger ones.
+    """
+    from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector  # noqa: PLC0415 - as above
+
+    loop = asyncio.get_running_loop()
+    if loop not in _SESSIONS:
+        session = ClientSession(
+            connector=TCPConnector(limit=CONNECTIONS, force_close=True),
+            cookie_jar=DummyCookieJar(),
+            timeout=ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+            auto_decompress=False,
+            headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "operation-tracker"},
+        )
+        _SESSIONS[loop] = session, _until_the_loop_ends(session)
+        await anext(_SESSIONS[loop][1])
+    return _SESSIONS[loop][0]
+
+
+async def _until_the_loop_ends(session: "ClientSession") -> AsyncGenerator[None]:
+    """What ends a loop closes the asynchronous generators that are still open (`asyncio.run` does), and so this."""
+    try:
+        yield
+    finally:
+        del _SESSIONS[asyncio.get_running_loop()]
+        await session.close()
