@@ -23,7 +23,7 @@ from tracker import log
 from tracker.cli.dev_stack import EXAMPLE
 from tracker.config import load
 from tracker.domain.type_registry import load_types
-from tracker.events.hub import Events
+from tracker.events.hub import EventHub
 from tracker.runtime.dev_valkey import start_server
 from tracker.service import Caller, Operations
 from tracker.store.connection import open_redis
@@ -116,7 +116,7 @@ def show_worker(title: str, root: int) -> None:
     """Print what each process of a worker takes."""
     weights = {pid: memory(pid) for pid in tree(root)}
     print(f"{title}: {len(weights)} processes, {sum(one.pss for one in weights.values()) / 2**20:.1f} MiB proportional")
-    for (pid, one), name in zip(weights.items(), ("manager", "nursery", *["host"] * len(weights)), strict=False):
+    for (pid, one), name in zip(weights.items(), ("manager", "fork_server", *["host"] * len(weights)), strict=False):
         print(f"  {name:10} pid {pid:<8} resident {one.rss / 2**20:7.1f} MiB   proportional {one.pss / 2**20:7.1f} MiB")
 
 
@@ -154,8 +154,8 @@ async def opened() -> "AsyncIterator[Bench]":
     log.configure(settings)
     async with open_redis(settings) as redis:
         store = Store(redis, settings)
-        catalogue = load_types(settings.type_modules)
-        yield Bench(store, Operations(store, Events(redis, store.keys.events), catalogue, settings))
+        registry = load_types(settings.type_modules)
+        yield Bench(store, Operations(store, EventHub(redis, store.keys.events), registry, settings))
 
 
 async def main(options: argparse.Namespace) -> None:

@@ -138,8 +138,8 @@ def _victims(pid: int, victim: str) -> Sequence[int]:
     """The processes of that kind at a process that is kept: itself, what it forked first, and what that forked."""
     if victim in {"api", "worker"}:
         return [pid]
-    nurseries = [*children(pid)]
-    return nurseries if victim == "nursery" else [host for nursery in nurseries for host in children(nursery)]
+    fork_servers = [*children(pid)]
+    return fork_servers if victim == "fork_server" else [host for each in fork_servers for host in children(each)]
 
 
 def children(pid: int) -> Iterator[int]:

@@ -14,7 +14,7 @@ from typing import Any
 from chaos.journal import ANSWERS, EFFECTS, EVENTS, entries
 from chaos.kinds import KINDS, Kind
 
-KILLS = ("kill api", "kill worker", "kill nursery", "kill host", "kill valkey")
+KILLS = ("kill api", "kill worker", "kill fork_server", "kill host", "kill valkey")
 """SIGKILL: an API, a worker's manager, what forks its hosts, a host that runs handlers, the server."""
 STEPS = ("after_claim", "before_handler", "after_handler", "mid_commit", "in_sweep", "after_create")
 """A process killed itself there: the steps of `tracker.runtime.failpoints`."""

@@ -19,7 +19,7 @@ import structlog
 from chaos.journal import EVENTS, Journal
 from chaos.process import ORDERS
 from tracker.runtime.dev_valkey import PrivateServer
-from tracker.runtime.processes import Child, Keeper
+from tracker.runtime.processes import Child, Supervisor
 
 VALKEY = "valkey"
 WORKERS = ("worker-1", "worker-2", "worker-3")
@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[1]
 class Stack:
     """The running processes; `urls` are the APIs'."""
 
-    keeper: Keeper
+    keeper: Supervisor
     server: PrivateServer
     urls: Sequence[str]
     directory: Path
@@ -63,7 +63,7 @@ async def running(directory: Path) -> AsyncIterator[Stack]:
     ports = {name: _free_port() for name in APIS}
     with (directory / "output.log").open("w") as output:
         structlog.configure(logger_factory=structlog.WriteLoggerFactory(output))
-        keeper = Keeper(
+        keeper = Supervisor(
             [Child(VALKEY, server.argv()), *_apis(directory, server.url, ports), *_workers(directory, server.url)],
             on_line=lambda name, line: print(f"{monotonic():.3f} {name}: {line}", file=output, flush=True),
             on_start=lambda name, pid: events.write(event="start", target=name, pid=pid, t=monotonic()),

@@ -52,7 +52,7 @@ class Stack:
 
     @cached_property
     def _compose(self) -> list[str]:
-        """The command: Compose v2 where the engine's client has it, else docker-compose."""
+        """The command: Compose v2 where the executor's client has it, else docker-compose."""
         v2 = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
         command = ["docker", "compose"] if v2.returncode == 0 else ["docker-compose"]
         return [*command, "--project-name", self.project, "--file", str(ROOT / "docker-compose.yml")]

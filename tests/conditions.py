@@ -15,7 +15,6 @@ from tracker.listing.conditions import (
     Comparison,
     Condition,
     Function,
-    Kind,
     Match,
     Membership,
     Not,
@@ -23,6 +22,7 @@ from tracker.listing.conditions import (
     Or,
     TypeOf,
     Value,
+    ValueKind,
 )
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -32,13 +32,13 @@ TIMES = [0, 1, 1_000_000, 1_790_000_000_123_456, 1_790_000_000_123_457]
 
 times = st.sampled_from([0.5, 1_000_000.5, *TIMES]) | st.integers(0, 2**52)
 values = {
-    Kind.TEXT: st.sampled_from(TEXTS) | st.text(max_size=5),
-    Kind.STATUS: st.sampled_from(STATUSES),
-    Kind.TIME: times,
-    Kind.NUMBER: st.sampled_from([0, 200, 499, -1]) | st.integers(-(2**31), 2**31 - 1),
+    ValueKind.TEXT: st.sampled_from(TEXTS) | st.text(max_size=5),
+    ValueKind.STATUS: st.sampled_from(STATUSES),
+    ValueKind.TIME: times,
+    ValueKind.NUMBER: st.sampled_from([0, 200, 499, -1]) | st.integers(-(2**31), 2**31 - 1),
 }
 members = st.sampled_from(sorted(MEMBERS))
-texts = st.sampled_from([name for name, member in MEMBERS.items() if member.kind is Kind.TEXT])
+texts = st.sampled_from([name for name, member in MEMBERS.items() if member.kind is ValueKind.TEXT])
 
 
 @st.composite
@@ -55,7 +55,7 @@ def memberships(draw: st.DrawFn) -> Membership:
     return Membership(member, tuple(draw(of)))
 
 
-matches = st.builds(Match, st.sampled_from(Function), texts, st.none() | values[Kind.TEXT])
+matches = st.builds(Match, st.sampled_from(Function), texts, st.none() | values[ValueKind.TEXT])
 types = st.builds(TypeOf, st.sampled_from([*TYPES, "Contoso.OTHER", "microsoft.graph.entity", "x.y"]))
 leaves: st.SearchStrategy[Condition] = comparisons() | memberships() | matches | types
 
@@ -72,7 +72,7 @@ stamps = st.sampled_from(TIMES)
 
 @st.composite
 def records(draw: st.DrawFn) -> Record:
-    numbers = values[Kind.NUMBER]
+    numbers = values[ValueKind.NUMBER]
     results = st.builds(lambda code, subcode: ResultInfo(code=code, subcode=subcode), numbers, numbers)
     return make_record(
         id=draw(st.sampled_from(["a", "b", "ab"])),

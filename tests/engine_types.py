@@ -17,37 +17,37 @@ from tracker import Context, Operation, ResultInfo, handles
 LOOK_EVERY = 0.02
 
 
-class Waits(Operation, type="#engine.waits"):
+class Waits(Operation, type="#executor.waits"):
     """Ends when it may, or is cancelled."""
 
     answer: str | None = Field(None, json_schema_extra={"readOnly": True})
 
 
-class Works(Operation, type="#engine.works"):
+class Works(Operation, type="#executor.works"):
     """The same, as a plain function."""
 
     answer: str | None = Field(None, json_schema_extra={"readOnly": True})
 
 
-class Insists(Operation, type="#engine.insists"):
+class Insists(Operation, type="#executor.insists"):
     """Ends well when it is cancelled."""
 
 
-class Clings(Operation, type="#engine.clings"):
+class Clings(Operation, type="#executor.clings"):
     """Does not end when it is cancelled."""
 
 
-class Deaf(Operation, type="#engine.deaf"):
+class Deaf(Operation, type="#executor.deaf"):
     """A function that no signal reaches."""
 
 
-class Blocks(Operation, type="#engine.blocks"):
+class Blocks(Operation, type="#executor.blocks"):
     """Blocks its loop."""
 
     seconds: float
 
 
-class Grows(Operation, type="#engine.grows"):
+class Grows(Operation, type="#executor.grows"):
     """Takes memory, and keeps it."""
 
     mebibytes: int

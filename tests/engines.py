@@ -15,15 +15,15 @@ from tests.factories import make_record
 from tests.waiting import eventually
 from tracker.config import Settings
 from tracker.domain.operation import Policy, Record, Stage
-from tracker.domain.type_registry import CATALOGUE, Catalogue
+from tracker.domain.type_registry import REGISTRY, TypeRegistry
 from tracker.runtime.background import beside
 from tracker.runtime.dev_valkey import start_server
 from tracker.store.connection import open_redis
 from tracker.store.store import Store
-from workers.completer import Ending
-from workers.executor import Engine, kinds_of
-from workers.fork_server import Nursery
-from workers.pool import Size
+from workers.completer import Completion
+from workers.executor import Executor, kinds_of
+from workers.fork_server import ForkServer
+from workers.pool import PoolSize
 
 ROOT = Path(__file__).parents[1]
 TRACKER = ("-m", "tracker.cli.main", "worker", "--processes", "1")
@@ -35,48 +35,50 @@ def one_ticket(record: Record) -> tuple[str, ...]:
     return "-c", f"from workers.job import run_ticket; run_ticket('{record.key}-{record.ticket}', worker='stock/1')"
 
 
-def catalogue(*names: str) -> Catalogue:
+def registry(*names: str) -> TypeRegistry:
     """Types of engine_types, which need not be loaded for anybody else."""
-    import tests.engine_types  # noqa: F401, PLC0415 - it fills the catalogue of all types
+    import tests.engine_types  # noqa: F401, PLC0415 - it fills the registry of all types
 
-    chosen = Catalogue()
+    chosen = TypeRegistry()
     for name in names:
-        chosen.add(CATALOGUE[f"engine.{name}"])
+        chosen.add(REGISTRY[f"executor.{name}"])
     return chosen
 
 
 def running_record(kind: str, **policy: Any) -> Record:
     """A record as a claim gives it."""
-    return make_record(type=f"#engine.{kind}", stage=Stage.RUNNING, attempt=1, ticket=1, policy=Policy(**policy))
+    return make_record(type=f"#executor.{kind}", stage=Stage.RUNNING, attempt=1, ticket=1, policy=Policy(**policy))
 
 
-class Endings(dict[str, Ending]):
-    """What an engine has ended, by the operation's id."""
+class Endings(dict[str, Completion]):
+    """What an executor has ended, by the operation's id."""
 
-    def put(self, ending: Ending) -> None:
+    def put(self, ending: Completion) -> None:
         assert ending.record.id not in self, "an attempt ends once"
         self[ending.record.id] = ending
 
-    async def of(self, record: Record, *, within: float = 15.0) -> Ending:
-        async def ended() -> Ending | None:
+    async def of(self, record: Record, *, within: float = 15.0) -> Completion:
+        async def ended() -> Completion | None:
             return self.get(record.id)
 
         return await eventually(ended, within=within)
 
 
 @asynccontextmanager
-async def running_engine(nursery: Nursery, types: Catalogue, size: Size) -> AsyncIterator[tuple[Engine, Endings]]:
-    """An engine over that nursery, which is gone afterwards with all its hosts."""
+async def running_engine(
+    fork_server: ForkServer, types: TypeRegistry, size: PoolSize
+) -> AsyncIterator[tuple[Executor, Endings]]:
+    """An executor over that fork_server, which is gone afterwards with all its hosts."""
     endings = Endings()
-    await nursery.open()
-    engine = Engine(nursery, kinds_of(types), size, worker="w", end=endings.put)
-    await engine.pool.open()
+    await fork_server.open()
+    executor = Executor(fork_server, kinds_of(types), size, worker="w", end=endings.put)
+    await executor.pool.open()
     try:
-        async with beside(engine.watch()):
-            yield engine, endings
+        async with beside(executor.watch()):
+            yield executor, endings
     finally:
-        await engine.pool.close()
-        await nursery.close()
+        await executor.pool.close()
+        await fork_server.close()
 
 
 async def began(directory: Path, record: Record) -> int:
@@ -171,7 +173,7 @@ class Worker:
 async def running_worker(
     directory: Path, *options: str, command: tuple[str, ...] = TRACKER, url: str = "", **environment: str
 ) -> AsyncIterator[Worker]:
-    """A worker of the engine's types; killed at the end, if it still lives."""
+    """A worker of the executor's types; killed at the end, if it still lives."""
     url = url or os.environ["REDIS_URL"]
     log = directory / f"worker-{token_hex(4)}.log"
     changes = {"TRACKER_TYPES": "tests.engine_types", "TEST_HANDLERS_DIR": str(directory), "TRACKER_LOG_FORMAT": "json"}
@@ -241,7 +243,7 @@ async def own_server(directory: Path, settings: Settings) -> AsyncIterator[Serve
 
 
 async def create(store: Store, kind: str, *, members: dict[str, Any] | None = None, **policy: Any) -> Record:
-    record = make_record(type=f"#engine.{kind}", members=members or {}, policy=Policy(**policy))
+    record = make_record(type=f"#executor.{kind}", members=members or {}, policy=Policy(**policy))
     return (await store.create(record))[0]
 
 

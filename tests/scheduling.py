@@ -12,7 +12,7 @@ from tests.factories import make_record
 from tracker.domain import lifecycle
 from tracker.domain.operation import DONE, Policy, Record, Stage
 from tracker.errors import NotFound
-from tracker.store.script_replies import Claims, Room
+from tracker.store.script_replies import ClaimReply, Room
 from tracker.store.store import Store
 
 KINDS: Mapping[str, str] = {
@@ -41,7 +41,7 @@ async def claims(
     turn: int = 0,
     deep: bool = True,
     batch: str = "",
-) -> Claims:
+) -> ClaimReply:
     """Claim as an OperationWorker does; a call is another than the last unless it has the same `batch`."""
     room = Room(coroutines, functions, kinds)
     return await store.claim(worker, room, batch=batch or token_hex(4), turn=turn, deep=deep)
@@ -52,7 +52,7 @@ async def take(store: Store, worker: str = "w1", **options: Any) -> list[Record]
     return list((await claims(store, worker, **options)).started)
 
 
-async def pop(store: Store, worker: str = "stock", *, kinds: Mapping[str, str] = KINDS) -> Claims | None:
+async def pop(store: Store, worker: str = "stock", *, kinds: Mapping[str, str] = KINDS) -> ClaimReply | None:
     """Take the next ticket off the queues and claim it, as a stock worker's job does; None when there is none."""
     for lane in ("high", "default", "low"):
         job: Any = await store.redis.lpop(store.keys.queue(lane))

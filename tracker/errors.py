@@ -15,7 +15,7 @@ TrackerError
 ├── FailedDependency        a request of a batch that it depends on has failed (failedDependency)
 ├── NotSupported            a documented query form that is not served (notImplemented)
 ├── Unavailable             Redis is away or a bound is reached; try again (serviceUnavailable)
-├── IllegalTransition       no such arrow in the lifecycle: a bug of ours (internalServerError)
+├── IllegalTransition       no such transition in the lifecycle: a bug of ours (internalServerError)
 └── ConfigurationError      a setting, a type's declaration or a server is not usable (internalServerError)
 
 `code` is Graph's word for the HTTP status, in lower camel case; `tracker.api.error_responses` maps classes to statuses.
@@ -132,7 +132,7 @@ class Unavailable(TrackerError):
 
 
 class IllegalTransition(TrackerError):
-    """A change that the table of arrows does not have: a bug, never the caller's doing."""
+    """A change that the table of transitions does not have: a bug, never the caller's doing."""
 
 
 class ConfigurationError(TrackerError):

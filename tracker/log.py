@@ -12,13 +12,13 @@ import structlog
 
 from tracker.config import Settings
 from tracker.domain.operation import Record, Stage
-from tracker.domain.transitions import EVENTS, Arrow
+from tracker.domain.transitions import LOG_EVENTS, Transition
 
 _log = structlog.get_logger()
 _root = logging.getLogger()
 
 
-def transition(arrow: Arrow, after: Record, *, stage: Stage | None = None, **more: Any) -> None:
+def log_transition(transition: Transition, after: Record, *, stage: Stage | None = None, **more: Any) -> None:
     """Log one transition: the one line that operators follow an operation by.
 
     `after` is the record as it now is, or as it was seen with the `stage` that it has now. One that comes with a
@@ -30,7 +30,7 @@ def transition(arrow: Arrow, after: Record, *, stage: Stage | None = None, **mor
     result = after.result_info if after.status.final else None
     tell = _log.warning if failed else _log.info
     tell(
-        EVENTS[arrow],
+        LOG_EVENTS[transition],
         operation_id=after.id,
         call_id=after.call_id,
         type=after.type,

@@ -37,20 +37,20 @@ AGAIN = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class QueueSnapshot:
     """A queue when it was last looked at: how many tickets, and the number of the first."""
 
     depth: int = 0
     head: int = 0
 
 
-class Pace:
+class RetryAfterEstimator:
     """What this process has learnt. Nothing here waits for Redis but `run`."""
 
     def __init__(self, store: "Store") -> None:
         self._store = store
         self._usual: dict[str, float] = {}
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[str, QueueSnapshot] = {}
         self._rate = 0.0
         self._ended = self._learnt = 0
         self._ahead = time.time() - time.monotonic()
@@ -133,7 +133,7 @@ def _mean(before: float | None, new: float) -> float:
     return before + NEWEST * (new - before) if before else new
 
 
-def _lane(depth: int, first: str | None) -> Lane:
+def _lane(depth: int, first: str | None) -> QueueSnapshot:
     """A head that is no ticket of ours says nothing of what is behind it."""
     ticket = parse_job_id(first) if first else None
-    return Lane(depth, ticket[1]) if ticket else Lane()
+    return QueueSnapshot(depth, ticket[1]) if ticket else QueueSnapshot()

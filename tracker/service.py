@@ -8,29 +8,29 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from tracker.bodies.create import Draft, check_call_id, read_draft
+from tracker.bodies.create import CreateRequest, check_call_id, read_create
 from tracker.bodies.patch import read_patch
 from tracker.bodies.preconditions import ANY, Preconditions
 from tracker.domain import lifecycle
 from tracker.domain.operation import Json, Record
-from tracker.domain.transitions import Arrow
-from tracker.domain.type_registry import Catalogue
+from tracker.domain.transitions import Transition
+from tracker.domain.type_registry import TypeRegistry
 from tracker.errors import NotFound, Refused, Unavailable
 from tracker.events.feed import ended
-from tracker.events.hub import Events, Watch
-from tracker.events.stream import Scope, Steps, Stream
+from tracker.events.hub import EventHub, Waiters
+from tracker.events.stream import Scope, Stream, StreamItems
 from tracker.listing.conditions import Condition
-from tracker.listing.pager import Calls, Page, Query
-from tracker.log import transition
+from tracker.listing.pager import ListQuery, Page, Pager
+from tracker.log import log_transition
 from tracker.maintenance.sweeper import Sweeper
-from tracker.retry_after import Pace
+from tracker.retry_after import RetryAfterEstimator
 from tracker.runtime import failpoints
 from tracker.runtime.background import beside
 from tracker.store import server_check
 from tracker.store.codec import as_uuid, new_key
 from tracker.store.connection import open_redis
-from tracker.store.create_args import New
-from tracker.store.idempotency import UNNAMED, Once
+from tracker.store.create_args import CreateArgs
+from tracker.store.idempotency import NO_KEY, IdempotencyKey
 from tracker.store.keys import once_digest
 from tracker.store.store import Created, Store
 from tracker.url_handlers.request import load_catalogue
@@ -68,10 +68,10 @@ class Caller:
 class Operations:
     """Every method raises Unavailable while Redis is away, and NotFound or Gone for an id it cannot show."""
 
-    def __init__(self, store: Store, events: Events, catalogue: Catalogue, settings: "Settings") -> None:
-        self._store, self._events, self._catalogue, self.settings = store, events, catalogue, settings
-        self._calls = Calls(store)
-        self.pace = Pace(store)
+    def __init__(self, store: Store, events: EventHub, registry: TypeRegistry, settings: "Settings") -> None:
+        self._store, self._events, self._registry, self.settings = store, events, registry, settings
+        self._calls = Pager(store)
+        self.pace = RetryAfterEstimator(store)
         events.overhear = self.pace.hear
         self.turn = store.turn
 
@@ -94,11 +94,11 @@ class Operations:
             raise became
         return became
 
-    def draft(self, caller: Caller, call_id: str, body: Json, *, once: str = "", strict: bool = False) -> New:
+    def draft(self, caller: Caller, call_id: str, body: Json, *, once: str = "", strict: bool = False) -> CreateArgs:
         """Judge an operation as `create` does, for `create_each`. Raises Invalid."""
         check_call_id(call_id)
         accept_unknown = self.settings.unknown_types == "accept"
-        draft = read_draft(call_id, body, self._catalogue, accept_unknown=accept_unknown, strict=strict)
+        draft = read_create(call_id, body, self._registry, accept_unknown=accept_unknown, strict=strict)
         key = new_key()
         record = Record(
             key=key,
@@ -113,22 +113,24 @@ class Operations:
             result_info=draft.result_info,
             not_before=draft.not_before,
         )
-        return New(record, draft.delay, self._once(caller, once, draft))
+        return CreateArgs(record, draft.delay, self._once(caller, once, draft))
 
-    async def create_each(self, caller: Caller, many: Sequence[New]) -> list[Created | Exception]:
+    async def create_each(self, caller: Caller, many: Sequence[CreateArgs]) -> list[Created | Exception]:
         """Accept drafts together; of each what `create` returns, or what it raises. Raises Unavailable for all."""
         became = await self._store.create_each(many)
         failpoints.reach(failpoints.AFTER_CREATE)
         for new, one in zip(many, became, strict=True):
             if not isinstance(one, Exception) and one[1] and one[0].key == new.record.key:
-                transition(Arrow.CREATE, one[0], caller=caller.name)
+                log_transition(Transition.CREATE, one[0], caller=caller.name)
         return became
 
-    def _once(self, caller: Caller, name: str, draft: Draft) -> Once:
+    def _once(self, caller: Caller, name: str, draft: CreateRequest) -> IdempotencyKey:
         if not name:
-            return UNNAMED
+            return NO_KEY
         told = f"{draft.digest}.{draft.id or ''}"
-        return Once(once_digest(caller.tenant, name), told, math.ceil(self.settings.idempotency) + ONCE_MARGIN)
+        return IdempotencyKey(
+            once_digest(caller.tenant, name), told, math.ceil(self.settings.idempotency) + ONCE_MARGIN
+        )
 
     async def get(self, caller: Caller, call_id: str, operation_id: str) -> Record:
         """One operation of one call."""
@@ -141,7 +143,7 @@ class Operations:
         """One operation by its id alone."""
         return await self._store.find(caller.tenant, operation_id)
 
-    async def list(self, caller: Caller, call_id: str, query: Query) -> Page:
+    async def list(self, caller: Caller, call_id: str, query: ListQuery) -> Page:
         """A part of a call's operations. Raises Invalid when its order or count would need too much reading."""
         check_call_id(call_id)
         return await self._calls.page(caller.tenant, call_id, query)
@@ -168,7 +170,7 @@ class Operations:
         """
 
         def decide(record: Record) -> "Change | None":
-            fields = read_patch(body, record, self._catalogue.get(record.type), strict=strict)
+            fields = read_patch(body, record, self._registry.get(record.type), strict=strict)
             return lifecycle.patch(record, fields) if fields else None
 
         return await self._change(caller, call_id, operation_id, decide, conditions)
@@ -226,7 +228,14 @@ class Operations:
         return record
 
     async def _watch(
-        self, watch: Watch, caller: Caller, known: Record, *, seconds: float, mark: int, until: Callable[[Record], bool]
+        self,
+        watch: Waiters,
+        caller: Caller,
+        known: Record,
+        *,
+        seconds: float,
+        mark: int,
+        until: Callable[[Record], bool],
     ) -> Record:
         """Read an operation whenever something of its kind is heard, until it is as wanted or waiting is over."""
         loop = asyncio.get_running_loop()
@@ -244,7 +253,7 @@ class Operations:
 
     async def follow(
         self, caller: Caller, *, call_id: str | None = None, operation_id: str | None = None, resume: str | None = None
-    ) -> Steps:
+    ) -> StreamItems:
         """What happens to the tenant's operations, to those of a call, or to one of them: see `Stream.steps`."""
         record = None
         if call_id is not None:
@@ -278,7 +287,7 @@ class Operations:
                 return record
             with contextlib.suppress(Refused):
                 after = await self._store.apply(lifecycle.if_unchanged(change) if conditions else change)
-                transition(change.arrow, after, caller=caller.name)
+                log_transition(change.transition, after, caller=caller.name)
                 return after
         raise Unavailable("The operation changes too fast; try again.")
 
@@ -289,10 +298,10 @@ async def open_operations(settings: "Settings") -> AsyncIterator[Operations]:
 
     Starts while Redis is away; raises ConfigurationError for types that do not load.
     """
-    catalogue = load_catalogue(settings)
+    registry = load_catalogue(settings)
     async with open_redis(settings) as redis:
         store = Store(redis, settings)
-        events = Events(redis, store.keys.events)
-        operations = Operations(store, events, catalogue, settings)
+        events = EventHub(redis, store.keys.events)
+        operations = Operations(store, events, registry, settings)
         async with beside(events.run(), operations.pace.run(), Sweeper(store).run(), server_check.report(redis)):
             yield operations

@@ -13,7 +13,7 @@ PATIENCE = 0.5
 """Seconds that an operation waits behind another in its host before it goes back to the queue, uncharged."""
 
 
-class Stop(StrEnum):
+class StopReason(StrEnum):
     """Why a handler was asked to stop."""
 
     CANCEL = "cancel"
@@ -34,7 +34,7 @@ class Attempt:
     record: "Record"
     host: "Host"
     began: float
-    stop: Stop | None = None
+    stop: StopReason | None = None
     ends_at: float = field(init=False)
     """When the next thing is due: the deadline, and once it was asked to stop, the end of the grace."""
     progress: "Json | None" = None
@@ -54,7 +54,7 @@ class Attempt:
         policy = self.record.policy
         self.ends_at = now + (policy.run_within if self.stop is None else policy.grace)
 
-    def ask(self, why: Stop, now: float) -> None:
+    def ask(self, why: StopReason, now: float) -> None:
         """Ask the handler to stop; the first reason counts. It has the grace to do so."""
         if self.stop is None:
             self.stop = why

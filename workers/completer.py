@@ -11,11 +11,11 @@ from tracker.domain import lifecycle
 from tracker.domain.lifecycle import Change
 from tracker.domain.operation import Json, Record, Stage
 from tracker.errors import Unavailable
-from tracker.log import transition
+from tracker.log import log_transition
 from tracker.runtime import failpoints
 from tracker.runtime.background import beside
-from tracker.store.reconnect_backoff import FIRST, Outage
-from tracker.store.script_replies import Word
+from tracker.store.reconnect_backoff import FIRST, ReconnectBackoff
+from tracker.store.script_replies import ChangeReply
 from tracker.store.store import Store, pack
 from workers import outcome
 from workers.spool import Spool
@@ -31,7 +31,7 @@ GIVEN_UP_AFTER = 10.0
 
 
 @dataclass(slots=True, eq=False)
-class Ending:
+class Completion:
     """An attempt's end. Without a `change` it was canceled; how that reads is decided on the record as it is then."""
 
     record: Record
@@ -49,48 +49,48 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class Counts:
     """What was done since RQ's counters were told; `worked` in seconds."""
 
     succeeded: int = 0
     failed: int = 0
     worked: float = 0.0
 
-    def __add__(self, other: "Done") -> "Done":
-        return Done(self.succeeded + other.succeeded, self.failed + other.failed, self.worked + other.worked)
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(self.succeeded + other.succeeded, self.failed + other.failed, self.worked + other.worked)
 
 
-class Committer:
+class Completer:
     """Writes endings, each fenced by itself: one that is refused does not hurt its neighbours."""
 
     def __init__(self, store: Store, spool: Spool, *, worker: str) -> None:
         self._store, self._spool, self._worker = store, spool, worker
-        self._waiting: dict[tuple[str, int], Ending] = {}
+        self._waiting: dict[tuple[str, int], Completion] = {}
         self._doubtful: set[tuple[str, int]] = set()
         self._adopted: list[Sequence[str]] = []
         self._fresh = asyncio.Event()
         self.settled = asyncio.Event()
         self.settled.set()
-        self._done_since = Done()
+        self._done_since = Counts()
 
     @property
     def waiting(self) -> Iterable[tuple[str, int]]:
         """Key and number of the attempts whose outcome is not written yet: they still need their leases."""
         return self._waiting
 
-    def put(self, ending: Ending) -> None:
+    def put(self, ending: Completion) -> None:
         """Take an ending; it will be written as long as this process lives, and from the spool after that."""
         ending.since = asyncio.get_running_loop().time()
         self._waiting[ending.record.key, ending.record.attempt] = ending
         self._fresh.set()
         self.settled.clear()
 
-    def take_counts(self) -> Done:
+    def take_counts(self) -> Counts:
         """What was done since the last call."""
-        done, self._done_since = self._done_since, Done()
+        done, self._done_since = self._done_since, Counts()
         return done
 
-    def put_back(self, done: Done) -> None:
+    def put_back(self, done: Counts) -> None:
         """It could not be told; tell it next time."""
         self._done_since += done
 
@@ -107,7 +107,7 @@ class Committer:
             self._keep(self._waiting.values())
 
     async def _write_for_ever(self) -> None:
-        outage = Outage()
+        outage = ReconnectBackoff()
         while True:
             await self._fresh.wait()
             batch = list(islice(self._waiting.values(), 1 if self._doubtful else LIMIT))
@@ -128,7 +128,7 @@ class Committer:
                 self._fresh.clear()
                 self.settled.set()
 
-    async def _doubt(self, batch: Sequence[Ending]) -> None:
+    async def _doubt(self, batch: Sequence[Completion]) -> None:
         """One of these cannot be written, and holds up the others: go on one by one until it is found.
 
         Given up, its lease runs out, and the sweeper takes over.
@@ -147,7 +147,7 @@ class Committer:
                 log.error("outcome_given_up", operation_id=ending.record.id, attempt=ending.record.attempt)
         await asyncio.sleep(FIRST)
 
-    def _drop(self, ending: Ending) -> None:
+    def _drop(self, ending: Completion) -> None:
         del self._waiting[ending.record.key, ending.record.attempt]
         self._doubtful.discard((ending.record.key, ending.record.attempt))
 
@@ -157,7 +157,7 @@ class Committer:
             latest = asyncio.get_running_loop().time() - LATE
             self._keep(ending for ending in self._waiting.values() if ending.since < latest)
 
-    def _keep(self, endings: Iterable[Ending]) -> None:
+    def _keep(self, endings: Iterable[Completion]) -> None:
         """Spool these; those that end as canceled are left to the sweeper, which knows that too."""
         late = [ending for ending in endings if not ending.kept and ending.change is not None]
         _pack(late)
@@ -180,7 +180,7 @@ class Committer:
                     log.info("spooled_outcome", change=change[0], answer=word)
             del self._adopted[:LIMIT]
 
-    async def _write(self, batch: Sequence[Ending]) -> None:
+    async def _write(self, batch: Sequence[Completion]) -> None:
         _pack(batch)
         await self._cancel([ending for ending in batch if ending.change is None])
         ready = [ending for ending in batch if ending.words]
@@ -191,7 +191,7 @@ class Committer:
         for ending, word in zip(ready, words, strict=True):
             self._done(ending, word)
 
-    async def _cancel(self, canceled: Sequence[Ending]) -> None:
+    async def _cancel(self, canceled: Sequence[Completion]) -> None:
         """A cancel is decided on the record as it is now, which knows who asked and why."""
         if not canceled:
             return
@@ -199,26 +199,28 @@ class Committer:
         for ending in canceled:
             now, seen = current.get(ending.record.key), ending.record
             if now is None or (now.stage, now.attempt) != (seen.stage, seen.attempt):
-                self._done(ending, Word.CONFLICT)
+                self._done(ending, ChangeReply.CONFLICT)
                 continue
             change = lifecycle.cancel(now, members=ending.outcome.get("members"))
             ending.change = outcome.with_evidence(change, ending.outcome)
             ending.words = pack(ending.change)
 
-    def _done(self, ending: Ending, word: Word) -> None:
+    def _done(self, ending: Completion, word: ChangeReply) -> None:
         record, change = ending.record, ending.change
-        if word is Word.CANCEL:  # it came before the retry or the hand-back: end it as canceled, in the next batch
+        if (
+            word is ChangeReply.CANCEL
+        ):  # it came before the retry or the hand-back: end it as canceled, in the next batch
             ending.change, ending.words, ending.kept = None, (), False
             return
         self._drop(ending)
-        if word is not Word.OK or change is None:
+        if word is not ChangeReply.OK or change is None:
             log.warning("outcome_refused", operation_id=record.id, attempt=record.attempt, reason=word)
             return
         well = change.stage is Stage.COMPLETED
-        self._done_since += Done(int(well), int(not well), ending.took)
+        self._done_since += Counts(int(well), int(not well), ending.took)
         result = change.fields.get("result_info")
-        transition(
-            change.arrow,
+        log_transition(
+            change.transition,
             record,
             stage=change.stage,
             code=result.code if result else None,
@@ -229,7 +231,7 @@ class Committer:
         )
 
 
-def _pack(endings: Iterable[Ending]) -> None:
+def _pack(endings: Iterable[Completion]) -> None:
     for ending in endings:
         if ending.change is not None and not ending.words:
             ending.words = pack(ending.change)

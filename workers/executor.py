@@ -15,16 +15,16 @@ import structlog
 
 from tracker.domain import lifecycle
 from tracker.domain.operation import Json, Record
-from tracker.domain.transitions import Arrow
-from tracker.domain.type_registry import Catalogue, canonical
-from tracker.log import transition
+from tracker.domain.transitions import Transition
+from tracker.domain.type_registry import TypeRegistry, canonical
+from tracker.log import log_transition
 from tracker.runtime import failpoints
 from workers import outcome as outcomes
-from workers.attempt import Attempt, Stop
-from workers.completer import Ending
-from workers.fork_server import Nursery
-from workers.host import Death, Host, Kind
-from workers.pool import Pool, Size
+from workers.attempt import Attempt, StopReason
+from workers.completer import Completion
+from workers.fork_server import ForkServer
+from workers.host import Death, Host, HostKind
+from workers.pool import Pool, PoolSize
 
 log = structlog.get_logger()
 
@@ -34,11 +34,17 @@ WEIGH_EVERY = 50
 """Ticks between two looks at the hosts' memory."""
 
 
-class Engine:
+class Executor:
     """Runs claimed attempts in hosts. `end` takes each attempt's ending; it is called once per attempt."""
 
     def __init__(
-        self, nursery: Nursery, kinds: Mapping[str, Kind], size: Size, *, worker: str, end: Callable[[Ending], None]
+        self,
+        fork_server: ForkServer,
+        kinds: Mapping[str, HostKind],
+        size: PoolSize,
+        *,
+        worker: str,
+        end: Callable[[Completion], None],
     ) -> None:
         self._end, self._worker = end, worker
         self._now = asyncio.get_running_loop().time
@@ -46,7 +52,7 @@ class Engine:
         self.room = asyncio.Event()
         """Set whenever there may be room for more."""
         self.pool = Pool(
-            nursery,
+            fork_server,
             size,
             set(kinds.values()),
             on_message=self._heard,
@@ -69,15 +75,15 @@ class Engine:
 
     def begin(self, record: Record) -> None:
         """Run the handler of a record that was claimed for this worker."""
-        transition(Arrow.CLAIM, record, worker=self._worker)
+        log_transition(Transition.CLAIM, record, worker=self._worker)
         self._last_ref += 1
         failpoints.reach(failpoints.AFTER_CLAIM)
         host = None if self._handing_back else self.pool.take(self.kinds[canonical(record.type)])
         if host is None:  # its host died, or the worker gave up, between the claim's question and its answer
             log.info("no_host", operation_id=record.id)
-            self._end(Ending(record, lifecycle.hand_back(record), outcomes.STOPPED, 0.0))
+            self._end(Completion(record, lifecycle.hand_back(record), outcomes.STOPPED, 0.0))
             return
-        line = self._lines[host] if host.kind is Kind.FUNCTION else None
+        line = self._lines[host] if host.kind is HostKind.FUNCTION else None
         attempt = Attempt(self._last_ref, record, host, self._now(), waiting=bool(line))
         if line is not None:
             line.append(attempt)
@@ -87,7 +93,7 @@ class Engine:
         failpoints.reach(failpoints.BEFORE_HANDLER)
         host.send(attempt.order())
 
-    def stop(self, key: str, number: int, why: Stop) -> None:
+    def stop(self, key: str, number: int, why: StopReason) -> None:
         """Ask a handler to stop; an attempt that is not running here is none of our business."""
         attempt = self._current.get((key, number))
         if attempt is not None:
@@ -97,12 +103,12 @@ class Engine:
         """Ask every handler to stop, so that its operation can go back, uncharged; so does what comes later."""
         self._handing_back = True
         for attempt in list(self._attempts.values()):
-            attempt.ask(Stop.DRAIN, self._now())
+            attempt.ask(StopReason.DRAIN, self._now())
 
     def abandon(self) -> None:
         """All hosts are gone through no fault of their handlers: hand everything back."""
         for attempt in list(self._attempts.values()):
-            attempt.stop = attempt.stop or Stop.DRAIN
+            attempt.stop = attempt.stop or StopReason.DRAIN
             self._close(attempt, outcomes.STOPPED)
 
     async def watch(self) -> None:
@@ -116,7 +122,7 @@ class Engine:
             now = self._now()
             for attempt in [each for each in self._attempts.values() if each.ends_at <= now]:
                 if attempt.stop is None:
-                    attempt.ask(Stop.DRAIN if attempt.waiting else Stop.DEADLINE, now)
+                    attempt.ask(StopReason.DRAIN if attempt.waiting else StopReason.DEADLINE, now)
                 elif attempt.waiting:
                     attempt.ends_at = math.inf  # the host says whether it took it back or began it
                 else:
@@ -129,10 +135,10 @@ class Engine:
         ends without it, and its host takes no more operations.
         """
         log.warning("handler_stuck", operation_id=attempt.record.id, pid=attempt.host.pid, asked_for=attempt.stop)
-        if attempt.host.kind is Kind.FUNCTION:
+        if attempt.host.kind is HostKind.FUNCTION:
             attempt.ends_at = math.inf
             attempt.host.kill()
-        elif attempt.stop is Stop.DRAIN:  # all of the host's attempts are handed back, each after its own grace
+        elif attempt.stop is StopReason.DRAIN:  # all of the host's attempts are handed back, each after its own grace
             attempt.ends_at = math.inf
             self._kill_if_stuck(attempt.host)
         else:
@@ -160,18 +166,18 @@ class Engine:
         self._lines.pop(host, None)  # nobody moves up in it any more
         for attempt in [each for each in self._attempts.values() if each.host is host]:
             if attempt.waiting:
-                attempt.stop = attempt.stop or Stop.DRAIN
+                attempt.stop = attempt.stop or StopReason.DRAIN
             self._close(attempt, outcome)
 
     def _close(self, attempt: Attempt, outcome: Json) -> None:
         del self._attempts[attempt.ref]
         self._move_up(attempt)
-        if self._handing_back and attempt.host.kind is Kind.COROUTINE:
+        if self._handing_back and attempt.host.kind is HostKind.COROUTINE:
             self._kill_if_stuck(attempt.host)
         self._current.pop((attempt.record.key, attempt.record.attempt), None)
         if not self._attempts:
             self.idle.set()
-        if attempt.stop is Stop.FENCED:
+        if attempt.stop is StopReason.FENCED:
             log.warning("outcome_refused", operation_id=attempt.record.id, attempt=attempt.record.attempt)
             return
         try:
@@ -180,7 +186,7 @@ class Engine:
             log.exception("outcome_unusable", operation_id=attempt.record.id, attempt=attempt.record.attempt)
             outcome = outcomes.UNUSABLE
             change = outcomes.decide(replace(attempt, stop=None), outcome)
-        self._end(Ending(attempt.record, change, outcome, self._now() - attempt.began))
+        self._end(Completion(attempt.record, change, outcome, self._now() - attempt.began))
 
     def _move_up(self, ended: Attempt) -> None:
         line = self._lines.get(ended.host)
@@ -191,10 +197,10 @@ class Engine:
             line[0].begin(self._now())
 
 
-def kinds_of(catalogue: Catalogue) -> dict[str, Kind]:
+def kinds_of(registry: TypeRegistry) -> dict[str, HostKind]:
     """Which kind of host each type's handler needs, by the type's canonical name."""
     return {
-        canonical(name): Kind.COROUTINE if entry.is_coroutine else Kind.FUNCTION
-        for name, entry in catalogue.items()
+        canonical(name): HostKind.COROUTINE if entry.is_coroutine else HostKind.FUNCTION
+        for name, entry in registry.items()
         if entry.handler is not None
     }

@@ -8,15 +8,15 @@ from secrets import token_hex
 import structlog
 
 from tracker.domain.operation import Record
-from tracker.domain.transitions import Arrow
+from tracker.domain.transitions import Transition
 from tracker.domain.type_registry import canonical
 from tracker.errors import Unavailable
-from tracker.log import transition
-from tracker.store.reconnect_backoff import Outage
-from tracker.store.script_replies import Claims, Room
+from tracker.log import log_transition
+from tracker.store.reconnect_backoff import ReconnectBackoff
+from tracker.store.script_replies import ClaimReply, Room
 from tracker.store.store import Store
-from workers.executor import Engine
-from workers.host import Kind
+from workers.executor import Executor
+from workers.host import HostKind
 
 log = structlog.get_logger()
 
@@ -37,28 +37,28 @@ SOONEST = 0.01
 """Seconds between two looks at most, however soon a gate opens."""
 
 
-class Claimer:
+class Fetcher:
     """Claims until it is stopped, or has claimed `most`.
 
     `wake` makes it look now: there are operations, or there is room. `idle` is called whenever it claimed nothing.
     """
 
     def __init__(
-        self, store: Store, engine: Engine, *, worker: str, idle: Callable[[], None], most: int | None
+        self, store: Store, executor: Executor, *, worker: str, idle: Callable[[], None], most: int | None
     ) -> None:
-        self._store, self._engine, self._worker, self._idle = store, engine, worker, idle
+        self._store, self._executor, self._worker, self._idle = store, executor, worker, idle
         self._nonce, self._batch = token_hex(4), 0
         self._suspended = False
         self._stopping = False
         self.unanswered = False
         """Whether the latest claim may have taken operations that this worker does not know of."""
         self._stopped_at = 0.0
-        self._asked: asyncio.Task[Claims] | None = None
+        self._asked: asyncio.Task[ClaimReply] | None = None
         self._deep_at, self._look_in = -LOOK_DEEP_EVERY, LOOK_EVERY
         self._most, self._turn_of_functions = most, False
         self._at_once = LEAST_AT_ONCE
         self.claimed = 0
-        self.wake = engine.room
+        self.wake = executor.room
 
     def stop(self) -> None:
         """Claim no more. A claim that is under way is waited for: what it brings is ours."""
@@ -68,7 +68,7 @@ class Claimer:
 
     async def run(self) -> None:
         """Claim until stopped; pauses while Redis is away, however long."""
-        outage = Outage()
+        outage = ReconnectBackoff()
         while not self._stopping or self._asked is not None or self.unanswered:
             self.wake.clear()
             try:
@@ -101,7 +101,7 @@ class Claimer:
         """
         asked, self._asked = self._asked or self._ask(self._room(), again=self.unanswered), None
         if asked is None:  # no room: that says nothing of the queues
-            if not self._engine.kinds or (self._most is not None and self.claimed >= self._most):
+            if not self._executor.kinds or (self._most is not None and self.claimed >= self._most):
                 self._idle()
             return False
         self.unanswered = True
@@ -121,18 +121,18 @@ class Claimer:
 
     def _room(self, coming: Sequence[Record] = ()) -> Room:
         """What there is room for beside those that are coming."""
-        coroutines, functions = self._engine.pool.room()
-        kinds = Counter(self._engine.kinds[canonical(record.type)] for record in coming)
-        coroutines, functions = coroutines - kinds[Kind.COROUTINE], functions - kinds[Kind.FUNCTION]
+        coroutines, functions = self._executor.pool.room()
+        kinds = Counter(self._executor.kinds[canonical(record.type)] for record in coming)
+        coroutines, functions = coroutines - kinds[HostKind.COROUTINE], functions - kinds[HostKind.FUNCTION]
         if self._most is not None:  # one by one, and the kinds in turn: nobody knows what is next in the queue
             most = int(self.claimed < self._most)
             self._turn_of_functions = not self._turn_of_functions
             turn = self._turn_of_functions and functions > 0
             coroutines, functions = (0, most) if turn else (min(coroutines, most), 0)
         coroutines, functions = (max(0, min(room, self._at_once)) for room in (coroutines, functions))
-        return Room(coroutines, functions, self._engine.kinds)
+        return Room(coroutines, functions, self._executor.kinds)
 
-    def _ask(self, room: Room, *, again: bool = False) -> "asyncio.Task[Claims] | None":
+    def _ask(self, room: Room, *, again: bool = False) -> "asyncio.Task[ClaimReply] | None":
         """Ask for operations. The batch's name stays the same until it is answered: a repeat brings the same."""
         if self._stopping:  # only what an unanswered claim has taken already
             room = Room(0, 0, room.kinds)
@@ -145,23 +145,23 @@ class Claimer:
         batch = f"{self._nonce}.{self._batch}"
         return asyncio.create_task(self._store.claim(self._worker, room, batch=batch, turn=self.claimed, deep=deep))
 
-    def _take(self, claims: Claims) -> None:
+    def _take(self, claims: ClaimReply) -> None:
         self._notice(claims)
         tell(claims, worker=self._worker)
         soon = LOOK_DEEP_EVERY if claims.left else LOOK_EVERY
         self._look_in = soon if claims.opens is None else min(soon, max(claims.opens, SOONEST))
         for record in claims.started:
-            self._engine.begin(record)
+            self._executor.begin(record)
 
-    def _notice(self, claims: Claims) -> None:
+    def _notice(self, claims: ClaimReply) -> None:
         if claims.suspended != self._suspended:
             self._suspended = claims.suspended
             log.warning("worker_suspended" if claims.suspended else "worker_resumed", by="rq")
 
 
-def tell(claims: Claims, *, worker: str) -> None:
+def tell(claims: ClaimReply, *, worker: str) -> None:
     """Log which tickets of a claim began no attempt, and why."""
     for record in claims.parked:
-        transition(Arrow.PARK, record, worker=worker, blocker=record.blocker)
+        log_transition(Transition.PARK, record, worker=worker, blocker=record.blocker)
     for word, job_id in claims.refused:
         log.info("ticket_refused", job_id=job_id, reason=word)

@@ -1,4 +1,4 @@
-"""The nursery: a process that forks hosts, reaps them and kills them, and does nothing else.
+"""The fork_server: a process that forks hosts, reaps them and kills them, and does nothing else.
 
 It is forked before its manager has an event loop or a thread, so that every host is forked from a process which has
 one thread and no loop. As it alone reaps, and has but one thread, it never signals a pid that is somebody else's.
@@ -20,23 +20,23 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tracker.domain.operation import Json
-from tracker.domain.type_registry import Catalogue
+from tracker.domain.type_registry import TypeRegistry
 from workers import host_main
 from workers.frames import Line
-from workers.host import RSS_UNIT, Host, Kind
+from workers.host import RSS_UNIT, Host, HostKind
 
 CHUNK = 65536
 MOST_FDS = 64
-DIED = "the nursery has died"
+DIED = "the fork_server has died"
 _LAST_STREAM = 2
 
 
-class Nursery:
-    """The manager's side. `lost` is set when the nursery has died without being asked; its hosts died with it."""
+class ForkServer:
+    """The manager's side. `lost` is set when the fork_server has died without being asked; its hosts died with it."""
 
     def __init__(self, pid: int, channel: socket.socket) -> None:
         self.pid, self._channel = pid, channel
-        self._wanted: deque[tuple[Kind, Callable[[Json], None], asyncio.Future[Host]]] = deque()
+        self._wanted: deque[tuple[HostKind, Callable[[Json], None], asyncio.Future[Host]]] = deque()
         self._hosts: dict[int, Host] = {}
         self._rest = b""
         self._fds: deque[int] = deque()
@@ -45,7 +45,7 @@ class Nursery:
         self._closed = False
 
     @classmethod
-    def fork(cls, catalogue: Catalogue) -> "Nursery":
+    def fork(cls, registry: TypeRegistry) -> "ForkServer":
         """Start one. Call it before there is a loop or a thread."""
         ours, theirs = socket.socketpair()
         host_main.flush()
@@ -54,7 +54,7 @@ class Nursery:
         pid = os.fork()
         if pid == 0:
             ours.close()
-            _Forker(theirs, catalogue).run()
+            _Forker(theirs, registry).run()
         gc.unfreeze()
         theirs.close()
         return cls(pid, ours)
@@ -64,8 +64,8 @@ class Nursery:
         self._channel.setblocking(False)
         asyncio.get_running_loop().add_reader(self._channel, self._read)
 
-    async def host(self, kind: Kind, on_message: Callable[[Json], None]) -> Host:
-        """Fork a host; `on_message` gets what it says. Raises ConnectionError when the nursery has died."""
+    async def host(self, kind: HostKind, on_message: Callable[[Json], None]) -> Host:
+        """Fork a host; `on_message` gets what it says. Raises ConnectionError when the fork_server has died."""
         if self.lost.is_set():
             raise ConnectionError(DIED)
         born: asyncio.Future[Host] = asyncio.get_running_loop().create_future()
@@ -74,7 +74,7 @@ class Nursery:
         return await born
 
     async def close(self) -> None:
-        """Kill what is left, and end the nursery."""
+        """Kill what is left, and end the fork_server."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._channel)
         self._channel.close()  # it ends when it reads this, and its hosts with it
@@ -147,13 +147,13 @@ class Nursery:
 
 
 class _Forker:
-    """The nursery's own process. It ends when its manager has closed the channel, which a death does too.
+    """The fork_server's own process. It ends when its manager has closed the channel, which a death does too.
 
     Then it still kills the hosts' groups, which a signal at the manager's death would not leave it the time for.
     """
 
-    def __init__(self, channel: socket.socket, catalogue: Catalogue) -> None:
-        self._channel, self._catalogue = channel, catalogue
+    def __init__(self, channel: socket.socket, registry: TypeRegistry) -> None:
+        self._channel, self._registry = channel, registry
         self._pids: set[int] = set()
 
     def run(self) -> NoReturn:
@@ -206,11 +206,11 @@ class _Forker:
 
     def _obey(self, request: Json) -> None:
         if "fork" in request:
-            self._fork(Kind(request["fork"]))
+            self._fork(HostKind(request["fork"]))
         elif request["kill"] in self._pids:
             self._kill(request["kill"])
 
-    def _fork(self, kind: Kind) -> None:
+    def _fork(self, kind: HostKind) -> None:
         ours, theirs = socket.socketpair()
         parent = os.getpid()
         pid = os.fork()
@@ -220,7 +220,7 @@ class _Forker:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             self._channel.close()
             ours.close()
-            host_main.main(theirs, self._catalogue, parent=parent, concurrent=kind is Kind.COROUTINE)
+            host_main.main(theirs, self._registry, parent=parent, concurrent=kind is HostKind.COROUTINE)
         with suppress(OSError):  # the host does the same; whoever comes first
             os.setpgid(pid, pid)
         theirs.close()

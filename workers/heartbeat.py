@@ -8,11 +8,11 @@ import structlog
 
 from tracker.domain import lifecycle
 from tracker.errors import Unavailable
-from tracker.store.script_replies import Word
+from tracker.store.script_replies import ChangeReply
 from tracker.store.store import Store, pack
-from workers.attempt import Attempt, Stop
-from workers.completer import Committer
-from workers.executor import Engine
+from workers.attempt import Attempt, StopReason
+from workers.completer import Completer
+from workers.executor import Executor
 
 log = structlog.get_logger()
 
@@ -24,23 +24,23 @@ AT_ONCE = 1000
 """Attempts in one round trip."""
 
 
-class Beats:
+class Heartbeat:
     """`announce` tells of the worker itself; `nudge` makes the next beat come now."""
 
     def __init__(
-        self, store: Store, engine: Engine, committer: Committer, announce: Callable[[], Awaitable[None]]
+        self, store: Store, executor: Executor, completer: Completer, announce: Callable[[], Awaitable[None]]
     ) -> None:
-        self._store, self._engine, self._committer, self._announce = store, engine, committer, announce
+        self._store, self._executor, self._completer, self._announce = store, executor, completer, announce
         self.nudge = asyncio.Event()
 
     async def run(self) -> None:
         """Beat for ever. An outage costs a beat, not the loop; the lease outlives four missed ones."""
         while True:
             try:
-                await self._beat([*self._engine.running, *self._committer.waiting])
+                await self._beat([*self._executor.running, *self._completer.waiting])
                 await self._announce()
             except Unavailable as error:
-                log.warning("beat_missed", attempts=len(self._engine.running), reason=str(error.__cause__ or error))
+                log.warning("beat_missed", attempts=len(self._executor.running), reason=str(error.__cause__ or error))
             except Exception:
                 log.exception("beat_failed")
             with suppress(TimeoutError):
@@ -52,15 +52,15 @@ class Beats:
             part = attempts[start : start + AT_ONCE]
             for (key, number), word in zip(part, await self._store.beat(part), strict=True):
                 if word == "CANCEL":
-                    self._engine.stop(key, number, Stop.CANCEL)
+                    self._executor.stop(key, number, StopReason.CANCEL)
                 elif word == "REFUSED":
-                    self._engine.stop(key, number, Stop.FENCED)
+                    self._executor.stop(key, number, StopReason.FENCED)
 
     async def store_progress(self) -> None:
         """Store the latest reports, for ever; what cannot be stored now is tried again, or overtaken."""
         while True:
             await asyncio.sleep(PROGRESS_EVERY)
-            fresh = {key: attempt for key, attempt in self._engine.running.items() if not attempt.reported}
+            fresh = {key: attempt for key, attempt in self._executor.running.items() if not attempt.reported}
             if fresh:
                 with suppress(Unavailable):
                     await self._write(fresh)
@@ -78,5 +78,5 @@ class Beats:
                 attempt.reported = False
             raise
         for (key, number), word in zip(fresh, words, strict=True):
-            if word is not Word.OK:
-                self._engine.stop(key, number, Stop.FENCED)
+            if word is not ChangeReply.OK:
+                self._executor.stop(key, number, StopReason.FENCED)

@@ -17,7 +17,7 @@ RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class Kind(StrEnum):
+class HostKind(StrEnum):
     """What a host runs."""
 
     COROUTINE = "coroutines"
@@ -40,7 +40,7 @@ class Death:
 class Host:
     """Takes orders and gives messages; see `runner` for both. `died` is resolved when all its messages are in."""
 
-    def __init__(self, kind: Kind, pid: int, line: Line, kill: Callable[[int], None]) -> None:
+    def __init__(self, kind: HostKind, pid: int, line: Line, kill: Callable[[int], None]) -> None:
         self.kind, self.pid = kind, pid
         self._line, self._kill = line, kill
         self._asked = False

@@ -23,14 +23,14 @@ from typing import Any, NoReturn
 import structlog
 
 from tracker.domain.operation import Json
-from tracker.domain.type_registry import Catalogue
+from tracker.domain.type_registry import TypeRegistry
 from tracker.json_codec import encode
 from tracker.runtime.background import run
 from tracker.runtime.processes import die_with_parent
 from workers.context import HandlerContext
 from workers.frames import Line, Unframer, frame
 from workers.host import RSS_UNIT
-from workers.results import Stopped, failed, returned, with_members
+from workers.results import HandlerStopped, failed, returned, with_members
 
 log = structlog.get_logger()
 
@@ -39,7 +39,7 @@ BLOCKED_AFTER = 1.0
 _CHUNK = 65536
 
 
-def main(channel: socket.socket, catalogue: Catalogue, *, parent: int, concurrent: bool) -> NoReturn:
+def main(channel: socket.socket, registry: TypeRegistry, *, parent: int, concurrent: bool) -> NoReturn:
     """Run what the orders ask for, many coroutines at once or plain functions one by one; then end this process."""
     code = 1
     try:
@@ -48,9 +48,9 @@ def main(channel: socket.socket, catalogue: Catalogue, *, parent: int, concurren
         die_with_parent(signal.SIGKILL, parent=parent)
         _stand_by()
         if concurrent:
-            run(_Coroutines(catalogue).serve(channel))
+            run(_Coroutines(registry).serve(channel))
         else:
-            _Functions(catalogue, channel).serve()
+            _Functions(registry, channel).serve()
         code = 0
     finally:
         flush()
@@ -70,8 +70,8 @@ def _stand_by() -> None:
 class _Coroutines:
     """Runs coroutine handlers concurrently."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
+    def __init__(self, registry: TypeRegistry) -> None:
+        self._registry = registry
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._contexts: dict[int, HandlerContext] = {}
         self._begun: set[int] = set()
@@ -109,7 +109,7 @@ class _Coroutines:
         entry = operation = None
         self._begun.add(ref)
         try:
-            entry = self._catalogue[order["type"]]
+            entry = self._registry[order["type"]]
             if context.cancel_requested:
                 raise asyncio.CancelledError  # noqa: TRY301 - as if it had come at the handler's first step
             operation = entry.model.from_members(order["members"], order["client_context"])
@@ -161,8 +161,8 @@ class _Functions:
     signal's handler, in the main thread, looks again. So a stop can hit no other attempt than its own.
     """
 
-    def __init__(self, catalogue: Catalogue, channel: socket.socket) -> None:
-        self._catalogue, self._channel = catalogue, channel
+    def __init__(self, registry: TypeRegistry, channel: socket.socket) -> None:
+        self._registry, self._channel = registry, channel
         self._orders: deque[Json | None] = deque()
         self._more = threading.Semaphore(0)
         self._sending = threading.Lock()
@@ -222,7 +222,7 @@ class _Functions:
         context = self._context
         if self._current in self._stops and context is not None and not context.cancel_requested:
             context.cancel_requested = True
-            raise Stopped
+            raise HandlerStopped
 
     def _perform(self, order: Json) -> Json:
         self._context = context = _context(order, self._say)
@@ -231,7 +231,7 @@ class _Functions:
         signal.signal(signal.SIGUSR1, self._stop)  # each time anew: the handler before may have changed that
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
         try:
-            entry = self._catalogue[order["type"]]
+            entry = self._registry[order["type"]]
             operation = entry.model.from_members(order["members"], order["client_context"])
             try:
                 self._current = order["ref"]

@@ -11,22 +11,22 @@ from rq import get_current_job
 
 from tracker import config, log
 from tracker.domain.operation import Record
-from tracker.domain.type_registry import Catalogue, canonical
+from tracker.domain.type_registry import TypeRegistry, canonical
 from tracker.errors import Unavailable
 from tracker.runtime.background import beside
 from tracker.store.connection import open_redis
 from tracker.store.reconnect_backoff import FIRST
 from tracker.store.rq_tickets import parse_job_id
-from tracker.store.script_replies import Claims
+from tracker.store.script_replies import ClaimReply
 from tracker.store.store import LEASE, Store
 from tracker.url_handlers.request import load_catalogue
-from workers.completer import Committer
-from workers.executor import Engine, kinds_of
+from workers.completer import Completer
+from workers.executor import Executor, kinds_of
 from workers.fetcher import tell
-from workers.fork_server import Nursery
-from workers.heartbeat import Beats
-from workers.host import Kind
-from workers.pool import Size
+from workers.fork_server import ForkServer
+from workers.heartbeat import Heartbeat
+from workers.host import HostKind
+from workers.pool import PoolSize
 from workers.spool import Spool
 
 _log = structlog.get_logger()
@@ -52,30 +52,30 @@ def run_ticket(job_id: str, *, worker: str) -> None:
     """Run one attempt, its handler in a process of its own. `worker` must be unique among attempts."""
     settings = config.load()
     log.configure(settings)
-    catalogue = load_catalogue(settings)
-    nursery = Nursery.fork(catalogue)
-    asyncio.run(_attend(settings, catalogue, nursery, job_id, worker=worker))
+    registry = load_catalogue(settings)
+    fork_server = ForkServer.fork(registry)
+    asyncio.run(_attend(settings, registry, fork_server, job_id, worker=worker))
 
 
 async def _attend(
-    settings: config.Settings, catalogue: Catalogue, nursery: Nursery, job_id: str, *, worker: str
+    settings: config.Settings, registry: TypeRegistry, fork_server: ForkServer, job_id: str, *, worker: str
 ) -> None:
-    await nursery.open()
+    await fork_server.open()
     try:
         async with open_redis(settings, most=4) as redis:
             store = Store(redis, settings)
-            kinds = kinds_of(catalogue)
+            kinds = kinds_of(registry)
             claims = await _claim(store, kinds, job_id, worker=worker)
             tell(claims, worker=worker)
             for record in claims.started:
-                await _run(store, kinds, nursery, record, worker=worker)
+                await _run(store, kinds, fork_server, record, worker=worker)
     except Unavailable as away:
         _log.warning("ticket_dropped", job_id=job_id, redis=settings.redis_address, reason=away.message)
     finally:
-        await nursery.close()
+        await fork_server.close()
 
 
-async def _claim(store: Store, kinds: Mapping[str, Kind], job_id: str, *, worker: str) -> Claims:
+async def _claim(store: Store, kinds: Mapping[str, HostKind], job_id: str, *, worker: str) -> ClaimReply:
     """Claim the ticket, asking again while Redis is away, for as long as a lease lasts. Raises Unavailable."""
     loop = asyncio.get_running_loop()
     until = loop.time() + LEASE
@@ -88,20 +88,22 @@ async def _claim(store: Store, kinds: Mapping[str, Kind], job_id: str, *, worker
             await asyncio.sleep(FIRST)
 
 
-async def _run(store: Store, kinds: Mapping[str, Kind], nursery: Nursery, record: Record, *, worker: str) -> None:
-    committer = Committer(store, Spool(None), worker=worker)
+async def _run(
+    store: Store, kinds: Mapping[str, HostKind], fork_server: ForkServer, record: Record, *, worker: str
+) -> None:
+    completer = Completer(store, Spool(None), worker=worker)
     name = canonical(record.type)
-    engine = Engine(nursery, {name: kinds[name]}, Size(1, 1), worker=worker, end=committer.put)
-    beats = Beats(store, engine, committer, _say_nothing)
-    await engine.pool.open()
+    executor = Executor(fork_server, {name: kinds[name]}, PoolSize(1, 1), worker=worker, end=completer.put)
+    beats = Heartbeat(store, executor, completer, _say_nothing)
+    await executor.pool.open()
     try:
-        async with beside(committer.run(), beats.run(), beats.store_progress(), engine.watch()):
-            engine.begin(record)
-            with _handing_back(engine):
-                await engine.idle.wait()
-            await committer.settled.wait()
+        async with beside(completer.run(), beats.run(), beats.store_progress(), executor.watch()):
+            executor.begin(record)
+            with _handing_back(executor):
+                await executor.idle.wait()
+            await completer.settled.wait()
     finally:
-        await engine.pool.close()
+        await executor.pool.close()
 
 
 async def _say_nothing() -> None:
@@ -109,12 +111,12 @@ async def _say_nothing() -> None:
 
 
 @contextmanager
-def _handing_back(engine: Engine) -> Iterator[None]:
+def _handing_back(executor: Executor) -> Iterator[None]:
     """Let SIGTERM hand the operation back, in a work horse, where nobody else handles it."""
     loop = asyncio.get_running_loop()
     free = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     if free:
-        loop.add_signal_handler(signal.SIGTERM, engine.hand_back)
+        loop.add_signal_handler(signal.SIGTERM, executor.hand_back)
     try:
         yield
     finally:

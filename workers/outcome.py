@@ -8,7 +8,7 @@ from tracker.domain import lifecycle
 from tracker.domain.lifecycle import Change
 from tracker.domain.operation import LOST, RAISED, Json, Record, ResultInfo
 from tracker.store.codec import result_of
-from workers.attempt import Attempt, Stop
+from workers.attempt import Attempt, StopReason
 
 STOPPED: Json = {"outcome": "stopped"}
 """For a handler that did not end when it was asked to."""
@@ -24,13 +24,13 @@ def decide(attempt: Attempt, outcome: Json) -> Change | None:
     """
     record = attempt.record
     said = outcome["outcome"] in {"succeeded", "rejected", "retry"}
-    if attempt.stop is Stop.CANCEL and not said:
+    if attempt.stop is StopReason.CANCEL and not said:
         return None
     if said:
         change = _by_handler(record, outcome)
     elif attempt.stop is None:
         change = _by_failure(record, outcome)
-    elif attempt.stop is Stop.DEADLINE:
+    elif attempt.stop is StopReason.DEADLINE:
         change = lifecycle.time_out(record)
     else:
         change = lifecycle.hand_back(record)

@@ -8,8 +8,8 @@ import structlog
 
 from tracker.domain.operation import Json
 from tracker.runtime.processes import Backoff
-from workers.fork_server import Nursery
-from workers.host import Death, Host, Kind
+from workers.fork_server import ForkServer
+from workers.host import Death, Host, HostKind
 from workers.outcome import oom_kills
 
 log = structlog.get_logger()
@@ -25,7 +25,7 @@ MICROSECOND = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class PoolSize:
     """How much a worker runs at once, and when a host is worn out.
 
     `concurrency` counts coroutines, `processes` plain functions. A host is replaced after `recycle_after`
@@ -59,19 +59,19 @@ class Pool:
 
     def __init__(
         self,
-        nursery: Nursery,
-        size: Size,
-        kinds: set[Kind],
+        fork_server: ForkServer,
+        size: PoolSize,
+        kinds: set[HostKind],
         *,
         on_message: Callable[[Json], None],
         on_death: Callable[[Host, Death, int], None],
         on_room: Callable[[], None],
     ) -> None:
-        self._nursery, self._on_message, self._on_death, self._on_room = nursery, on_message, on_death, on_room
+        self._fork_server, self._on_message, self._on_death, self._on_room = fork_server, on_message, on_death, on_room
         self._size = size
         self._wanted = {
-            Kind.COROUTINE: 1 if Kind.COROUTINE in kinds and size.concurrency else 0,
-            Kind.FUNCTION: size.processes if Kind.FUNCTION in kinds else 0,
+            HostKind.COROUTINE: 1 if HostKind.COROUTINE in kinds and size.concurrency else 0,
+            HostKind.FUNCTION: size.processes if HostKind.FUNCTION in kinds else 0,
         }
         self._places: dict[Host, _Place] = {}
         self._work: set[asyncio.Task[None]] = set()
@@ -92,7 +92,7 @@ class Pool:
         """
         coroutines, functions = 0, 0
         for place in self._places.values():
-            if place.host.kind is Kind.COROUTINE:
+            if place.host.kind is HostKind.COROUTINE:
                 coroutines += (0 if place.retired else self._size.concurrency) - place.busy
             elif not place.retired:
                 functions += max(0, self._depth() - place.busy)
@@ -102,7 +102,7 @@ class Pool:
         """How many plain functions a host may have at once."""
         return max(1, min(DEEPEST, int(AT_HAND / max(self._took, MICROSECOND))))
 
-    def take(self, kind: Kind) -> Host | None:
+    def take(self, kind: HostKind) -> Host | None:
         """A host for one more operation; None when there is no room after all (a host died meanwhile)."""
         place = self._current(kind)
         if place is None:
@@ -112,7 +112,7 @@ class Pool:
 
     def give_back(self, host: Host, took: float) -> None:
         """One operation of the host has ended, `took` seconds after it had begun, or had begun to wait for its turn."""
-        if host.kind is Kind.FUNCTION:
+        if host.kind is HostKind.FUNCTION:
             self._took += (took - self._took) * (SLOWER if took > self._took else FASTER)
         if (place := self._places.get(host)) is None:
             return
@@ -121,7 +121,7 @@ class Pool:
         self._deaths_in_a_row = 0
         if place.retired:
             self._end_if_idle(place)
-        elif host.kind is Kind.FUNCTION and place.done >= self._size.recycle_after:
+        elif host.kind is HostKind.FUNCTION and place.done >= self._size.recycle_after:
             self.retire(host, "recycled")
         self._on_room()
 
@@ -151,13 +151,13 @@ class Pool:
                     self.retire(host, "memory")
 
     async def close(self) -> None:
-        """Stop replacing hosts. The nursery ends them."""
+        """Stop replacing hosts. The fork_server ends them."""
         self._closing = True
         for task in self._work:
             task.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
 
-    def _current(self, kind: Kind) -> _Place | None:
+    def _current(self, kind: HostKind) -> _Place | None:
         open_ones = [place for place in self._places.values() if place.host.kind is kind and not place.retired]
         return min(open_ones, key=lambda place: place.busy, default=None)
 
@@ -174,11 +174,11 @@ class Pool:
         else:
             work.close()
 
-    async def _add(self, kind: Kind) -> None:
+    async def _add(self, kind: HostKind) -> None:
         try:
-            host = await self._nursery.host(kind, self._on_message)
+            host = await self._fork_server.host(kind, self._on_message)
         except ConnectionError:
-            return  # the nursery is gone, and its manager with it
+            return  # the fork_server is gone, and its manager with it
         place = _Place(host, oom_kills())
         self._places[host] = place
         self._on_room()

@@ -14,7 +14,7 @@ TRACEBACK_LIMIT = 8_192
 """Characters of a traceback that are kept for the log."""
 
 
-class Stopped(BaseException):
+class HandlerStopped(BaseException):
     """Raised inside a plain function that has to stop; not an Exception, so that few handlers swallow it."""
 
 
@@ -47,7 +47,7 @@ def _failed(entry: OperationType | None, error: BaseException, *, stopped: bool)
             return {"outcome": "rejected", "result": error.result.model_dump()}
         case Retry():
             return {"outcome": "retry", "after": error.after, "result": _with_message(error.message)}
-        case Stopped() | asyncio.CancelledError() if stopped:
+        case HandlerStopped() | asyncio.CancelledError() if stopped:
             return {"outcome": "stopped"}
         case _:
             return _raised(error, retryable=entry is None or _again(entry, error))

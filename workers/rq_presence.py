@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rq.utils import now, utcformat
 
 from tracker.store.scripts import answering
-from workers.completer import Done
+from workers.completer import Counts
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -15,7 +15,7 @@ LIVES_FOR = 480
 """Seconds that RQ believes in a worker which says nothing (its default, and what stock workers use)."""
 
 
-class Presence:
+class RqPresence:
     """Writes what stock workers write: the worker's hash with heartbeat, state and counters, and the sets it is in."""
 
     def __init__(self, redis: "Redis", *, key: str, about: Mapping[str, Any], registers: list[str]) -> None:
@@ -26,7 +26,7 @@ class Presence:
         """It was told to stop, now; RQ learns that with the next beat."""
         self._about.setdefault("shutdown_requested_date", utcformat(now()))
 
-    async def beat(self, state: str, done: Done) -> None:
+    async def beat(self, state: str, done: Counts) -> None:
         """Tell RQ that the worker lives, and what it has done since the last time.
 
         Registers it anew where RQ forgot it. Raises Unavailable.

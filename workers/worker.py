@@ -12,13 +12,13 @@ from rq.utils import now
 from rq.worker import BaseWorker
 
 from tracker import config, log
-from tracker.domain.type_registry import Catalogue
+from tracker.domain.type_registry import TypeRegistry
 from tracker.runtime import background
 from tracker.store.connection import open_blocking, open_redis
 from tracker.store.keys import QUEUES
 from tracker.store.store import Store
 from tracker.url_handlers.request import load_catalogue
-from workers.fork_server import Nursery
+from workers.fork_server import ForkServer
 from workers.manager import Identity, Limits, Manager
 
 if TYPE_CHECKING:
@@ -57,24 +57,24 @@ class OperationWorker(BaseWorker):
         """
         settings = config.load()
         log.configure(settings)
-        catalogue = load_catalogue(settings)
-        return self.run(settings, catalogue, Limits(burst=burst, operations=max_jobs, idle=max_idle_time))[0] > 0
+        registry = load_catalogue(settings)
+        return self.run(settings, registry, Limits(burst=burst, operations=max_jobs, idle=max_idle_time))[0] > 0
 
-    def run(self, settings: "Settings", catalogue: Catalogue, limits: Limits) -> tuple[int, bool]:
+    def run(self, settings: "Settings", registry: TypeRegistry, limits: Limits) -> tuple[int, bool]:
         """Work with these settings. Returns how many attempts were begun, and whether nothing was left behind."""
-        self.connection.connection_pool.disconnect()  # or the nursery would hold it open too
-        nursery = Nursery.fork(catalogue)
+        self.connection.connection_pool.disconnect()  # or the fork_server would hold it open too
+        fork_server = ForkServer.fork(registry)
         self.birth_date = self.last_heartbeat = now()
         registers = [self.redis_workers_keys, *(f"{self.redis_workers_keys}:{queue}" for queue in self.queue_names())]
         identity = Identity(self.name, self.key, self.pubsub_channel_name, registers, self.serialize())
-        return background.run(_manage(settings, catalogue, nursery, identity, limits))
+        return background.run(_manage(settings, registry, fork_server, identity, limits))
 
 
 async def _manage(
-    settings: "Settings", catalogue: Catalogue, nursery: Nursery, identity: Identity, limits: Limits
+    settings: "Settings", registry: TypeRegistry, fork_server: ForkServer, identity: Identity, limits: Limits
 ) -> tuple[int, bool]:
     async with open_redis(settings) as redis:
-        manager = Manager(Store(redis, settings), catalogue, nursery, settings, identity, limits)
+        manager = Manager(Store(redis, settings), registry, fork_server, settings, identity, limits)
         clean = await manager.run()
         return manager.claimed, clean
 
@@ -85,9 +85,9 @@ def run(settings: "Settings") -> int:
     0 when all it had was finished or handed back, else 1. Raises ConfigurationError for types that do not load.
     """
     log.configure(settings)
-    catalogue = load_catalogue(settings)
+    registry = load_catalogue(settings)
     worker = _born(settings)
-    _, clean = worker.run(settings, catalogue, Limits())
+    _, clean = worker.run(settings, registry, Limits())
     return 0 if clean else 1
 
 

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from tracker.config import Settings
 from tracker.domain.operation import OperationStatus
-from tracker.events.hub import MOST_BEHIND, REMEMBERED, Events, Follower, Heard
+from tracker.events.hub import MOST_BEHIND, REMEMBERED, EventHub, Follower, RecentChanges
 from tracker.runtime.background import beside
 from tracker.store.connection import open_redis
 from tracker.store.keys import owner_digest
@@ -45,14 +45,14 @@ async def feed(request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-async def events(feed: Redis) -> AsyncIterator[Events]:
-    events = Events(feed, CHANNEL)
+async def events(feed: Redis) -> AsyncIterator[EventHub]:
+    events = EventHub(feed, CHANNEL)
     async with beside(events.run()):
         await asyncio.wait_for(events.subscribed.wait(), 5)
         yield events
 
 
-async def test_a_change_wakes_those_who_wait_for_that_operation_and_nobody_else(feed: Redis, events: Events) -> None:
+async def test_a_change_wakes_those_who_wait_for_that_operation_and_nobody_else(feed: Redis, events: EventHub) -> None:
     with events.changes.expect(A) as first, events.changes.expect(A) as second, events.changes.expect(B) as other:
         await feed.publish(CHANNEL, message(line(A)))
         await asyncio.wait_for(asyncio.gather(first.came, second.came), 5)
@@ -60,7 +60,7 @@ async def test_a_change_wakes_those_who_wait_for_that_operation_and_nobody_else(
 
 
 @pytest.mark.parametrize("stage", ["completed", "failed", "tombstone"])
-async def test_who_waits_for_an_end_is_not_woken_before(feed: Redis, events: Events, stage: str) -> None:
+async def test_who_waits_for_an_end_is_not_woken_before(feed: Redis, events: EventHub, stage: str) -> None:
     call = 'a "completed" call'
     with events.ends.expect(A) as end:
         with events.changes.expect(A) as change:
@@ -71,20 +71,20 @@ async def test_who_waits_for_an_end_is_not_woken_before(feed: Redis, events: Eve
         await asyncio.wait_for(end.came, 5)
 
 
-async def test_every_change_of_a_message_wakes(feed: Redis, events: Events) -> None:
+async def test_every_change_of_a_message_wakes(feed: Redis, events: EventHub) -> None:
     with events.changes.expect(A) as first, events.changes.expect(B) as second:
         await feed.publish(CHANNEL, message(line(A), line(B)))
         await asyncio.wait_for(asyncio.gather(first.came, second.came), 5)
 
 
-async def test_a_change_that_comes_while_another_is_looked_at_wakes_again(feed: Redis, events: Events) -> None:
+async def test_a_change_that_comes_while_another_is_looked_at_wakes_again(feed: Redis, events: EventHub) -> None:
     for revision in range(3):
         with events.changes.expect(A) as change:
             await feed.publish(CHANNEL, message(line(A, revision=revision)))
             await asyncio.wait_for(change.came, 5)
 
 
-async def test_nothing_is_kept_of_those_who_stopped_waiting(feed: Redis, events: Events) -> None:
+async def test_nothing_is_kept_of_those_who_stopped_waiting(feed: Redis, events: EventHub) -> None:
     with (
         events.changes.expect(A) as change,
         events.follow("test"),
@@ -101,7 +101,7 @@ async def test_nothing_is_kept_of_those_who_stopped_waiting(feed: Redis, events:
 
 
 async def test_who_follows_gets_the_events_of_their_operation_their_call_or_their_tenant_in_order(
-    feed: Redis, events: Events
+    feed: Redis, events: EventHub
 ) -> None:
     with (
         events.follow("test", key=A) as one,
@@ -117,14 +117,14 @@ async def test_who_follows_gets_the_events_of_their_operation_their_call_or_thei
         assert not await stranger.take(within=0)
 
 
-async def test_two_tenants_calls_of_one_name_are_two(feed: Redis, events: Events) -> None:
+async def test_two_tenants_calls_of_one_name_are_two(feed: Redis, events: EventHub) -> None:
     with events.follow("test", call_id="call-1") as mine, events.follow("other", call_id="call-1") as theirs:
         await feed.publish(CHANNEL, message(line(A), tenant="other"))
         assert len(await taken(theirs)) == 1
         assert not await mine.take(within=0)
 
 
-async def test_what_cannot_be_read_is_left_out(feed: Redis, events: Events) -> None:
+async def test_what_cannot_be_read_is_left_out(feed: Redis, events: EventHub) -> None:
     with events.follow("test") as follower:
         bad = ["", "x", f"{A}\tcall-1", f"{A}\tcall-1\t[1", f'{A}\tcall-1\t[1,"new",0,1]', f"{A}\tcall-1\t7"]
         await feed.publish(CHANNEL, message(*bad))
@@ -133,7 +133,7 @@ async def test_what_cannot_be_read_is_left_out(feed: Redis, events: Events) -> N
         assert await taken(follower) == [("1-0-1", B, 2)]
 
 
-async def test_who_takes_too_slowly_is_told_so_and_kept_nothing_for(feed: Redis, events: Events) -> None:
+async def test_who_takes_too_slowly_is_told_so_and_kept_nothing_for(feed: Redis, events: EventHub) -> None:
     with events.follow("test") as slow, events.changes.expect(B) as marker:
         for _ in range(MOST_BEHIND // 100 + 1):
             await feed.publish(CHANNEL, message(*[line(A)] * 100))
@@ -143,7 +143,7 @@ async def test_who_takes_too_slowly_is_told_so_and_kept_nothing_for(feed: Redis,
         assert slow.behind
 
 
-async def test_a_stop_wakes_everybody_now_and_later(events: Events) -> None:
+async def test_a_stop_wakes_everybody_now_and_later(events: EventHub) -> None:
     with events.changes.expect(A) as change, events.follow("test") as follower:
         events.stop()
         await asyncio.wait_for(change.came, 5)
@@ -153,7 +153,7 @@ async def test_a_stop_wakes_everybody_now_and_later(events: Events) -> None:
         assert late.stopped
 
 
-async def test_what_was_heard_since_a_mark_is_known(feed: Redis, events: Events) -> None:
+async def test_what_was_heard_since_a_mark_is_known(feed: Redis, events: EventHub) -> None:
     heard = events.changes.heard
     before = heard.mark
     with events.changes.expect(B) as marker:
@@ -165,7 +165,7 @@ async def test_what_was_heard_since_a_mark_is_known(feed: Redis, events: Events)
 
 
 def test_what_was_heard_is_remembered_for_a_while_and_then_uncertain_never_denied() -> None:
-    heard = Heard()
+    heard = RecentChanges()
     heard.note([A])
     before = heard.mark
     heard.note([B])
@@ -185,7 +185,7 @@ def test_what_was_heard_is_remembered_for_a_while_and_then_uncertain_never_denie
     assert len(heard._recent) + len(heard._older) <= 2 * REMEMBERED
 
 
-async def test_an_event_says_what_was_told(events: Events, feed: Redis) -> None:
+async def test_an_event_says_what_was_told(events: EventHub, feed: Redis) -> None:
     more = '{"i":"mine","p":40,"d":"half \\/ way\\n","q":3,"c":1,"k":"#a.b","b":4,"f":[499,0,"x"]}'
     with events.follow("test") as follower:
         await feed.publish(CHANNEL, message(f'{A}\tcall\t[7,"failed",2,10,{more}]', f'{B}\tcall\t[1,"queued",0,1]'))
@@ -203,7 +203,7 @@ async def test_an_event_says_what_was_told(events: Events, feed: Redis) -> None:
 
 async def test_a_lost_connection_wakes_everybody_and_the_feed_goes_on(settings: Settings) -> None:
     async with open_redis(settings) as redis:
-        events = Events(redis, CHANNEL)
+        events = EventHub(redis, CHANNEL)
         async with beside(events.run()):
             await asyncio.wait_for(events.subscribed.wait(), 5)
             before = events.ends.heard.mark

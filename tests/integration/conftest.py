@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines import Server, alive, catalogue, own_server
+from tests.engines import Server, alive, own_server, registry
 from tests.factories_http import Api, open_api
 from tracker.config import Settings
 from tracker.log import configure
-from workers.fork_server import Nursery
+from workers.fork_server import ForkServer
 
 
 @pytest.fixture
@@ -27,13 +27,13 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def nursery(request: pytest.FixtureRequest, directory: Path) -> Iterator[Nursery]:
+def fork_server(request: pytest.FixtureRequest, directory: Path) -> Iterator[ForkServer]:
     """Forked before the test's loop runs, as it should be; it has the TYPES of the test's module."""
     assert directory.is_dir()
     configure(Settings(log_format="json"))
-    nursery = Nursery.fork(catalogue(*request.module.TYPES))
-    yield nursery
-    assert not alive(nursery.pid)
+    fork_server = ForkServer.fork(registry(*request.module.TYPES))
+    yield fork_server
+    assert not alive(fork_server.pid)
 
 
 @pytest.fixture

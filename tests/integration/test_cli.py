@@ -20,10 +20,10 @@ from tracker.config import Settings
 from tracker.domain.operation import OperationStatus
 from tracker.store import server_check
 from tracker.store.keys import Keys
-from tracker.store.server_check import Level, Server
+from tracker.store.server_check import Level, ServerFacts
 
 Run = Callable[..., tuple[int, str, str]]
-FIT = Server(
+FIT = ServerFacts(
     info={
         "server_name": "valkey",
         "valkey_version": "9.1.2",
@@ -182,7 +182,7 @@ def judged(**facts: Any) -> dict[str, Level]:
     return {finding.check: finding.level for finding in found if finding.level is not Level.OK}
 
 
-def info(**changes: Any) -> Server:
+def info(**changes: Any) -> ServerFacts:
     return replace(FIT, info={**FIT.info, **changes})
 
 

@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestServer, unused_port
 
 from tracker.cli import http_client
 from tracker.cli.http_client import Client
-from tracker.cli.output import Exit, Stop
+from tracker.cli.output import CommandFailed, Exit
 
 Json = dict[str, Any]
 RUNNING: Json = {"id": "1", "status": "Running", "percentComplete": 40}
@@ -102,14 +102,14 @@ async def test_a_refusal_ends_with_its_exit_code_and_the_servers_words(
     cli: Client, script: Script, status: int, code: Exit
 ) -> None:
     script.then(status, refusal("so it is", details=[{"target": "prompts[0]", "message": "no such file"}]))
-    with pytest.raises(Stop, match=rf"{status} .*: so it is; prompts\[0\]: no such file") as stop:
+    with pytest.raises(CommandFailed, match=rf"{status} .*: so it is; prompts\[0\]: no such file") as stop:
         await cli.get("call", "1")
     assert stop.value.code is code
 
 
 async def test_a_refusal_without_a_body_is_told_too(cli: Client, script: Script) -> None:
     script.then(502)
-    with pytest.raises(Stop, match="502 Bad Gateway"):
+    with pytest.raises(CommandFailed, match="502 Bad Gateway"):
         await cli.get("call", "1")
 
 
@@ -133,7 +133,7 @@ async def test_wait_outlives_a_server_that_is_away(cli: Client, script: Script) 
 
 async def test_wait_does_not_outlive_a_refusal(cli: Client, script: Script) -> None:
     script.then(410, refusal("It is gone."))
-    with pytest.raises(Stop) as stop:
+    with pytest.raises(CommandFailed) as stop:
         await cli.wait("call", "1", 60, lambda _: None)
     assert stop.value.code is Exit.NOT_FOUND
 
@@ -141,13 +141,13 @@ async def test_wait_does_not_outlive_a_refusal(cli: Client, script: Script) -> N
 @pytest.mark.parametrize("seconds", [0.0, 0.05])
 async def test_wait_ends_when_the_time_is_up(cli: Client, script: Script, seconds: float) -> None:
     script.then(200, RUNNING)
-    with pytest.raises(Stop, match="is not final after") as stop:
+    with pytest.raises(CommandFailed, match="is not final after") as stop:
         await cli.wait("call", "1", seconds, lambda _: None)
     assert stop.value.code is Exit.TIMED_OUT
 
 
 async def test_wait_for_a_server_that_stays_away_is_unreachable() -> None:
     async with Client(f"http://127.0.0.1:{unused_port()}", "") as cli:
-        with pytest.raises(Stop) as stop:
+        with pytest.raises(CommandFailed) as stop:
             await cli.wait("call", "1", 0.05, lambda _: None)
     assert stop.value.code is Exit.UNREACHABLE

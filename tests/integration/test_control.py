@@ -11,7 +11,7 @@ import pytest
 from tests.waiting import eventually
 from tracker.config import Settings
 from tracker.events import subscriber
-from tracker.events.hub import Events
+from tracker.events.hub import EventHub
 from tracker.runtime.background import beside, end
 from tracker.store.connection import open_redis
 from tracker.store.store import Store
@@ -108,7 +108,7 @@ async def test_a_feed_whose_connection_is_gone_without_a_word_wakes_everybody(
     monkeypatch.setattr(subscriber, "CHECK_EVERY", 0.3)
     mine = settings.model_copy(update={"redis_url": f"unix://{tmp_path}/between.sock"})
     async with open_redis(mine) as redis:
-        events = Events(redis, "tracker:events")
+        events = EventHub(redis, "tracker:events")
         async with beside(events.run()):
             await asyncio.wait_for(events.subscribed.wait(), 5)
             with events.changes.expect("a") as change:

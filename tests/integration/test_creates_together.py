@@ -14,11 +14,11 @@ from tracker.config import Settings
 from tracker.domain.operation import SECOND, Policy, Record
 from tracker.domain.type_registry import COMMS_OPERATION
 from tracker.maintenance.verifier import Verifier
-from tracker.store.create_args import New
-from tracker.store.idempotency import UNNAMED, Once
+from tracker.store.create_args import CreateArgs
+from tracker.store.idempotency import NO_KEY, IdempotencyKey
 from tracker.store.store import Store
 
-Asked = tuple[Record, float, Once]
+Asked = tuple[Record, float, IdempotencyKey]
 Became = tuple[Record, bool] | BaseException
 POLICIES = [Policy(), Policy(), Policy(priority="low"), Policy(serial=True), Policy(start_within=60.0)]
 DIFFERENT = {"key", "tenant", "digest", "ticket", "created", "changed", "not_before", "start_by"}
@@ -48,7 +48,7 @@ def drawn(rng: random.Random, number: int) -> list[Asked]:
         if rng.random() < 0.5:
             record = record._replace(id=rng.choice("xyz"), digest=rng.choice("de"))
         name = rng.choice(["", "", "1", "2"])
-        once = Once(name * 40, f"{record.digest[:1]}.{record.id[:1]}", 60) if name else UNNAMED
+        once = IdempotencyKey(name * 40, f"{record.digest[:1]}.{record.id[:1]}", 60) if name else NO_KEY
         asked.append((record, rng.choice([0.0, 0.0, 5.0]), once))
     return asked
 
@@ -65,7 +65,7 @@ def of_tenant(tenant: str, asked: Sequence[Asked]) -> list[Asked]:
 
 async def became(store: Store, asked: Sequence[Asked]) -> list[Became]:
     """What becomes of those that are asked for in one go."""
-    return [*await store.create_each([New(*one) for one in asked])]
+    return [*await store.create_each([CreateArgs(*one) for one in asked])]
 
 
 def shown(answers: Sequence[Became]) -> list[Any]:
@@ -102,7 +102,7 @@ async def test_each_is_stored_as_it_was_answered_whatever_stands_beside_it(store
 
 async def test_the_order_of_creation_is_that_of_the_asking(store: Store) -> None:
     records = [make_record() for _ in range(30)]
-    stored = await store.create_each([New(record) for record in records])
+    stored = await store.create_each([CreateArgs(record) for record in records])
     created = [one[0].created for one in stored if isinstance(one, tuple)]
     assert created == sorted(set(created))
     assert await store.redis.zrange(store.keys.call("test", CALL), 0, -1) == [record.key for record in records]

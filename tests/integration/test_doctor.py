@@ -11,10 +11,10 @@ import typer
 from tests.scheduling import KINDS, create, take
 from tests.ways import capped, delayed, in_line, lacked, named, rated, suspect
 from tracker.cli.doctor import doctor
-from tracker.cli.output import Exit, Format, Stop
+from tracker.cli.output import CommandFailed, Exit, OutputFormat
 from tracker.maintenance.verifier import Verifier
 from tracker.store.store import Store
-from tracker.store.worker_registry import Workers
+from tracker.store.worker_registry import WorkerRegistry
 
 ABOUT = {"host": "a", "pid": 1, "types": sorted(KINDS), "concurrency": 100, "processes": 4, "running": 3}
 Told = tuple[int, str, str]
@@ -39,12 +39,12 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 async def findings(run: Doctor) -> dict[str, tuple[str, str]]:
     """Level and finding by check."""
-    _, out, _ = await run(output=Format.JSON)
+    _, out, _ = await run(output=OutputFormat.JSON)
     return {found["check"]: (found["level"], found["found"]) for found in json.loads(out)}
 
 
 async def test_workers_lanes_and_stages_are_counted(store: Store, run: Doctor) -> None:
-    await Workers(store).announce("w1", ABOUT)
+    await WorkerRegistry(store).announce("w1", ABOUT)
     await suspect(store)
     for make in (in_line, delayed, capped):
         await make(store)
@@ -67,9 +67,9 @@ async def test_workers_lanes_and_stages_are_counted(store: Store, run: Doctor) -
 
 async def test_types_that_no_worker_has_are_a_warning_until_one_comes(store: Store, run: Doctor) -> None:
     await lacked(store)
-    await Workers(store).announce("w1", {**ABOUT, "types": []})
+    await WorkerRegistry(store).announce("w1", {**ABOUT, "types": []})
     assert (await findings(run))["type test.all"] == ("warn", "1 operation for a worker that has it")
-    await Workers(store).announce("w2", ABOUT)
+    await WorkerRegistry(store).announce("w2", ABOUT)
     assert (await findings(run))["type test.all"] == ("ok", "1 operation for a worker that has it; one lives")
 
 
@@ -103,10 +103,10 @@ async def test_verify_names_what_is_wrong_and_exits_1_and_repair_puts_it_right(s
     assert all(word in out for word in fault.values())
     assert "2 operations" in err
     assert "1 operation misplaced; --repair puts right what can be" in err
-    code, out, _ = await run(verify=True, output=Format.JSON)
+    code, out, _ = await run(verify=True, output=OutputFormat.JSON)
     told = json.loads(out)
     assert (code, told["operations"], told["faults"]) == (Exit.FAILED, 2, [fault])
-    code, out, err = await run(repair=True, output=Format.JSON)
+    code, out, err = await run(repair=True, output=OutputFormat.JSON)
     told = json.loads(out)
     assert (code, told["repaired"], told["faults"], told["left"]) == (Exit.OK, 1, [fault], [])
     assert [json.loads(line)["event"] for line in err.splitlines() if line.startswith("{")] == ["operation_repaired"]
@@ -120,7 +120,7 @@ async def test_repair_goes_on_until_nothing_is_left(store: Store, run: Doctor) -
     last = await in_line(store)
     [head] = await take(store)
     await store.redis.delete(store.keys.operation(head.key))
-    code, out, _ = await run(repair=True, output=Format.JSON)
+    code, out, _ = await run(repair=True, output=OutputFormat.JSON)
     told = json.loads(out)
     assert (code, told["left"]) == (Exit.OK, [])
     assert {fault["key"] for fault in told["faults"]} == {head.key}
@@ -130,7 +130,7 @@ async def test_repair_goes_on_until_nothing_is_left(store: Store, run: Doctor) -
 async def test_what_cannot_be_repaired_is_left_and_exits_1(store: Store, run: Doctor) -> None:
     record = await create(store)
     await store.redis.hset(store.keys.operation(record.key), "stage", "resting")
-    code, out, err = await run(repair=True, output=Format.JSON)
+    code, out, err = await run(repair=True, output=OutputFormat.JSON)
     told = json.loads(out)
     assert (code, told["repaired"]) == (Exit.FAILED, 0)
     assert told["left"] == told["faults"]
@@ -139,6 +139,6 @@ async def test_what_cannot_be_repaired_is_left_and_exits_1(store: Store, run: Do
 
 @pytest.mark.usefixtures("settings")
 async def test_verify_without_a_server_is_exit_3(run: Doctor) -> None:
-    with pytest.raises(Stop) as stop:
+    with pytest.raises(CommandFailed) as stop:
         await run(verify=True, redis_url="redis://127.0.0.1:1/0")
     assert stop.value.code is Exit.UNREACHABLE

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tracker.cli.orphans import Roster, end_orphans, identity
+from tracker.cli.orphans import ChildRecords, end_orphans, identity
 from tracker.errors import ConfigurationError
 from tracker.runtime import dev_valkey
 from tracker.runtime.dev_valkey import TUNABLES, PrivateServer, RunningServer, locked, start_server
@@ -124,9 +124,9 @@ def test_a_directory_that_cannot_be_made_is_a_configuration_error(tmp_path: Path
 
 def test_an_orphaned_server_is_found_by_its_socket_and_ended(server: RunningServer, tmp_path: Path) -> None:
     private = PrivateServer(tmp_path / "data")
-    assert end_orphans(private, Roster(private.directory)) == {"valkey": server.pid}
+    assert end_orphans(private, ChildRecords(private.directory)) == {"valkey": server.pid}
     assert identity(server.pid) is None
-    assert end_orphans(private, Roster(private.directory)) == {}
+    assert end_orphans(private, ChildRecords(private.directory)) == {}
 
 
 def test_recorded_children_of_a_killed_run_are_ended(tmp_path: Path) -> None:
@@ -134,27 +134,27 @@ def test_recorded_children_of_a_killed_run_are_ended(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-ISc", code], stdout=subprocess.PIPE) as deaf:
         assert deaf.stdout is not None
         deaf.stdout.readline()
-        Roster(tmp_path).record("api", deaf.pid)
-        assert end_orphans(PrivateServer(tmp_path), Roster(tmp_path)) == {"api": deaf.pid}
+        ChildRecords(tmp_path).record("api", deaf.pid)
+        assert end_orphans(PrivateServer(tmp_path), ChildRecords(tmp_path)) == {"api": deaf.pid}
         assert deaf.wait() == -signal.SIGKILL
 
 
 def test_a_stranger_with_a_recorded_pid_is_left_alone(tmp_path: Path) -> None:
-    Roster(tmp_path).record("api", os.getpid())
-    assert Roster(tmp_path).orphans() == {"api": os.getpid()}
+    ChildRecords(tmp_path).record("api", os.getpid())
+    assert ChildRecords(tmp_path).orphans() == {"api": os.getpid()}
     (tmp_path / "children.json").write_text(json.dumps({"api": [os.getpid(), "another start"]}))
-    assert Roster(tmp_path).orphans() == {}
+    assert ChildRecords(tmp_path).orphans() == {}
 
 
 def test_a_damaged_roster_is_reported(tmp_path: Path) -> None:
     (tmp_path / "children.json").write_text("[")
     with pytest.raises(ConfigurationError, match="damaged"):
-        Roster(tmp_path).orphans()
+        ChildRecords(tmp_path).orphans()
 
 
 def test_a_roster_that_cannot_be_written_is_told_and_stops_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "children.new").mkdir()  # where the roster writes its draft
-    Roster(tmp_path).record("api", os.getpid())
+    ChildRecords(tmp_path).record("api", os.getpid())
     assert "cannot be written, the next start will not know api" in capsys.readouterr().err

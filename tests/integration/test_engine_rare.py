@@ -13,10 +13,10 @@ from tests.engine_types import tell, wait
 from tests.engines import (
     Endings,
     began,
-    catalogue,
     exists,
     gone,
     let_go,
+    registry,
     running_engine,
     running_record,
     told,
@@ -24,14 +24,14 @@ from tests.engines import (
 from tests.waiting import eventually
 from tracker import Context, Operation, handles
 from tracker.domain.operation import Record
-from tracker.domain.transitions import Arrow
+from tracker.domain.transitions import Transition
 from workers import attempt as attempts
 from workers import pool
-from workers.attempt import Attempt, Stop
-from workers.executor import Engine
-from workers.fork_server import Nursery
-from workers.host import Host, Kind
-from workers.pool import DEEPEST, Size
+from workers.attempt import Attempt, StopReason
+from workers.executor import Executor
+from workers.fork_server import ForkServer
+from workers.host import Host, HostKind
+from workers.pool import DEEPEST, PoolSize
 
 TYPES = ("waits", "works", "clings", "deaf", "tidies", "strays")
 SHORT = 0.001
@@ -39,11 +39,11 @@ SHORT = 0.001
 AN_HOUR = 3600.0
 
 
-class Tidies(Operation, type="#engine.tidies"):
+class Tidies(Operation, type="#executor.tidies"):
     """Cleans up when it is cancelled, which takes until it may go on."""
 
 
-class Strays(Operation, type="#engine.strays"):
+class Strays(Operation, type="#executor.strays"):
     """Leaves a thread behind that never ends."""
 
 
@@ -64,9 +64,9 @@ async def strays(_operation: Strays, context: Context) -> None:
     tell(context, "began", os.getpid())
 
 
-def has_room(engine: Engine, room: tuple[int, int]) -> Callable[[], Awaitable[bool]]:
+def has_room(executor: Executor, room: tuple[int, int]) -> Callable[[], Awaitable[bool]]:
     async def check() -> bool:
-        return engine.pool.room() == room
+        return executor.pool.room() == room
 
     return check
 
@@ -75,18 +75,18 @@ async def is_handed_back(endings: Endings, record: Record) -> None:
     """Wait until it has ended, and see that nobody is charged."""
     change = (await endings.of(record)).change
     assert change is not None
-    assert (change.arrow, "charged" in change.fields) == (Arrow.HAND_BACK, False)
+    assert (change.transition, "charged" in change.fields) == (Transition.HAND_BACK, False)
 
 
 async def test_functions_that_wait_behind_one_that_kills_their_host_are_handed_back_uncharged(
-    nursery: Nursery, directory: Path, monkeypatch: pytest.MonkeyPatch
+    fork_server: ForkServer, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attempts, "PATIENCE", AN_HOUR)
     first, *behind = (running_record("works") for _ in range(3))
-    async with running_engine(nursery, catalogue("works"), Size(0, 1)) as (engine, endings):
-        engine.pool._took = SHORT
+    async with running_engine(fork_server, registry("works"), PoolSize(0, 1)) as (executor, endings):
+        executor.pool._took = SHORT
         for record in (first, *behind):
-            engine.begin(record)
+            executor.begin(record)
         os.kill(await began(directory, first), signal.SIGKILL)
         lost = await endings.of(first)
         assert lost.outcome["signal"] == -signal.SIGKILL
@@ -98,21 +98,21 @@ async def test_functions_that_wait_behind_one_that_kills_their_host_are_handed_b
 
 
 async def test_functions_that_were_taken_back_from_behind_a_long_one_are_not_replaced_by_others(
-    nursery: Nursery, directory: Path, monkeypatch: pytest.MonkeyPatch
+    fork_server: ForkServer, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attempts, "PATIENCE", 0.1)
-    async with running_engine(nursery, catalogue("works"), Size(0, 1)) as (engine, endings):
-        engine.pool._took = SHORT
-        assert engine.pool.room() == (0, DEEPEST)
+    async with running_engine(fork_server, registry("works"), PoolSize(0, 1)) as (executor, endings):
+        executor.pool._took = SHORT
+        assert executor.pool.room() == (0, DEEPEST)
         long, *behind = (running_record("works") for _ in range(DEEPEST))
         for record in (long, *behind):
-            engine.begin(record)
+            executor.begin(record)
         for record in behind:
             await is_handed_back(endings, record)
-        assert engine.pool.room() == (0, 0), "functions are long: none has to wait behind another"
+        assert executor.pool.room() == (0, 0), "functions are long: none has to wait behind another"
         let_go(directory)
         assert (await endings.of(long)).outcome["outcome"] == "succeeded"
-        assert engine.pool.room() == (0, 1)
+        assert executor.pool.room() == (0, 1)
 
 
 class Deafened(Host):
@@ -128,7 +128,7 @@ class Deafened(Host):
 def test_a_function_that_begins_though_it_was_asked_back_has_its_grace_from_then_on() -> None:
     record, host = running_record("works", run_within=AN_HOUR, grace=7.0), Deafened()
     attempt = Attempt(1, record, host, 100.0, waiting=True)
-    attempt.ask(Stop.DRAIN, attempt.ends_at)
+    attempt.ask(StopReason.DRAIN, attempt.ends_at)
     assert host.asked == [1]
     attempt.ends_at = float("inf")  # its grace was over before the host came to it
     attempt.begin(160.0)
@@ -136,23 +136,23 @@ def test_a_function_that_begins_though_it_was_asked_back_has_its_grace_from_then
 
 
 async def test_at_a_drain_each_coroutine_has_its_own_grace_before_their_host_is_killed(
-    nursery: Nursery, directory: Path, monkeypatch: pytest.MonkeyPatch
+    fork_server: ForkServer, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tidy, clinging = running_record("tidies", grace=60.0), running_record("clings", grace=0.1)
     stuck = asyncio.Event()
-    async with running_engine(nursery, catalogue("tidies", "clings"), Size(2, 0)) as (engine, endings):
-        force = engine._force
+    async with running_engine(fork_server, registry("tidies", "clings"), PoolSize(2, 0)) as (executor, endings):
+        force = executor._force
 
         def forced(attempt: Attempt) -> None:
             force(attempt)
             stuck.set()
 
-        monkeypatch.setattr(engine, "_force", forced)
+        monkeypatch.setattr(executor, "_force", forced)
         for record in (tidy, clinging):
-            engine.begin(record)
+            executor.begin(record)
         host = await began(directory, tidy)
         assert host == await began(directory, clinging)
-        engine.hand_back()
+        executor.hand_back()
         await told(directory / f"{tidy.id}.stopped")
         await asyncio.wait_for(stuck.wait(), 15)
         let_go(directory, tidy)
@@ -163,41 +163,43 @@ async def test_at_a_drain_each_coroutine_has_its_own_grace_before_their_host_is_
 
 
 async def test_a_coroutine_host_that_is_replaced_ends_though_a_handler_left_a_thread(
-    nursery: Nursery, directory: Path
+    fork_server: ForkServer, directory: Path
 ) -> None:
     record = running_record("strays")
-    async with running_engine(nursery, catalogue("strays"), Size(1, 0)) as (engine, endings):
-        engine.begin(record)
-        [attempt] = engine.running.values()
+    async with running_engine(fork_server, registry("strays"), PoolSize(1, 0)) as (executor, endings):
+        executor.begin(record)
+        [attempt] = executor.running.values()
         assert (await endings.of(record)).outcome["outcome"] == "succeeded"
-        engine.pool.retire(attempt.host, "memory")
+        executor.pool.retire(attempt.host, "memory")
         await gone(await began(directory, record))
-        await eventually(has_room(engine, (1, 0)))
+        await eventually(has_room(executor, (1, 0)))
 
 
 async def test_a_host_that_we_killed_is_replaced_at_once_however_many_were_before(
-    nursery: Nursery, directory: Path, monkeypatch: pytest.MonkeyPatch
+    fork_server: ForkServer, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "FIRST_PAUSE", AN_HOUR)
     monkeypatch.setattr(pool, "LONGEST_PAUSE", AN_HOUR)
-    async with running_engine(nursery, catalogue("deaf"), Size(0, 1)) as (engine, endings):
+    async with running_engine(fork_server, registry("deaf"), PoolSize(0, 1)) as (executor, endings):
         hosts = []
         for _ in range(3):
-            await eventually(has_room(engine, (0, 1)))
+            await eventually(has_room(executor, (0, 1)))
             record = running_record("deaf", run_within=0.1, grace=0.1)
-            engine.begin(record)
+            executor.begin(record)
             assert (await endings.of(record)).outcome["signal"] == -signal.SIGKILL
             hosts.append(await began(directory, record))
-        await eventually(has_room(engine, (0, 1)))
+        await eventually(has_room(executor, (0, 1)))
         assert len(set(hosts)) == len(hosts)
 
 
-async def test_what_comes_after_everything_was_handed_back_goes_back_too(nursery: Nursery, directory: Path) -> None:
-    records = {Kind.COROUTINE: running_record("waits"), Kind.FUNCTION: running_record("works")}
-    async with running_engine(nursery, catalogue("waits", "works"), Size(1, 1)) as (engine, endings):
-        engine.hand_back()
+async def test_what_comes_after_everything_was_handed_back_goes_back_too(
+    fork_server: ForkServer, directory: Path
+) -> None:
+    records = {HostKind.COROUTINE: running_record("waits"), HostKind.FUNCTION: running_record("works")}
+    async with running_engine(fork_server, registry("waits", "works"), PoolSize(1, 1)) as (executor, endings):
+        executor.hand_back()
         for record in records.values():
-            engine.begin(record)
+            executor.begin(record)
             await is_handed_back(endings, record)
-        assert engine.idle.is_set()
+        assert executor.idle.is_set()
         assert not any(exists(directory / f"{record.id}.began") for record in records.values())

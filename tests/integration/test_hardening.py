@@ -15,11 +15,11 @@ from tests.factories import claim, make_record
 from tests.waiting import eventually
 from tracker import Operation, Rejected, Retry
 from tracker.api.auth import open_callers
-from tracker.bodies.create import check_call_id, read_draft
+from tracker.bodies.create import check_call_id, read_create
 from tracker.config import Settings, load
 from tracker.domain import lifecycle
 from tracker.domain.operation import DONE, Record, Stage
-from tracker.domain.type_registry import Catalogue, OperationType, load_types
+from tracker.domain.type_registry import OperationType, TypeRegistry, load_types
 from tracker.errors import ConfigurationError, Invalid, Refused, Unavailable
 from tracker.maintenance.sweeper import Sweeper
 from tracker.runtime.background import beside
@@ -31,7 +31,7 @@ from tracker.store.store import Store
 
 
 @pytest.fixture
-def catalogue(settings: Settings) -> Catalogue:
+def registry(settings: Settings) -> TypeRegistry:
     return load_types(settings.type_modules)
 
 
@@ -187,19 +187,19 @@ async def test_an_outage_charges_no_attempt_whose_worker_is_well(
 # --- what clients and handlers say
 
 
-def test_a_client_cannot_set_a_result_member_by_its_python_name(catalogue: Catalogue) -> None:
+def test_a_client_cannot_set_a_result_member_by_its_python_name(registry: TypeRegistry) -> None:
     body = {
         "@odata.type": "#microsoft.graph.playPromptOperation",
         "prompts": [{"mediaInfo": {"uri": "http://media/a.wav"}}],
         "completion_reason": "completedSuccessfully",
     }
-    draft = read_draft("call", body, catalogue)
+    draft = read_create("call", body, registry)
     operation: Any = draft.type.model.from_members(draft.members, None)
     assert operation.completion_reason is None
 
 
-def test_a_dynamic_member_may_have_the_python_name_of_a_declared_one(catalogue: Catalogue) -> None:
-    assert read_draft("call", {"client_context": 7}, catalogue).members == {"client_context": 7}
+def test_a_dynamic_member_may_have_the_python_name_of_a_declared_one(registry: TypeRegistry) -> None:
+    assert read_create("call", {"client_context": 7}, registry).members == {"client_context": 7}
 
 
 def test_a_call_id_holds_no_control_character() -> None:
@@ -240,11 +240,11 @@ def test_a_retry_after_no_real_time_is_refused_where_it_is_raised(after: float) 
 
 
 @pytest.mark.parametrize("name", [".", ".."])
-def test_a_name_that_clients_take_out_of_a_path_is_refused(catalogue: Catalogue, name: str) -> None:
+def test_a_name_that_clients_take_out_of_a_path_is_refused(registry: TypeRegistry, name: str) -> None:
     with pytest.raises(Invalid):
         check_call_id(name)
     with pytest.raises(Invalid):
-        read_draft("call", {"id": name}, catalogue)
+        read_create("call", {"id": name}, registry)
 
 
 @pytest.mark.parametrize("url", ["redis://h:port/0", "redis://h:99999999/0", "http://h"])

@@ -18,17 +18,17 @@ from tests.waiting import eventually
 from tracker import Operation, Retry
 from tracker.config import Settings
 from tracker.domain.operation import Policy, Record, Stage
-from tracker.domain.type_registry import Catalogue, OperationType
+from tracker.domain.type_registry import OperationType, TypeRegistry
 from tracker.errors import Unavailable
 from tracker.maintenance.sweeper import Sweeper
 from tracker.runtime.background import beside
-from tracker.store.script_replies import Claims
+from tracker.store.script_replies import ClaimReply
 from tracker.store.store import Store
 from workers import job
-from workers.completer import Committer, Ending
-from workers.fetcher import Claimer
-from workers.fork_server import Nursery
-from workers.pool import Size
+from workers.completer import Completer, Completion
+from workers.fetcher import Fetcher
+from workers.fork_server import ForkServer
+from workers.pool import PoolSize
 from workers.results import with_members
 from workers.spool import Spool
 
@@ -69,26 +69,28 @@ def quick(_operation: Quick, _context: Any) -> None:
 
 
 @pytest.fixture
-def types() -> Catalogue:
-    types = Catalogue()
+def types() -> TypeRegistry:
+    types = TypeRegistry()
     for model, handler in ((Named, named), (Unlucky, unlucky), (Measure, measure), (Quick, quick)):
         types.add(OperationType(model.odata_type, model, handler))
     return types
 
 
 @pytest.fixture
-def nursery(types: Catalogue) -> Nursery:
-    return Nursery.fork(types)
+def fork_server(types: TypeRegistry) -> ForkServer:
+    return ForkServer.fork(types)
 
 
-async def attended(store: Store, types: Catalogue, nursery: Nursery, settings: Settings, record: Record) -> Record:
+async def attended(
+    store: Store, types: TypeRegistry, fork_server: ForkServer, settings: Settings, record: Record
+) -> Record:
     """The record after an attempt under RQ's own worker."""
-    work = job._attend(settings, types, nursery, f"{record.key}-{record.ticket}", worker="w")
+    work = job._attend(settings, types, fork_server, f"{record.key}-{record.ticket}", worker="w")
     await asyncio.wait_for(work, 20)
     return (await store.read([record.key]))[0]
 
 
-def test_a_result_member_that_is_not_json_is_the_handlers_failure(types: Catalogue) -> None:
+def test_a_result_member_that_is_not_json_is_the_handlers_failure(types: TypeRegistry) -> None:
     operation = Measure()
     operation.value = math.nan
     outcome = with_members(types["review.measure"], operation, {"outcome": "succeeded"})
@@ -99,24 +101,24 @@ def test_a_result_member_that_is_not_json_is_the_handlers_failure(types: Catalog
     ("kind", "stage"), [("named", Stage.COMPLETED), ("unlucky", Stage.DELAYED), ("measure", Stage.FAILED)]
 )
 async def test_what_no_record_can_hold_does_not_cost_the_outcome(
-    store: Store, types: Catalogue, nursery: Nursery, settings: Settings, kind: str, stage: Stage
+    store: Store, types: TypeRegistry, fork_server: ForkServer, settings: Settings, kind: str, stage: Stage
 ) -> None:
     """A file name that is no UTF-8, or a number that is none."""
     attempts = 1 if stage is Stage.FAILED else 2
     record, _ = await store.create(make_record(type=f"#review.{kind}", policy=Policy(attempts=attempts)))
-    after = await attended(store, types, nursery, settings, record)
+    after = await attended(store, types, fork_server, settings, record)
     assert after.stage is stage
     if stage is Stage.COMPLETED:
         assert after.detail == "caf?.wav"
 
 
 async def test_a_claim_whose_answer_was_lost_is_asked_again(
-    store: Store, types: Catalogue, nursery: Nursery, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    store: Store, types: TypeRegistry, fork_server: ForkServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It holds the lease already: dropping it charges an attempt that never ran."""
     real, lost = Store.claim_ticket, 0
 
-    async def lossy(*args: Any, **kwargs: Any) -> Claims:
+    async def lossy(*args: Any, **kwargs: Any) -> ClaimReply:
         nonlocal lost
         claims = await real(*args, **kwargs)
         lost += 1
@@ -126,17 +128,17 @@ async def test_a_claim_whose_answer_was_lost_is_asked_again(
 
     monkeypatch.setattr(Store, "claim_ticket", lossy)
     record, _ = await store.create(make_record(type="#review.quick", policy=Policy(attempts=1)))
-    after = await attended(store, types, nursery, settings, record)
+    after = await attended(store, types, fork_server, settings, record)
     assert (after.stage, after.attempt, after.charged, lost) == (Stage.COMPLETED, 1, 0, 2)
 
 
 async def test_a_batch_whose_answer_was_lost_is_asked_for_again(
-    store: Store, types: Catalogue, nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+    store: Store, types: TypeRegistry, fork_server: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every second answer is lost; each operation is begun once, at its first attempt."""
     real, asked = store.claim, 0
 
-    async def lossy(*args: Any, **kwargs: Any) -> Claims:
+    async def lossy(*args: Any, **kwargs: Any) -> ClaimReply:
         nonlocal asked
         claims = await real(*args, **kwargs)
         asked += 1
@@ -146,16 +148,16 @@ async def test_a_batch_whose_answer_was_lost_is_asked_for_again(
 
     monkeypatch.setattr(store, "claim", lossy)
     records = [(await store.create(make_record(type="#review.quick", policy=Policy(attempts=1))))[0] for _ in range(40)]
-    async with running_engine(nursery, types, Size(0, 3)) as (engine, endings):
-        committer = Committer(store, Spool(None), worker="w")
+    async with running_engine(fork_server, types, PoolSize(0, 3)) as (executor, endings):
+        completer = Completer(store, Spool(None), worker="w")
 
-        def end(ending: Ending) -> None:
+        def end(ending: Completion) -> None:
             endings.put(ending)
-            committer.put(ending)
+            completer.put(ending)
 
-        engine._end = end
-        claimer = Claimer(store, engine, worker="w", idle=lambda: None, most=None)
-        async with beside(claimer.run(), committer.run()):
+        executor._end = end
+        fetcher = Fetcher(store, executor, worker="w", idle=lambda: None, most=None)
+        async with beside(fetcher.run(), completer.run()):
 
             async def all_done() -> bool:
                 stages = {record.stage for record in await store.read(record.key for record in records)}
@@ -164,22 +166,22 @@ async def test_a_batch_whose_answer_was_lost_is_asked_for_again(
             await eventually(all_done)
     after = await store.read(record.key for record in records)
     assert {(record.attempt, record.charged) for record in after} == {(1, 0)}
-    assert claimer.claimed == 40
+    assert fetcher.claimed == 40
 
 
 async def test_a_worker_of_the_same_name_does_not_take_over_what_a_dead_one_had_claimed(
-    store: Store, types: Catalogue, nursery: Nursery, clock: Clock
+    store: Store, types: TypeRegistry, fork_server: ForkServer, clock: Clock
 ) -> None:
     """`rq worker --name`: the dead one may only seem dead, and the fence could not tell their outcomes apart."""
     record, _ = await store.create(make_record(type="#review.quick"))
-    async with running_engine(nursery, types, Size(0, 1)) as (engine, endings):
-        first = Claimer(store, engine, worker="same", idle=lambda: None, most=None)
+    async with running_engine(fork_server, types, PoolSize(0, 1)) as (executor, endings):
+        first = Fetcher(store, executor, worker="same", idle=lambda: None, most=None)
         asked = first._ask(first._room())
         assert asked is not None
         claimed = await asked
         assert [started.key for started in claimed.started] == [record.key]
 
-        second = Claimer(store, engine, worker="same", idle=lambda: None, most=None)
+        second = Fetcher(store, executor, worker="same", idle=lambda: None, most=None)
         async with beside(second.run()):
             await clock.advance(11)
             assert (await Sweeper(store).sweep()).lost == 1
@@ -210,18 +212,18 @@ async def test_a_refused_ticket_leaves_no_zombie(store: Store, job_id: str) -> N
     assert (await store.read([record.key]))[0].stage is Stage.QUEUED
 
 
-async def test_a_host_that_is_gone_is_never_signalled(nursery: Nursery, types: Catalogue) -> None:
+async def test_a_host_that_is_gone_is_never_signalled(fork_server: ForkServer, types: TypeRegistry) -> None:
     """Its pid may be another process's by then: an outcome can wait for Redis as long as it takes."""
     asked: list[Any] = []
-    async with running_engine(nursery, types, Size(0, 1)) as (engine, endings):
+    async with running_engine(fork_server, types, PoolSize(0, 1)) as (executor, endings):
         record = make_record(type="#review.quick", stage=Stage.RUNNING, attempt=1)
-        engine.begin(record)
-        host = engine.running[record.key, 1].host
+        executor.begin(record)
+        host = executor.running[record.key, 1].host
         await endings.of(record)
-        engine.pool.retire(host, "test")
+        executor.pool.retire(host, "test")
         await asyncio.wait_for(asyncio.shield(host.died), 10)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(nursery, "_ask", asked.append)
+            patch.setattr(fork_server, "_ask", asked.append)
             host.kill()
             host.stop(1)
     assert not asked

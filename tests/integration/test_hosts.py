@@ -14,27 +14,27 @@ from tests import handlers_hosts
 from tests.engines import alive
 from tracker.domain.operation import Json
 from tracker.domain.type_registry import load_types
-from workers.fork_server import Nursery
-from workers.host import Death, Host, Kind
+from workers.fork_server import ForkServer
+from workers.host import Death, Host, HostKind
 
 ROOT = Path(__file__).parents[2]
-COROUTINE, FUNCTION = Kind.COROUTINE, Kind.FUNCTION
+COROUTINE, FUNCTION = HostKind.COROUTINE, HostKind.FUNCTION
 WITHIN = 15.0
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 class Crew:
-    """Hosts of one nursery, and what each attempt said."""
+    """Hosts of one fork_server, and what each attempt said."""
 
-    def __init__(self, nursery: Nursery) -> None:
-        self.nursery = nursery
+    def __init__(self, fork_server: ForkServer) -> None:
+        self.fork_server = fork_server
         self.said: dict[int, list[Json]] = {}
         self._news = asyncio.Condition()
         self._told: set[asyncio.Task[None]] = set()
         self._ref = 0
 
-    async def host(self, kind: Kind) -> Host:
-        return await asyncio.wait_for(self.nursery.host(kind, self.hear), WITHIN)
+    async def host(self, kind: HostKind) -> Host:
+        return await asyncio.wait_for(self.fork_server.host(kind, self.hear), WITHIN)
 
     def hear(self, message: Json) -> None:
         self.said.setdefault(message["ref"], []).append(message)
@@ -74,19 +74,19 @@ class Crew:
 
 
 @pytest.fixture
-def nursery() -> Iterator[Nursery]:
-    forked = Nursery.fork(load_types([handlers_hosts.__name__]))
+def fork_server() -> Iterator[ForkServer]:
+    forked = ForkServer.fork(load_types([handlers_hosts.__name__]))
     yield forked
     assert not alive(forked.pid)
 
 
 @pytest.fixture
-async def crew(nursery: Nursery) -> AsyncIterator[Crew]:
-    await nursery.open()
+async def crew(fork_server: ForkServer) -> AsyncIterator[Crew]:
+    await fork_server.open()
     try:
-        yield Crew(nursery)
+        yield Crew(fork_server)
     finally:
-        await nursery.close()
+        await fork_server.close()
 
 
 def gone(*pids: int) -> Callable[[], Awaitable[bool]]:
@@ -100,7 +100,7 @@ async def death(host: Host) -> Death:
     return await asyncio.wait_for(asyncio.shield(host.died), WITHIN)
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", HostKind)
 @pytest.mark.parametrize(
     ("how", "outcome"),
     [
@@ -114,7 +114,7 @@ async def death(host: Host) -> Death:
     ],
 )
 async def test_whatever_ends_a_handler_is_an_outcome_and_its_host_goes_on(
-    crew: Crew, kind: Kind, how: str, outcome: Json
+    crew: Crew, kind: HostKind, how: str, outcome: Json
 ) -> None:
     host = await crew.host(kind)
     name, other = ("ending", "echo") if kind is COROUTINE else ("endingFunction", "echoFunction")
@@ -124,8 +124,8 @@ async def test_whatever_ends_a_handler_is_an_outcome_and_its_host_goes_on(
     assert (await crew.run(host, other, text="still here"))["members"] == {"echo": "still here"}
 
 
-@pytest.mark.parametrize("kind", Kind)
-async def test_a_report_that_is_no_text_harms_nobody_else(crew: Crew, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", HostKind)
+async def test_a_report_that_is_no_text_harms_nobody_else(crew: Crew, kind: HostKind) -> None:
     host = await crew.host(kind)
     name, other = ("ending", "echo") if kind is COROUTINE else ("endingFunction", "echoFunction")
     refs = [crew.begin(host, name, how="bytes as detail"), crew.begin(host, other, text="next")]
@@ -162,8 +162,8 @@ async def test_a_thousand_coroutines_run_at_once_in_one_host(crew: Crew) -> None
     assert {(await crew.outcome(ref))["outcome"] for ref in refs} == {"succeeded"}
 
 
-@pytest.mark.parametrize("kind", Kind)
-async def test_large_messages_both_ways_block_nobody(crew: Crew, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", HostKind)
+async def test_large_messages_both_ways_block_nobody(crew: Crew, kind: HostKind) -> None:
     host = await crew.host(kind)
     text = "x" * 60_000
     refs = [crew.begin(host, "echo" if kind is COROUTINE else "echoFunction", text=text) for _ in range(100)]
@@ -193,8 +193,8 @@ async def test_a_coroutine_that_swallows_its_stop_runs_on_and_a_second_stop_does
     assert [line.get("detail") for line in crew.said[ref]] == ["begun", "asked True", None]
 
 
-@pytest.mark.parametrize("kind", Kind)
-async def test_a_stop_that_comes_before_the_handler_has_begun_counts(crew: Crew, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", HostKind)
+async def test_a_stop_that_comes_before_the_handler_has_begun_counts(crew: Crew, kind: HostKind) -> None:
     host = await crew.host(kind)
     for _ in range(50):
         ref = crew.begin(host, "waiting" if kind is COROUTINE else "sleeping")
@@ -248,14 +248,14 @@ async def test_a_process_that_a_function_starts_can_be_interrupted(crew: Crew) -
     assert crew.said[ref][0]["detail"] == "ended True"
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", HostKind)
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_to_every_process_is_the_managers_business(crew: Crew, kind: Kind, signum: int) -> None:
-    """systemd and terminals send it to all; the manager decides, its hosts and nursery work on."""
+async def test_a_signal_to_every_process_is_the_managers_business(crew: Crew, kind: HostKind, signum: int) -> None:
+    """systemd and terminals send it to all; the manager decides, its hosts and fork_server work on."""
     host = await crew.host(kind)
     name = "echo" if kind is COROUTINE else "echoFunction"
     await crew.run(host, name)
-    os.kill(crew.nursery.pid, signum)
+    os.kill(crew.fork_server.pid, signum)
     os.kill(host.pid, signum)
     assert (await crew.run(host, name))["outcome"] == "succeeded"
     assert (await crew.run(await crew.host(kind), name))["outcome"] == "succeeded"

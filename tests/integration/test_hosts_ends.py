@@ -12,34 +12,34 @@ from typing import Any
 import pytest
 
 from tests.engines import alive
-from tests.integration.test_hosts import COROUTINE, FUNCTION, ROOT, Crew, crew, death, gone, nursery, on_linux
+from tests.integration.test_hosts import COROUTINE, FUNCTION, ROOT, Crew, crew, death, fork_server, gone, on_linux
 from tests.waiting import eventually
-from workers.fork_server import Nursery
+from workers.fork_server import ForkServer
 from workers.frames import Line
-from workers.host import Host, Kind
+from workers.host import Host, HostKind
 
-__all__ = ["crew", "nursery"]
+__all__ = ["crew", "fork_server"]
 
 MANAGER = """
 import asyncio, sys
 from tests.integration.test_hosts import Crew, COROUTINE, FUNCTION
 from tracker.types import load_types
-from workers.nursery import Nursery
+from workers.fork_server import Nursery
 
-async def main(nursery):
-    await nursery.open()
-    crew = Crew(nursery)
+async def main(fork_server):
+    await fork_server.open()
+    crew = Crew(fork_server)
     hosts = [await crew.host(COROUTINE), await crew.host(FUNCTION)]
     started = await crew.begun(crew.begin(hosts[1], "spawning", wait=True))
-    print(nursery.pid, *(host.pid for host in hosts), started["detail"], flush=True)
+    print(fork_server.pid, *(host.pid for host in hosts), started["detail"], flush=True)
     await asyncio.Event().wait()
 
 asyncio.run(main(Nursery.fork(load_types(["tests.handlers_hosts"]))))
 """
 
 
-@pytest.mark.parametrize("kind", Kind)
-async def test_a_host_that_is_told_to_finish_ends_after_its_orders(crew: Crew, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", HostKind)
+async def test_a_host_that_is_told_to_finish_ends_after_its_orders(crew: Crew, kind: HostKind) -> None:
     host = await crew.host(kind)
     refs = [crew.begin(host, "echo" if kind is COROUTINE else "echoFunction", text="x" * 60_000) for _ in range(20)]
     host.finish()
@@ -95,21 +95,21 @@ async def test_a_host_that_is_killed_takes_along_what_its_function_started(crew:
 
 
 @on_linux
-async def test_a_nursery_that_is_closed_leaves_nobody(nursery: Nursery) -> None:
-    await nursery.open()
-    crew = Crew(nursery)
+async def test_a_nursery_that_is_closed_leaves_nobody(fork_server: ForkServer) -> None:
+    await fork_server.open()
+    crew = Crew(fork_server)
     hosts = [await crew.host(kind) for kind in (COROUTINE, FUNCTION, FUNCTION)]
     started = int((await crew.begun(crew.begin(hosts[1], "spawning", wait=True)))["detail"])
-    await crew.nursery.close()
-    assert not crew.nursery.lost.is_set()
-    await eventually(gone(crew.nursery.pid, started, *(host.pid for host in hosts)))
+    await crew.fork_server.close()
+    assert not crew.fork_server.lost.is_set()
+    await eventually(gone(crew.fork_server.pid, started, *(host.pid for host in hosts)))
 
 
 @on_linux
 async def test_when_the_nursery_dies_its_hosts_die_and_the_manager_knows(crew: Crew) -> None:
     host = await crew.host(COROUTINE)
-    os.kill(crew.nursery.pid, signal.SIGKILL)
-    await asyncio.wait_for(crew.nursery.lost.wait(), 15)
+    os.kill(crew.fork_server.pid, signal.SIGKILL)
+    await asyncio.wait_for(crew.fork_server.lost.wait(), 15)
     await eventually(gone(host.pid))
     await death(host)
 
@@ -128,11 +128,11 @@ async def test_a_host_whose_last_messages_nobody_waits_for_leaves_no_line_open()
 
 @on_linux
 async def test_a_host_that_is_born_while_its_nursery_is_closed_leaves_no_line_open(
-    nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+    fork_server: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = asyncio.get_running_loop()
     asked, reaped = asyncio.Event(), asyncio.Event()
-    connect, reap, end = loop.create_unix_connection, nursery._reap, Host.gone
+    connect, reap, end = loop.create_unix_connection, fork_server._reap, Host.gone
     lines: list[Line] = []
 
     async def connect_late(*args: Any, **options: Any) -> Any:
@@ -150,14 +150,14 @@ async def test_a_host_that_is_born_while_its_nursery_is_closed_leaves_no_line_op
         reap()
         loop.call_soon_threadsafe(reaped.set)
 
-    await nursery.open()
-    await nursery.host(FUNCTION, lambda _: None)
+    await fork_server.open()
+    await fork_server.host(FUNCTION, lambda _: None)
     monkeypatch.setattr(loop, "create_unix_connection", connect_late)
-    monkeypatch.setattr(nursery, "_reap", reap_and_tell)
+    monkeypatch.setattr(fork_server, "_reap", reap_and_tell)
     monkeypatch.setattr(Host, "gone", end_slowly)
-    born = asyncio.create_task(nursery.host(FUNCTION, lambda _: None))
+    born = asyncio.create_task(fork_server.host(FUNCTION, lambda _: None))
     await asked.wait()
-    await nursery.close()
+    await fork_server.close()
     assert (await born).died.done()
     await asyncio.wait_for(asyncio.shield(lines[0].closed), 5)
 
@@ -183,8 +183,8 @@ async def test_hosts_that_come_and_go_leave_no_file_open(crew: Crew) -> None:
         await crew.run(host, "echoFunction")
         host.finish()
         await death(host)
-        before = before or [files("self"), files(crew.nursery.pid)]
-    assert [files("self"), files(crew.nursery.pid)] == before
+        before = before or [files("self"), files(crew.fork_server.pid)]
+    assert [files("self"), files(crew.fork_server.pid)] == before
 
 
 LOGGED = """
@@ -192,22 +192,22 @@ import asyncio, sys
 from tests.integration.test_hosts import Crew
 from tracker.types import load_types
 from workers.host import Kind
-from workers.nursery import Nursery
+from workers.fork_server import Nursery
 
-async def main(nursery):
-    await nursery.open()
-    crew = Crew(nursery)
+async def main(fork_server):
+    await fork_server.open()
+    crew = Crew(fork_server)
     host = await crew.host(Kind({kind!r}))
     await crew.run(host, {name!r}, **{members!r})
     host.kill()
     await host.died
-    await nursery.close()
+    await fork_server.close()
 
 asyncio.run(main(Nursery.fork(load_types(["tests.handlers_hosts"]))))
 """
 
 
-async def written(kind: Kind, name: str, **members: object) -> str:
+async def written(kind: HostKind, name: str, **members: object) -> str:
     """What a host wrote until its attempt's outcome, when it is killed; its output is a pipe."""
     script = LOGGED.format(kind=kind.value, name=name, members=members)
     process = await asyncio.create_subprocess_exec(
@@ -226,5 +226,5 @@ async def test_a_handler_that_blocks_the_loop_is_told_once_with_its_stack() -> N
 
 
 @pytest.mark.parametrize(("kind", "name"), [(COROUTINE, "ending"), (FUNCTION, "endingFunction")])
-async def test_what_a_handler_printed_is_out_before_its_outcome(kind: Kind, name: str) -> None:
+async def test_what_a_handler_printed_is_out_before_its_outcome(kind: HostKind, name: str) -> None:
     assert "printed by a handler" in await written(kind, name, how="print")

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_hosts import COROUTINE, FUNCTION, Crew, crew, nursery, on_linux
-from workers.host import Kind
+from tests.integration.test_hosts import COROUTINE, FUNCTION, Crew, crew, fork_server, on_linux
+from workers.host import HostKind
 
-__all__ = ["crew", "nursery"]
+__all__ = ["crew", "fork_server"]
 
 
-@pytest.mark.parametrize("kind", Kind)
-async def test_a_type_that_a_host_does_not_have_is_an_outcome(crew: Crew, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", HostKind)
+async def test_a_type_that_a_host_does_not_have_is_an_outcome(crew: Crew, kind: HostKind) -> None:
     host = await crew.host(kind)
     assert (await crew.run(host, "unknown"))["outcome"] == "raised"
 
@@ -46,10 +46,10 @@ async def test_a_child_that_a_function_forks_does_not_become_a_host(crew: Crew) 
 
 
 async def test_a_nursery_that_has_died_forks_no_host(crew: Crew) -> None:
-    os.kill(crew.nursery.pid, signal.SIGKILL)
-    await asyncio.wait_for(crew.nursery.lost.wait(), 15)
+    os.kill(crew.fork_server.pid, signal.SIGKILL)
+    await asyncio.wait_for(crew.fork_server.lost.wait(), 15)
     with pytest.raises(ConnectionError):
-        await asyncio.wait_for(crew.nursery.host(COROUTINE, crew.hear), 5)
+        await asyncio.wait_for(crew.fork_server.host(COROUTINE, crew.hear), 5)
 
 
 @on_linux
@@ -57,7 +57,7 @@ async def test_hosts_do_not_hold_what_the_manager_had_open(inherited: socket.soc
     """Else a server would wait for the end of a connection that its owner has long closed."""
     host = await crew.host(FUNCTION)
     await crew.run(host, "echoFunction")
-    held = {pid: _sockets(pid) for pid in (crew.nursery.pid, host.pid)}
+    held = {pid: _sockets(pid) for pid in (crew.fork_server.pid, host.pid)}
     number = os.fstat(inherited.fileno()).st_ino
     assert not [pid for pid, names in held.items() if f"socket:[{number}]" in names]
 

@@ -13,7 +13,7 @@ from tests.factories_http import COLLECTION, Answer, Api, open_api
 from tests.waiting import eventually
 from tracker.config import Settings
 from tracker.domain.operation import Json
-from tracker.events.hub import Events
+from tracker.events.hub import EventHub
 
 CREATE: Json = {"method": "POST", "url": COLLECTION, "body": {"clientContext": "x"}}
 
@@ -21,14 +21,14 @@ CREATE: Json = {"method": "POST", "url": COLLECTION, "body": {"clientContext": "
 @pytest.fixture
 def waiters(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """How many requests are being held."""
-    opened: list[Events] = []
-    build = Events.__init__
+    opened: list[EventHub] = []
+    build = EventHub.__init__
 
-    def remember(self: Events, *args: Any) -> None:
+    def remember(self: EventHub, *args: Any) -> None:
         opened.append(self)
         build(self, *args)
 
-    monkeypatch.setattr(Events, "__init__", remember)
+    monkeypatch.setattr(EventHub, "__init__", remember)
     return lambda: sum(len(changes) for events in opened for changes in events.changes.waiting.values())
 
 

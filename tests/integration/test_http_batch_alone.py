@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.factories_http import COLLECTION, Api
 from tracker.domain.operation import Json
-from tracker.store.batching import Pipeline
+from tracker.store.batching import Batcher
 from tracker.store.keys import Keys
 
 ALONE = {"request-id", "content-length", "date", "server", "connection"}
@@ -184,13 +184,13 @@ async def test_what_the_batch_says_of_versions_and_itself_counts_for_each_create
 async def test_twenty_creates_are_one_call_of_a_script(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     await api.created()
     sent: list[int] = []
-    round_trip = Pipeline._round_trip
+    round_trip = Batcher._round_trip
 
-    async def counting(self: Pipeline, calls: Any) -> Any:
+    async def counting(self: Batcher, calls: Any) -> Any:
         sent.append(len(calls))
         return await round_trip(self, calls)
 
-    monkeypatch.setattr(Pipeline, "_round_trip", counting)
+    monkeypatch.setattr(Batcher, "_round_trip", counting)
     requests = [{"id": str(number), "method": "POST", "url": COLLECTION, "body": {}} for number in range(20)]
     answer = await api.post("/$batch", json={"requests": requests})
     assert {response["status"] for response in answer.json["responses"]} == {201}
@@ -201,7 +201,7 @@ async def test_each_create_of_a_batch_learns_of_an_outage(api: Api, monkeypatch:
     async def away(*_: Any) -> Any:
         raise RedisConnectionError("away")
 
-    monkeypatch.setattr(Pipeline, "_run", away)
+    monkeypatch.setattr(Batcher, "_run", away)
     requests = [{"id": str(number), "method": "POST", "url": COLLECTION, "body": {}} for number in range(3)]
     answer = await api.post("/$batch", json={"requests": requests})
     assert answer.status == 200
@@ -246,7 +246,7 @@ async def test_the_same_id_twice_in_a_batch_is_one_operation(api: Api) -> None:
 
 async def test_a_batch_of_wrong_creates_does_not_go_to_redis(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Any] = []
-    monkeypatch.setattr(Pipeline, "_send", sent.append)
+    monkeypatch.setattr(Batcher, "_send", sent.append)
     requests = [{"id": str(n), "method": "POST", "url": COLLECTION, "body": {"id": "a b"}} for n in range(3)]
     async with asyncio.timeout(15):
         answers = (await api.post("/$batch", json={"requests": requests})).json["responses"]
@@ -257,14 +257,14 @@ async def test_a_batch_of_wrong_creates_does_not_go_to_redis(api: Api, monkeypat
 async def test_creates_of_a_batch_whose_answer_is_lost_are_not_made_again(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Pipeline._run
+    run = Batcher._run
 
-    async def lost(self: Pipeline, calls: Any) -> Any:
+    async def lost(self: Batcher, calls: Any) -> Any:
         await run(self, calls)
         raise RedisConnectionError("gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Pipeline, "_run", lost)
+        patched.setattr(Batcher, "_run", lost)
         requests = [{"id": str(n), "method": "POST", "url": COLLECTION, "body": {}} for n in range(3)]
         answers = (await api.post("/$batch", json={"requests": requests})).json["responses"]
     assert [answer["status"] for answer in answers] == [503] * 3

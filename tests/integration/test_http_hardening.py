@@ -14,7 +14,7 @@ from tests.factories_http import COLLECTION, Api, open_api
 from tracker.api.headers import forwarded
 from tracker.api.request_bodies import parse_object
 from tracker.cli.http_client import Client
-from tracker.cli.output import Exit, Stop, print_table
+from tracker.cli.output import CommandFailed, Exit, print_table
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
 from workers.handlers import sources
@@ -120,7 +120,7 @@ def test_messages_show_nothing_of_credentials_that_hold_an_at_sign(credentials: 
 )
 async def test_an_address_or_token_of_no_use_is_a_usage_error(api: Api, url: str, token: str) -> None:
     async with Client(url or api.url, token) as cli:
-        with pytest.raises(Stop) as stop:
+        with pytest.raises(CommandFailed) as stop:
             await cli.get("call", "id")
     assert stop.value.code is Exit.USAGE
 

@@ -169,7 +169,7 @@ async def test_a_patch_while_the_handler_runs_is_kept(
 ) -> None:
     monkeypatch.setenv("TRACKER_TYPES", "tests.engine_types")
     async with open_api(settings, types=("tests.engine_types",)) as api, running_worker(directory):
-        operation = await create(api, f"#engine.{kind}", clientContext="old", extra=1)
+        operation = await create(api, f"#executor.{kind}", clientContext="old", extra=1)
         record = await store.find("test", operation["id"])
         await began(directory, record)
         running = await patch(api, operation, clientContext="new", extra=2, more=True)

@@ -12,7 +12,7 @@ from tracker.config import Settings
 from tracker.domain import lifecycle
 from tracker.domain.operation import DONE, Record
 from tracker.errors import Unavailable
-from tracker.events.hub import Change, Events
+from tracker.events.hub import ChangeWaiter, EventHub
 from tracker.service import Caller, Mark, Operations, open_operations
 from tracker.store.store import Store
 
@@ -37,19 +37,19 @@ def held(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[Record]:
 def heard(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[str]:
     """The key of every change that is heard of, after "" as soon as somebody listens; to be asked for before `api`."""
     keys: asyncio.Queue[str] = asyncio.Queue()
-    tell, connect = Events._heard, Events._connected
+    tell, connect = EventHub._heard, EventHub._connected
 
-    def note(self: Events, channel: str, text: str) -> None:
+    def note(self: EventHub, channel: str, text: str) -> None:
         tell(self, channel, text)
         for line in text.split("\n")[1:]:
             keys.put_nowait(line[:32])
 
-    def connected(self: Events, there: bool) -> None:
+    def connected(self: EventHub, there: bool) -> None:
         connect(self, there)
         keys.put_nowait("")
 
-    monkeypatch.setattr(Events, "_heard", note)
-    monkeypatch.setattr(Events, "_connected", connected)
+    monkeypatch.setattr(EventHub, "_heard", note)
+    monkeypatch.setattr(EventHub, "_connected", connected)
     return keys
 
 
@@ -176,13 +176,13 @@ async def test_one_that_has_only_begun_when_the_time_is_up_is_answered_as_runnin
 async def test_a_client_that_goes_away_frees_its_held_create(
     api: Api, held: asyncio.Queue[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    freed, leave = asyncio.Event(), Change.__exit__
+    freed, leave = asyncio.Event(), ChangeWaiter.__exit__
 
-    def note(self: Change, *error: object) -> None:
+    def note(self: ChangeWaiter, *error: object) -> None:
         leave(self, *error)
         freed.set()
 
-    monkeypatch.setattr(Change, "__exit__", note)
+    monkeypatch.setattr(ChangeWaiter, "__exit__", note)
     async with asyncio.timeout(15):
         sent = asyncio.create_task(api.post(json={}, headers={"Prefer": "respond-async, wait=25"}))
         await held.get()

@@ -11,7 +11,7 @@ from tracker.api.app import running
 from tracker.api.server import Connection
 from tracker.config import Settings
 from tracker.domain.operation import Record
-from tracker.events.hub import Change
+from tracker.events.hub import ChangeWaiter
 from tracker.service import Operations
 
 LONG = {"Prefer": "wait=25"}
@@ -20,13 +20,13 @@ LONG = {"Prefer": "wait=25"}
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Set once a request is being held."""
-    event, enter = asyncio.Event(), Change.__enter__
+    event, enter = asyncio.Event(), ChangeWaiter.__enter__
 
-    def note(self: Change) -> Change:
+    def note(self: ChangeWaiter) -> ChangeWaiter:
         event.set()
         return enter(self)
 
-    monkeypatch.setattr(Change, "__enter__", note)
+    monkeypatch.setattr(ChangeWaiter, "__enter__", note)
     return event
 
 
@@ -159,13 +159,13 @@ async def test_for_a_client_that_went_before_nothing_is_held(api: Api, monkeypat
 async def test_a_client_that_goes_away_frees_what_was_held_for_it(
     api: Api, held: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    freed, leave = asyncio.Event(), Change.__exit__
+    freed, leave = asyncio.Event(), ChangeWaiter.__exit__
 
-    def note(self: Change, *error: object) -> None:
+    def note(self: ChangeWaiter, *error: object) -> None:
         leave(self, *error)
         freed.set()
 
-    monkeypatch.setattr(Change, "__exit__", note)
+    monkeypatch.setattr(ChangeWaiter, "__exit__", note)
     path = await created(api)
     async with asyncio.timeout(15):
         waiting = asyncio.create_task(api.get(path, headers=LONG))

@@ -16,14 +16,14 @@ from tracker.domain.operation import DONE, Record, ResultInfo
 from tracker.errors import Invalid
 from tracker.listing import pager
 from tracker.listing.conditions import MEMBERS, And, Comparison, Condition, Membership, Operator, Or
-from tracker.listing.pager import EXAMINE, Calls, Page, Query
-from tracker.listing.planner import Key
+from tracker.listing.pager import EXAMINE, ListQuery, Page, Pager
+from tracker.listing.planner import SortKey
 from tracker.store.store import Store
 
 
 @pytest.fixture
-def lists(store: Store) -> Calls:
-    return Calls(store)
+def lists(store: Store) -> Pager:
+    return Pager(store)
 
 
 async def created(store: Store, **fields: object) -> Record:
@@ -38,13 +38,13 @@ async def completed(store: Store, record: Record) -> Record:
     return await store.apply(lifecycle.succeed(record, DONE, {}))
 
 
-async def pages(lists: Calls, query: Query, between: Callable[[int], Awaitable[None]] | None = None) -> list[Page]:
+async def pages(lists: Pager, query: ListQuery, between: Callable[[int], Awaitable[None]] | None = None) -> list[Page]:
     """All pages of a list; `between` is awaited after each, with how many there were."""
     found = [await lists.page("test", CALL, query)]
     while (cursor := found[-1].cursor) is not None:
         if between is not None:
             await between(len(found))
-        found.append(await lists.page("test", CALL, Query(query.where, query.order, query.top, cursor=cursor)))
+        found.append(await lists.page("test", CALL, ListQuery(query.where, query.order, query.top, cursor=cursor)))
     return found
 
 
@@ -88,7 +88,7 @@ def random_condition(rng: random.Random, records: list[Record], depth: int = 2) 
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_pages_and_counts_are_what_a_simple_reading_of_all_finds(
-    lists: Calls, many: list[Record], seed: int
+    lists: Pager, many: list[Record], seed: int
 ) -> None:
     rng = random.Random(seed)
     for round_ in range(50):
@@ -97,13 +97,13 @@ async def test_pages_and_counts_are_what_a_simple_reading_of_all_finds(
         order = parse_order(f"{member} {rng.choice(['asc', 'desc'])}, resultInfo/code desc")
         skip, top = rng.choice([0, 0, 1, 5, 30]), rng.choice([1, 3, 7, 100])
         print("seed", seed, "round", round_, where, order, skip, top)
-        found = await pages(lists, Query(where, order, top, skip=skip, count=True))
+        found = await pages(lists, ListQuery(where, order, top, skip=skip, count=True))
         expected = [record for record in many if holds(where, record)]
         assert found[0].count == await lists.count("test", CALL, where) == len(expected)
         assert ids(found) == ids([Page(sorted_simply(expected, order))])[skip:]
 
 
-def sorted_simply(records: list[Record], order: tuple[Key, ...]) -> list[Record]:
+def sorted_simply(records: list[Record], order: tuple[SortKey, ...]) -> list[Record]:
     """One stable sort for each key, the last first."""
     for key in reversed(order):
         read = MEMBERS[key.member].read
@@ -118,7 +118,7 @@ def sorted_simply(records: list[Record], order: tuple[Key, ...]) -> list[Record]
     ["createdDateTime desc", "createdDateTime", "id", "status", "startedDateTime desc", "completedDateTime"],
 )
 async def test_pages_neither_skip_nor_repeat_while_operations_come_and_end(
-    store: Store, lists: Calls, clock: Clock, order: str
+    store: Store, lists: Pager, clock: Clock, order: str
 ) -> None:
     """With a gate at each page's end: one is created, one begins, one ends, so that each order is disturbed."""
     made = [await created(store) for _ in range(12)]
@@ -131,7 +131,7 @@ async def test_pages_neither_skip_nor_repeat_while_operations_come_and_end(
         await started(store, made[number % 12])
         await completed(store, begun[-number % 12])
 
-    found = ids(await pages(lists, Query(order=parse_order(order), top=5), disturb))
+    found = ids(await pages(lists, ListQuery(order=parse_order(order), top=5), disturb))
     assert len(found) == len(set(found))
     assert everything <= set(found)
     assert set(found) == everything or order == "createdDateTime", "only there do new ones stand at the end"
@@ -139,7 +139,7 @@ async def test_pages_neither_skip_nor_repeat_while_operations_come_and_end(
 
 @pytest.mark.parametrize("order", ["createdDateTime desc", "createdDateTime", "startedDateTime desc", "id"])
 async def test_pages_with_a_status_hold_each_operation_that_has_it_all_the_time(
-    store: Store, lists: Calls, clock: Clock, order: str
+    store: Store, lists: Pager, clock: Clock, order: str
 ) -> None:
     """Those that end meanwhile may be there or not; no other is missing, and none is there twice."""
     begun = [await started(store, await created(store)) for _ in range(20)]
@@ -155,44 +155,44 @@ async def test_pages_with_a_status_hold_each_operation_that_has_it_all_the_time(
         await started(store, waiting[number])
         await started(store, await created(store))
 
-    query = Query(parse_filter("status eq 'Running'"), parse_order(order), top=6)
+    query = ListQuery(parse_filter("status eq 'Running'"), parse_order(order), top=6)
     found = ids(await pages(lists, query, disturb))
     assert len(found) == len(set(found))
     assert {record.id for record in begun} - ended <= set(found)
     assert ended, "something has ended between two pages"
 
 
-async def test_a_deleted_operation_moves_no_other_from_one_page_to_another(store: Store, lists: Calls) -> None:
+async def test_a_deleted_operation_moves_no_other_from_one_page_to_another(store: Store, lists: Pager) -> None:
     made = [await created(store) for _ in range(10)]
 
     async def delete(_: int) -> None:
         await store.apply(lifecycle.hide(made[-1]))
         await store.apply(lifecycle.hide(made[0]))
 
-    found = await lists.page("test", CALL, Query(top=5))
+    found = await lists.page("test", CALL, ListQuery(top=5))
     await delete(1)
-    rest = await lists.page("test", CALL, Query(top=5, cursor=found.cursor))
+    rest = await lists.page("test", CALL, ListQuery(top=5, cursor=found.cursor))
     assert ids([found, rest]) == [record.id for record in made[:0:-1]]
 
 
-async def test_a_full_last_page_has_no_next(store: Store, lists: Calls) -> None:
+async def test_a_full_last_page_has_no_next(store: Store, lists: Pager) -> None:
     for _ in range(4):
         await created(store)
     for order in ("createdDateTime", "id"):
-        page = await lists.page("test", CALL, Query(order=parse_order(order), top=4))
+        page = await lists.page("test", CALL, ListQuery(order=parse_order(order), top=4))
         assert (len(page.records), page.cursor) == (4, None)
 
 
-async def test_no_index_names_a_record_that_redis_expired(store: Store, lists: Calls) -> None:
+async def test_no_index_names_a_record_that_redis_expired(store: Store, lists: Pager) -> None:
     record = await completed(store, await started(store, await created(store, client_context="c")))
     kept = await created(store)
     await store.redis.delete(store.keys.operation(record.key))
     assert await lists.count("test", CALL) == 2
-    assert ids(await pages(lists, Query())) == [kept.id]
+    assert ids(await pages(lists, ListQuery())) == [kept.id]
     assert await lists.count("test", CALL) == 1
 
 
-async def test_a_search_finds_words_and_phrases(store: Store, lists: Calls) -> None:
+async def test_a_search_finds_words_and_phrases(store: Store, lists: Pager) -> None:
     record = await started(store, await created(store, client_context="Invoice 17"))
     await store.apply(lifecycle.progress(record, percent=5, detail="Reading pages"))
     other = await created(store, client_context="invoice 18")
@@ -203,7 +203,7 @@ async def test_a_search_finds_words_and_phrases(store: Store, lists: Calls) -> N
         ("invoice NOT reading", [other.id]),
     ]:
         where = parse_search(text)
-        assert ids(await pages(lists, Query(where))) == expected
+        assert ids(await pages(lists, ListQuery(where))) == expected
         assert await lists.count("test", CALL, where) == len(expected)
 
 
@@ -220,29 +220,29 @@ def examine(monkeypatch: pytest.MonkeyPatch) -> int:
     return 12
 
 
-async def test_a_page_ends_early_at_the_bound_and_leads_on(store: Store, lists: Calls, examine: int) -> None:
+async def test_a_page_ends_early_at_the_bound_and_leads_on(store: Store, lists: Pager, examine: int) -> None:
     made = [await created(store, client_context="x" if number in {0, 1, 20} else "y") for number in range(30)]
-    found = await pages(lists, Query(parse_filter("endswith(clientContext,'x')"), top=2))
+    found = await pages(lists, ListQuery(parse_filter("endswith(clientContext,'x')"), top=2))
     assert [len(page.records) for page in found] == [1, 0, 2]
     assert ids(found) == [made[number].id for number in (20, 1, 0)]
     assert examine < 30
 
 
-async def test_what_a_filter_skips_is_examined_too(store: Store, lists: Calls, examine: int) -> None:
+async def test_what_a_filter_skips_is_examined_too(store: Store, lists: Pager, examine: int) -> None:
     made = [await created(store, client_context="x") for _ in range(30)]
-    found = await pages(lists, Query(parse_filter("endswith(clientContext,'x')"), top=3, skip=examine + 1))
+    found = await pages(lists, ListQuery(parse_filter("endswith(clientContext,'x')"), top=3, skip=examine + 1))
     assert [len(page.records) for page in found[:2]] == [0, 3]
     assert ids(found) == [record.id for record in made[-examine - 2 :: -1]]
 
 
-async def test_an_order_or_a_count_that_needs_more_names_the_indexes(store: Store, lists: Calls, examine: int) -> None:
+async def test_an_order_or_a_count_that_needs_more_names_the_indexes(store: Store, lists: Pager, examine: int) -> None:
     where = parse_filter("endswith(clientContext,'x')")
     for number in range(examine + 1):
         await created(store, client_context=str(number % 2))
     for target, query in [
-        ("$orderby", Query(order=parse_order("status"))),
-        ("$orderby", Query(where, parse_order("id"))),
-        ("$count", Query(where, count=True)),
+        ("$orderby", ListQuery(order=parse_order("status"))),
+        ("$orderby", ListQuery(where, parse_order("id"))),
+        ("$count", ListQuery(where, count=True)),
     ]:
         with pytest.raises(Invalid, match="status, clientContext, createdDateTime and id") as caught:
             await lists.page("test", CALL, query)
@@ -250,7 +250,7 @@ async def test_an_order_or_a_count_that_needs_more_names_the_indexes(store: Stor
     with pytest.raises(Invalid, match="more than 12 operations"):
         await lists.count("test", CALL, where)
     narrowed = parse_filter("clientContext eq '1' and not endswith(id,'x')")
-    page = await lists.page("test", CALL, Query(narrowed, parse_order("status"), count=True))
+    page = await lists.page("test", CALL, ListQuery(narrowed, parse_order("status"), count=True))
     assert page.count == 6
     both = parse_filter("clientContext in ('0','1')")
     assert await lists.count("test", CALL, both) == examine + 1, "the indexes alone have it"

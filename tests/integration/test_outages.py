@@ -97,7 +97,7 @@ async def test_a_lease_that_ran_out_during_an_outage_is_renewed_and_not_lost(awa
 
 
 def both_noticed(worker: Worker) -> Callable[[], Awaitable[bool]]:
-    """Whether the claimer and the sweeper have."""
+    """Whether the fetcher and the sweeper have."""
 
     async def check() -> bool:
         return len(worker.said("store_away")) == 2

@@ -12,24 +12,24 @@ from tests.engines import Server
 from tests.factories import make_record
 from tracker.domain.operation import Record
 from tracker.errors import Conflict, Unavailable
-from tracker.store.batching import MOST_EARLY, MOST_QUESTIONS, MOST_TOGETHER, Pipeline
+from tracker.store.batching import MOST_EARLY, MOST_QUESTIONS, MOST_TOGETHER, Batcher
 from tracker.store.store import Store
 
 
 @pytest.fixture
-def pipeline(redis: Redis) -> Pipeline:
-    return Pipeline(redis, within=5)
+def pipeline(redis: Redis) -> Batcher:
+    return Batcher(redis, within=5)
 
 
 def script(redis: Redis, text: str) -> AsyncScript:
     return redis.register_script(text)
 
 
-def joined(pipeline: Pipeline, script: AsyncScript, *words: str) -> asyncio.Future[list[Any]]:
+def joined(pipeline: Batcher, script: AsyncScript, *words: str) -> asyncio.Future[list[Any]]:
     return pipeline.join(script, [], [[word] for word in words])
 
 
-async def test_each_call_has_its_own_answer_or_error(redis: Redis, pipeline: Pipeline) -> None:
+async def test_each_call_has_its_own_answer_or_error(redis: Redis, pipeline: Batcher) -> None:
     echo, fail = script(redis, "return ARGV[1]"), script(redis, "return redis.error_reply('ERR no')")
     answers = await asyncio.gather(
         pipeline.call(echo, [], ["a"]),
@@ -41,14 +41,14 @@ async def test_each_call_has_its_own_answer_or_error(redis: Redis, pipeline: Pip
     assert isinstance(answers[1], ResponseError)
 
 
-async def test_calls_of_one_turn_are_run_in_their_order(redis: Redis, pipeline: Pipeline) -> None:
+async def test_calls_of_one_turn_are_run_in_their_order(redis: Redis, pipeline: Batcher) -> None:
     push = script(redis, "return redis.call('RPUSH', KEYS[1], ARGV[1])")
     lengths = await asyncio.gather(*(pipeline.call(push, ["rq:queue:test"], [str(n)]) for n in range(MOST_QUESTIONS)))
     assert lengths == list(range(1, MOST_QUESTIONS + 1))
     await redis.delete("rq:queue:test")
 
 
-async def test_a_thousand_calls_of_one_turn_are_several_round_trips(redis: Redis, pipeline: Pipeline) -> None:
+async def test_a_thousand_calls_of_one_turn_are_several_round_trips(redis: Redis, pipeline: Batcher) -> None:
     echo = script(redis, "return ARGV[1]")
     calls = [asyncio.ensure_future(pipeline.call(echo, [], [str(number)])) for number in range(1000)]
     await asyncio.sleep(0)
@@ -57,7 +57,7 @@ async def test_a_thousand_calls_of_one_turn_are_several_round_trips(redis: Redis
     assert not pipeline._sending
 
 
-async def test_a_round_trip_that_nobody_waits_for_any_more_ends(redis: Redis, pipeline: Pipeline) -> None:
+async def test_a_round_trip_that_nobody_waits_for_any_more_ends(redis: Redis, pipeline: Batcher) -> None:
     """Else it would go on, and connect anew, after its client has been closed."""
     echo = script(redis, "return ARGV[1]")
     await pipeline.call(echo, [], ["loaded"])
@@ -77,7 +77,7 @@ async def test_a_round_trip_that_nobody_waits_for_any_more_ends(redis: Redis, pi
 
 
 async def test_a_round_trip_that_takes_too_long_is_ended_for_all_who_wait(redis: Redis) -> None:
-    pipeline = Pipeline(redis, within=0.1)
+    pipeline = Batcher(redis, within=0.1)
     echo = script(redis, "return ARGV[1]")
     await pipeline.call(echo, [], ["loaded"])
     await redis.client_pause(500)
@@ -86,7 +86,7 @@ async def test_a_round_trip_that_takes_too_long_is_ended_for_all_who_wait(redis:
     assert [type(outcome) for outcome in outcomes] == [TimeoutError, TimeoutError]
     assert not pipeline._sending
     await redis.client_unpause()
-    pipeline = Pipeline(redis, within=5)
+    pipeline = Batcher(redis, within=5)
     assert await pipeline.call(echo, [], ["c"]) == "c", "the answers that came too late are nobody's"
 
 
@@ -104,14 +104,14 @@ async def test_a_read_that_is_given_up_ends_its_round_trip(store: Store) -> None
     await store.redis.client_unpause()
 
 
-async def test_a_call_that_was_given_up_before_it_was_sent_is_not_sent(redis: Redis, pipeline: Pipeline) -> None:
+async def test_a_call_that_was_given_up_before_it_was_sent_is_not_sent(redis: Redis, pipeline: Batcher) -> None:
     push = script(redis, "return redis.call('RPUSH', KEYS[1], ARGV[1])")
     pipeline.call(push, ["rq:queue:test"], ["a"]).cancel()
     assert await pipeline.call(script(redis, "return 1"), [], []) == 1
     assert await redis.exists("rq:queue:test") == 0
 
 
-async def test_what_is_asked_of_a_script_in_one_turn_is_one_call_of_it(redis: Redis, pipeline: Pipeline) -> None:
+async def test_what_is_asked_of_a_script_in_one_turn_is_one_call_of_it(redis: Redis, pipeline: Batcher) -> None:
     x, y = (
         script(redis, f"local a = {{}} for i, w in ipairs(ARGV) do a[i] = '{letter}' .. w .. #ARGV end return a")
         for letter in "xy"
@@ -122,14 +122,14 @@ async def test_what_is_asked_of_a_script_in_one_turn_is_one_call_of_it(redis: Re
     assert await joined(pipeline, x, "5") == ["x51"]
 
 
-async def test_so_many_questions_are_sent_while_others_are_still_being_put(redis: Redis, pipeline: Pipeline) -> None:
+async def test_so_many_questions_are_sent_while_others_are_still_being_put(redis: Redis, pipeline: Batcher) -> None:
     count = script(redis, "local a = {} for i in ipairs(ARGV) do a[i] = #ARGV end return a")
     answers = await asyncio.gather(*(joined(pipeline, count, *"www") for _ in range(MOST_QUESTIONS + 2)))
     assert answers == [[3 * MOST_QUESTIONS] * 3] * MOST_QUESTIONS + [[6] * 3] * 2
 
 
 async def test_a_call_that_many_join_takes_a_hundred_at_most_and_no_question_is_split(
-    redis: Redis, pipeline: Pipeline
+    redis: Redis, pipeline: Batcher
 ) -> None:
     count = script(redis, "local a = {} for i in ipairs(ARGV) do a[i] = #ARGV end return a")
     answers = await asyncio.gather(*(joined(pipeline, count, *"w" * (MOST_TOGETHER // 3)) for _ in range(4)))
@@ -137,7 +137,7 @@ async def test_a_call_that_many_join_takes_a_hundred_at_most_and_no_question_is_
 
 
 async def test_who_joins_a_call_that_fails_learns_of_it_and_who_gives_up_takes_nobody_with_it(
-    redis: Redis, pipeline: Pipeline
+    redis: Redis, pipeline: Batcher
 ) -> None:
     fail, echo = script(redis, "return redis.error_reply('ERR no')"), script(redis, "return ARGV")
     failed = await asyncio.gather(*(joined(pipeline, fail, "w") for _ in range(2)), return_exceptions=True)
@@ -147,7 +147,7 @@ async def test_who_joins_a_call_that_fails_learns_of_it_and_who_gives_up_takes_n
     assert await second == ["b"]
 
 
-async def test_a_caller_that_gives_up_takes_nobody_with_it(redis: Redis, pipeline: Pipeline) -> None:
+async def test_a_caller_that_gives_up_takes_nobody_with_it(redis: Redis, pipeline: Batcher) -> None:
     echo = script(redis, "return ARGV[1]")
     first = asyncio.ensure_future(pipeline.call(echo, [], ["a"]))
     second = asyncio.ensure_future(pipeline.call(echo, [], ["b"]))

@@ -7,28 +7,28 @@ import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.engines import alive, began, catalogue, exists, gone, let_go, running_engine, running_record, told
+from tests.engines import alive, began, exists, gone, let_go, registry, running_engine, running_record, told
 from tests.waiting import eventually
 from tracker.domain.operation import Record, Stage
-from workers.attempt import Stop
-from workers.executor import Engine
-from workers.fork_server import Nursery
-from workers.pool import Size
+from workers.attempt import StopReason
+from workers.executor import Executor
+from workers.fork_server import ForkServer
+from workers.pool import PoolSize
 
 TYPES = ("waits", "works", "insists", "clings", "deaf", "blocks", "grows")
 
 
-def stop(engine: Engine, record: Record, why: Stop = Stop.CANCEL) -> None:
-    engine.stop(record.key, record.attempt, why)
+def stop(executor: Executor, record: Record, why: StopReason = StopReason.CANCEL) -> None:
+    executor.stop(record.key, record.attempt, why)
 
 
 async def test_a_coroutine_that_does_not_stop_ends_without_its_handler_and_the_others_end_well(
-    nursery: Nursery, directory: Path
+    fork_server: ForkServer, directory: Path
 ) -> None:
     clinging, other = running_record("clings", attempts=1, run_within=0.3, grace=0.2), running_record("waits")
-    async with running_engine(nursery, catalogue("clings", "waits"), Size(2, 0)) as (engine, endings):
-        engine.begin(clinging)
-        engine.begin(other)
+    async with running_engine(fork_server, registry("clings", "waits"), PoolSize(2, 0)) as (executor, endings):
+        executor.begin(clinging)
+        executor.begin(other)
         host = await began(directory, clinging)
         assert await began(directory, other) == host
 
@@ -40,8 +40,8 @@ async def test_a_coroutine_that_does_not_stop_ends_without_its_handler_and_the_o
 
         later = running_record("waits")
         (directory / f"{later.id}.go").touch()
-        await eventually(has_room(engine, coroutines=1))
-        engine.begin(later)
+        await eventually(has_room(executor, coroutines=1))
+        executor.begin(later)
         assert await began(directory, later) != host, "the host takes no more operations"
         assert (await endings.of(later)).outcome["outcome"] == "succeeded"
 
@@ -52,21 +52,21 @@ async def test_a_coroutine_that_does_not_stop_ends_without_its_handler_and_the_o
         assert not (directory / f"{clinging.id}.let_go").exists()
 
 
-def has_room(engine: Engine, *, coroutines: int = 0, functions: int = 0) -> Callable[[], Awaitable[bool]]:
+def has_room(executor: Executor, *, coroutines: int = 0, functions: int = 0) -> Callable[[], Awaitable[bool]]:
     async def check() -> bool:
-        room = engine.pool.room()
+        room = executor.pool.room()
         return room[0] >= coroutines and room[1] >= functions
 
     return check
 
 
 async def test_a_function_that_hears_no_signal_is_killed_after_its_grace_and_its_neighbour_ends_well(
-    nursery: Nursery, directory: Path
+    fork_server: ForkServer, directory: Path
 ) -> None:
     deaf, other = running_record("deaf", attempts=1, run_within=0.3, grace=0.2), running_record("works")
-    async with running_engine(nursery, catalogue("deaf", "works"), Size(0, 2)) as (engine, endings):
-        engine.begin(deaf)
-        engine.begin(other)
+    async with running_engine(fork_server, registry("deaf", "works"), PoolSize(0, 2)) as (executor, endings):
+        executor.begin(deaf)
+        executor.begin(other)
         host, its_neighbours = await began(directory, deaf), await began(directory, other)
         assert host != its_neighbours
         ending = await endings.of(deaf)
@@ -78,43 +78,43 @@ async def test_a_function_that_hears_no_signal_is_killed_after_its_grace_and_its
         await gone(host)
         (directory / f"{other.id}.go").touch()
         assert (await endings.of(other)).outcome["outcome"] == "succeeded"
-        await eventually(has_room(engine, functions=2))
+        await eventually(has_room(executor, functions=2))
 
 
 async def test_the_next_function_in_a_host_can_be_stopped_though_the_one_before_blocked_the_signal(
-    nursery: Nursery, directory: Path
+    fork_server: ForkServer, directory: Path
 ) -> None:
     first, second = running_record("deaf"), running_record("works", grace=60.0)
-    async with running_engine(nursery, catalogue("deaf", "works"), Size(0, 1)) as (engine, endings):
+    async with running_engine(fork_server, registry("deaf", "works"), PoolSize(0, 1)) as (executor, endings):
         (directory / f"{first.id}.go").touch()
-        engine.begin(first)
+        executor.begin(first)
         await endings.of(first)
-        engine.begin(second)
+        executor.begin(second)
         assert await began(directory, second) == await began(directory, first)
-        stop(engine, second)
+        stop(executor, second)
         assert (await endings.of(second)).outcome["outcome"] == "stopped"
     assert await told(directory / f"{second.id}.stopped") == "Stopped"
 
 
-async def test_a_handler_that_ends_well_in_spite_of_a_stop_wins(nursery: Nursery, directory: Path) -> None:
+async def test_a_handler_that_ends_well_in_spite_of_a_stop_wins(fork_server: ForkServer, directory: Path) -> None:
     record = running_record("insists")
-    async with running_engine(nursery, catalogue("insists"), Size(1, 0)) as (engine, endings):
-        engine.begin(record)
+    async with running_engine(fork_server, registry("insists"), PoolSize(1, 0)) as (executor, endings):
+        executor.begin(record)
         await began(directory, record)
-        stop(engine, record)
+        stop(executor, record)
         ending = await endings.of(record)
     assert ending.change is not None
     assert (ending.change.stage, ending.change.fields["result_info"].subcode) == (Stage.COMPLETED, 4)
 
 
 async def test_a_host_that_dies_takes_its_own_operations_with_it_and_no_other(
-    nursery: Nursery, directory: Path
+    fork_server: ForkServer, directory: Path
 ) -> None:
     coroutines = [running_record("waits") for _ in range(3)]
     functions = [running_record("works") for _ in range(2)]
-    async with running_engine(nursery, catalogue("waits", "works"), Size(10, 2)) as (engine, endings):
+    async with running_engine(fork_server, registry("waits", "works"), PoolSize(10, 2)) as (executor, endings):
         for record in (*coroutines, *functions):
-            engine.begin(record)
+            executor.begin(record)
         hosts = [await began(directory, record) for record in functions]
         os.kill(hosts[0], signal.SIGKILL)
         lost = await endings.of(functions[0])
@@ -129,21 +129,21 @@ async def test_a_host_that_dies_takes_its_own_operations_with_it_and_no_other(
         assert alive(hosts[1])
         (directory / "all.go").touch()
         assert (await endings.of(functions[1])).outcome["outcome"] == "succeeded"
-        await eventually(has_room(engine, coroutines=10, functions=2))
+        await eventually(has_room(executor, coroutines=10, functions=2))
         again = running_record("waits"), running_record("works")
         for record in again:
-            engine.begin(record)
+            executor.begin(record)
         assert [(await endings.of(record)).outcome["outcome"] for record in again] == ["succeeded"] * 2
 
 
-async def test_a_host_is_replaced_after_so_many_operations(nursery: Nursery, directory: Path) -> None:
+async def test_a_host_is_replaced_after_so_many_operations(fork_server: ForkServer, directory: Path) -> None:
     (directory / "all.go").touch()
     hosts = []
-    async with running_engine(nursery, catalogue("works"), Size(0, 1, recycle_after=3)) as (engine, endings):
+    async with running_engine(fork_server, registry("works"), PoolSize(0, 1, recycle_after=3)) as (executor, endings):
         for _ in range(7):
             record = running_record("works")
-            await eventually(has_room(engine, functions=1))
-            engine.begin(record)
+            await eventually(has_room(executor, functions=1))
+            executor.begin(record)
             await endings.of(record)
             hosts.append(await began(directory, record))
         for host in hosts[:6]:
@@ -152,13 +152,13 @@ async def test_a_host_is_replaced_after_so_many_operations(nursery: Nursery, dir
 
 
 async def test_a_host_that_is_replaced_with_several_operations_at_hand_ends_after_them(
-    nursery: Nursery, directory: Path
+    fork_server: ForkServer, directory: Path
 ) -> None:
-    async with running_engine(nursery, catalogue("works"), Size(0, 1, recycle_after=3)) as (engine, endings):
-        engine.pool._took = 0.001  # functions are short: a host gets several at once
+    async with running_engine(fork_server, registry("works"), PoolSize(0, 1, recycle_after=3)) as (executor, endings):
+        executor.pool._took = 0.001  # functions are short: a host gets several at once
         records = [running_record("works") for _ in range(8)]
         for record in records:
-            engine.begin(record)
+            executor.begin(record)
         host = await began(directory, records[0])
         let_go(directory, records[0])
         await endings.of(records[0])
@@ -169,35 +169,37 @@ async def test_a_host_that_is_replaced_with_several_operations_at_hand_ends_afte
 
 
 async def test_a_function_that_hears_no_signal_is_killed_whatever_waits_behind_it(
-    nursery: Nursery, directory: Path
+    fork_server: ForkServer, directory: Path
 ) -> None:
     deaf = running_record("deaf", attempts=1, run_within=0.2, grace=0.2)
     behind = [running_record("works") for _ in range(3)]
-    async with running_engine(nursery, catalogue("deaf", "works"), Size(0, 1)) as (engine, endings):
-        engine.pool._took = 0.001
+    async with running_engine(fork_server, registry("deaf", "works"), PoolSize(0, 1)) as (executor, endings):
+        executor.pool._took = 0.001
         for record in (deaf, *behind):
-            engine.begin(record)
+            executor.begin(record)
         host = await began(directory, deaf)
         assert (await endings.of(deaf)).outcome["signal"] == -signal.SIGKILL
         for record in behind:
             change = (await endings.of(record)).change
             assert change is not None
-            assert change.arrow == "hand_back"
+            assert change.transition == "hand_back"
             assert not exists(directory / f"{record.id}.began")
         await gone(host)
 
 
-async def test_a_host_that_takes_too_much_memory_is_replaced_once_it_is_free(nursery: Nursery, directory: Path) -> None:
+async def test_a_host_that_takes_too_much_memory_is_replaced_once_it_is_free(
+    fork_server: ForkServer, directory: Path
+) -> None:
     greedy, at_hand = running_record("grows")._replace(members={"mebibytes": 100}), running_record("works")
-    size = Size(0, 1, memory_limit=150 * 1024 * 1024)
-    async with running_engine(nursery, catalogue("grows", "works"), size) as (engine, endings):
-        engine.begin(greedy)
+    size = PoolSize(0, 1, memory_limit=150 * 1024 * 1024)
+    async with running_engine(fork_server, registry("grows", "works"), size) as (executor, endings):
+        executor.begin(greedy)
         await endings.of(greedy)
-        engine.begin(at_hand)
+        executor.begin(at_hand)
         host = await began(directory, at_hand)
         assert host == await began(directory, greedy)
-        engine.pool.weigh()
-        await eventually(has_room(engine, functions=1))
+        executor.pool.weigh()
+        await eventually(has_room(executor, functions=1))
         assert alive(host), "it still has an operation"
         (directory / "all.go").touch()
         assert (await endings.of(at_hand)).outcome["outcome"] == "succeeded"
@@ -205,19 +207,19 @@ async def test_a_host_that_takes_too_much_memory_is_replaced_once_it_is_free(nur
 
 
 async def test_a_coroutine_that_does_not_stop_for_a_drain_is_killed_when_its_neighbours_have_had_their_grace(
-    nursery: Nursery, directory: Path
+    fork_server: ForkServer, directory: Path
 ) -> None:
     stuck, slow, slowest = (running_record("clings", grace=grace) for grace in (0.2, 60.0, 60.0))
-    async with running_engine(nursery, catalogue("clings"), Size(3, 0)) as (engine, endings):
+    async with running_engine(fork_server, registry("clings"), PoolSize(3, 0)) as (executor, endings):
         for record in (stuck, slow, slowest):
-            engine.begin(record)
+            executor.begin(record)
         host = await began(directory, stuck)
-        engine.hand_back()
+        executor.hand_back()
         for record in (slow, slowest):
             await began(directory, record)
 
         async def grace_is_over() -> bool:
-            return all(attempt.ends_at == math.inf for attempt in engine.running.values() if attempt.record is stuck)
+            return all(attempt.ends_at == math.inf for attempt in executor.running.values() if attempt.record is stuck)
 
         await eventually(grace_is_over)
         assert alive(host)
@@ -226,24 +228,24 @@ async def test_a_coroutine_that_does_not_stop_for_a_drain_is_killed_when_its_nei
             assert (await endings.of(record)).outcome["outcome"] == "succeeded"
         change = (await endings.of(stuck)).change
         assert change is not None
-        assert change.arrow == "hand_back"
+        assert change.transition == "hand_back"
         await gone(host)
 
 
 async def test_when_the_nursery_dies_everything_goes_with_it_and_is_handed_back(
-    nursery: Nursery, directory: Path
+    fork_server: ForkServer, directory: Path
 ) -> None:
     records = running_record("waits"), running_record("works")
-    async with running_engine(nursery, catalogue("waits", "works"), Size(1, 1)) as (engine, endings):
+    async with running_engine(fork_server, registry("waits", "works"), PoolSize(1, 1)) as (executor, endings):
         for record in records:
-            engine.begin(record)
+            executor.begin(record)
         hosts = [await began(directory, record) for record in records]
-        os.kill(nursery.pid, signal.SIGKILL)
-        await asyncio.wait_for(nursery.lost.wait(), 5)
-        engine.abandon()
+        os.kill(fork_server.pid, signal.SIGKILL)
+        await asyncio.wait_for(fork_server.lost.wait(), 5)
+        executor.abandon()
         for record in records:
             ending = endings[record.id]
             assert ending.change is not None
-            assert (ending.change.arrow, "charged" in ending.change.fields) == ("hand_back", False)
+            assert (ending.change.transition, "charged" in ending.change.fields) == ("hand_back", False)
         for host in hosts:
             await gone(host)

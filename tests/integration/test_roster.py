@@ -1,13 +1,13 @@
 """Which workers live: what they say of themselves, and how long it counts."""
 
 from tracker.store.store import Store
-from tracker.store.worker_registry import KNOWN_FOR, LIVES_FOR, SILENT_AFTER, Workers
+from tracker.store.worker_registry import KNOWN_FOR, LIVES_FOR, SILENT_AFTER, WorkerRegistry
 
 ABOUT = {"host": "a", "pid": 1, "types": ["test.plain"], "concurrency": 100, "processes": 4, "running": 3}
 
 
 async def test_workers_that_say_nothing_for_a_minute_are_dead_and_later_forgotten(store: Store) -> None:
-    workers = Workers(store)
+    workers = WorkerRegistry(store)
     await workers.announce("quiet", ABOUT)
     await workers.announce("loud", ABOUT)
     await workers.announce("left", ABOUT)

@@ -13,9 +13,9 @@ from tracker.api.odata.filter import parse_filter
 from tracker.domain import lifecycle
 from tracker.domain.lifecycle import Change
 from tracker.domain.operation import DONE, OperationStatus, Policy, Record, ResultInfo, Stage
-from tracker.domain.transitions import ARROWS, Arrow
+from tracker.domain.transitions import TRANSITIONS, Transition
 from tracker.errors import Conflict, Gone, IllegalTransition, NotFound, Refused
-from tracker.listing.pager import Calls, Query
+from tracker.listing.pager import ListQuery, Pager
 from tracker.maintenance.sweeper import Sweeper
 from tracker.store.rq_tickets import PROBE_AFTER
 from tracker.store.store import CancelPending, Store
@@ -35,7 +35,7 @@ async def running(store: Store, **fields: object) -> Record:
 
 
 async def put(store: Store, stage: Stage) -> Record:  # noqa: PLR0911 - one for each stage
-    """An operation in a stage, brought there by arrows."""
+    """An operation in a stage, brought there by transitions."""
     match stage:
         case Stage.QUEUED:
             return await queued(store)
@@ -186,8 +186,8 @@ async def test_the_indexes_follow_the_status(store: Store) -> None:
 
     async def count(text: str) -> int:
         where = parse_filter(text)
-        number = await Calls(store).count("test", CALL, where)
-        assert len((await Calls(store).page("test", CALL, Query(where))).records) == number
+        number = await Pager(store).count("test", CALL, where)
+        assert len((await Pager(store).page("test", CALL, ListQuery(where))).records) == number
         return number
 
     assert [await count(f"status eq '{status}'") for status in OperationStatus] == [0, 0, 1, 0]
@@ -215,12 +215,12 @@ async def test_a_deleted_running_operation_lives_on_hidden_until_its_attempt_end
     await store.apply(lifecycle.hide(record))
     with pytest.raises(Gone):
         await store.find("test", record.id)
-    assert await Calls(store).count("test", CALL) == 0
-    assert await Calls(store).count("test", CALL, parse_filter("status eq 'Running'")) == 0
+    assert await Pager(store).count("test", CALL) == 0
+    assert await Pager(store).count("test", CALL, parse_filter("status eq 'Running'")) == 0
     assert await store.beat([(record.key, 1)]) == ["CANCEL"], "its worker learns that it should stop"
     ended = await store.apply(lifecycle.succeed(record, DONE, {"big": "x" * 1000}))
     assert (ended.stage, ended.status, ended.members) == (Stage.TOMBSTONE, OperationStatus.COMPLETED, {})
-    assert await Calls(store).count("test", CALL, parse_filter("status eq 'Completed'")) == 0
+    assert await Pager(store).count("test", CALL, parse_filter("status eq 'Completed'")) == 0
 
 
 async def test_retention_ends_in_a_tombstone_and_then_in_nothing(store: Store, clock: Clock, redis: Redis) -> None:
@@ -240,22 +240,26 @@ async def test_retention_ends_in_a_tombstone_and_then_in_nothing(store: Store, c
 
 
 @pytest.mark.parametrize("stage", Stage)
-@pytest.mark.parametrize("arrow", [arrow for arrow in Arrow if arrow is not Arrow.CREATE])
+@pytest.mark.parametrize("transition", [transition for transition in Transition if transition is not Transition.CREATE])
 async def test_python_and_lua_agree_on_every_arrow_from_every_stage(
-    store: Store, clock: Clock, arrow: Arrow, stage: Stage
+    store: Store, clock: Clock, transition: Transition, stage: Stage
 ) -> None:
     before = await put(store, stage)
-    await clock.advance(400 * DAY if arrow in {Arrow.EXPIRE, Arrow.FORGET} else PROBE_AFTER + 1)
-    sources, targets = ARROWS[arrow]
+    await clock.advance(400 * DAY if transition in {Transition.EXPIRE, Transition.FORGET} else PROBE_AFTER + 1)
+    sources, targets = TRANSITIONS[transition]
     try:
-        await follow(store, arrow, before)
+        await follow(store, transition, before)
         went = True
     except (Refused, IllegalTransition):
         went = False
     found = await store.read([before.key])
     assert went == (stage in sources)
-    if arrow in {Arrow.EXPIRE, Arrow.FORGET} and not went and stage in {*ARROWS[Arrow.EXPIRE][0], Stage.TOMBSTONE}:
-        return  # the same script follows the other of these two arrows
+    if (
+        transition in {Transition.EXPIRE, Transition.FORGET}
+        and not went
+        and stage in {*TRANSITIONS[Transition.EXPIRE][0], Stage.TOMBSTONE}
+    ):
+        return  # the same script follows the other of these two transitions
     if not went:
         assert found == [before]
     elif targets:
@@ -265,41 +269,41 @@ async def test_python_and_lua_agree_on_every_arrow_from_every_stage(
         assert not found
 
 
-async def follow(store: Store, arrow: Arrow, record: Record) -> None:
-    """Let an arrow happen. Where Python decides, Lua is asked too: it must not write what Python would refuse."""
-    match arrow:
-        case Arrow.CLAIM:
+async def follow(store: Store, transition: Transition, record: Record) -> None:
+    """Let a transition happen. Where Python decides, Lua is asked too: it must not write what Python would refuse."""
+    match transition:
+        case Transition.CLAIM:
             if (await claim(store, record, "w2")).worker != "w2":
                 raise Refused("it is another's")
-        case Arrow.PARK:
+        case Transition.PARK:
             await claim(store, record, "w2", types=("contoso.other",))
-        case Arrow.RELEASE:
+        case Transition.RELEASE:
             await store.overdue(10)
             if (await store.read([record.key])) == [record]:
                 raise Refused("nobody released it")
-        case Arrow.EXPIRE | Arrow.FORGET:
+        case Transition.EXPIRE | Transition.FORGET:
             counts = await store.expire(10)
-            if not counts[arrow is Arrow.FORGET]:
+            if not counts[transition is Transition.FORGET]:
                 raise Refused("nothing to do")
         case _:
-            await store.apply(DECISIONS[arrow](record))
+            await store.apply(DECISIONS[transition](record))
 
 
-DECISIONS: Mapping[Arrow, Callable[[Record], Change]] = {
-    Arrow.SUCCEED: lambda record: lifecycle.succeed(record, DONE, {}),
-    Arrow.FAIL: lambda record: lifecycle.reject(record, DONE, {}),
-    Arrow.RETRY: lambda record: lifecycle.fail(record, DONE, {}),
-    Arrow.HAND_BACK: lifecycle.hand_back,
-    Arrow.LOSE: lifecycle.lose,
-    Arrow.VANISH: lifecycle.vanish,
-    Arrow.MISS: lifecycle.miss,
-    Arrow.DUE: lifecycle.due,
-    Arrow.PROGRESS: lambda record: lifecycle.progress(record, 5, "x"),
-    Arrow.REQUEST_CANCEL: lambda record: lifecycle._change(Arrow.REQUEST_CANCEL, record, Stage.RUNNING),
-    Arrow.CANCEL: lifecycle.cancel,
-    Arrow.PATCH: lambda record: lifecycle.patch(record, {"members": {"a": 1}, "client_context": "new"}),
-    Arrow.HIDE: lambda record: lifecycle._change(
-        Arrow.HIDE,
+DECISIONS: Mapping[Transition, Callable[[Record], Change]] = {
+    Transition.SUCCEED: lambda record: lifecycle.succeed(record, DONE, {}),
+    Transition.FAIL: lambda record: lifecycle.reject(record, DONE, {}),
+    Transition.RETRY: lambda record: lifecycle.fail(record, DONE, {}),
+    Transition.HAND_BACK: lifecycle.hand_back,
+    Transition.LOSE: lifecycle.lose,
+    Transition.VANISH: lifecycle.vanish,
+    Transition.MISS: lifecycle.miss,
+    Transition.DUE: lifecycle.due,
+    Transition.PROGRESS: lambda record: lifecycle.progress(record, 5, "x"),
+    Transition.REQUEST_CANCEL: lambda record: lifecycle._change(Transition.REQUEST_CANCEL, record, Stage.RUNNING),
+    Transition.CANCEL: lifecycle.cancel,
+    Transition.PATCH: lambda record: lifecycle.patch(record, {"members": {"a": 1}, "client_context": "new"}),
+    Transition.HIDE: lambda record: lifecycle._change(
+        Transition.HIDE,
         record,
         Stage.RUNNING if record.stage is Stage.RUNNING else Stage.TOMBSTONE,
         hidden=True,

@@ -15,7 +15,7 @@ from tracker.domain import lifecycle
 from tracker.domain.operation import DONE, Record, Stage
 from tracker.errors import Conflict
 from tracker.events.feed import BEGINNING, Event, Feed
-from tracker.events.hub import Events
+from tracker.events.hub import EventHub
 from tracker.events.stream import Scope, Stream
 from tracker.runtime.background import beside
 from tracker.store.connection import open_redis
@@ -52,7 +52,7 @@ async def change(store: Store, chance: random.Random, records: list[Record]) -> 
 
 
 async def read(
-    store: Store, events: Events, chance: random.Random, seen: Seen, begun: asyncio.Event, *, call_id: str | None
+    store: Store, events: EventHub, chance: random.Random, seen: Seen, begun: asyncio.Event, *, call_id: str | None
 ) -> None:
     """Read for ever, and now and then go away and come back."""
     resume = None
@@ -78,7 +78,7 @@ async def test_every_change_is_read_once_and_in_order_whatever_is_lost(store: St
     print(f"seed {seed}, number {number}")
     chance = random.Random(seed)
     await store.create(make_record(call_id="before"))
-    events = Events(lines, store.keys.events)
+    events = EventHub(lines, store.keys.events)
     seen: dict[str | None, Seen] = {None: [], CALLS[0]: [], CALLS[1]: []}
     feed = Feed(store.redis, store.keys.feed("test"))
     begun = await feed.end()

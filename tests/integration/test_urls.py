@@ -27,7 +27,7 @@ from tests.waiting import eventually
 from tracker import Context, Operation, Rejected, ResultInfo, Retry, handles_url
 from tracker.config import Settings
 from tracker.domain.operation import Json
-from tracker.domain.type_registry import CATALOGUE
+from tracker.domain.type_registry import REGISTRY
 from tracker.url_handlers import request as url_request
 from tracker.url_handlers.response import ANSWER_LIMIT, LONGEST_WAIT, MESSAGE_SHOWN, BadAnswer, HandlerUnreachable
 
@@ -101,17 +101,17 @@ def as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No secrets from elsewhere; afterwards no types of these tests."""
     monkeypatch.delenv("TRACKER_URL_SECRETS", raising=False)
     url_request._keys_from_settings.cache_clear()
-    before = dict(CATALOGUE._types)
+    before = dict(REGISTRY._types)
     yield
-    CATALOGUE._types.clear()
-    CATALOGUE._types.update(before)
+    REGISTRY._types.clear()
+    REGISTRY._types.update(before)
 
 
 async def run(url: str, operation: Operation | None = None, given: Given | None = None, **options: Any) -> Any:
     """Run an attempt's handler, as a worker does."""
     operation = operation or Reverse()
     handles_url(type(operation), url, **options)
-    handler = cast("Callable[..., Awaitable[Any]]", CATALOGUE[operation.odata_type].handler)
+    handler = cast("Callable[..., Awaitable[Any]]", REGISTRY[operation.odata_type].handler)
     return await handler(operation, cast("Context", given or Given()))
 
 

@@ -25,13 +25,13 @@ from tests.ways import (
     suspect,
     tombstone,
 )
-from tracker.cli.output import Exit, Format, Stop
+from tracker.cli.output import CommandFailed, Exit, OutputFormat
 from tracker.cli.why import why
 from tracker.domain import lifecycle
 from tracker.domain.operation import DONE, Record
 from tracker.maintenance.sweeper import Sweeper
 from tracker.store.store import Store
-from tracker.store.worker_registry import Workers
+from tracker.store.worker_registry import WorkerRegistry
 
 pytestmark = pytest.mark.usefixtures("settings")
 ABOUT = {"host": "a", "pid": 1, "types": sorted(KINDS), "concurrency": 100, "processes": 4, "running": 3}
@@ -44,7 +44,7 @@ class Why:
         self._capsys = capsys
 
     async def __call__(self, record: Record, **options: Any) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(await self.text(record.id, output=Format.JSON, **options))
+        told: dict[str, Any] = json.loads(await self.text(record.id, output=OutputFormat.JSON, **options))
         return told
 
     async def text(self, name: str, **options: Any) -> str:
@@ -70,15 +70,15 @@ def ask(capsys: pytest.CaptureFixture[str]) -> Why:
 
 
 @pytest.fixture
-async def worker(store: Store) -> Workers:
+async def worker(store: Store) -> WorkerRegistry:
     """One of our workers that lives and has the test types."""
-    workers = Workers(store)
+    workers = WorkerRegistry(store)
     await workers.announce("w1", ABOUT)
     return workers
 
 
 async def test_queued_tells_its_place_in_the_lane_and_who_could_take_it(
-    store: Store, ask: Why, worker: Workers
+    store: Store, ask: Why, worker: WorkerRegistry
 ) -> None:
     await create(store)
     record = await queued(store)
@@ -108,7 +108,7 @@ async def test_queued_without_a_worker_says_so(store: Store, ask: Why) -> None:
     assert "there is also 1 worker of RQ's own" in found["stock_workers"]["text"]
 
 
-async def test_a_type_that_no_worker_has_names_the_workers(store: Store, ask: Why, worker: Workers) -> None:
+async def test_a_type_that_no_worker_has_names_the_workers(store: Store, ask: Why, worker: WorkerRegistry) -> None:
     await worker.announce("w2", {**ABOUT, "types": []})
     await worker.announce("w1", {**ABOUT, "types": ["test.other"]})
     record = await lacked(store)
@@ -191,7 +191,7 @@ async def test_a_vanished_ticket_is_a_wait_of_its_own(store: Store, ask: Why, cl
 
 
 async def test_running_tells_worker_lease_deadline_and_cancel(
-    store: Store, ask: Why, worker: Workers, clock: Clock
+    store: Store, ask: Why, worker: WorkerRegistry, clock: Clock
 ) -> None:
     record = await running(store)
     found = await ask.reasons(record)
@@ -272,7 +272,7 @@ async def test_it_is_found_by_id_in_any_tenant_by_tenant_and_by_key(store: Store
     assert (await ask(record))["key"] == record.key
     assert (await ask(record, tenant="test"))["tenant"] == "test"
     assert record.id in await ask.text(record.key)
-    with pytest.raises(Stop) as stop:
+    with pytest.raises(CommandFailed) as stop:
         await ask(record, tenant="other")
     assert stop.value.code is Exit.NOT_FOUND
 
@@ -280,7 +280,7 @@ async def test_it_is_found_by_id_in_any_tenant_by_tenant_and_by_key(store: Store
 async def test_an_id_that_two_tenants_have_asks_for_the_tenant(store: Store, ask: Why) -> None:
     await store.create(make_record(id="mine", tenant="a"))
     await store.create(make_record(id="mine", tenant="b"))
-    with pytest.raises(Stop) as stop:
+    with pytest.raises(CommandFailed) as stop:
         await ask.text("mine")
     assert (stop.value.code, stop.value.message.endswith("--tenant (a, b)")) == (Exit.USAGE, True)
     assert "of tenant b" in await ask.text("mine", tenant="b")
@@ -290,13 +290,13 @@ async def test_an_id_that_two_tenants_have_asks_for_the_tenant(store: Store, ask
 def test_an_operation_that_is_not_there_is_exit_4(name: str) -> None:
     app = typer.Typer()
     app.command()(why)
-    with pytest.raises(Stop) as stop:
+    with pytest.raises(CommandFailed) as stop:
         app([name, "--tenant", "test", "-o", "json"], standalone_mode=False)
     assert (stop.value.code, stop.value.message) == (Exit.NOT_FOUND, f"There is no operation '{name}'.")
 
 
 async def test_no_server_is_exit_3(ask: Why) -> None:
-    with pytest.raises(Stop) as stop:
+    with pytest.raises(CommandFailed) as stop:
         await ask.text("id", redis_url="redis://127.0.0.1:1/0")
     assert stop.value.code is Exit.UNREACHABLE
 

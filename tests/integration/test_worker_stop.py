@@ -1,4 +1,4 @@
-"""How a worker ends: when it is told, when it is killed, when its nursery dies, and when it has done its part."""
+"""How a worker ends: when it is told, when it is killed, when its fork_server dies, and when it has done its part."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ from tests.engines import (
 from tests.waiting import eventually
 from tracker.domain.operation import OperationStatus, Stage
 from tracker.store.store import Store
-from tracker.store.worker_registry import Workers
+from tracker.store.worker_registry import WorkerRegistry
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 
@@ -127,8 +127,8 @@ async def test_a_worker_whose_nursery_dies_hands_back_uncharged_and_ends_with_1(
     records = [await create(store, kind) for kind in ("waits", "works")]
     async with running_worker(tmp_path) as worker:
         hosts = [await began(tmp_path, record) for record in records]
-        nursery = (await worker_tree(worker))[0]
-        os.kill(nursery, KILL)
+        fork_server = (await worker_tree(worker))[0]
+        os.kill(fork_server, KILL)
         assert await worker.ends() == 1
         assert worker.said("nursery_died")
     for host in hosts:
@@ -139,7 +139,7 @@ async def test_a_worker_whose_nursery_dies_hands_back_uncharged_and_ends_with_1(
 
 
 async def worker_tree(worker: Worker) -> list[int]:
-    """The nursery, then its hosts."""
+    """The fork_server, then its hosts."""
 
     async def tree() -> list[int] | None:
         pids = descendants(worker.process.pid)
@@ -188,12 +188,12 @@ async def test_a_worker_that_leaves_is_on_no_list(store: Store, tmp_path: Path) 
         name = (await worker.says("worker_ready"))["worker"]
 
         async def announced() -> bool:
-            return name in await Workers(store).live()
+            return name in await WorkerRegistry(store).live()
 
         await eventually(announced)
         tell(worker)
         assert await worker.ends() == 0
-    assert name not in await Workers(store).live()
+    assert name not in await WorkerRegistry(store).live()
 
 
 class TestByRq:

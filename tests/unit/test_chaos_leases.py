@@ -32,7 +32,7 @@ def test_a_cap_holds_over_all_calls() -> None:
     [
         (killed(3), 3),
         (killed(3, "mid_commit"), 3),
-        (killed(3, "kill nursery"), 3),
+        (killed(3, "kill fork_server"), 3),
         (killed(3, "kill host", pid=7), 3),
         (killed(3, "kill host", pid=8), 20),
         (killed(3, target="worker-2"), 20),
@@ -96,12 +96,12 @@ def test_what_cannot_be_blamed_on_the_worker_is_no_takeover() -> None:
 def test_a_failure_that_may_have_been_handed_back_is_not_counted() -> None:
     attempts = [ran(number, number * 10, number * 10 + 1, "failed") for number in range(1, 5)]
     operation = told([failed(60, 500, 4)], attempts, kind="#chaos.failing")
-    nursery, host = killed(32, "kill nursery"), killed(32, "kill host", pid=8)
+    fork_server, host = killed(32, "kill fork_server"), killed(32, "kill host", pid=8)
     starts = [(0, "worker-1"), (33, "worker-1")]
     pause = killed(31.5, "pause worker", lasts=15)
     assert broken(run(operation)) == {"charged"}
     assert broken(run(operation, faults=[host])) == {"charged"}
-    assert not broken(run(operation, faults=[nursery], starts=starts))
-    late = replace(nursery, at=48.0, over=48.0)
+    assert not broken(run(operation, faults=[fork_server], starts=starts))
+    late = replace(fork_server, at=48.0, over=48.0)
     assert broken(run(operation, faults=[late], starts=[(0, "worker-1"), (49, "worker-1")])) == {"charged"}
     assert not broken(run(operation, faults=[pause, late], starts=[(0, "worker-1"), (49, "worker-1")]))

@@ -17,7 +17,7 @@ from tracker.api.openapi.csdl import metadata
 from tracker.api.serializers import resource
 from tracker.config import BUILT_IN_TYPES
 from tracker.domain.operation import DONE, Operation, OperationStatus
-from tracker.domain.type_registry import Catalogue, OperationType, load_types
+from tracker.domain.type_registry import OperationType, TypeRegistry, load_types
 
 CATALOGUE = load_types([*BUILT_IN_TYPES, "examples.contoso.operations"])
 DOCUMENT = metadata(CATALOGUE)
@@ -54,8 +54,8 @@ def entity(document: bytes, name: str) -> EdmEntityType:
     return found
 
 
-def catalogue(*models: type[Operation], names: tuple[str, ...] = ()) -> Catalogue:
-    found = Catalogue()
+def registry(*models: type[Operation], names: tuple[str, ...] = ()) -> TypeRegistry:
+    found = TypeRegistry()
     for model in models:
         found.add(OperationType(model.odata_type, model, None))
     for name in names:
@@ -140,7 +140,7 @@ def test_a_cancel_is_an_action_of_every_operation() -> None:
 
 
 def test_a_type_is_derived_from_the_nearest_registered_type() -> None:
-    document = metadata(catalogue(Base, Derived))
+    document = metadata(registry(Base, Derived))
     derived = entity(document, "#other.derivedOperation")
     assert str(derived.base_type_fqn) == "tests.baseOperation"
     assert set(derived.own_property_names) == {"more", "most"}
@@ -149,21 +149,21 @@ def test_a_type_is_derived_from_the_nearest_registered_type() -> None:
 
 def test_a_type_may_have_members_of_its_own_kind() -> None:
     found = {
-        item.name: str(item.type) for item in entity(metadata(catalogue(Node)), "#tests.nodeOperation").get_properties()
+        item.name: str(item.type) for item in entity(metadata(registry(Node)), "#tests.nodeOperation").get_properties()
     }
     assert (found["size"], found["node"]) == ("Edm.Int64", "tests.node")
 
 
 def test_a_namespace_without_types_of_its_own_is_graphs() -> None:
-    names = [schema.namespace for schema in read(metadata(Catalogue())).schemas]
+    names = [schema.namespace for schema in read(metadata(TypeRegistry())).schemas]
     assert names == ["microsoft.graph"]
 
 
 def test_a_description_that_xml_cannot_hold_is_cleaned() -> None:
-    assert "A base: &quot;quotes&quot;, &lt;angles&gt; &amp;  what XML" in metadata(catalogue(Base)).decode()
+    assert "A base: &quot;quotes&quot;, &lt;angles&gt; &amp;  what XML" in metadata(registry(Base)).decode()
 
 
 @pytest.mark.parametrize("name", ["#contoso", "#contoso..x", "#contoso.1x", "#contoso.", "#Edm.x", "#system.x"])
 def test_a_name_that_odata_does_not_have_is_left_out(name: str) -> None:
-    document = metadata(catalogue(Base, names=(name,)))
+    document = metadata(registry(Base, names=(name,)))
     assert {schema.namespace for schema in read(document).schemas} == {"microsoft.graph", "tests"}

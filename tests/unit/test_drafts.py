@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracker import Operation
-from tracker.bodies.create import LONGEST_WAIT, _known_result, read_draft
+from tracker.bodies.create import LONGEST_WAIT, _known_result, read_create
 from tracker.domain.operation import SECOND
-from tracker.domain.type_registry import Catalogue, OperationType
+from tracker.domain.type_registry import OperationType, TypeRegistry
 from tracker.errors import Invalid
 
 LONGEST = LONGEST_WAIT.total_seconds()
@@ -26,13 +26,13 @@ class Own(Operation, type="#test.own"):
     not_before: int = 7
 
 
-CATALOGUE = Catalogue()
+CATALOGUE = TypeRegistry()
 for model in (Plain, Own):
     CATALOGUE.add(OperationType(model.odata_type, model, None))
 
 
 def draft(kind: str = "#test.plain", **body: Any) -> Any:
-    return read_draft("call-1", {"@odata.type": kind, **body}, CATALOGUE)
+    return read_create("call-1", {"@odata.type": kind, **body}, CATALOGUE)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from examples.contoso.operations import HashFile, WaitForPort, hash_file, wait_for_port
 from tracker import Context, Rejected, Retry
-from tracker.domain.type_registry import CATALOGUE
+from tracker.domain.type_registry import REGISTRY
 
 
 class Done:
@@ -91,5 +91,5 @@ async def test_a_port_that_refuses_asks_for_another_attempt_in_a_second(unused_t
 
 
 def test_the_examples_are_one_plain_function_and_one_coroutine() -> None:
-    assert not CATALOGUE["#contoso.hashFileOperation"].is_coroutine
-    assert CATALOGUE["#contoso.waitForPortOperation"].is_coroutine
+    assert not REGISTRY["#contoso.hashFileOperation"].is_coroutine
+    assert REGISTRY["#contoso.waitForPortOperation"].is_coroutine

@@ -21,12 +21,12 @@ from tracker.api.odata.select import ALL
 from tracker.api.odata.skiptoken import read_skip_token, write_skip_token
 from tracker.errors import Invalid, NotSupported
 from tracker.listing.conditions import And
-from tracker.listing.pager import Cursor, Query
+from tracker.listing.pager import Cursor, ListQuery
 from tracker.listing.planner import NEWEST_FIRST
 
 CALL = "call-1"
 FILTER = "clientContext eq 'a&b é'"
-FILTERED = Query(where=parse_filter(FILTER))
+FILTERED = ListQuery(where=parse_filter(FILTER))
 
 
 def listing(*pairs: tuple[str, str], **preferences: str) -> Listing:
@@ -34,7 +34,7 @@ def listing(*pairs: tuple[str, str], **preferences: str) -> Listing:
 
 
 def test_without_options_a_page_has_the_default_size() -> None:
-    assert listing() == Listing(query=Query(top=100), selection=ALL, preference_applied=None)
+    assert listing() == Listing(query=ListQuery(top=100), selection=ALL, preference_applied=None)
 
 
 @pytest.mark.parametrize("name", ["$top", "top", "$TOP", "Top"])
@@ -75,7 +75,7 @@ def test_a_list_reads_every_option() -> None:
         ("$count", "true"),
     )
     where = And((parse_filter(FILTER), parse_search("x")))
-    assert page.query == Query(where, parse_order("status desc"), top=5, skip=7, count=True)
+    assert page.query == ListQuery(where, parse_order("status desc"), top=5, skip=7, count=True)
     assert page.selection.members == {"id": None}
 
 
@@ -162,28 +162,28 @@ def test_the_preferred_page_size_limits_a_page(
 
 
 CURSORS = [
-    (Query(), Cursor((0,))),
-    (Query(), Cursor((2**52,), skip=3)),
+    (ListQuery(), Cursor((0,))),
+    (ListQuery(), Cursor((2**52,), skip=3)),
     (FILTERED, Cursor((17,))),
-    (Query(order=parse_order("clientContext desc,resultInfo/code")), Cursor(("é'x", None, "id"), moment=5, skip=2)),
-    (Query(order=parse_order("status,completedDateTime")), Cursor((2, None, "id"), moment=2**51)),
+    (ListQuery(order=parse_order("clientContext desc,resultInfo/code")), Cursor(("é'x", None, "id"), moment=5, skip=2)),
+    (ListQuery(order=parse_order("status,completedDateTime")), Cursor((2, None, "id"), moment=2**51)),
 ]
 
 
 @pytest.mark.parametrize(("query", "cursor"), CURSORS)
-def test_a_skip_token_comes_back_as_its_cursor(query: Query, cursor: Cursor) -> None:
+def test_a_skip_token_comes_back_as_its_cursor(query: ListQuery, cursor: Cursor) -> None:
     assert read_skip_token(write_skip_token(cursor, CALL, query), CALL, query) == cursor
 
 
 def test_a_skip_token_belongs_to_one_call_filter_search_and_order() -> None:
-    token = write_skip_token(Cursor((17,)), CALL, Query())
+    token = write_skip_token(Cursor((17,)), CALL, ListQuery())
     others = [
-        ("call-2", Query()),
+        ("call-2", ListQuery()),
         (CALL, FILTERED),
-        (CALL, Query(where=parse_search("x"))),
-        (CALL, Query(order=parse_order("createdDateTime"))),
+        (CALL, ListQuery(where=parse_search("x"))),
+        (CALL, ListQuery(order=parse_order("createdDateTime"))),
     ]
-    assert read_skip_token(token, CALL, Query(top=3, count=True)) == Cursor((17,))
+    assert read_skip_token(token, CALL, ListQuery(top=3, count=True)) == Cursor((17,))
     for call, query in others:
         with pytest.raises(Invalid, match="does not belong"):
             read_skip_token(token, call, query)
@@ -214,7 +214,7 @@ def test_a_made_up_skip_token_is_refused(token: str) -> None:
 )
 def test_a_well_made_skip_token_that_no_list_has_is_refused(order: str, cursor: Cursor) -> None:
     """Anybody can make one, as its digest is no secret."""
-    query = Query(order=parse_order(order))
+    query = ListQuery(order=parse_order(order))
     with pytest.raises(Invalid, match="does not belong"):
         read_skip_token(write_skip_token(cursor, CALL, query), CALL, query)
 
@@ -227,7 +227,7 @@ def test_a_skip_token_that_holds_anything_is_refused(place: str) -> None:
 
 
 @pytest.mark.parametrize(("query", "cursor"), CURSORS)
-def test_every_changed_letter_of_a_skip_token_is_noticed(query: Query, cursor: Cursor) -> None:
+def test_every_changed_letter_of_a_skip_token_is_noticed(query: ListQuery, cursor: Cursor) -> None:
     token = write_skip_token(cursor, CALL, query)
     for place, letter in enumerate(token):
         changed = token[:place] + ("A" if letter != "A" else "B") + token[place + 1 :]
@@ -245,7 +245,7 @@ def test_the_next_page_keeps_every_option_but_the_skip_and_the_skip_token() -> N
 
 def test_a_next_page_is_hardly_longer_than_a_filter_of_many_quotes() -> None:
     text = "id in (" + ",".join(["'0123456789'"] * 400) + ")"
-    query = Query(where=parse_filter(text))
+    query = ListQuery(where=parse_filter(text))
     assert len(next_page([("$filter", text)], call_id=CALL, query=query, cursor=Cursor((9,)))) < len(text) + 200
 
 
@@ -265,7 +265,7 @@ def test_any_options_are_read_or_refused(pairs: list[tuple[str, str]]) -> None:
 
 
 def test_a_skip_besides_a_skip_token_is_refused() -> None:
-    token = write_skip_token(Cursor((9,)), CALL, Query())
-    assert listing(("$skiptoken", token)).query == Query(order=NEWEST_FIRST, cursor=Cursor((9,)))
+    token = write_skip_token(Cursor((9,)), CALL, ListQuery())
+    assert listing(("$skiptoken", token)).query == ListQuery(order=NEWEST_FIRST, cursor=Cursor((9,)))
     with pytest.raises(Invalid, match=r"\$skip"):
         listing(("$skiptoken", token), ("$skip", "1"))

@@ -13,7 +13,7 @@ from tracker.api.openapi.components import Text, parameter, ref
 from tracker.api.openapi.document import describe
 from tracker.api.openapi.responses import COMMON, HEADERS, responses
 from tracker.api.routes import ROUTES
-from tracker.bodies.create import read_draft
+from tracker.bodies.create import read_create
 from tracker.config import BUILT_IN_TYPES
 from tracker.domain.operation import Json
 from tracker.domain.type_registry import COMMS_OPERATION, load_types
@@ -43,13 +43,13 @@ def test_every_registered_type_has_an_example_that_the_service_takes() -> None:
     shown = OPERATIONS["createOperation"]["requestBody"]["content"]["application/json"]["examples"]
     assert set(shown) == {name.removeprefix("#") for name in CATALOGUE}
     for example in shown.values():
-        assert read_draft("c", example["value"], CATALOGUE).type.name == example["value"]["@odata.type"]
+        assert read_create("c", example["value"], CATALOGUE).type.name == example["value"]["@odata.type"]
 
 
 @pytest.mark.parametrize("body", [{}, {"@odata.type": None}])
 def test_a_body_that_does_not_name_its_type_is_not_left_to_the_discriminator(body: Json) -> None:
     """A discriminator reads a name that is there and is text, and chooses among references alone."""
-    assert read_draft("c", body, CATALOGUE).type.name == COMMS_OPERATION
+    assert read_create("c", body, CATALOGUE).type.name == COMMS_OPERATION
     schema = DESCRIPTION["components"]["schemas"]["newOperation"]
     inline = [branch for branch in schema["anyOf"] if "$ref" not in branch]
     assert not faults(body, {"anyOf": inline}, DESCRIPTION)
@@ -130,7 +130,7 @@ def test_a_created_operation_links_to_all_that_can_be_done_with_it() -> None:
 )
 def test_a_body_that_the_service_takes_keeps_the_schema(body: Json) -> None:
     assert not faults(body, NEW, DESCRIPTION)
-    read_draft("c", body, CATALOGUE)
+    read_create("c", body, CATALOGUE)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_body_that_the_service_takes_keeps_the_schema(body: Json) -> None:
 def test_a_body_that_the_service_refuses_breaks_the_schema(body: Json) -> None:
     assert faults(body, NEW, DESCRIPTION)
     with pytest.raises(Exception, match=r".+: "):
-        read_draft("c", body, CATALOGUE)
+        read_create("c", body, CATALOGUE)
 
 
 def test_where_unknown_types_are_accepted_the_schema_takes_them_too() -> None:

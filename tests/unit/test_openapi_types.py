@@ -11,7 +11,7 @@ from tracker.api.openapi.samples import sample
 from tracker.api.openapi.schemas import SCHEMAS
 from tracker.api.openapi.type_schemas import policy_text, request_example, schema_of, span, type_schemas
 from tracker.domain.operation import Operation, Policy
-from tracker.domain.type_registry import Catalogue, OperationType
+from tracker.domain.type_registry import OperationType, TypeRegistry
 from tracker.errors import ConfigurationError
 
 
@@ -71,10 +71,10 @@ def entry(model: type[Operation], **policy: Any) -> OperationType:
 
 
 def schemas(*models: type[Operation]) -> dict[str, Any]:
-    catalogue = Catalogue()
+    registry = TypeRegistry()
     for model in models:
-        catalogue.add(entry(model))
-    return {"components": {"schemas": type_schemas(catalogue, accept_unknown=False)}}
+        registry.add(entry(model))
+    return {"components": {"schemas": type_schemas(registry, accept_unknown=False)}}
 
 
 @pytest.mark.parametrize(

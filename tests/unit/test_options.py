@@ -11,7 +11,7 @@ from tracker.api.odata.search import parse_search
 from tracker.api.odata.select import ALL, parse_select
 from tracker.errors import Invalid, NotSupported
 from tracker.listing.conditions import And, Condition, Found, Not, Or
-from tracker.listing.planner import NEWEST_FIRST, Key
+from tracker.listing.planner import NEWEST_FIRST, SortKey
 
 A, B, C = Found("a"), Found("b"), Found("c")
 
@@ -90,13 +90,16 @@ def test_any_search_is_read_or_malformed(text: str) -> None:
     ("text", "order"),
     [
         ("createdDateTime desc", NEWEST_FIRST),
-        ("createdDateTime", (Key("createdDateTime"),)),
-        ("status ASC , clientContext Desc", (Key("status"), Key("clientContext", descending=True), Key("id"))),
-        ("$it/resultInfo/code", (Key("resultInfo/code"), Key("id"))),
-        ("id desc,status", (Key("id", descending=True),)),
+        ("createdDateTime", (SortKey("createdDateTime"),)),
+        (
+            "status ASC , clientContext Desc",
+            (SortKey("status"), SortKey("clientContext", descending=True), SortKey("id")),
+        ),
+        ("$it/resultInfo/code", (SortKey("resultInfo/code"), SortKey("id"))),
+        ("id desc,status", (SortKey("id", descending=True),)),
     ],
 )
-def test_an_order_is_read(text: str, order: tuple[Key, ...]) -> None:
+def test_an_order_is_read(text: str, order: tuple[SortKey, ...]) -> None:
     assert parse_order(text) == order
 
 

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from tracker.domain.type_registry import CATALOGUE
+from tracker.domain.type_registry import REGISTRY
 from tracker.errors import Invalid
 from workers.handlers import play_prompt
 
@@ -72,7 +72,7 @@ def prompt(uri: str = "a.wav") -> dict[str, Any]:
 
 def test_graphs_own_form_of_prompts_is_accepted_and_kept() -> None:
     members = {"prompts": [prompt()], "somethingElse": {"kept": True}}
-    assert CATALOGUE["microsoft.graph.playPromptOperation"].validate(members) == {"loop": False, **members}
+    assert REGISTRY["microsoft.graph.playPromptOperation"].validate(members) == {"loop": False, **members}
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,12 @@ def test_graphs_own_form_of_prompts_is_accepted_and_kept() -> None:
 )
 def test_wrong_members_are_named(members: dict[str, Any], target: str) -> None:
     with pytest.raises(Invalid) as refused:
-        CATALOGUE["microsoft.graph.playPromptOperation"].validate(members)
+        REGISTRY["microsoft.graph.playPromptOperation"].validate(members)
     assert refused.value.target == target
 
 
 def test_a_canceled_prompt_ends_with_graphs_words() -> None:
-    policy = CATALOGUE["#microsoft.graph.playPromptOperation"].policy(retention=1, tombstone=1)
+    policy = REGISTRY["#microsoft.graph.playPromptOperation"].policy(retention=1, tombstone=1)
     assert (policy.canceled.code, policy.canceled.subcode) == (400, 8508)
     assert policy.canceled_members == {"completionReason": "mediaOperationCanceled"}
     assert play_prompt.PlayPrompt.result_members() == {"completionReason"}

@@ -10,7 +10,7 @@ import pytest
 from tracker import Context, Operation, handles
 from tracker.domain.operation import CANCELED, Policy, ResultInfo
 from tracker.domain.policy import PolicyOptions, read_policy
-from tracker.domain.type_registry import CATALOGUE
+from tracker.domain.type_registry import REGISTRY
 from tracker.durations import rate, seconds
 from tracker.errors import ConfigurationError
 
@@ -28,7 +28,7 @@ async def handler(operation: Sample, context: Context) -> None: ...
 @pytest.fixture(autouse=True)
 def as_it_was() -> Iterator[None]:
     yield
-    CATALOGUE._types.pop("test.policies", None)
+    REGISTRY._types.pop("test.policies", None)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_every_option_is_read() -> None:
 def test_an_option_that_cannot_be_is_refused(options: Any, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
         handles(Sample, **options)(handler)
-    assert NAME not in CATALOGUE
+    assert NAME not in REGISTRY
 
 
 @pytest.mark.parametrize("option", ["retry_on", "never_retry"])
@@ -145,7 +145,7 @@ def test_only_exception_classes_say_what_is_retried(option: str, value: Any) -> 
 
 def test_what_is_declared_is_what_is_stored_with_an_operation() -> None:
     handles(Sample, attempts=2, retry_on=[OSError], never_retry=(FileNotFoundError,))(handler)
-    entry = CATALOGUE[NAME]
+    entry = REGISTRY[NAME]
     assert (entry.retry_on, entry.never_retry) == ((OSError,), (FileNotFoundError,))
     assert entry.policy(retention=10, tombstone=20) == Policy(
         attempts=2,

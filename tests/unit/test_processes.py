@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from tracker.cli.orphans import identity
 from tracker.errors import ConfigurationError
 from tracker.runtime.dev_valkey import until
-from tracker.runtime.processes import Backoff, Child, Keeper
+from tracker.runtime.processes import Backoff, Child, Supervisor
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 AT_ONCE = [(0.0, KILL)]
@@ -40,9 +40,9 @@ class Lines:
 
 
 @asynccontextmanager
-async def keeping(children: Sequence[Child], **options: Any) -> AsyncIterator[tuple[Keeper, Lines]]:
+async def keeping(children: Sequence[Child], **options: Any) -> AsyncIterator[tuple[Supervisor, Lines]]:
     lines = Lines()
-    keeper = Keeper(children, on_line=lines, **options)
+    keeper = Supervisor(children, on_line=lines, **options)
     running = asyncio.create_task(keeper.run())
     try:
         yield keeper, lines
@@ -79,7 +79,7 @@ async def test_each_start_is_told() -> None:
 
 async def test_one_child_can_be_started_before_the_others() -> None:
     lines = Lines()
-    keeper = Keeper([python("first", SAY_PID), python("second", SAY_PID)], on_line=lines)
+    keeper = Supervisor([python("first", SAY_PID), python("second", SAY_PID)], on_line=lines)
     keeper.start("first")
     name, pid = await lines.next()
     assert (name, keeper.pids) == ("first", {"first": int(pid)})
@@ -120,7 +120,7 @@ async def test_the_log_names_the_signal_that_killed_a_child() -> None:
 
 
 async def test_a_child_that_refuses_its_configuration_is_not_tried_again() -> None:
-    keeper = Keeper([Child("a", ("/bin/sh", "-c", "exit 2")), python("b", SAY_PID)], fatal_exit=2, on_line=Lines())
+    keeper = Supervisor([Child("a", ("/bin/sh", "-c", "exit 2")), python("b", SAY_PID)], fatal_exit=2, on_line=Lines())
     with pytest.raises(ConfigurationError, match="a cannot start"):
         await asyncio.wait_for(keeper.run(), 10)
     assert list(keeper.pids) == ["b"]

@@ -9,7 +9,7 @@ from tracker.api.odata.filter import parse_filter
 from tracker.api.odata.search import parse_search
 from tracker.domain.operation import OperationStatus, Record, ResultInfo
 from tracker.listing.conditions import Condition, compiled, written
-from tracker.listing.planner import Key, Plan, as_of, comparable, complete, place, plan
+from tracker.listing.planner import Plan, SortKey, as_of, comparable, complete, place, plan
 
 RUNNING = OperationStatus.RUNNING
 
@@ -159,18 +159,18 @@ def test_everything_else_is_asked_of_the_records(text: str) -> None:
 
 
 def test_an_order_is_total_and_has_nothing_after_a_member_that_no_two_share() -> None:
-    assert complete([]) == (Key("createdDateTime", descending=True),)
-    assert complete([Key("status"), Key("status", descending=True)]) == (Key("status"), Key("id"))
-    assert complete([Key("createdDateTime"), Key("status")]) == (Key("createdDateTime"),)
-    assert complete([Key("status"), Key("id", descending=True), Key("clientContext")]) == (
-        Key("status"),
-        Key("id", descending=True),
+    assert complete([]) == (SortKey("createdDateTime", descending=True),)
+    assert complete([SortKey("status"), SortKey("status", descending=True)]) == (SortKey("status"), SortKey("id"))
+    assert complete([SortKey("createdDateTime"), SortKey("status")]) == (SortKey("createdDateTime"),)
+    assert complete([SortKey("status"), SortKey("id", descending=True), SortKey("clientContext")]) == (
+        SortKey("status"),
+        SortKey("id", descending=True),
     )
 
 
 @pytest.mark.parametrize("descending", [False, True])
 def test_nulls_are_the_least_of_an_order(descending: bool) -> None:
-    order = complete([Key("clientContext", descending), Key("resultInfo/code", descending)])
+    order = complete([SortKey("clientContext", descending), SortKey("resultInfo/code", descending)])
     several = [
         make_record(client_context=context, result_info=result)
         for context in (None, "", "a", "B")

@@ -10,7 +10,7 @@ import pytest
 
 from tracker.config import BUILT_IN_TYPES, Settings
 from tracker.domain.operation import Stage
-from tracker.domain.transitions import ARROWS, Arrow
+from tracker.domain.transitions import TRANSITIONS, Transition
 from tracker.store.keys import Keys
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +64,7 @@ def package_of(module: str) -> str:
     return root if root == "workers" or not rest else rest[0]
 
 
-def arrows() -> Iterator[tuple[str, str]]:
+def transitions() -> Iterator[tuple[str, str]]:
     """Every import of a module of ours by another, as (who imports, what is imported)."""
     for path in SOURCES:
         for name in imports(path):
@@ -74,7 +74,7 @@ def arrows() -> Iterator[tuple[str, str]]:
 def test_no_package_imports_against_the_direction() -> None:
     against = [
         f"{importer} imports {imported}"
-        for importer, imported in arrows()
+        for importer, imported in transitions()
         if importer != "tracker" and imported != "tracker"
         if package_of(imported) not in MAY_IMPORT[package_of(importer)] | {package_of(importer)}
     ]
@@ -84,7 +84,7 @@ def test_no_package_imports_against_the_direction() -> None:
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
     graph: dict[str, set[str]] = {name_of(path): set() for path in SOURCES}
-    for importer, imported in arrows():
+    for importer, imported in transitions():
         if imported != "tracker":
             graph[importer].add(imported)
     try:
@@ -99,7 +99,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 def test_the_rooms_of_the_api_do_not_import_what_puts_them_together() -> None:
     against = [
         f"{importer} imports {imported}"
-        for importer, imported in arrows()
+        for importer, imported in transitions()
         if importer.count(".") == 3 and importer.startswith("tracker.api.")
         if imported in {"tracker.api.routes", "tracker.api.app"}
     ]
@@ -107,7 +107,7 @@ def test_the_rooms_of_the_api_do_not_import_what_puts_them_together() -> None:
 
 
 def test_odata_texts_are_parsed_without_the_rest_of_the_api() -> None:
-    for importer, imported in arrows():
+    for importer, imported in transitions():
         if importer.startswith("tracker.api.odata") and imported.startswith("tracker.api"):
             assert imported.startswith("tracker.api.odata") or imported == "tracker.api.headers", (importer, imported)
 
@@ -157,14 +157,14 @@ def test_the_architecture_page_draws_every_arrow_and_no_other() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     drawn = set(re.findall(r"^\s*(\[\*\]|\w+) --> (\[\*\]|\w+) : (\w+)", page, re.MULTILINE))
     table = set()
-    for arrow, (sources, targets) in ARROWS.items():
+    for transition, (sources, targets) in TRANSITIONS.items():
         for source in sources or {"[*]"}:
             for target in targets or {"[*]"}:
-                if arrow is Arrow.HIDE and (source is Stage.RUNNING) != (target is Stage.RUNNING):
+                if transition is Transition.HIDE and (source is Stage.RUNNING) != (target is Stage.RUNNING):
                     continue  # what runs lives on; what has ended is buried
-                if arrow is Arrow.PATCH and source is not target:
+                if transition is Transition.PATCH and source is not target:
                     continue  # the stage stays
-                table.add((str(source), str(target), str(arrow)))
+                table.add((str(source), str(target), str(transition)))
     assert drawn == table
 
 

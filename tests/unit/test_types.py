@@ -8,7 +8,7 @@ import pytest
 from pydantic import ConfigDict, field_validator, model_validator
 
 from tracker import Context, Operation, handles
-from tracker.domain.type_registry import CATALOGUE, OperationType, load_types
+from tracker.domain.type_registry import REGISTRY, OperationType, load_types
 from tracker.errors import ConfigurationError, Invalid
 
 HEAD = "from tracker import Context, Operation, handles\n"
@@ -21,7 +21,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path / "wrong.py"
     sys.modules.pop("wrong", None)
-    CATALOGUE._types.pop("wrong.t", None)
+    REGISTRY._types.pop("wrong.t", None)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_two_classes_cannot_share_a_name() -> None:
     handles(First)(handler)
     with pytest.raises(ConfigurationError, match="two classes claim"):
         handles(Second)(handler)
-    CATALOGUE._types.pop("test.shared")
+    REGISTRY._types.pop("test.shared")
 
 
 class Open(Operation, type="#test.open"):

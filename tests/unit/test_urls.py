@@ -12,7 +12,7 @@ from pydantic import create_model
 import tracker
 from tracker import Operation, handles_url
 from tracker.config import Settings
-from tracker.domain.type_registry import CATALOGUE, load_types
+from tracker.domain.type_registry import REGISTRY, load_types
 from tracker.errors import ConfigurationError
 from tracker.url_handlers import signing
 from tracker.url_handlers.request import url_types
@@ -28,10 +28,10 @@ class Transcode(Operation, type="#urls.transcode"):
 
 @pytest.fixture(autouse=True)
 def as_it_was() -> Iterator[None]:
-    before = dict(CATALOGUE._types)
+    before = dict(REGISTRY._types)
     yield
-    CATALOGUE._types.clear()
-    CATALOGUE._types.update(before)
+    REGISTRY._types.clear()
+    REGISTRY._types.update(before)
 
 
 def test_a_signature_is_the_one_that_the_reference_implementation_makes() -> None:
@@ -96,7 +96,7 @@ def test_a_type_cannot_declare_what_every_request_has(member: str) -> None:
 
 def test_a_url_type_is_an_ordinary_type_with_a_coroutine_for_its_handler() -> None:
     handles_url(Transcode, URL, run_within="90s", attempts=7, never_retry=[BadAnswer])
-    entry = CATALOGUE["#urls.transcode"]
+    entry = REGISTRY["#urls.transcode"]
     assert entry.model is Transcode
     assert entry.is_coroutine
     policy = entry.policy(retention=1, tombstone=1)
@@ -145,8 +145,8 @@ def test_settings_declare_types_that_take_anything_and_have_a_result(monkeypatch
     words = "#contoso.first=http://127.0.0.1:9/first?a=b,\n  #contoso.second = https://contoso.example\n"
     for _ in range(2):
         url_types(configured(monkeypatch, words, f"{SECRET}, #contoso.first={SECRET}"))
-    first = CATALOGUE["#contoso.first"]
-    assert "#contoso.second" in CATALOGUE
+    first = REGISTRY["#contoso.first"]
+    assert "#contoso.second" in REGISTRY
     assert first.is_coroutine
     assert first.validate({"any": {"thing": 1}}) == {"any": {"thing": 1}}
     assert first.model.result_members() == {"result"}

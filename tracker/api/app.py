@@ -12,7 +12,7 @@ from aiohttp import web
 
 from tracker.api import gc_tuning, routes
 from tracker.api.auth import open_callers
-from tracker.api.guard import ADDRESSES, CALLERS, CATALOGUE, OPERATIONS
+from tracker.api.guard import ADDRESSES, CALLERS, OPERATIONS, REGISTRY
 from tracker.api.links import Addresses
 from tracker.api.long_poll import release
 from tracker.api.openapi import docs_page, document, metadata
@@ -38,10 +38,10 @@ def create_app(settings: Settings) -> web.Application:
     app[CALLERS] = open_callers(settings)
     app[ADDRESSES] = Addresses(settings)
     app[STREAMS] = Streams(settings.streams)
-    app[CATALOGUE] = load_catalogue(settings)
+    app[REGISTRY] = load_catalogue(settings)
     served = routes.served(settings.dialects)
-    app[document.DESCRIPTION] = document.written(served, app[CATALOGUE], settings)
-    app[metadata.METADATA] = metadata.written(app[CATALOGUE])
+    app[document.DESCRIPTION] = document.written(served, app[REGISTRY], settings)
+    app[metadata.METADATA] = metadata.written(app[REGISTRY])
     app[docs_page.PAGE] = docs_page.open_page()
     routes.mount(app, served)
     app.cleanup_ctx.append(partial(_operations, settings))

@@ -20,8 +20,8 @@ async def collect(request: web.Request, caller: Caller) -> web.Response:
     """List a call's operations: filtered, sorted, page by page."""
     call_id = request.match_info["call_id"]
     pairs = tuple(request.query.items())
-    wishes = preferences(request.headers.getall("Prefer", ()))
-    listing = parse_listing(pairs, call_id=call_id, preferences=wishes)
+    preferred = preferences(request.headers.getall("Prefer", ()))
+    listing = parse_listing(pairs, call_id=call_id, preferences=preferred)
     page = await request.app[OPERATIONS].list(caller, call_id, listing.query)
     body = _collection(page, listing, links(request), call_id, pairs)
     applied = listing.preference_applied

@@ -12,13 +12,13 @@ from tracker.api.auth import Callers
 from tracker.api.headers import accepts_events, accepts_json, check_odata_versions
 from tracker.api.links import PREFIXES, Addresses, Links
 from tracker.api.odata.query_options import refuse_options
-from tracker.domain.type_registry import Catalogue
+from tracker.domain.type_registry import TypeRegistry
 from tracker.errors import Invalid
 from tracker.service import Caller, Operations
 
 OPERATIONS: Final = web.AppKey("operations", Operations)
 CALLERS: Final = web.AppKey("callers", Callers)
-CATALOGUE: Final = web.AppKey("catalogue", Catalogue)
+REGISTRY: Final = web.AppKey("registry", TypeRegistry)
 ADDRESSES: Final = web.AppKey("addresses", Addresses)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

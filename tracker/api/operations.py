@@ -13,17 +13,17 @@ from tracker.api.guard import OPERATIONS, links
 from tracker.api.long_poll import hold, hold_to_end
 from tracker.api.odata.query_options import select
 from tracker.api.odata.select import ALL, Selection
-from tracker.api.prefer import NONE, VARY, Wishes, applied, wishes_of
+from tracker.api.prefer import NONE, VARY, Preferences, applied, preferences_of
 from tracker.api.serializers import resource
 from tracker.bodies.preconditions import ANY, Preconditions, etag_matches
 from tracker.domain.operation import Json, Record
 from tracker.errors import Invalid, NotFound, PreconditionRequired, Reused, Unavailable
 from tracker.json_codec import encode
-from tracker.retry_after import Pace
+from tracker.retry_after import RetryAfterEstimator
 from tracker.service import REASON_LIMIT, UNMARKED, Caller, Mark
 
 if TYPE_CHECKING:
-    from tracker.store.create_args import New
+    from tracker.store.create_args import CreateArgs
     from tracker.store.store import Created
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -61,10 +61,10 @@ class Answers(web.Response):
 async def _accept_each(
     request: web.Request, caller: Caller, many: Iterable[Json | Invalid]
 ) -> list[Answer | Exception]:
-    """Create an operation of each of these bodies in the path's call, all by one script; they have no wishes."""
+    """Create an operation of each of these bodies in the path's call, all by one script; they have no preferences."""
     operations, call_id = request.app[OPERATIONS], request.match_info["call_id"]
     await operations.turn()
-    drafts: list[New | Exception] = []
+    drafts: list[CreateArgs | Exception] = []
     for body in many:
         try:
             drafts.append(body if isinstance(body, Invalid) else operations.draft(caller, call_id, body))
@@ -93,44 +93,47 @@ def _accepted(showing: "_Showing", record: Record, new: bool) -> Answer:  # noqa
 
 async def accept(request: web.Request, caller: Caller, body: Json, *, created: HTTPStatus) -> web.Response:
     """Create an operation of this body in the path's call, and answer a new one with `created`."""
-    wishes = wishes_of(request)
-    mark = request.app[OPERATIONS].mark if wishes.respond_async else UNMARKED
-    record, new = await _accept(request, caller, body, wishes)
+    preferences = preferences_of(request)
+    mark = request.app[OPERATIONS].mark if preferences.respond_async else UNMARKED
+    record, new = await _accept(request, caller, body, preferences)
     showing = _Showing(request, record.call_id)
     status = created if new else HTTPStatus.OK
     headers = {**showing.places(record), **idempotency.result_headers(request)}
-    if wishes is NONE:
+    if preferences is NONE:
         return _whole(showing.answer(record, headers, status=status))
     honoured: list[str] = []
-    if wishes.respond_async:
-        record, honoured = await _await_end(request, caller, record, wishes, mark=mark)
+    if preferences.respond_async:
+        record, honoured = await _await_end(request, caller, record, preferences, mark=mark)
         status = status if record.status.final else HTTPStatus.ACCEPTED
-    headers.update(wishes.applied(*honoured))
-    if wishes.minimal:
+    headers.update(preferences.applied(*honoured))
+    if preferences.minimal:
         headers["OData-EntityId"] = headers["Location"]
         empty = status if status is HTTPStatus.ACCEPTED else HTTPStatus.NO_CONTENT
         return _without_body(request, record, headers, status=empty)
     return _whole(showing.answer(record, headers, status=status))
 
 
-async def _accept(request: web.Request, caller: Caller, body: Json, wishes: Wishes) -> tuple[Record, bool]:
+async def _accept(request: web.Request, caller: Caller, body: Json, preferences: Preferences) -> tuple[Record, bool]:
     operations, call_id = request.app[OPERATIONS], request.match_info["call_id"]
     once = idempotency.name_of(request, remembered=operations.settings.idempotency)
     try:
-        return await operations.create(caller, call_id, body, once=once, strict=wishes.strict is True)
+        return await operations.create(caller, call_id, body, once=once, strict=preferences.strict is True)
     except Reused:
         raise idempotency.refusal(request) from None
 
 
 async def _await_end(
-    request: web.Request, caller: Caller, record: Record, wishes: Wishes, *, mark: Mark
+    request: web.Request, caller: Caller, record: Record, preferences: Preferences, *, mark: Mark
 ) -> tuple[Record, list[str]]:
-    """Let an accepted operation end as long as its client waits for that; the record, and which wishes that was."""
+    """Wait for the end of an accepted operation, as its client prefers.
+
+    Returns the record and the preferences that were applied.
+    """
     waited = []
-    if wishes.wait is not None:
+    if preferences.wait is not None:
         with suppress(NotFound, Unavailable):  # deleted meanwhile, or Redis went: it was accepted all the same
-            record = await hold_to_end(request, caller, record, wishes.wait, mark=mark)
-        waited = [f"wait={wishes.wait}"]
+            record = await hold_to_end(request, caller, record, preferences.wait, mark=mark)
+        waited = [f"wait={preferences.wait}"]
     return record, waited if record.status.final else ["respond-async", *waited]
 
 
@@ -138,7 +141,7 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
     """Read an operation; 304 when `If-None-Match` names it as it is, at once or after `Prefer: wait=N`."""
     operations, match = request.app[OPERATIONS], request.match_info
     selection = select(request.query.items()) if request.query_string else ALL
-    wait = wishes_of(request).wait
+    wait = preferences_of(request).wait
     mark = operations.mark if wait else UNMARKED
     record = await operations.get(caller, match["call_id"], match["operation_id"])
     if "If-Match" in request.headers:
@@ -171,13 +174,13 @@ async def patch(request: web.Request, caller: Caller) -> web.Response:
     """Change an operation's client context and the members that are the client's own."""
     match = request.match_info
     body = await request_bodies.read_object(request)
-    wishes, conditions = wishes_of(request), _preconditions(request, change=True)
+    preferences, conditions = preferences_of(request), _preconditions(request, change=True)
     ids = match["call_id"], match["operation_id"]
-    strict = wishes.strict is True
+    strict = preferences.strict is True
     record = await request.app[OPERATIONS].patch(caller, *ids, body, conditions=conditions, strict=strict)
-    if wishes.minimal:
-        return _without_body(request, record, wishes.applied(), status=HTTPStatus.NO_CONTENT)
-    return _represent(request, record, headers=wishes.applied())
+    if preferences.minimal:
+        return _without_body(request, record, preferences.applied(), status=HTTPStatus.NO_CONTENT)
+    return _represent(request, record, headers=preferences.applied())
 
 
 async def delete(request: web.Request, caller: Caller) -> web.Response:
@@ -188,7 +191,7 @@ async def delete(request: web.Request, caller: Caller) -> web.Response:
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
 
-def retry_after(pace: Pace, record: Record) -> dict[str, str]:
+def retry_after(pace: RetryAfterEstimator, record: Record) -> dict[str, str]:
     """When to ask again, for an operation that has not ended; an integer, because Graph's clients ignore fractions."""
     return {} if record.status.final else {"Retry-After": str(pace.retry_after(record))}
 
@@ -231,7 +234,7 @@ def _without_body(request: web.Request, record: Record, headers: Mapping[str, st
     return web.Response(status=status, headers=_with_state(request.app[OPERATIONS].pace, record, headers))
 
 
-def _with_state(pace: Pace, record: Record, headers: Mapping[str, str]) -> dict[str, str]:
+def _with_state(pace: RetryAfterEstimator, record: Record, headers: Mapping[str, str]) -> dict[str, str]:
     return {**headers, **VARY, "ETag": record.etag, **retry_after(pace, record)}
 
 

@@ -16,7 +16,7 @@ VARY: Final = {"Vary": "Prefer"}
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class Preferences:
     """The preferences of one request. One that is not known here, or makes no sense, is none."""
 
     minimal: bool | None = None
@@ -33,10 +33,10 @@ class Wishes:
         return applied([*named, *_named("handling", self.strict, "strict", "lenient")])
 
 
-NONE: Final = Wishes()
+NONE: Final = Preferences()
 
 
-def wishes_of(request: web.BaseRequest) -> Wishes:
+def preferences_of(request: web.BaseRequest) -> Preferences:
     """What the request prefers."""
     return _read(tuple(request.headers.getall("Prefer"))) if "Prefer" in request.headers else NONE
 
@@ -48,10 +48,10 @@ def applied(preferences: Iterable[str]) -> Mapping[str, str]:
 
 
 @lru_cache(256)
-def _read(lines: tuple[str, ...]) -> Wishes:
+def _read(lines: tuple[str, ...]) -> Preferences:
     found = preferences(lines)
     wait = whole_number(found.get("wait"))
-    return Wishes(
+    return Preferences(
         minimal={"minimal": True, "representation": False}.get(found.get("return", "").lower()),
         strict={"strict": True, "lenient": False}.get(found.get("handling", "").lower()),
         respond_async="respond-async" in found,

@@ -14,7 +14,7 @@ from tracker.api.guard import OPERATIONS
 from tracker.api.serializers import event_data
 from tracker.api.server import disconnecting, ids_of, stamp
 from tracker.errors import TrackerError, Unavailable
-from tracker.events.stream import Step, Steps
+from tracker.events.stream import StreamItem, StreamItems
 from tracker.json_codec import encode
 from tracker.service import Caller
 
@@ -85,7 +85,7 @@ async def _stream(
             return await _answer(request, steps)
 
 
-async def _answer(request: web.Request, steps: Steps) -> web.StreamResponse:
+async def _answer(request: web.Request, steps: StreamItems) -> web.StreamResponse:
     first = await anext(steps, None)
     if first is None:
         return web.Response(status=HTTPStatus.NO_CONTENT)
@@ -105,13 +105,13 @@ async def _answer(request: web.Request, steps: Steps) -> web.StreamResponse:
     return response
 
 
-async def _write(response: web.StreamResponse, before: bytes, steps: Sequence[Step]) -> None:
+async def _write(response: web.StreamResponse, before: bytes, steps: Sequence[StreamItem]) -> None:
     """Raises TimeoutError when the reader takes nothing."""
     async with asyncio.timeout(WRITE_WITHIN):
         await response.write(before + b"".join(map(written, steps)))
 
 
-def written(step: Step) -> bytes:
+def written(step: StreamItem) -> bytes:
     """A step as the format has it. One without data is a comment, and moves the client's `Last-Event-ID`."""
     place = f"id: {step.position}\n\n".encode()
     if step.reset:

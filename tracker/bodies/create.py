@@ -11,7 +11,7 @@ from unicodedata import category
 from pydantic import ValidationError
 
 from tracker import json_codec
-from tracker.bodies.field_errors import Findings
+from tracker.bodies.field_errors import FieldErrors
 from tracker.domain.operation import (
     CLIENT_CONTEXT_LIMIT,
     READ_ONLY,
@@ -22,7 +22,7 @@ from tracker.domain.operation import (
     Operation,
     ResultInfo,
 )
-from tracker.domain.type_registry import COMMS_OPERATION, Catalogue, OperationType
+from tracker.domain.type_registry import COMMS_OPERATION, OperationType, TypeRegistry
 from tracker.durations import seconds
 from tracker.errors import ConfigurationError, Invalid
 
@@ -53,7 +53,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CONTAINERS = (dict, list)
 
 
-class Draft(NamedTuple):
+class CreateRequest(NamedTuple):
     """A body that is acceptable. `digest` tells the same request again from another with the same id.
 
     The operation starts neither before `delay` seconds from now nor before `not_before`.
@@ -69,12 +69,12 @@ class Draft(NamedTuple):
     digest: str
 
 
-def read_draft(
-    call_id: str, body: Json, catalogue: Catalogue, *, accept_unknown: bool = False, strict: bool = False
-) -> Draft:
+def read_create(
+    call_id: str, body: Json, registry: TypeRegistry, *, accept_unknown: bool = False, strict: bool = False
+) -> CreateRequest:
     """Judge a create request's body. Raises Invalid naming every wrong member, when `strict` also ignored ones."""
-    findings = Findings()
-    kind = _type(body.get("@odata.type"), catalogue, findings, accept_unknown=accept_unknown)
+    findings = FieldErrors()
+    kind = _type(body.get("@odata.type"), registry, findings, accept_unknown=accept_unknown)
     operation_id = _id(body.get("id"), findings)
     client_context = client_context_of(body.get("clientContext"), findings)
     result_info = result_info_of(body.get("resultInfo"), findings)
@@ -96,7 +96,7 @@ def read_draft(
     if waits:
         told.append(waits)
     digest = sha256(json_codec.canonical(told)).hexdigest()[:32]
-    return Draft(kind, operation_id, client_context, result_info, members, delay, not_before, digest)
+    return CreateRequest(kind, operation_id, client_context, result_info, members, delay, not_before, digest)
 
 
 @lru_cache(1024)
@@ -111,29 +111,29 @@ def check_call_id(call_id: str) -> None:
         raise Invalid(message, target="callId")
 
 
-def _type(value: Any, catalogue: Catalogue, findings: Findings, *, accept_unknown: bool) -> OperationType | None:
+def _type(value: Any, registry: TypeRegistry, findings: FieldErrors, *, accept_unknown: bool) -> OperationType | None:
     if value is None:
         value = COMMS_OPERATION
     if not isinstance(value, str):
         findings.add("@odata.type", "must be a string")
         return None
-    if (kind := catalogue.get(value)) is not None:
+    if (kind := registry.get(value)) is not None:
         return kind
     if accept_unknown and re.fullmatch(TYPE_NAME, value):
         return OperationType(f"#{value.removeprefix('#')}", Operation, None)
-    known = ", ".join(list(catalogue)[:KNOWN_SHOWN])
+    known = ", ".join(list(registry)[:KNOWN_SHOWN])
     findings.add("@odata.type", f"'{value[:128]}' is not a registered operation type; known here: {known}")
     return None
 
 
-def _id(value: Any, findings: Findings) -> str | None:
+def _id(value: Any, findings: FieldErrors) -> str | None:
     if value is None or (isinstance(value, str) and _ID.fullmatch(value) and value not in _TAKEN):
         return value
     findings.add("id", "must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ -, and not ., .. or events")
     return None
 
 
-def check_read_only(body: Json, findings: Findings) -> None:
+def check_read_only(body: Json, findings: FieldErrors) -> None:
     """What only the service writes is ignored in a body, but must be of its JSON type."""
     for name, value in body.items():
         if name not in READ_ONLY or value is None:
@@ -144,14 +144,14 @@ def check_read_only(body: Json, findings: Findings) -> None:
             findings.add(name, "must be a number")
 
 
-def check_control_information(body: Json, findings: Findings) -> None:
+def check_control_information(body: Json, findings: FieldErrors) -> None:
     """For who wants to know of everything that is passed over: OData's annotations, but for the type's name."""
     for name in body:
         if "@" in name and name != "@odata.type":
             findings.add(name, "is control information, which is not stored")
 
 
-def _check_strictly(body: Json, kind: OperationType | None, findings: Findings) -> None:
+def _check_strictly(body: Json, kind: OperationType | None, findings: FieldErrors) -> None:
     check_control_information(body, findings)
     results = kind.model.result_members() if kind else frozenset()
     for name in body:
@@ -159,7 +159,7 @@ def _check_strictly(body: Json, kind: OperationType | None, findings: Findings) 
             findings.add(name, "is written by the service only")
 
 
-def client_context_of(value: Any, findings: Findings) -> str | None:
+def client_context_of(value: Any, findings: FieldErrors) -> str | None:
     """A client context, or None. A wrong one is found."""
     if value is None:
         return None
@@ -172,7 +172,7 @@ def client_context_of(value: Any, findings: Findings) -> str | None:
     return None
 
 
-def result_info_of(value: Any, findings: Findings) -> ResultInfo | None:
+def result_info_of(value: Any, findings: FieldErrors) -> ResultInfo | None:
     """A `resultInfo`, or None: also for one that holds nothing but its type, as in Graph's documentation."""
     if value is None:
         return None
@@ -228,7 +228,7 @@ def declared_members(kind: OperationType | None) -> frozenset[str]:
     return kind.model.declared_members() if kind else frozenset()
 
 
-def _delay(value: Any, findings: Findings) -> float:
+def _delay(value: Any, findings: FieldErrors) -> float:
     """Seconds to wait at least."""
     length = 0.0 if value is None else _seconds(value)
     if length is None:
@@ -253,7 +253,7 @@ def _seconds(value: Any) -> float | None:
         return None
 
 
-def _not_before(value: Any, findings: Findings) -> Micros:
+def _not_before(value: Any, findings: FieldErrors) -> Micros:
     """The time to wait for at least; one that is past is no wait."""
     if value is None:
         return 0
@@ -276,7 +276,7 @@ def _date_time(value: Any) -> datetime | None:
         return None
 
 
-def _members(body: Json, kind: OperationType | None, findings: Findings) -> Json:
+def _members(body: Json, kind: OperationType | None, findings: FieldErrors) -> Json:
     """Typed and dynamic members: what is neither ours, nor read-only, nor OData's control information."""
     left_out = _left_out(kind and kind.model)
     members = {name: value for name, value in body.items() if name not in left_out and "@" not in name}
@@ -284,7 +284,7 @@ def _members(body: Json, kind: OperationType | None, findings: Findings) -> Json
     return members
 
 
-def check_size(members: Json, findings: Findings) -> None:
+def check_size(members: Json, findings: FieldErrors) -> None:
     """How deep and how large a client's members may be, all together."""
     if not members:
         return

@@ -6,7 +6,7 @@ from tracker.errors import Detail, Invalid
 
 
 @dataclass(slots=True)
-class Findings:
+class FieldErrors:
     """What is wrong with a body, each with its place."""
 
     details: list[Detail] = field(default_factory=list)

@@ -13,7 +13,7 @@ from tracker.bodies.create import (
     declared_members,
     result_info_of,
 )
-from tracker.bodies.field_errors import Findings
+from tracker.bodies.field_errors import FieldErrors
 from tracker.domain.operation import READ_ONLY, WAITS, Json, Record
 from tracker.domain.type_registry import OperationType
 
@@ -27,7 +27,7 @@ def read_patch(body: Json, record: Record, kind: OperationType | None, *, strict
     declare; null removes either. What only the service writes is ignored, or refused when `strict`. A member of the
     type was fixed at create: it may be there as it is stored. Raises Invalid naming every wrong member.
     """
-    findings = Findings()
+    findings = FieldErrors()
     check_read_only(body, findings)
     if not isinstance(body.get("id"), str | None):
         findings.add("id", "must be a string")
@@ -58,7 +58,7 @@ def _results(record: Record, kind: OperationType | None) -> frozenset[str]:
     return frozenset(record.results) | (kind.model.result_members() if kind else frozenset())
 
 
-def _members(body: Json, record: Record, kind: OperationType | None, findings: Findings) -> Json | None:
+def _members(body: Json, record: Record, kind: OperationType | None, findings: FieldErrors) -> Json | None:
     """The client's members as they shall be; None when that is what they are."""
     declared = declared_members(kind)
     results = _results(record, kind)
@@ -81,7 +81,7 @@ def _members(body: Json, record: Record, kind: OperationType | None, findings: F
     return after
 
 
-def _check_same(name: str, value: Any, stored: Json, kind: str, findings: Findings) -> None:
+def _check_same(name: str, value: Any, stored: Json, kind: str, findings: FieldErrors) -> None:
     if not _is_same(value, stored.get(name)):
         findings.add(name, f"belongs to {kind}, and was fixed when the operation was created")
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 from redis.exceptions import RedisError
 
-from tracker.cli.output import Exit, Stop
+from tracker.cli.output import CommandFailed, Exit
 from tracker.cli.overview import Overview, look, tell
 from tracker.config import Settings
 from tracker.domain.operation import SECOND
 from tracker.errors import Unavailable
 from tracker.store.connection import open_redis
-from tracker.store.server_check import Finding, Level, Server, judge, read_server
+from tracker.store.server_check import Finding, Level, ServerFacts, judge, read_server
 from tracker.store.store import Store
 
 MOST_DRIFT = 1.0
@@ -28,7 +28,7 @@ class Facts:
     by more than PATIENCE; `workers` counts those that live: ours by their own word, RQ's own by their registration.
     """
 
-    server: Server
+    server: ServerFacts
     drift: float
     sweeping: bool
     leases: int
@@ -60,7 +60,9 @@ async def gather(settings: Settings) -> Facts:
         stock = {str(name) for name in registered} - ours
         workers = len(overview.workers) + (await redis.exists(*stock) if stock else 0)
     except (RedisError, Unavailable) as error:
-        raise Stop(Exit.UNREACHABLE, f"Redis cannot be reached at REDIS_URL: {error.__cause__ or error}") from None
+        raise CommandFailed(
+            Exit.UNREACHABLE, f"Redis cannot be reached at REDIS_URL: {error.__cause__ or error}"
+        ) from None
     finally:
         await redis.aclose()
     return Facts(server, drift, bool(sweeping), leases, due, suspects, workers, overview)

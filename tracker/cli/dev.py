@@ -33,7 +33,7 @@ def dev(
     import asyncio
 
     from tracker.cli import dev_stack
-    from tracker.cli.output import Exit, Stop
+    from tracker.cli.output import CommandFailed, Exit
     from tracker.cli.startup import start
     from tracker.cli.token import new_token
     from tracker.config import words
@@ -42,8 +42,8 @@ def dev(
     settings = start(types=None if types is None else words(types), worker_processes=workers)
     load_catalogue(settings)
     if redis_url and (reason := dev_stack.unreachable(settings.model_copy(update={"redis_url": redis_url}))):
-        raise Stop(Exit.UNREACHABLE, f"REDIS_URL is set, and its server does not answer: {reason}")
-    plan = dev_stack.Plan(
+        raise CommandFailed(Exit.UNREACHABLE, f"REDIS_URL is set, and its server does not answer: {reason}")
+    plan = dev_stack.StackPlan(
         settings=settings,
         data_dir=data_dir,
         host=host,

@@ -16,13 +16,13 @@ from pathlib import Path
 import aiohttp
 import typer
 
-from tracker.cli.orphans import Roster, end_orphans
+from tracker.cli.orphans import ChildRecords, end_orphans
 from tracker.cli.output import Exit, note
 from tracker.cli.token import token_line
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
 from tracker.runtime.dev_valkey import PrivateServer, locked
-from tracker.runtime.processes import Child, Keeper
+from tracker.runtime.processes import Child, Supervisor
 
 VALKEY = "valkey"
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
@@ -46,7 +46,7 @@ EXAMPLE = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class StackPlan:
     """What to run. Port 0 stands for any free one; with `redis_url` that server is used and none is started."""
 
     settings: Settings
@@ -111,21 +111,21 @@ def unreachable(settings: Settings) -> str | None:
     return None
 
 
-async def run(plan: Plan) -> None:
+async def run(plan: StackPlan) -> None:
     """Run the plan until SIGINT or SIGTERM, and stop all; a second one cuts the workers' drain short.
 
     Raises ConfigurationError when the data directory or the port is in use, an orphan of an earlier run cannot
     be ended, or a process refuses its configuration.
     """
     with locked(plan.data_dir):
-        roster = Roster(plan.data_dir)
+        roster = ChildRecords(plan.data_dir)
         for name, pid in end_orphans(plan.server, roster).items():
             note(f"ended {name} (process {pid}), left behind by an earlier run")
         plan = replace(plan, port=_free_port(plan.host, plan.port))
         if plan.redis_url is None:
             _free_port("127.0.0.1", plan.redis_port or 0)
             plan.server.prepare()
-        keeper = Keeper(plan.children(), on_line=_printer(), on_start=roster.record, fatal_exit=Exit.USAGE)
+        keeper = Supervisor(plan.children(), on_line=_printer(), on_start=roster.record, fatal_exit=Exit.USAGE)
         running = asyncio.create_task(_bring_up(keeper, plan))
         stop = _on_signals()
         try:
@@ -150,7 +150,7 @@ def _free_port(host: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-async def _bring_up(keeper: Keeper, plan: Plan) -> None:
+async def _bring_up(keeper: Supervisor, plan: StackPlan) -> None:
     """Start Valkey, then the rest, say when all is ready, and keep them."""
     if plan.redis_url is None:
         keeper.start(VALKEY)
@@ -170,7 +170,7 @@ async def _ready(url: str) -> None:
             await asyncio.sleep(POLL)
 
 
-async def _stop(keeper: Keeper, plan: Plan, *, at_once: asyncio.Event) -> None:
+async def _stop(keeper: Supervisor, plan: StackPlan, *, at_once: asyncio.Event) -> None:
     """Stop the API and the workers, and then the Valkey they write to."""
     drain = plan.settings.drain_seconds + SLACK
     orderly = asyncio.create_task(keeper.stop([(0, TERM), (drain, KILL)], only={"api", "worker"}))
@@ -201,7 +201,7 @@ def _printer() -> Callable[[str, str], None]:
     return give
 
 
-async def _introduce(plan: Plan) -> None:
+async def _introduce(plan: StackPlan) -> None:
     """Once all is ready, tell a person and a script how to use it; `ready <url>` is the last line."""
     await _ready(plan.url)
     operations = f"{plan.url}/v1.0/communications/calls/demo/operations"

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tracker.cli.output import Exit, Format, Json, Output, Stop, note, print_json, print_table
+from tracker.cli.output import CommandFailed, Exit, Json, Output, OutputFormat, note, print_json, print_table
 
 if TYPE_CHECKING:
     from tracker.config import Settings
-    from tracker.maintenance.verifier import Verdict
+    from tracker.maintenance.verifier import VerifyReport
 
 ROUNDS = 5
 """Repairs after each of which everything is verified again: one may bring others to light."""
@@ -25,7 +25,7 @@ def doctor(
     redis_url: Annotated[
         str | None, typer.Option(help="The server to examine. Default: REDIS_URL.", show_default=False)
     ] = None,
-    output: Output = Format.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Examine the Redis server and the installation; exits 1 when a check fails.
 
@@ -42,14 +42,14 @@ def doctor(
         _examine(settings, output)
 
 
-def _examine(settings: "Settings", output: Format) -> None:
+def _examine(settings: "Settings", output: OutputFormat) -> None:
     import asyncio
 
     from tracker.cli import checks
     from tracker.store.server_check import Level
 
     findings = checks.examine(asyncio.run(checks.gather(settings)))
-    if output is Format.JSON:
+    if output is OutputFormat.JSON:
         print_json([finding.as_json() for finding in findings])
     else:
         rows = ((finding.level, finding.check, finding.found, finding.advice) for finding in findings)
@@ -58,7 +58,7 @@ def _examine(settings: "Settings", output: Format) -> None:
         raise typer.Exit(Exit.FAILED)
 
 
-def _verify(settings: "Settings", output: Format, *, repair: bool) -> None:
+def _verify(settings: "Settings", output: OutputFormat, *, repair: bool) -> None:
     import asyncio
 
     from tracker import log
@@ -68,8 +68,8 @@ def _verify(settings: "Settings", output: Format, *, repair: bool) -> None:
     try:
         found, left, repaired = asyncio.run(_walk(settings, repair=repair))
     except Unavailable as error:
-        raise Stop(Exit.UNREACHABLE, f"Redis cannot be reached at REDIS_URL: {error.__cause__}") from None
-    if output is Format.JSON:
+        raise CommandFailed(Exit.UNREACHABLE, f"Redis cannot be reached at REDIS_URL: {error.__cause__}") from None
+    if output is OutputFormat.JSON:
         after: Json = {"repaired": repaired, "left": _faults(left)} if repair else {}
         told = {"operations": found.operations, "members": found.members, "faults": _faults(found), **after}
         print_json(told)
@@ -82,7 +82,7 @@ def _verify(settings: "Settings", output: Format, *, repair: bool) -> None:
         raise typer.Exit(Exit.FAILED)
 
 
-async def _walk(settings: "Settings", *, repair: bool) -> "tuple[Verdict, Verdict, int]":
+async def _walk(settings: "Settings", *, repair: bool) -> "tuple[VerifyReport, VerifyReport, int]":
     """What is found, what is left of it after repair, and how many operations were repaired."""
     from tracker.maintenance.verifier import Verifier
     from tracker.store.connection import open_redis
@@ -102,14 +102,14 @@ async def _walk(settings: "Settings", *, repair: bool) -> "tuple[Verdict, Verdic
         return found, left, repaired
 
 
-def _faults(verdict: "Verdict") -> list[Json]:
+def _faults(verdict: "VerifyReport") -> list[Json]:
     return [
         {"id": fault.id, "key": fault.key, "stage": fault.stage, "what": fault.what, "where": fault.where}
         for fault in verdict.faults
     ]
 
 
-def _summary(found: "Verdict", left: "Verdict", repaired: int | None) -> str:
+def _summary(found: "VerifyReport", left: "VerifyReport", repaired: int | None) -> str:
     from tracker.cli.formatting import counted
 
     seen = f"{counted(found.operations, 'operation')} and {counted(found.members, 'member')} of sets looked at"

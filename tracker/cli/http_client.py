@@ -10,7 +10,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from tracker.cli.output import Exit, Json, Stop
+from tracker.cli.output import CommandFailed, Exit, Json
 
 Headers = Mapping[str, str]
 Show = Callable[[Json], None]
@@ -25,7 +25,7 @@ PAUSE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpReply:
     """What the server said, when it did not refuse."""
 
     status: int
@@ -80,7 +80,7 @@ class Client:
             answer = None
             try:
                 answer = await self._changed(_path(call_id, operation_id), etag, end - asked)
-            except Stop as stop:
+            except CommandFailed as stop:
                 if stop.code is not Exit.UNREACHABLE or asked >= end:
                     raise
             if answer is not None:
@@ -89,11 +89,11 @@ class Client:
                 if answer.body.get("status") in FINAL:
                     return answer.body
             if asked >= end:
-                raise Stop(Exit.TIMED_OUT, f"{operation_id} is not final after {seconds:g} seconds")
+                raise CommandFailed(Exit.TIMED_OUT, f"{operation_id} is not final after {seconds:g} seconds")
             if answer is None or etag is None:  # the server is away, or does not hold its answers
                 await asyncio.sleep(min(end, asked + PAUSE) - loop.time())
 
-    async def _changed(self, path: str, etag: str | None, left: float) -> Answer | None:
+    async def _changed(self, path: str, etag: str | None, left: float) -> HttpReply | None:
         """Return the operation when it is not as `etag` knows it, or becomes so while the server holds."""
         hold = int(min(LONGEST_HOLD, left))
         headers = {"Prefer": f"wait={hold}"} if hold > 0 else {}
@@ -102,7 +102,7 @@ class Client:
 
     async def _send(
         self, method: str, path: str, *, body: Any = None, query: Headers | None = None, headers: Headers | None = None
-    ) -> Answer:
+    ) -> HttpReply:
         """Send one request.
 
         Raises Stop: UNREACHABLE without an answer or with a 5xx, NOT_FOUND for 404 and 410, REFUSED for the
@@ -111,14 +111,18 @@ class Client:
         try:
             url = URL(f"{self._url}/v1.0{path}", encoded=True).update_query(query or {})
             async with self._session.request(method, url, json=body, headers=headers) as response:
-                return Answer(response.status, response.headers, await _read(response))
+                return HttpReply(response.status, response.headers, await _read(response))
         except (aiohttp.NonHttpUrlClientError, ValueError):  # a URL that cannot be read, a token with a line break
-            raise Stop(Exit.USAGE, f"{self._url} is not a usable URL, or the token not a usable token") from None
+            raise CommandFailed(
+                Exit.USAGE, f"{self._url} is not a usable URL, or the token not a usable token"
+            ) from None
         except aiohttp.ClientConnectorError as error:
             hint = "is it running (`tracker dev`, `tracker serve`), and is TRACKER_URL its address?"
-            raise Stop(Exit.UNREACHABLE, f"{self._url} does not answer: {error.strerror or error}; {hint}") from None
+            raise CommandFailed(
+                Exit.UNREACHABLE, f"{self._url} does not answer: {error.strerror or error}; {hint}"
+            ) from None
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise Stop(Exit.UNREACHABLE, f"{self._url}: {str(error) or type(error).__name__}") from None
+            raise CommandFailed(Exit.UNREACHABLE, f"{self._url}: {str(error) or type(error).__name__}") from None
 
 
 def _path(call_id: str, operation_id: str | None = None) -> str:
@@ -142,9 +146,9 @@ async def _read(response: aiohttp.ClientResponse) -> Json:
         return body if isinstance(body, dict) else {}
     message = f"{response.status} {response.reason}: {_message(body)}"
     if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise Stop(Exit.UNREACHABLE, f"the server cannot serve it now: {message}")
+        raise CommandFailed(Exit.UNREACHABLE, f"the server cannot serve it now: {message}")
     missing = response.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
-    raise Stop(Exit.NOT_FOUND if missing else Exit.REFUSED, message)
+    raise CommandFailed(Exit.NOT_FOUND if missing else Exit.REFUSED, message)
 
 
 def _message(body: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tracker.cli import dev, doctor, operations, serve, token, why
-from tracker.cli.output import MEANINGS, Exit, Stop
+from tracker.cli.output import MEANINGS, CommandFailed, Exit
 from tracker.errors import ConfigurationError
 
 EXIT_CODES = "Exit codes: " + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."
@@ -51,7 +51,7 @@ def main() -> None:
     """Run the command line; a deliberate error is one line on standard error."""
     try:
         app()
-    except Stop as stop:
+    except CommandFailed as stop:
         _end(stop.code, stop.message)
     except ConfigurationError as error:
         _end(Exit.USAGE, error.message)

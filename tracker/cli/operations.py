@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from tracker.cli.output import Exit, Format, Json, Output, Stop, note, print_json, print_table
+from tracker.cli.output import CommandFailed, Exit, Json, Output, OutputFormat, note, print_json, print_table
 
 if TYPE_CHECKING:
     from tracker.cli.http_client import Client
@@ -45,7 +45,7 @@ def create(
     timeout: Timeout = DEFAULT_TIMEOUT,
     url: Url = DEFAULT_URL,
     token: Token = "",
-    output: Output = Format.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Create an operation; with --wait, follow it to its end."""
     operation = _body(body)
@@ -65,7 +65,7 @@ def get(
     operation_id: OperationId,
     url: Url = DEFAULT_URL,
     token: Token = "",
-    output: Output = Format.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Show an operation as it is now."""
     _print_operation(_over_http(url, token, lambda client: client.get(call_id, operation_id)), output)
@@ -78,12 +78,12 @@ def list_(
     top: Annotated[int, typer.Option(min=1, max=999, help="At most so many.")] = 100,
     url: Url = DEFAULT_URL,
     token: Token = "",
-    output: Output = Format.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """List a call's operations, newest first."""
     wanted = {"status": None if status is None else status.value, "clientContext": context}
     page = _over_http(url, token, lambda client: client.list(call_id, wanted, top))
-    if output is Format.JSON:
+    if output is OutputFormat.JSON:
         print_json(page)
         return
     print_table(("id", "type", "status", "%", "created", "clientContext", "result"), map(_row, page["value"]))
@@ -97,7 +97,7 @@ def wait(
     timeout: Timeout = DEFAULT_TIMEOUT,
     url: Url = DEFAULT_URL,
     token: Token = "",
-    output: Output = Format.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Follow an operation until it is final; exits 1 when it failed, 6 when the time is up."""
     operation = _follow(url, token, call_id, operation_id, timeout)
@@ -111,7 +111,7 @@ def cancel(
     reason: Annotated[str | None, typer.Option(help="Why; kept with the operation.")] = None,
     url: Url = DEFAULT_URL,
     token: Token = "",
-    output: Output = Format.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Ask an operation to stop. One that runs may still end otherwise; see it with `get` or `wait`."""
     _print_operation(_over_http(url, token, lambda client: client.cancel(call_id, operation_id, reason)), output)
@@ -143,9 +143,9 @@ def _body(text: str) -> Json:
             text = Path(text[1:]).read_text(encoding="utf-8")
         body = json.loads(text)
     except (OSError, ValueError) as error:
-        raise Stop(Exit.USAGE, f"--body: {error}") from None
+        raise CommandFailed(Exit.USAGE, f"--body: {error}") from None
     if not isinstance(body, dict):
-        raise Stop(Exit.USAGE, "--body: a JSON object is expected")
+        raise CommandFailed(Exit.USAGE, "--body: a JSON object is expected")
     return body
 
 
@@ -181,8 +181,8 @@ def _progress_bar() -> Iterator[Callable[[Json], None]]:
         yield show
 
 
-def _print_operation(operation: Json, output: Format) -> None:
-    if output is Format.JSON:
+def _print_operation(operation: Json, output: OutputFormat) -> None:
+    if output is OutputFormat.JSON:
         print_json(operation)
     else:
         print_table(("member", "value"), ([name, _cell(value)] for name, value in operation.items()))

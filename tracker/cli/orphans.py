@@ -16,7 +16,7 @@ GRACE = 2.0
 """Seconds an orphan has between SIGTERM and SIGKILL."""
 
 
-class Roster:
+class ChildRecords:
     """The children of a run, on disk, so that the next run can end those that outlived it.
 
     A pid counts together with its process's start, so that a stranger who got the same pid is left alone.
@@ -47,7 +47,7 @@ class Roster:
             raise ConfigurationError(f"{self._path} is damaged: see that no process uses it, and delete it") from None
 
 
-def end_orphans(server: PrivateServer, roster: Roster) -> dict[str, int]:
+def end_orphans(server: PrivateServer, roster: ChildRecords) -> dict[str, int]:
     """End what an earlier, killed run left in this directory, and return it (pid by name).
 
     Children are known by the roster, the server also by who listens on its socket. Must be called under the

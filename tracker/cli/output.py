@@ -42,7 +42,7 @@ MEANINGS: Mapping[Exit, str] = {
 }
 
 
-class Stop(Exception):
+class CommandFailed(Exception):
     """Ends the command with one line on standard error and an exit code."""
 
     def __init__(self, code: Exit, message: str) -> None:
@@ -51,14 +51,14 @@ class Stop(Exception):
         self.message = message
 
 
-class Format(StrEnum):
+class OutputFormat(StrEnum):
     """How a result is printed."""
 
     TABLE = "table"
     JSON = "json"
 
 
-Output = Annotated[Format, typer.Option("--output", "-o", help="How to print the result.")]
+Output = Annotated[OutputFormat, typer.Option("--output", "-o", help="How to print the result.")]
 
 
 def print_json(value: Any) -> None:

@@ -9,14 +9,14 @@ from tracker.domain.operation import SECOND, Json, Micros, Policy
 from tracker.store.keys import QUEUES
 from tracker.store.scripts import answering
 from tracker.store.server_check import Finding, Level
-from tracker.store.worker_registry import SILENT_AFTER, Workers
+from tracker.store.worker_registry import SILENT_AFTER, WorkerRegistry
 
 if TYPE_CHECKING:
     from tracker.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class LaneOverview:
     """`queued` operations have a ticket, `listed` is how long RQ's list is; `oldest` in seconds."""
 
     queued: int
@@ -25,7 +25,7 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class GateOverview:
     """A type's gate that holds `parked` operations back; `opens_in` seconds it is looked at next."""
 
     type: str
@@ -43,13 +43,13 @@ class Overview:
     workers: Mapping[str, Json] = field(default_factory=dict)
     died: Mapping[str, int] = field(default_factory=dict)
     """Workers of ours that ended without a word, and how many seconds ago they were heard last."""
-    lanes: Mapping[str, Lane] = field(default_factory=dict)
+    lanes: Mapping[str, LaneOverview] = field(default_factory=dict)
     running: int = 0
     delayed: int = 0
     suspects: int = 0
     in_line: int = 0
     lacking: Mapping[str, int] = field(default_factory=dict)
-    gates: Sequence[Gate] = ()
+    gates: Sequence[GateOverview] = ()
 
 
 async def look(store: "Store", now: Micros) -> Overview:
@@ -60,7 +60,7 @@ async def look(store: "Store", now: Micros) -> Overview:
         running, delayed, suspects = [int(await redis.zcard(name)) for name in (keys.leases, keys.due, keys.suspects)]
         lacking = [str(name) for name in await redis.zrange(keys.lacking, 0, -1)]
         waiting = {name: int(await redis.zcard(keys.lack(name))) for name in lacking}
-    workers, known = await Workers(store).live(), await Workers(store).known()
+    workers, known = await WorkerRegistry(store).live(), await WorkerRegistry(store).known()
     return Overview(
         suspended=bool(suspended),
         workers=workers,
@@ -75,13 +75,13 @@ async def look(store: "Store", now: Micros) -> Overview:
     )
 
 
-async def _lane(store: "Store", lane: str, now: Micros) -> Lane:
+async def _lane(store: "Store", lane: str, now: Micros) -> LaneOverview:
     keys = store.keys
     async with answering():
         queued, listed = await store.redis.zcard(keys.ticketed(lane)), await store.redis.llen(keys.queue(lane))
         first = [str(key) for key in await store.redis.zrange(keys.ticketed(lane), 0, 0)]
     ages = [(now - record.changed) / SECOND for record in await store.read(first)]
-    return Lane(int(queued), int(listed), ages[0] if ages else None)
+    return LaneOverview(int(queued), int(listed), ages[0] if ages else None)
 
 
 async def _in_line(store: "Store") -> int:
@@ -96,7 +96,7 @@ async def _in_line(store: "Store") -> int:
     return count
 
 
-async def _gates(store: "Store", now: Micros) -> list[Gate]:
+async def _gates(store: "Store", now: Micros) -> list[GateOverview]:
     """Each gate that holds somebody back, known by whom it holds back."""
     redis, prefix = store.redis, f"{store.keys.prefix}:gate:"
     gates = []
@@ -107,7 +107,7 @@ async def _gates(store: "Store", now: Micros) -> list[Gate]:
             first = [str(key) for key in await redis.zrange(f"{prefix}{name}:parked", 0, 0)]
             parked, taken = await redis.zcard(f"{prefix}{name}:parked"), await redis.zcard(f"{prefix}{name}:taken")
         left = (int(opens) - now) / SECOND
-        gates += [Gate(held.type, held.policy, parked, taken, left) for held in await store.read(first)]
+        gates += [GateOverview(held.type, held.policy, parked, taken, left) for held in await store.read(first)]
     return sorted(gates, key=lambda gate: gate.type)
 
 
@@ -138,7 +138,7 @@ def _worker(name: str, about: Json) -> Finding:
     return Finding(f"worker {name}", Level.WARN, f"{found}, silent for {silent} s", "It was killed, or is cut off.")
 
 
-def _waiting(name: str, lane: Lane) -> Finding:
+def _waiting(name: str, lane: LaneOverview) -> Finding:
     found = f"{lane.queued} queued" + ("" if lane.oldest is None else f", the oldest for {spell(lane.oldest)}")
     return Finding(f"lane {name}", Level.OK, found)
 
@@ -160,7 +160,7 @@ def _type(name: str, count: int, workers: Mapping[str, Json]) -> Finding:
     return Finding(check, Level.WARN, found, advice)
 
 
-def _gate(gate: Gate) -> str:
+def _gate(gate: GateOverview) -> str:
     policy = gate.policy
     cap = f"{gate.taken} of at most {policy.concurrency} run or are about to, " if policy.concurrency else ""
     rate = f"at most {policy.rate} start per {spell(policy.per)}, " if policy.rate else ""

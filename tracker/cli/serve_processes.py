@@ -12,7 +12,7 @@ import typer
 from tracker.cli.output import Exit
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
-from tracker.runtime.processes import Child, Keeper
+from tracker.runtime.processes import Child, Supervisor
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 STOP_WITHIN = 20.0
@@ -31,7 +31,7 @@ async def run(settings: Settings, processes: int) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     with _reserved(settings.host, settings.port) as port:
-        keeper = Keeper(_children(settings, port, processes), on_line=_Printer(processes), fatal_exit=Exit.USAGE)
+        keeper = Supervisor(_children(settings, port, processes), on_line=_Printer(processes), fatal_exit=Exit.USAGE)
         running = asyncio.create_task(keeper.run())
         stopped = asyncio.create_task(stop.wait())
         try:

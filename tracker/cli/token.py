@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tracker.cli.output import Format, Output, print_json
+from tracker.cli.output import Output, OutputFormat, print_json
 
 WORD = re.compile(r"[A-Za-z0-9._~@-]{1,64}")
 """What servers take for a name or a tenant (`tracker.api.auth`)."""
@@ -16,14 +16,14 @@ WORD = re.compile(r"[A-Za-z0-9._~@-]{1,64}")
 def token(
     name: Annotated[str, typer.Option(help="Who will use it; appears in logs.")] = "client",
     tenant: Annotated[str, typer.Option(help="Whose operations it may see.")] = "default",
-    output: Output = Format.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Make a bearer token. It is shown once; servers keep its hash only."""
     for value in (name, tenant):
         if not WORD.fullmatch(value):
             raise typer.BadParameter(f"{value!r}: take up to 64 letters, digits, and `.`, `_`, `~`, `@`, `-`")
     secret, line = new_token(name, tenant)
-    if output is Format.JSON:
+    if output is OutputFormat.JSON:
         print_json({"token": secret, "name": name, "tenant": tenant, "line": line})
         return
     typer.echo(f"token  {secret}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tracker.cli.output import Exit, Format, Output, Stop, print_json, print_table
+from tracker.cli.output import CommandFailed, Exit, Output, OutputFormat, print_json, print_table
 
 if TYPE_CHECKING:
     from tracker.cli.explanations import Reason
@@ -23,7 +23,7 @@ def why(
     redis_url: Annotated[
         str | None, typer.Option(help="The server to ask. Default: REDIS_URL.", show_default=False)
     ] = None,
-    output: Output = Format.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Tell what an operation does, or what it waits for, and how its attempts ended."""
     import asyncio
@@ -36,7 +36,7 @@ def why(
         settings = settings.model_copy(update={"redis_url": redis_url})
     found = asyncio.run(_diagnose(settings, id_, tenant))
     reasons = explain(found)
-    if output is Format.JSON:
+    if output is OutputFormat.JSON:
         print_json(as_json(found, reasons))
         return
     print_table(("", "operation"), _rows(found, reasons))
@@ -58,12 +58,14 @@ async def _diagnose(settings: "Settings", id_: str, tenant: str | None) -> "Diag
                 with suppress(NotFound):
                     found.append(await diagnoser.diagnose(key))
     except Unavailable as error:
-        raise Stop(Exit.UNREACHABLE, f"Redis cannot be reached at REDIS_URL: {error.__cause__}") from None
+        raise CommandFailed(Exit.UNREACHABLE, f"Redis cannot be reached at REDIS_URL: {error.__cause__}") from None
     if not found:
-        raise Stop(Exit.NOT_FOUND, f"There is no operation '{id_}'.")
+        raise CommandFailed(Exit.NOT_FOUND, f"There is no operation '{id_}'.")
     if len(found) > 1:
         tenants = ", ".join(sorted(each.record.tenant for each in found))
-        raise Stop(Exit.USAGE, f"several tenants have an operation '{id_}': choose one with --tenant ({tenants})")
+        raise CommandFailed(
+            Exit.USAGE, f"several tenants have an operation '{id_}': choose one with --tenant ({tenants})"
+        )
     return found[0]
 
 

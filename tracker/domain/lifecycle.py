@@ -1,9 +1,9 @@
-"""Every change of an operation's stage, named (see `arrows`) and decided here.
+"""Every change of an operation's stage, named (see `transitions`) and decided here.
 
 Python decides, Redis compares: a function below turns the record as it was seen into a `Change`, and one script
 (`change.lua`) writes it only if the record's stage, attempt and ticket are still those. `claim`, `park`,
 `release`, `expire` and `forget` are decided inside Lua, which must choose among records that nobody has read yet;
-they stand in the same table, and one test runs every arrow through Python and Lua.
+they stand in the same table, and one test runs every transition through Python and Lua.
 """
 
 import random
@@ -23,7 +23,7 @@ from tracker.domain.operation import (
     ResultInfo,
     Stage,
 )
-from tracker.domain.transitions import ARROWS, FINAL, Arrow
+from tracker.domain.transitions import FINAL, TRANSITIONS, Transition
 from tracker.errors import IllegalTransition
 
 VANISH_BACKOFF = (1.0, 2.0, 4.0, 8.0)
@@ -32,7 +32,7 @@ VANISH_BACKOFF = (1.0, 2.0, 4.0, 8.0)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One arrow, decided: what the record was, what it becomes. Applied whole or refused whole.
+    """One transition, decided: what the record was, what it becomes. Applied whole or refused whole.
 
     `delay` is in seconds and counts when the stage becomes delayed. `stamp` names a field that takes the
     server's time. `lease_ran_out` asks the script to refuse if the lease was renewed after all;
@@ -41,7 +41,7 @@ class Change:
     because its answer was lost, it is written once.
     """
 
-    arrow: Arrow
+    transition: Transition
     seen: Record
     stage: Stage
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -55,12 +55,12 @@ class Change:
 
 def succeed(seen: Record, result: ResultInfo, members: Json) -> Change:
     """End the current attempt well; `members` are the type's result members."""
-    return _change(Arrow.SUCCEED, seen, Stage.COMPLETED, **_result(result, members), percent=100)
+    return _change(Transition.SUCCEED, seen, Stage.COMPLETED, **_result(result, members), percent=100)
 
 
 def reject(seen: Record, result: ResultInfo, members: Json) -> Change:
     """Fail for good: the handler does not accept the operation's input. Charges nothing more."""
-    return _change(Arrow.FAIL, seen, Stage.FAILED, **_result(result, members))
+    return _change(Transition.FAIL, seen, Stage.FAILED, **_result(result, members))
 
 
 def fail(
@@ -75,9 +75,9 @@ def fail(
     """Charge the attempt: wait for the backoff (or `after` seconds), or end when it was the last, or not `again`."""
     charged = seen.charged + 1
     if charged >= seen.policy.attempts or not again:
-        return _change(Arrow.FAIL, seen, Stage.FAILED, **_result(result, members), charged=charged)
+        return _change(Transition.FAIL, seen, Stage.FAILED, **_result(result, members), charged=charged)
     delay = backoff(seen.policy.backoff_first, seen.policy.backoff_cap, charged, jitter) if after is None else after
-    return _change(Arrow.RETRY, seen, Stage.DELAYED, told=result, charged=charged, delay=delay)
+    return _change(Transition.RETRY, seen, Stage.DELAYED, told=result, charged=charged, delay=delay)
 
 
 def time_out(seen: Record) -> Change:
@@ -88,7 +88,7 @@ def time_out(seen: Record) -> Change:
 
 def hand_back(seen: Record) -> Change:
     """Return unfinished work to the queue, uncharged."""
-    return _change(Arrow.HAND_BACK, seen, Stage.QUEUED)
+    return _change(Transition.HAND_BACK, seen, Stage.QUEUED)
 
 
 def lose(seen: Record) -> Change:
@@ -97,35 +97,35 @@ def lose(seen: Record) -> Change:
         return replace(cancel(seen), lease_ran_out=True)
     charged = seen.charged + 1
     if charged >= seen.policy.attempts:
-        return _change(Arrow.LOSE, seen, Stage.FAILED, lease_ran_out=True, charged=charged, **_result(LOST, {}))
-    return _change(Arrow.LOSE, seen, Stage.QUEUED, lease_ran_out=True, charged=charged)
+        return _change(Transition.LOSE, seen, Stage.FAILED, lease_ran_out=True, charged=charged, **_result(LOST, {}))
+    return _change(Transition.LOSE, seen, Stage.QUEUED, lease_ran_out=True, charged=charged)
 
 
 def vanish(seen: Record) -> Change:
     """Send out a new ticket after a while, or give up when tickets keep vanishing (503/2)."""
     if seen.vanished >= len(VANISH_BACKOFF):
-        return _change(Arrow.VANISH, seen, Stage.FAILED, **_result(UNTAKEN, {}))
+        return _change(Transition.VANISH, seen, Stage.FAILED, **_result(UNTAKEN, {}))
     delay = VANISH_BACKOFF[seen.vanished]
-    return _change(Arrow.VANISH, seen, Stage.DELAYED, vanished=seen.vanished + 1, delay=delay)
+    return _change(Transition.VANISH, seen, Stage.DELAYED, vanished=seen.vanished + 1, delay=delay)
 
 
 def miss(seen: Record) -> Change:
     """End an operation that did not start in time: 501/1 when no worker had its type, else 408/2."""
     if seen.attempt:
-        raise IllegalTransition(f"{Arrow.MISS}: operation {seen.id} has started")
+        raise IllegalTransition(f"{Transition.MISS}: operation {seen.id} has started")
     return _change(
-        Arrow.MISS, seen, Stage.FAILED, **_result(NO_WORKER if seen.blocker == "type" else NEVER_STARTED, {})
+        Transition.MISS, seen, Stage.FAILED, **_result(NO_WORKER if seen.blocker == "type" else NEVER_STARTED, {})
     )
 
 
 def due(seen: Record) -> Change:
     """Queue an operation whose wait is over, or let it join its call's line."""
-    return _change(Arrow.DUE, seen, Stage.QUEUED)
+    return _change(Transition.DUE, seen, Stage.QUEUED)
 
 
 def progress(seen: Record, percent: int | None, detail: str) -> Change:
     """Store the handler's latest progress."""
-    return _change(Arrow.PROGRESS, seen, Stage.RUNNING, percent=percent, detail=detail)
+    return _change(Transition.PROGRESS, seen, Stage.RUNNING, percent=percent, detail=detail)
 
 
 def request_cancel(seen: Record, reason: str = "", *, by: str = "") -> Change:
@@ -136,7 +136,7 @@ def request_cancel(seen: Record, reason: str = "", *, by: str = "") -> Change:
     """
     if seen.stage is Stage.RUNNING:
         return _change(
-            Arrow.REQUEST_CANCEL, seen, Stage.RUNNING, stamp="cancel_requested", cancel_reason=reason, cancel_by=by
+            Transition.REQUEST_CANCEL, seen, Stage.RUNNING, stamp="cancel_requested", cancel_reason=reason, cancel_by=by
         )
     return cancel(seen, reason, by=by)
 
@@ -150,7 +150,7 @@ def cancel(seen: Record, reason: str = "", members: Json | None = None, *, by: s
         result = result.model_copy(update={"message": f"The operation was canceled: {reason}"})
     fields = _result(result, {**(members or {}), **policy.canceled_members})
     return _change(
-        Arrow.CANCEL,
+        Transition.CANCEL,
         seen,
         Stage.FAILED,
         **fields,
@@ -163,16 +163,16 @@ def cancel(seen: Record, reason: str = "", members: Json | None = None, *, by: s
 
 def patch(seen: Record, fields: Json) -> Change:
     """Write what a client may change (see `patches`), whatever the stage, if nothing else was written meanwhile."""
-    return _change(Arrow.PATCH, seen, seen.stage, revision=seen.revision, **fields)
+    return _change(Transition.PATCH, seen, seen.stage, revision=seen.revision, **fields)
 
 
 def hide(seen: Record, *, by: str = "") -> Change:
     """Delete what a client no longer wants to see; unfinished work is canceled with it."""
     if seen.stage in FINAL:
-        return _change(Arrow.HIDE, seen, Stage.TOMBSTONE, hidden=True)
+        return _change(Transition.HIDE, seen, Stage.TOMBSTONE, hidden=True)
     if seen.stage is Stage.RUNNING:
         by = seen.cancel_by or by
-        return _change(Arrow.HIDE, seen, Stage.RUNNING, stamp=_cancel_stamp(seen), hidden=True, cancel_by=by)
+        return _change(Transition.HIDE, seen, Stage.RUNNING, stamp=_cancel_stamp(seen), hidden=True, cancel_by=by)
     canceled = cancel(seen, by=by)
     return replace(canceled, fields={**canceled.fields, "hidden": True})
 
@@ -201,7 +201,7 @@ def _result(result: ResultInfo, members: Json) -> dict[str, Any]:
 
 
 def _change(
-    arrow: Arrow,
+    transition: Transition,
     seen: Record,
     stage: Stage,
     *,
@@ -213,21 +213,21 @@ def _change(
     **fields: Any,
 ) -> Change:
     """`told` is for the attempt's history, where the operation itself has no result yet."""
-    sources, targets = ARROWS[arrow]
+    sources, targets = TRANSITIONS[transition]
     if seen.stage not in sources or stage not in targets:
-        raise IllegalTransition(f"{arrow}: {seen.stage} → {stage} is no arrow (operation {seen.id})")
+        raise IllegalTransition(f"{transition}: {seen.stage} → {stage} is no transition (operation {seen.id})")
     entry = (
-        _entry(arrow, seen, told or fields.get("result_info"))
-        if seen.stage is Stage.RUNNING and arrow in _ENDINGS
+        _entry(transition, seen, told or fields.get("result_info"))
+        if seen.stage is Stage.RUNNING and transition in _ENDINGS
         else None
     )
-    return Change(arrow, seen, stage, fields, delay, stamp, lease_ran_out, revision, entry)
+    return Change(transition, seen, stage, fields, delay, stamp, lease_ran_out, revision, entry)
 
 
-_ENDINGS = frozenset({Arrow.FAIL, Arrow.RETRY, Arrow.HAND_BACK, Arrow.LOSE, Arrow.CANCEL})
+_ENDINGS = frozenset({Transition.FAIL, Transition.RETRY, Transition.HAND_BACK, Transition.LOSE, Transition.CANCEL})
 """How an attempt ends otherwise than well. One that ends well is in the record itself."""
 
 
-def _entry(arrow: Arrow, seen: Record, result: ResultInfo | None) -> Json:
+def _entry(transition: Transition, seen: Record, result: ResultInfo | None) -> Json:
     told = {} if result is None else {"code": result.code, "message": result.message}
-    return {"attempt": seen.attempt, "worker": seen.worker, "started": seen.began, "outcome": arrow.value, **told}
+    return {"attempt": seen.attempt, "worker": seen.worker, "started": seen.began, "outcome": transition.value, **told}

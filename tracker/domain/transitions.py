@@ -1,4 +1,4 @@
-"""The table of arrows: what can happen to an operation, from which stages, and where it leads."""
+"""The table of transitions: what can happen to an operation, from which stages, and where it leads."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -6,7 +6,7 @@ from enum import StrEnum
 from tracker.domain.operation import Stage
 
 
-class Arrow(StrEnum):
+class Transition(StrEnum):
     """What can happen to an operation. Each member says who makes it happen."""
 
     CREATE = "create"
@@ -49,51 +49,54 @@ class Arrow(StrEnum):
     """The sweeper found that the tombstone's time ended."""
 
 
-EVENTS: Mapping[Arrow, str] = {
-    Arrow.CREATE: "operation_created",
-    Arrow.CLAIM: "operation_started",
-    Arrow.PARK: "operation_parked",
-    Arrow.SUCCEED: "operation_completed",
-    Arrow.FAIL: "operation_failed",
-    Arrow.RETRY: "operation_retried",
-    Arrow.HAND_BACK: "operation_handed_back",
-    Arrow.LOSE: "lease_lost",
-    Arrow.VANISH: "ticket_vanished",
-    Arrow.MISS: "operation_not_started",
-    Arrow.DUE: "operation_due",
-    Arrow.PROGRESS: "operation_progressed",
-    Arrow.REQUEST_CANCEL: "cancel_requested",
-    Arrow.CANCEL: "operation_canceled",
-    Arrow.HIDE: "operation_deleted",
-    Arrow.PATCH: "operation_patched",
+LOG_EVENTS: Mapping[Transition, str] = {
+    Transition.CREATE: "operation_created",
+    Transition.CLAIM: "operation_started",
+    Transition.PARK: "operation_parked",
+    Transition.SUCCEED: "operation_completed",
+    Transition.FAIL: "operation_failed",
+    Transition.RETRY: "operation_retried",
+    Transition.HAND_BACK: "operation_handed_back",
+    Transition.LOSE: "lease_lost",
+    Transition.VANISH: "ticket_vanished",
+    Transition.MISS: "operation_not_started",
+    Transition.DUE: "operation_due",
+    Transition.PROGRESS: "operation_progressed",
+    Transition.REQUEST_CANCEL: "cancel_requested",
+    Transition.CANCEL: "operation_canceled",
+    Transition.HIDE: "operation_deleted",
+    Transition.PATCH: "operation_patched",
 }
-"""The log's stable name for each arrow. `release`, `expire` and `forget` happen inside Redis, and are not logged."""
+"""The log's stable name for each transition.
+
+`release`, `expire` and `forget` happen inside Redis and are not logged.
+"""
 
 _WAITING = frozenset({Stage.QUEUED, Stage.DELAYED, Stage.PARKED})
 FINAL = frozenset({Stage.COMPLETED, Stage.FAILED})
 _SHOWN = _WAITING | {Stage.RUNNING} | FINAL
 _NOTHING: frozenset[Stage] = frozenset()
 
-ARROWS: Mapping[Arrow, tuple[frozenset[Stage], frozenset[Stage]]] = {
-    Arrow.CREATE: (_NOTHING, _WAITING),
-    Arrow.CLAIM: (frozenset({Stage.QUEUED}), frozenset({Stage.RUNNING})),
-    Arrow.PARK: (frozenset({Stage.QUEUED}), frozenset({Stage.PARKED})),
-    Arrow.RELEASE: (frozenset({Stage.PARKED}), frozenset({Stage.QUEUED})),
-    Arrow.SUCCEED: (frozenset({Stage.RUNNING}), frozenset({Stage.COMPLETED})),
-    Arrow.FAIL: (frozenset({Stage.RUNNING}), frozenset({Stage.FAILED})),
-    Arrow.RETRY: (frozenset({Stage.RUNNING}), frozenset({Stage.DELAYED})),
-    Arrow.HAND_BACK: (frozenset({Stage.RUNNING}), frozenset({Stage.QUEUED})),
-    Arrow.LOSE: (frozenset({Stage.RUNNING}), frozenset({Stage.QUEUED, Stage.FAILED})),
-    Arrow.VANISH: (frozenset({Stage.QUEUED}), frozenset({Stage.DELAYED, Stage.FAILED})),
-    Arrow.MISS: (_WAITING, frozenset({Stage.FAILED})),
-    Arrow.DUE: (frozenset({Stage.DELAYED}), frozenset({Stage.QUEUED, Stage.PARKED})),
-    Arrow.PROGRESS: (frozenset({Stage.RUNNING}), frozenset({Stage.RUNNING})),
-    Arrow.REQUEST_CANCEL: (frozenset({Stage.RUNNING}), frozenset({Stage.RUNNING})),
-    Arrow.CANCEL: (_WAITING | frozenset({Stage.RUNNING}), frozenset({Stage.FAILED})),
-    Arrow.HIDE: (frozenset({Stage.RUNNING}) | FINAL, frozenset({Stage.RUNNING, Stage.TOMBSTONE})),
-    Arrow.PATCH: (_SHOWN, _SHOWN),
-    Arrow.EXPIRE: (FINAL, frozenset({Stage.TOMBSTONE})),
-    Arrow.FORGET: (frozenset({Stage.TOMBSTONE}), _NOTHING),
+TRANSITIONS: Mapping[Transition, tuple[frozenset[Stage], frozenset[Stage]]] = {
+    Transition.CREATE: (_NOTHING, _WAITING),
+    Transition.CLAIM: (frozenset({Stage.QUEUED}), frozenset({Stage.RUNNING})),
+    Transition.PARK: (frozenset({Stage.QUEUED}), frozenset({Stage.PARKED})),
+    Transition.RELEASE: (frozenset({Stage.PARKED}), frozenset({Stage.QUEUED})),
+    Transition.SUCCEED: (frozenset({Stage.RUNNING}), frozenset({Stage.COMPLETED})),
+    Transition.FAIL: (frozenset({Stage.RUNNING}), frozenset({Stage.FAILED})),
+    Transition.RETRY: (frozenset({Stage.RUNNING}), frozenset({Stage.DELAYED})),
+    Transition.HAND_BACK: (frozenset({Stage.RUNNING}), frozenset({Stage.QUEUED})),
+    Transition.LOSE: (frozenset({Stage.RUNNING}), frozenset({Stage.QUEUED, Stage.FAILED})),
+    Transition.VANISH: (frozenset({Stage.QUEUED}), frozenset({Stage.DELAYED, Stage.FAILED})),
+    Transition.MISS: (_WAITING, frozenset({Stage.FAILED})),
+    Transition.DUE: (frozenset({Stage.DELAYED}), frozenset({Stage.QUEUED, Stage.PARKED})),
+    Transition.PROGRESS: (frozenset({Stage.RUNNING}), frozenset({Stage.RUNNING})),
+    Transition.REQUEST_CANCEL: (frozenset({Stage.RUNNING}), frozenset({Stage.RUNNING})),
+    Transition.CANCEL: (_WAITING | frozenset({Stage.RUNNING}), frozenset({Stage.FAILED})),
+    Transition.HIDE: (frozenset({Stage.RUNNING}) | FINAL, frozenset({Stage.RUNNING, Stage.TOMBSTONE})),
+    Transition.PATCH: (_SHOWN, _SHOWN),
+    Transition.EXPIRE: (FINAL, frozenset({Stage.TOMBSTONE})),
+    Transition.FORGET: (frozenset({Stage.TOMBSTONE}), _NOTHING),
 }
-"""From which stages an arrow leaves, and where it may lead. A final stage of a hidden operation is written as
+"""From which stages a transition leaves, and where it may lead. A final stage of a hidden operation is written as
 its tombstone at once; a patch leads back to the stage that it leaves."""

@@ -1,4 +1,4 @@
-"""The catalogue: `@odata.type` → class, handler, policy. The only registry of operation types."""
+"""The registry: `@odata.type` → class, handler, policy. The only registry of operation types."""
 
 import math
 import sys
@@ -86,7 +86,7 @@ class Context(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OperationType:
-    """One entry of the catalogue."""
+    """One entry of the registry."""
 
     name: str
     model: type[Operation]
@@ -157,7 +157,7 @@ def _with_defaults(model: type[Operation]) -> frozenset[str]:
     return frozenset(declared - {"client_context"})
 
 
-class Catalogue(Mapping[str, OperationType]):
+class TypeRegistry(Mapping[str, OperationType]):
     """Operation types by name; a name is found in any case, with or without its `#`."""
 
     def __init__(self) -> None:
@@ -183,7 +183,7 @@ class Catalogue(Mapping[str, OperationType]):
         return len(self._types)
 
 
-CATALOGUE = Catalogue()
+REGISTRY = TypeRegistry()
 """What `handles` fills; composition roots hand it on, nobody else reads it from here."""
 
 
@@ -212,7 +212,7 @@ def handles(
             signature(handler).bind(None, None)
         except TypeError:
             raise ConfigurationError(f"{model.odata_type}: a handler takes (operation, context)") from None
-        CATALOGUE.add(OperationType(model.odata_type, model, handler, declared, tuple(retry_on), tuple(never_retry)))
+        REGISTRY.add(OperationType(model.odata_type, model, handler, declared, tuple(retry_on), tuple(never_retry)))
         return handler
 
     return register
@@ -222,7 +222,7 @@ def _is_exception(item: object) -> bool:
     return isinstance(item, type) and issubclass(item, BaseException)
 
 
-def load_types(modules: Iterable[str], catalogue: Catalogue = CATALOGUE) -> Catalogue:
+def load_types(modules: Iterable[str], registry: TypeRegistry = REGISTRY) -> TypeRegistry:
     """Import the modules that declare types.
 
     Raises ConfigurationError naming a module that does not load, and where in it, or that declares no type with
@@ -235,9 +235,9 @@ def load_types(modules: Iterable[str], catalogue: Catalogue = CATALOGUE) -> Cata
             raise ConfigurationError(f"TRACKER_TYPES: {module}: {error.message}{_place(error)}") from error
         except Exception as error:
             raise ConfigurationError(f"TRACKER_TYPES: {module} does not load: {error!r}{_place(error)}") from error
-        if not any(_within(module, entry.handler) for entry in catalogue.values()):
+        if not any(_within(module, entry.handler) for entry in registry.values()):
             raise ConfigurationError(f"TRACKER_TYPES: {module} declares no operation type with a handler (@handles)")
-    return catalogue
+    return registry
 
 
 def _within(module: str, handler: Handler | None) -> bool:

@@ -143,7 +143,7 @@ class Event:
         )
 
 
-class Told(NamedTuple):
+class PositionedEvent(NamedTuple):
     """An event, and where it is told."""
 
     position: Position

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from tracker.events.feed import BEGINNING, Position, Told, readable, tells_end
+from tracker.events.feed import BEGINNING, Position, PositionedEvent, readable, tells_end
 from tracker.events.subscriber import listen
 from tracker.store.keys import owner_digest
 
@@ -31,7 +31,7 @@ class Follower:
     __slots__ = ("_events", "_wanted", "behind", "missed", "stopped")
 
     def __init__(self) -> None:
-        self._events: deque[Told] = deque()
+        self._events: deque[PositionedEvent] = deque()
         self._wanted: asyncio.Future[None] | None = None
         self.behind = False
         """Whether events were lost because too many were left untaken."""
@@ -40,7 +40,7 @@ class Follower:
         self.stopped = False
         """Whether this process stops listening."""
 
-    def offer(self, told: Told) -> None:
+    def offer(self, told: PositionedEvent) -> None:
         """Add an event."""
         if len(self._events) >= MOST_BEHIND:
             self.behind = True
@@ -54,7 +54,7 @@ class Follower:
         if self._wanted is not None and not self._wanted.done():
             self._wanted.set_result(None)
 
-    async def take(self, *, within: float) -> Sequence[Told]:
+    async def take(self, *, within: float) -> Sequence[PositionedEvent]:
         """All events that there are, as soon as there is one or something to know; none after `within` seconds."""
         if not (self._events or self.behind or self.missed or self.stopped):
             loop = asyncio.get_running_loop()
@@ -69,7 +69,7 @@ class Follower:
         return events
 
 
-class Change:
+class ChangeWaiter:
     """The next change of an operation: `came` is done with it, or when everybody is woken. Thousands wait at once.
 
     `came` is the line that told of it, or "".
@@ -77,7 +77,7 @@ class Change:
 
     __slots__ = ("_key", "_waiting", "came")
 
-    def __init__(self, waiting: dict[str, set["Change"]], key: str) -> None:
+    def __init__(self, waiting: dict[str, set["ChangeWaiter"]], key: str) -> None:
         self._waiting, self._key = waiting, key
         self.came: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -106,7 +106,7 @@ class Change:
             timer.cancel()
 
 
-class Heard:
+class RecentChanges:
     """Which operations' changes have been heard lately. A mark is the number of messages heard before."""
 
     def __init__(self) -> None:
@@ -134,16 +134,16 @@ class Heard:
         return mark < self._begun_older or max(self._recent.get(key, 0), self._older.get(key, 0)) > mark
 
 
-class Watch:
+class Waiters:
     """One kind of change: who waits for an operation's next one, and of which operations one has been heard lately."""
 
     def __init__(self) -> None:
-        self.heard = Heard()
-        self.waiting: dict[str, set[Change]] = {}
+        self.heard = RecentChanges()
+        self.waiting: dict[str, set[ChangeWaiter]] = {}
 
-    def expect(self, key: str) -> Change:
+    def expect(self, key: str) -> ChangeWaiter:
         """The next change of an operation, by internal key, from the `with` on that it is for."""
-        return Change(self.waiting, key)
+        return ChangeWaiter(self.waiting, key)
 
     def tell(self, lines: Mapping[str, str]) -> None:
         """These were heard in one message: the line of each operation, by internal key."""
@@ -161,7 +161,7 @@ class Watch:
             change.end(line)
 
 
-class Events:
+class EventHub:
     """Wakes whoever waits for an operation to change, and hands its events to those who follow.
 
     A wake-up says only "look again": after a lost connection everybody is woken, since changes may have been missed.
@@ -169,7 +169,7 @@ class Events:
 
     def __init__(self, redis: "Redis", channel: str) -> None:
         self._redis, self._channel = redis, channel
-        self.changes, self.ends = Watch(), Watch()
+        self.changes, self.ends = Waiters(), Waiters()
         """All changes, and those by which an operation ends or is no longer there."""
         self._followers: dict[str, set[Follower]] = {}
         self._latest: dict[str, Position] = {}
@@ -237,7 +237,7 @@ class Events:
             event = readable(line) if any(groups) else None
             if event is None:
                 continue
-            told = Told(Position.of(entry, number), event)
+            told = PositionedEvent(Position.of(entry, number), event)
             for group in groups:
                 for follower in group or ():
                     follower.offer(told)

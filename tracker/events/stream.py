@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tracker.errors import NotFound, TrackerError, Unavailable
-from tracker.events.feed import BEGINNING, Event, Feed, Position, Told, readable
-from tracker.store.reconnect_backoff import Outage
+from tracker.events.feed import BEGINNING, Event, Feed, Position, PositionedEvent, readable
+from tracker.store.reconnect_backoff import ReconnectBackoff
 
 if TYPE_CHECKING:
     from tracker.domain.operation import Record
-    from tracker.events.hub import Events, Follower
+    from tracker.events.hub import EventHub, Follower
     from tracker.store.store import Store
 
 HEARTBEAT = 15.0
@@ -19,7 +19,7 @@ CHUNK = 100
 """Events of the history that are handed on at once."""
 
 
-Steps = AsyncGenerator[Sequence["Step"], None]
+StreamItems = AsyncGenerator[Sequence["StreamItem"], None]
 
 
 class TooSlow(TrackerError):
@@ -27,7 +27,7 @@ class TooSlow(TrackerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StreamItem:
     """How far a reader is, with the event that has brought it there, if there is one.
 
     `reset`: what was between may be lost, as the history does not reach back to where the reader was.
@@ -55,14 +55,14 @@ class Scope:
 class Stream:
     """One reader's stream. It ends by itself with its operation, and when this process stops."""
 
-    def __init__(self, store: "Store", events: "Events", scope: Scope) -> None:
+    def __init__(self, store: "Store", events: "EventHub", scope: Scope) -> None:
         self._store, self._events, self._scope = store, events, scope
         self._feed = Feed(store.redis, store.keys.feed(scope.tenant))
         self._last = BEGINNING
         self._revision = 0
         self._ended = False
 
-    async def steps(self, resume: str | None) -> Steps:
+    async def steps(self, resume: str | None) -> StreamItems:
         """Whatever a reader is to be told next; first what there is now, or since `resume`, a position as text.
 
         Nothing at all when that was the operation's last. Raises NotFound, Gone, TooSlow, and Unavailable while Redis
@@ -75,11 +75,11 @@ class Stream:
             if self._ended or (resume is not None and await self._was_all()):
                 return
             if resume is not None:
-                yield [Step(self._last)]
+                yield [StreamItem(self._last)]
             async for chunk in self._go_on(follower):
                 yield chunk
 
-    async def _begin(self, resume: str | None) -> AsyncIterator[Sequence[Step]]:
+    async def _begin(self, resume: str | None) -> AsyncIterator[Sequence[StreamItem]]:
         after = None if resume is None else Position.read(resume)  # the beginning may be that of another, long gone
         if after is not None and after > BEGINNING and await self._feed.holds(after):
             self._last = after
@@ -94,8 +94,8 @@ class Stream:
             return False
         return (await self._look(self._scope.record)).status.final
 
-    async def _go_on(self, follower: "Follower") -> AsyncIterator[Sequence[Step]]:
-        outage = Outage()
+    async def _go_on(self, follower: "Follower") -> AsyncIterator[Sequence[StreamItem]]:
+        outage = ReconnectBackoff()
         while not (self._ended or follower.stopped):
             told = await follower.take(within=HEARTBEAT)
             if follower.behind or follower.missed:  # what was told is in the history too
@@ -113,9 +113,9 @@ class Stream:
                 yield steps
             else:
                 self._last = max(self._last, self._events.end(self._scope.tenant))
-                yield [Step(self._last)]
+                yield [StreamItem(self._last)]
 
-    async def _recover(self) -> AsyncIterator[Sequence[Step]]:
+    async def _recover(self) -> AsyncIterator[Sequence[StreamItem]]:
         """After a lost connection: what was told meanwhile."""
         if await self._feed.holds(self._last):
             async for chunk in self._catch_up():
@@ -123,17 +123,17 @@ class Stream:
         else:
             yield await self._state(reset=True)
 
-    async def _state(self, *, reset: bool = False) -> Sequence[Step]:
+    async def _state(self, *, reset: bool = False) -> Sequence[StreamItem]:
         """Where the feed ends, and what the operation then is."""
         self._last = await self._feed.end()
-        steps = [Step(self._last, reset=True)] if reset else []
+        steps = [StreamItem(self._last, reset=True)] if reset else []
         if self._scope.record is None:
-            return steps or [Step(self._last)]
+            return steps or [StreamItem(self._last)]
         try:
             event = Event.of(await self._look(self._scope.record))
         except NotFound:
             event = replace(Event.of(self._scope.record), gone=True)
-        return [*steps, *self._new([Told(self._last, event)], known=True)]
+        return [*steps, *self._new([PositionedEvent(self._last, event)], known=True)]
 
     async def _look(self, record: "Record") -> "Record":
         found = await self._store.find(self._scope.tenant, record.id)
@@ -141,15 +141,15 @@ class Stream:
             raise NotFound(f"There is no operation '{record.id}' any more.")
         return found
 
-    async def _catch_up(self) -> AsyncIterator[Sequence[Step]]:
+    async def _catch_up(self) -> AsyncIterator[Sequence[StreamItem]]:
         """What the history has after where the reader is."""
-        chunk: list[Told] = []
+        chunk: list[PositionedEvent] = []
         scope, last = self._scope, self._last
         async for position, line in self._feed.after(self._last):
             key, _, rest = line.partition("\t")
             if scope.key in {None, key} and scope.call_id in {None, rest.partition("\t")[0]}:
                 event = readable(line)
-                chunk += [] if event is None else [Told(position, event)]
+                chunk += [] if event is None else [PositionedEvent(position, event)]
             if len(chunk) == CHUNK:
                 yield self._new(chunk)
                 chunk = []
@@ -159,7 +159,7 @@ class Stream:
         if steps:
             yield steps
 
-    def _new(self, told: Sequence[Told], *, known: bool = False) -> list[Step]:
+    def _new(self, told: Sequence[PositionedEvent], *, known: bool = False) -> list[StreamItem]:
         """What of this the reader has not been told; `known` for what is no place in the feed."""
         steps = []
         for position, event in told:
@@ -171,5 +171,5 @@ class Stream:
                 self._revision = event.revision
                 self._ended = event.gone or event.status.final
             self._last = position
-            steps.append(Step(position, event))
+            steps.append(StreamItem(position, event))
         return steps

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from tracker.errors import Unavailable
-from tracker.store.reconnect_backoff import Outage
+from tracker.store.reconnect_backoff import ReconnectBackoff
 from tracker.store.scripts import answering
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ async def listen(
     `connected` is told True for each channel whenever it is subscribed to, and False when the connection is given up:
     either way something may have been missed.
     """
-    outage = Outage()
+    outage = ReconnectBackoff()
     while True:
         try:
             async with answering(within=None), redis.pubsub() as subscription:

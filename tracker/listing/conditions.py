@@ -21,7 +21,7 @@ A time between two microseconds is written as the half between them: stamps are 
 """
 
 
-class Kind(Enum):
+class ValueKind(Enum):
     """What a member's values are."""
 
     TEXT = "a string"
@@ -34,7 +34,7 @@ class Kind(Enum):
 class Member:
     """A member that conditions and orders may name; `read` gives None for null."""
 
-    kind: Kind
+    kind: ValueKind
     read: Callable[[Record], Value | None]
 
 
@@ -44,21 +44,21 @@ RANKS: Final[Mapping[str, int]] = MappingProxyType({status: rank for rank, statu
 
 MEMBERS: Final[Mapping[str, Member]] = MappingProxyType(
     {
-        "id": Member(Kind.TEXT, lambda record: record.id),
-        "status": Member(Kind.STATUS, lambda record: RANKS[record.status]),
-        "clientContext": Member(Kind.TEXT, lambda record: record.client_context),
-        "createdDateTime": Member(Kind.TIME, lambda record: record.created),
-        "notBeforeDateTime": Member(Kind.TIME, lambda record: record.not_before or None),
-        "startedDateTime": Member(Kind.TIME, lambda record: record.started or None),
-        "completedDateTime": Member(Kind.TIME, lambda record: record.completed or None),
-        "lastActionDateTime": Member(Kind.TIME, lambda record: record.changed),
-        "expirationDateTime": Member(Kind.TIME, lambda record: record.expires or None),
-        "cancelRequestedDateTime": Member(Kind.TIME, lambda record: record.cancel_requested or None),
+        "id": Member(ValueKind.TEXT, lambda record: record.id),
+        "status": Member(ValueKind.STATUS, lambda record: RANKS[record.status]),
+        "clientContext": Member(ValueKind.TEXT, lambda record: record.client_context),
+        "createdDateTime": Member(ValueKind.TIME, lambda record: record.created),
+        "notBeforeDateTime": Member(ValueKind.TIME, lambda record: record.not_before or None),
+        "startedDateTime": Member(ValueKind.TIME, lambda record: record.started or None),
+        "completedDateTime": Member(ValueKind.TIME, lambda record: record.completed or None),
+        "lastActionDateTime": Member(ValueKind.TIME, lambda record: record.changed),
+        "expirationDateTime": Member(ValueKind.TIME, lambda record: record.expires or None),
+        "cancelRequestedDateTime": Member(ValueKind.TIME, lambda record: record.cancel_requested or None),
         "resultInfo/code": Member(
-            Kind.NUMBER, lambda record: None if record.result_info is None else record.result_info.code
+            ValueKind.NUMBER, lambda record: None if record.result_info is None else record.result_info.code
         ),
         "resultInfo/subcode": Member(
-            Kind.NUMBER, lambda record: None if record.result_info is None else record.result_info.subcode
+            ValueKind.NUMBER, lambda record: None if record.result_info is None else record.result_info.subcode
         ),
     }
 )
@@ -264,11 +264,11 @@ def written(condition: Condition) -> str:
             kind = MEMBERS[member].kind
             text = f"{member} in ({','.join(literal(kind, value) for value in values)})"
         case Match(function, member, looked_for):
-            text = f"{function}({member},{literal(Kind.TEXT, looked_for)})"
+            text = f"{function}({member},{literal(ValueKind.TEXT, looked_for)})"
         case TypeOf(name):
-            text = f"isof({literal(Kind.TEXT, name)})"
+            text = f"isof({literal(ValueKind.TEXT, name)})"
         case Found(phrase):
-            text = f"search({literal(Kind.TEXT, phrase)})"
+            text = f"search({literal(ValueKind.TEXT, phrase)})"
     return text
 
 
@@ -276,13 +276,13 @@ def _enclosed(term: Condition) -> str:
     return f"({written(term)})" if isinstance(term, And | Or | Not) else written(term)
 
 
-def literal(kind: Kind, value: Value | None) -> str:
+def literal(kind: ValueKind, value: Value | None) -> str:
     """A value as OData writes it."""
     if value is None:
         return "null"
-    if kind is Kind.TIME:
+    if kind is ValueKind.TIME:
         return _time(float(value) if isinstance(value, float) else int(value))
-    return str(value) if kind is Kind.NUMBER else "'{}'".format(str(value).replace("'", "''"))
+    return str(value) if kind is ValueKind.NUMBER else "'{}'".format(str(value).replace("'", "''"))
 
 
 def _time(stamp: Micros | float) -> str:

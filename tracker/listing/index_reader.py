@@ -48,7 +48,7 @@ class Range:
         return Range(self.groups, first, self.last, newest_first=False)
 
 
-class Reads:
+class IndexReader:
     """Every method raises Unavailable while Redis is away."""
 
     def __init__(self, store: Store) -> None:

@@ -8,8 +8,8 @@ from typing import Final
 from tracker.domain.operation import Micros, Record
 from tracker.errors import Invalid
 from tracker.listing.conditions import INDEXED, Condition, Value
-from tracker.listing.index_reader import CHUNK, FIRST_CHUNK, Range, Reads
-from tracker.listing.planner import NEWEST_FIRST, Key, Plan, as_of, comparable, is_indexed, place, plan
+from tracker.listing.index_reader import CHUNK, FIRST_CHUNK, IndexReader, Range
+from tracker.listing.planner import NEWEST_FIRST, Plan, SortKey, as_of, comparable, is_indexed, place, plan
 from tracker.store.store import Store
 
 EXAMINE: Final = 10_000
@@ -30,11 +30,11 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class ListQuery:
     """What a list shall hold: at most `top` operations of which `where` is true, in a total order, after `cursor`."""
 
     where: Condition | None = None
-    order: tuple[Key, ...] = NEWEST_FIRST
+    order: tuple[SortKey, ...] = NEWEST_FIRST
     top: int = 100
     skip: int = 0
     count: bool = False
@@ -50,13 +50,13 @@ class Page:
     count: int | None = None
 
 
-class Calls:
+class Pager:
     """Lists and counts. Every method raises Unavailable while Redis is away."""
 
     def __init__(self, store: Store) -> None:
-        self._reads = Reads(store)
+        self._reads = IndexReader(store)
 
-    async def page(self, tenant: str, call_id: str, query: Query) -> Page:
+    async def page(self, tenant: str, call_id: str, query: ListQuery) -> Page:
         """A part of a call's list; an unknown call's is empty.
 
         Where no index answers, at most EXAMINE operations are examined: a page in the order of creation then ends
@@ -81,7 +81,7 @@ class Calls:
         matching, _ = await self._matching(tenant, call_id, asked, "$count")
         return len(matching)
 
-    async def _walked(self, tenant: str, call_id: str, query: Query, asked: Plan, count: int | None) -> Page:
+    async def _walked(self, tenant: str, call_id: str, query: ListQuery, asked: Plan, count: int | None) -> Page:
         """A page in an index's own order."""
         if query.top == 0:
             return Page((), count=count)
@@ -109,7 +109,7 @@ class Calls:
                 found.append(record)
         return Page(found if only else await self._reads.whole(found, asked), following, count)
 
-    async def _sorted(self, tenant: str, call_id: str, query: Query, asked: Plan) -> Page:
+    async def _sorted(self, tenant: str, call_id: str, query: ListQuery, asked: Plan) -> Page:
         """A page for which everything that matches has to be looked at."""
         order, indexed, named = query.order, is_indexed(query.order), asked.ids is not None
         now = await self._reads.moment() if named and not indexed else 0

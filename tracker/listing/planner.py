@@ -18,13 +18,13 @@ from tracker.listing.conditions import (
     Comparison,
     Condition,
     Found,
-    Kind,
     Membership,
     Not,
     Operator,
     Or,
     TypeOf,
     Value,
+    ValueKind,
     compiled,
 )
 
@@ -147,49 +147,49 @@ def _bounded(known: Plan, comparison: Comparison) -> Plan | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class SortKey:
     """One part of an order: a member, and whether its greatest come first. Nulls are the least."""
 
     member: str
     descending: bool = False
 
 
-NEWEST_FIRST: Final = (Key("createdDateTime", descending=True),)
+NEWEST_FIRST: Final = (SortKey("createdDateTime", descending=True),)
 
 
-def complete(keys: Sequence[Key]) -> tuple[Key, ...]:
+def complete(keys: Sequence[SortKey]) -> tuple[SortKey, ...]:
     """The order with what makes it total: `id` at its end, nothing after a member that no two operations share."""
-    whole: list[Key] = []
+    whole: list[SortKey] = []
     for key in keys:
         if key.member in {known.member for known in whole}:
             continue
         whole.append(key)
         if key.member in {"createdDateTime", "id"}:
             return tuple(whole)
-    return (*whole, Key("id")) if whole else NEWEST_FIRST
+    return (*whole, SortKey("id")) if whole else NEWEST_FIRST
 
 
-def is_indexed(order: Sequence[Key]) -> bool:
+def is_indexed(order: Sequence[SortKey]) -> bool:
     """Whether an index has this order."""
     return order[0].member == "createdDateTime"
 
 
-def place(order: Sequence[Key], record: Record) -> tuple[Value | None, ...]:
+def place(order: Sequence[SortKey], record: Record) -> tuple[Value | None, ...]:
     """Where a record stands in an order: its value of each key."""
     return tuple(MEMBERS[key.member].read(record) for key in order)
 
 
-def comparable(order: Sequence[Key], values: Sequence[Value | None]) -> tuple[object, ...]:
+def comparable(order: Sequence[SortKey], values: Sequence[Value | None]) -> tuple[object, ...]:
     """A place as something that sorts in that order."""
     return tuple(_part(key, value) for key, value in zip(order, values, strict=True))
 
 
-def _part(key: Key, value: Value | None) -> tuple[object, ...]:
+def _part(key: SortKey, value: Value | None) -> tuple[object, ...]:
     if value is None:
         return (key.descending,)
     if not key.descending:
         return (True, value)
-    return (False, _Falling(value) if MEMBERS[key.member].kind is Kind.TEXT else -value)  # type: ignore[operator]
+    return (False, _Falling(value) if MEMBERS[key.member].kind is ValueKind.TEXT else -value)  # type: ignore[operator]
 
 
 @total_ordering

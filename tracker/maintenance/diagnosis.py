@@ -9,7 +9,7 @@ from tracker.domain.operation import SECOND, Json, Micros, Record
 from tracker.errors import NotFound
 from tracker.store.keys import gate_digest
 from tracker.store.scripts import answering
-from tracker.store.worker_registry import Workers
+from tracker.store.worker_registry import WorkerRegistry
 
 if TYPE_CHECKING:
     from tracker.config import Settings
@@ -90,7 +90,7 @@ class Diagnoser:
         facts.pop("revision", None)
         if facts["head"] is not None:
             facts["head"] = next(iter(await self._store.read([facts["head"]])), None)
-        workers = await Workers(self._store).live()
+        workers = await WorkerRegistry(self._store).live()
         return Diagnosis(
             record=record,
             attempts=await self._store.history(key),
@@ -105,7 +105,7 @@ class Diagnoser:
         raise NotFound(f"There is no operation with the key '{key}'.")
 
     async def _stock_workers(self) -> int:
-        rq, ours = self._keys.rq_prefix, await Workers(self._store).known()
+        rq, ours = self._keys.rq_prefix, await WorkerRegistry(self._store).known()
         async with answering():
             registered = {str(name) for name in await self._redis.smembers(f"{rq}:workers")}
             others = registered - {f"{rq}:worker:{name}" for name in ours}

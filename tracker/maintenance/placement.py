@@ -1,6 +1,6 @@
 """Where an operation belongs: the sets, queues and indexes that its stage keeps it in, and what of that is not so.
 
-`Places` judges what `locate.lua` has seen of one operation at one moment. The rules are those of `move.lua`.
+`Placement` judges what `locate.lua` has seen of one operation at one moment. The rules are those of `move.lua`.
 """
 
 import json
@@ -22,7 +22,7 @@ _EXCLUSIVE = _STATUSES | {
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Located:
     """An operation as `locate.lua` found it: fields of its record, its score in each place, the places' keys."""
 
     key: str
@@ -52,7 +52,7 @@ class Fault:
     stray: str = field(default="", compare=False)
 
 
-class Places:
+class Placement:
     """The places of this installation."""
 
     def __init__(self, keys: Keys) -> None:
@@ -73,7 +73,7 @@ class Places:
         """Whether a key is a tenant's ids."""
         return name.startswith(self._ids)
 
-    def faults(self, seen: Seen) -> list[Fault]:
+    def faults(self, seen: Located) -> list[Fault]:
         """What is wrong with where the operation is; nothing, if all is well."""
         stage = seen.stage
         if stage is None or seen.fields["lane"] not in self._lanes:
@@ -90,7 +90,7 @@ class Places:
         return [Fault(seen.key, names.get(place, place), what, id_, word) for place, what in found]
 
 
-def _expected(stage: Stage, seen: Seen) -> Iterator[str]:
+def _expected(stage: Stage, seen: Located) -> Iterator[str]:
     fields = seen.fields
     match stage:
         case Stage.QUEUED if "suspects" in seen.places and "ticketed" not in seen.places:
@@ -129,12 +129,12 @@ def _expected_while_open(stage: Stage, fields: Mapping[str, str]) -> Iterator[st
         yield "taken"
 
 
-def _tolerated(stage: Stage, seen: Seen) -> set[str]:
+def _tolerated(stage: Stage, seen: Located) -> set[str]:
     """What is queued may have been let through its gate, which a score of 0 says."""
     return {"taken"} if stage is Stage.QUEUED and seen.places.get("taken") == "0" else set()
 
 
-def _oddities(stage: Stage, seen: Seen, expected: set[str]) -> Iterator[tuple[str, str]]:
+def _oddities(stage: Stage, seen: Located, expected: set[str]) -> Iterator[tuple[str, str]]:
     """What is in its place, and yet not right."""
     fields, places = seen.fields, seen.places
     ticket, number = fields["ticket"], places.get("ticketed")

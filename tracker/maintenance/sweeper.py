@@ -13,7 +13,7 @@ from redis.exceptions import LockError, RedisError
 
 from tracker.domain import lifecycle
 from tracker.errors import Conflict, IllegalTransition, NotFound, Unavailable
-from tracker.log import transition
+from tracker.log import log_transition
 from tracker.runtime import failpoints
 from tracker.store.scripts import answering
 
@@ -105,7 +105,7 @@ class Sweeper:
                 continue
             failpoints.reach(failpoints.IN_SWEEP)
             done += 1
-            transition(change.arrow, after, worker=record.worker or None)
+            log_transition(change.transition, after, worker=record.worker or None)
         return done
 
     async def _has_lock(self) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from tracker.domain.operation import SECOND, Stage
-from tracker.maintenance.placement import Fault, Places, Seen
+from tracker.maintenance.placement import Fault, Located, Placement
 from tracker.store import rq_tickets
 from tracker.store.codec import as_hash
 from tracker.store.keys import QUEUES
@@ -48,7 +48,7 @@ Tell = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class VerifyReport:
     """What a walk has found: how many operations, how many members of sets and indexes, and each fault."""
 
     operations: int
@@ -71,13 +71,13 @@ class Verifier:
 
     def __init__(self, store: Store, settings: "Settings", *, patience: float = PATIENCE) -> None:
         self._redis, self._keys, self._patience = store.redis, store.keys, patience
-        self._places = Places(store.keys)
+        self._places = Placement(store.keys)
         constants = rq_tickets.constants(store.keys, test_clock=settings.test_clock)
         self._locate = Script("locate", store.redis, store.keys, constants)
         self._strays = Script("strays", store.redis, store.keys, constants)
         self._repair = Script("repair", store.redis, store.keys, constants)
 
-    async def verify(self, tell: Tell | None = None) -> Verdict:
+    async def verify(self, tell: Tell | None = None) -> VerifyReport:
         """Walk everything.
 
         What looks wrong is looked at again, each operation in one moment, and once more after the patience: what
@@ -92,7 +92,7 @@ class Verifier:
             await asyncio.sleep(self._patience)
             faults &= await self._look({fault.key: walk.doubts[fault.key] for fault in faults})
         in_order = sorted(faults, key=lambda fault: (fault.id, fault.key, fault.where))
-        return Verdict(walk.operations, walk.members, in_order)
+        return VerifyReport(walk.operations, walk.members, in_order)
 
     async def repair(self, faults: Iterable[Fault]) -> int:
         """Put right what is still wrong; return how many operations were.
@@ -197,15 +197,15 @@ class Verifier:
                 faults |= set(self._places.faults(found))
         return faults
 
-    async def _find(self, keys: Sequence[str], *, thorough: bool) -> list[Seen | None]:
+    async def _find(self, keys: Sequence[str], *, thorough: bool) -> list[Located | None]:
         answers = await self._locate(thorough=int(thorough), asked=keys)
         return [
-            Seen(key, _NO_RECORD | as_hash(fields), as_hash(places), as_hash(names)) if fields else None
+            Located(key, _NO_RECORD | as_hash(fields), as_hash(places), as_hash(names)) if fields else None
             for key, (fields, places, names) in zip(keys, answers, strict=True)
         ]
 
 
-def _with_ticket(seen: Seen, listed: set[int]) -> Seen:
+def _with_ticket(seen: Located, listed: set[int]) -> Located:
     ticket = seen.fields["ticket"]
     return replace(seen, places={**seen.places, "ticket": ticket}) if int(ticket or 0) in listed else seen
 

@@ -67,7 +67,7 @@ class Backoff:
         return float(min(self.cap, self.first * 2.0**doublings))
 
 
-class Keeper:
+class Supervisor:
     """Keeps children running until `stop`.
 
     With `on_line` their output (both streams, in order) comes to it as `(name, line)`, else they inherit

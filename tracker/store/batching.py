@@ -46,7 +46,7 @@ class _Call(NamedTuple):
             start = end
 
 
-class Pipeline:
+class Batcher:
     """Sends what is asked for in one turn of the event loop in one round trip, in the order in which it was asked.
 
     As soon as `MOST_TOGETHER` are asked for, or `MOST_QUESTIONS` have been put while little is under way, that is sent,

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 from tracker.domain.operation import SECOND, Record
 from tracker.store.codec import encode, encode_shared
-from tracker.store.idempotency import UNNAMED, Once
+from tracker.store.idempotency import NO_KEY, IdempotencyKey
 from tracker.store.keys import call_digest, context_digest, owner_digest
 
 
-class New(NamedTuple):
+class CreateArgs(NamedTuple):
     """An operation that is to be stored: it starts neither before `delay` seconds, nor before `record.not_before`.
 
     `once` is the client's name for the request.
@@ -17,10 +17,10 @@ class New(NamedTuple):
 
     record: Record
     delay: float = 0.0
-    once: Once = UNNAMED
+    once: IdempotencyKey = NO_KEY
 
 
-def pack_creates(many: Iterable[New]) -> Iterator[list[str]]:
+def pack_creates(many: Iterable[CreateArgs]) -> Iterator[list[str]]:
     """New operations in the words that their script takes, each after what it and those after it have in common."""
     before: Record | None = None
     for new in many:
@@ -47,10 +47,10 @@ def _is_alike(record: Record, other: Record) -> bool:
     )
 
 
-def _head(new: New, count: int) -> str:
+def _head(new: CreateArgs, count: int) -> str:
     record, delay, once = new
     head = f"{record.key} {record.id} {record.digest} {context_digest(record.client_context) or '-'} {count}"
-    if not delay and not record.not_before and once is UNNAMED:
+    if not delay and not record.not_before and once is NO_KEY:
         return head
-    wishes = f"{round(delay * SECOND)} {record.not_before} {once.digest or '-'} {once.told or '-'} {once.seconds}"
-    return f"{head} {wishes}"
+    preferences = f"{round(delay * SECOND)} {record.not_before} {once.digest or '-'} {once.told or '-'} {once.seconds}"
+    return f"{head} {preferences}"

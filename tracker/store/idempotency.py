@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Once:
+class IdempotencyKey:
     """A client's name for its request, by digest, remembered for so many seconds together with what it asked for.
 
     `told` is the digest of what it asked for: the same name with another is refused.
@@ -15,5 +15,5 @@ class Once:
     seconds: int = 0
 
 
-UNNAMED = Once()
+NO_KEY = IdempotencyKey()
 """For a request that its client gave no name: nothing is remembered."""

@@ -8,7 +8,7 @@ FIRST, CAP = 0.1, 2.0
 """Seconds before another try: the first, doubled up to the cap, with full jitter."""
 
 
-class Outage:
+class ReconnectBackoff:
     """How long Redis has been away, in tries."""
 
     def __init__(self) -> None:

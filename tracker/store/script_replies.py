@@ -7,7 +7,7 @@ from enum import StrEnum
 from tracker.domain.operation import Record
 
 
-class Word(StrEnum):
+class ChangeReply(StrEnum):
     """What became of one change in a batch."""
 
     OK = "OK"
@@ -21,7 +21,7 @@ class Word(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Claims:
+class ClaimReply:
     """What a claim brought. `refused` are RQ job ids with what is wrong: STALE, MISSING or FOREIGN."""
 
     started: Sequence[Record]

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from redis import exceptions as redis_errors
 
 from tracker.errors import Unavailable
-from tracker.store.batching import Pipeline
+from tracker.store.batching import Batcher
 from tracker.store.keys import Keys
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Script:
         redis: "Redis",
         keys: Keys,
         constants: Mapping[str, Any],
-        pipeline: Pipeline | None = None,
+        pipeline: Batcher | None = None,
     ) -> None:
         source = _expand((LUA / f"{name}.lua").read_text())
         parameters = _HEADER.findall(source)
@@ -65,7 +65,7 @@ class Script:
         self._same_keys = list(self._bound.values())
         used = {name: constants[name] for name in sorted({*_CONSTANT.findall(source)})}
         self._script = redis.register_script("\n".join([*self._preamble(), _constants(used), source]))
-        self._pipeline = Pipeline(redis, within=HANGS_AFTER) if pipeline is None else pipeline
+        self._pipeline = Batcher(redis, within=HANGS_AFTER) if pipeline is None else pipeline
         self.name = name
 
     def _preamble(self) -> list[str]:
@@ -123,7 +123,7 @@ class Scripts:
     """All scripts of this service, over one connection pool."""
 
     def __init__(self, redis: "Redis", keys: Keys, constants: Mapping[str, Any]) -> None:
-        pipeline = Pipeline(redis, within=HANGS_AFTER)
+        pipeline = Batcher(redis, within=HANGS_AFTER)
         self.turn = pipeline.turn
         self._scripts = [
             Script(name, redis, keys, constants, pipeline)

@@ -45,22 +45,22 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerFacts:
     """What a server says of itself: INFO, and `appendfsync`, which is None where it does not tell."""
 
     info: Mapping[str, Any]
     fsync: str | None
 
 
-async def read_server(redis: "Redis") -> Server:
+async def read_server(redis: "Redis") -> ServerFacts:
     """Ask the server."""
     fsync = None
     with suppress(ResponseError):  # managed servers refuse CONFIG
         fsync = (await redis.config_get("appendfsync")).get("appendfsync")
-    return Server(await redis.info(), fsync)
+    return ServerFacts(await redis.info(), fsync)
 
 
-def judge(server: Server) -> list[Finding]:
+def judge(server: ServerFacts) -> list[Finding]:
     """Judge what was read."""
     return [_version(server.info), _persistence(server.info), _promise(server.fsync), _eviction(server.info)]
 

@@ -11,10 +11,10 @@ from tracker.domain.operation import SECOND, Json, Record
 from tracker.errors import Conflict, Gone, NotFound, Refused, Reused
 from tracker.store import rq_tickets
 from tracker.store.codec import as_hash, completed, decode, decode_hash, encode_fields
-from tracker.store.create_args import New, pack_creates
-from tracker.store.idempotency import UNNAMED, Once
+from tracker.store.create_args import CreateArgs, pack_creates
+from tracker.store.idempotency import NO_KEY, IdempotencyKey
 from tracker.store.keys import Keys, owner_digest
-from tracker.store.script_replies import Claims, Overdue, Room, Word
+from tracker.store.script_replies import ChangeReply, ClaimReply, Overdue, Room
 from tracker.store.scripts import Scripts, answering
 
 if TYPE_CHECKING:
@@ -52,19 +52,19 @@ class Store:
         """Check that Redis answers and has every script."""
         await self._scripts.loaded()
 
-    async def create(self, record: Record, *, delay: float = 0.0, once: Once = UNNAMED) -> Created:
+    async def create(self, record: Record, *, delay: float = 0.0, once: IdempotencyKey = NO_KEY) -> Created:
         """Store a new operation and queue its first ticket, in one atomic step and one round trip.
 
         Returns the stored record and whether it is new: the same id, call and body again is the stored one, and a
         request that was named before is answered as it was then. Raises Conflict when the id is taken by another,
         Reused when the name is another request's, Gone when the operation that it made was deleted.
         """
-        [became] = await self.create_each([New(record, delay, once)])
+        [became] = await self.create_each([CreateArgs(record, delay, once)])
         if isinstance(became, Exception):
             raise became
         return became
 
-    async def create_each(self, many: Sequence[New]) -> list[Created | Exception]:
+    async def create_each(self, many: Sequence[CreateArgs]) -> list[Created | Exception]:
         """Store operations as by `create`, by one script with all that are created in this turn of the loop.
 
         Each is judged by itself: what `create` returns, or what it raises, in the same order. `MOST_TOGETHER` at most.
@@ -97,25 +97,27 @@ class Store:
         [[word, *answer]] = await self._scripts.change(brief=0, changes=pack(change))
         seen = change.seen
         match word:
-            case Word.OK:
+            case ChangeReply.OK:
                 return decode(answer)
-            case Word.CONFLICT:
-                raise Refused(f"{change.arrow}: operation {seen.id} is no longer {seen.stage}, attempt {seen.attempt}")
-            case Word.CANCEL:
-                raise CancelPending(f"{change.arrow}: a cancel of operation {seen.id} is pending")
-            case Word.MISSING:
+            case ChangeReply.CONFLICT:
+                raise Refused(
+                    f"{change.transition}: operation {seen.id} is no longer {seen.stage}, attempt {seen.attempt}"
+                )
+            case ChangeReply.CANCEL:
+                raise CancelPending(f"{change.transition}: a cancel of operation {seen.id} is pending")
+            case ChangeReply.MISSING:
                 raise NotFound(f"There is no operation '{seen.id}'.")
             case other:
                 raise AssertionError(f"change.lua answered {other!r}")
 
-    async def write(self, changes: Iterable[Sequence[str]]) -> list[Word]:
+    async def write(self, changes: Iterable[Sequence[str]]) -> list[ChangeReply]:
         """Write packed changes in one round trip, each fenced by itself; say what became of each."""
         words = [word for packed in changes for word in packed]
-        return [Word(word) for [word] in await self._scripts.change.together(brief=1, changes=words)]
+        return [ChangeReply(word) for [word] in await self._scripts.change.together(brief=1, changes=words)]
 
     async def claim(
         self, worker: str, room: Room, *, batch: str, turn: int = 0, deep: bool = True, lease: float = LEASE
-    ) -> Claims:
+    ) -> ClaimReply:
         """Take tickets from the queues, as many as there is room for, and begin their attempts.
 
         `batch` names the call: repeated, because its answer was lost, it answers the same. `turn` is how many this
@@ -124,7 +126,9 @@ class Store:
         """
         return await self._claim(worker, room, batch=batch, turn=turn, deep=deep, lease=lease, jobs=[])
 
-    async def claim_ticket(self, job_id: str, *, worker: str, kinds: Mapping[str, str], lease: float = LEASE) -> Claims:
+    async def claim_ticket(
+        self, job_id: str, *, worker: str, kinds: Mapping[str, str], lease: float = LEASE
+    ) -> ClaimReply:
         """Begin the attempt of a ticket that RQ handed out; RQ's own keys are left to RQ.
 
         May be repeated by the same worker, whose name must be unique to this attempt.
@@ -134,7 +138,7 @@ class Store:
 
     async def _claim(
         self, worker: str, room: Room, *, batch: str, turn: int, deep: bool, lease: float, jobs: list[str]
-    ) -> Claims:
+    ) -> ClaimReply:
         state, opens, waiting, *verdicts = await self._scripts.claim.together(
             worker=worker,
             batch=batch,
@@ -146,7 +150,7 @@ class Store:
             deep=int(deep),
             jobs=jobs,
         )
-        return Claims(
+        return ClaimReply(
             started=_decodable_of("CLAIMED", verdicts),
             parked=_decodable_of("PARKED", verdicts),
             refused=[(word, job) for word, job, *_ in verdicts if word not in {"CLAIMED", "PARKED"}],
@@ -197,7 +201,7 @@ class Store:
             await pipe.execute()
 
 
-def _became(new: New, answer: Sequence[str]) -> Created | Exception:
+def _became(new: CreateArgs, answer: Sequence[str]) -> Created | Exception:
     try:
         return _created(new.record, *answer)
     except Exception as error:  # noqa: BLE001 - it is the answer to this one alone

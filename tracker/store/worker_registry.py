@@ -18,7 +18,7 @@ SILENT_AFTER = 25
 """Seconds after which one is perhaps gone: it should have spoken many times."""
 
 
-class Workers:
+class WorkerRegistry:
     """The workers' own words. Every method raises Unavailable while Redis is away."""
 
     def __init__(self, store: "Store") -> None:

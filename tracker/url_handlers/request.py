@@ -16,11 +16,11 @@ from pydantic import Field, JsonValue, create_model
 from tracker.config import Settings, load
 from tracker.domain.operation import Operation, OperationStatus, ResultInfo
 from tracker.domain.policy import PolicyOptions
-from tracker.domain.type_registry import Catalogue, Context, Exceptions, canonical, handles, load_types
+from tracker.domain.type_registry import Context, Exceptions, TypeRegistry, canonical, handles, load_types
 from tracker.durations import Duration, seconds
 from tracker.errors import ConfigurationError
 from tracker.url_handlers import signing
-from tracker.url_handlers.response import ANSWER_LIMIT, Answer, HandlerUnreachable, outcome
+from tracker.url_handlers.response import ANSWER_LIMIT, HandlerResponse, HandlerUnreachable, outcome
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
@@ -75,14 +75,14 @@ def handles_url(
     handles(model, retry_on=retry_on, never_retry=never_retry, **policy)(post)
 
 
-def load_catalogue(settings: Settings) -> Catalogue:
+def load_catalogue(settings: Settings) -> TypeRegistry:
     """Load every type: those of the modules, and those that TRACKER_URL_HANDLERS adds.
 
     API and workers load them alike, by this function. Raises ConfigurationError.
     """
-    catalogue = load_types(settings.type_modules)
+    registry = load_types(settings.type_modules)
     url_types(settings)
-    return catalogue
+    return registry
 
 
 def url_types(settings: Settings) -> None:
@@ -158,7 +158,7 @@ def _body(operation: Operation, context: Context) -> bytes:
     return json.dumps({**ours, **members, **ours}, allow_nan=False, separators=(",", ":")).encode()
 
 
-async def _exchange(endpoint: Endpoint, operation: Operation, context: Context) -> Answer:
+async def _exchange(endpoint: Endpoint, operation: Operation, context: Context) -> HandlerResponse:
     """Post the operation and read the answer. Raises HandlerUnreachable; a cancel closes the connection."""
     from aiohttp import ClientError  # noqa: PLC0415 - heavy, needed here only
 
@@ -181,7 +181,7 @@ async def _exchange(endpoint: Endpoint, operation: Operation, context: Context) 
         raise HandlerUnreachable("The URL handler did not answer in time.") from None
 
 
-async def _read(response: "ClientResponse") -> Answer:
+async def _read(response: "ClientResponse") -> HandlerResponse:
     body = bytearray()
     async for chunk in response.content.iter_chunked(ANSWER_LIMIT):
         body += chunk
@@ -189,7 +189,7 @@ async def _read(response: "ClientResponse") -> Answer:
             break
     media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     retry_after = response.headers.get("Retry-After", "")
-    return Answer(response.status, media_type, retry_after, bytes(body[: ANSWER_LIMIT + 1]))
+    return HandlerResponse(response.status, media_type, retry_after, bytes(body[: ANSWER_LIMIT + 1]))
 
 
 _SESSIONS: "dict[asyncio.AbstractEventLoop, tuple[ClientSession, AsyncGenerator[None]]]" = {}

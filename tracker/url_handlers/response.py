@@ -35,7 +35,7 @@ class BadAnswer(TrackerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HandlerResponse:
     """What came back. A body that was too long is one byte longer than the limit."""
 
     status: int
@@ -44,7 +44,7 @@ class Answer:
     body: bytes
 
 
-def outcome(answer: Answer, operation: Operation) -> ResultInfo | None:
+def outcome(answer: HandlerResponse, operation: Operation) -> ResultInfo | None:
     """What a handler returns for such an answer; the result members in it are set on the operation.
 
     Raises Rejected, Retry or BadAnswer.
@@ -62,7 +62,7 @@ def outcome(answer: Answer, operation: Operation) -> ResultInfo | None:
             raise BadAnswer(f"The URL handler answered {answer.status}.")
 
 
-def _result(answer: Answer, operation: Operation) -> ResultInfo | None:
+def _result(answer: HandlerResponse, operation: Operation) -> ResultInfo | None:
     if len(answer.body) > ANSWER_LIMIT:
         raise BadAnswer(f"The URL handler answered more than {ANSWER_LIMIT} bytes.")
     told = _object(answer)
@@ -102,7 +102,7 @@ def _unusable(member: str, error: ValidationError) -> BadAnswer:
     return BadAnswer(f"The URL handler's answer cannot be used: {member}: {first['msg']}")
 
 
-def _rejection(answer: Answer) -> Rejected:
+def _rejection(answer: HandlerResponse) -> Rejected:
     """A refusal's `resultInfo` says as much as a handler's own `Rejected` could."""
     try:
         result = _result_info(_object(answer) or {})
@@ -114,7 +114,7 @@ def _rejection(answer: Answer) -> Rejected:
     return Rejected(result.message or _message(answer), result.subcode, code=code)
 
 
-def _message(answer: Answer) -> str:
+def _message(answer: HandlerResponse) -> str:
     """The text that an answer has for people: Graph's error, a problem of RFC 9457, or plain text."""
     told = _object(answer) or {}
     error = told.get("error")
@@ -125,7 +125,7 @@ def _message(answer: Answer) -> str:
     return (shown or f"The URL handler answered {answer.status}.")[:MESSAGE_SHOWN]
 
 
-def _object(answer: Answer) -> Json | None:
+def _object(answer: HandlerResponse) -> Json | None:
     """The body as a JSON object: empty when there is none, or one of another type; None when it is something else."""
     kind = answer.media_type
     if not answer.body.strip() or not (kind in {"", "application/json"} or kind.endswith("+json")):

@@ -60,7 +60,7 @@ EXTENSIBLE_BYTES = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class WavFormat:
     """The `fmt ` chunk: `tag` is the encoding's registered number, `rate` is in frames a second."""
 
     tag: int
@@ -79,7 +79,7 @@ class Format:
         return self.channels * -(-self.bits // 8)
 
 
-PLAYABLE = Format(tag=PCM, channels=1, rate=16_000, bits=16)
+PLAYABLE = WavFormat(tag=PCM, channels=1, rate=16_000, bits=16)
 """What Graph demands of a prompt (documentation of `mediaInfo`, member `uri`)."""
 
 
@@ -103,7 +103,7 @@ def count_frames(wav: bytes) -> int:
     return held // found.frame_bytes
 
 
-def _sound(wav: bytes) -> tuple[Format, int, int]:
+def _sound(wav: bytes) -> tuple[WavFormat, int, int]:
     """Return the format, the sound's size by its header and the bytes that are really there."""
     found = None
     for name, start, size in _chunks(wav):
@@ -123,13 +123,13 @@ def _chunks(wav: bytes) -> Iterator[tuple[bytes, int, int]]:
         position += 8 + size + size % 2
 
 
-def _format(chunk: bytes) -> Format:
+def _format(chunk: bytes) -> WavFormat:
     if len(chunk) < FORMAT_BYTES:
         raise MediaError(MediaSubcode.NOT_WAV, f"the header is broken: a format chunk of {len(chunk)} bytes")
     tag, channels, rate, _, frame_bytes, bits = struct.unpack_from("<HHIIHH", chunk)
     if tag == EXTENSIBLE and len(chunk) >= EXTENSIBLE_BYTES and chunk[26:40] == EXTENSIBLE_TAIL:
         (tag,) = struct.unpack_from("<H", chunk, 24)
-    found = Format(tag, channels, rate, bits)
+    found = WavFormat(tag, channels, rate, bits)
     if tag == PCM and frame_bytes != found.frame_bytes:
         raise MediaError(MediaSubcode.NOT_WAV, f"the header is broken: {found} in frames of {frame_bytes} bytes")
     return found

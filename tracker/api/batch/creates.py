@@ -48,7 +48,7 @@ async def answer_creates(request: web.Request, parts: Parts, requests: Sequence[
 
 
 def _alike(requests: Sequence[Part]) -> bool:
-    """Whether they differ in their bodies only, and none has wishes or depends on others."""
+    """Whether they differ in their bodies only, and none has preferences or depends on others."""
     first = requests[0]
     return (
         len(requests) > 1

@@ -17,7 +17,7 @@ from tracker.api.odata.query_options import MAX_PAGE_SIZE, PAGE_SIZE
 from tracker.domain.operation import Json
 from tracker.errors import Detail, Invalid, NotSupported, TrackerError
 from tracker.json_codec import encode
-from tracker.listing.pager import Cursor, Page, Query
+from tracker.listing.pager import Cursor, ListQuery, Page
 
 _TOKEN: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 
@@ -109,11 +109,11 @@ def page_size(text: str | None, name: str, *, least: int) -> int:
     return min(number or PAGE_SIZE, MAX_PAGE_SIZE)
 
 
-def page_query(size: int, token: str | None, name: str) -> Query:
+def page_query(size: int, token: str | None, name: str) -> ListQuery:
     """A page of a list, the first or the one that a `page_token` leads to. Raises Invalid, naming the option."""
     if token and not _TOKEN.fullmatch(token):
         raise Invalid(f"{name} is not one that a list has given.", target=name)
-    return Query(top=size, cursor=Cursor((int(token),)) if token else None)
+    return ListQuery(top=size, cursor=Cursor((int(token),)) if token else None)
 
 
 def page_token(page: Page) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from tracker.api.dialects.common import Problem, answer, options, page_query, page_size, page_token
-from tracker.api.guard import CATALOGUE, OPERATIONS, links
+from tracker.api.guard import OPERATIONS, REGISTRY, links
 from tracker.api.serializers import percent_complete, timestamp
 from tracker.domain.operation import Json, OperationStatus, Record
 from tracker.errors import Gone, NotFound
@@ -80,7 +80,7 @@ async def results(request: web.Request, caller: Caller) -> web.Response:
         raise Gone("The job was dismissed; it has no results.")
     if record.status is OperationStatus.FAILED:
         return _failure(record)
-    entry = request.app[CATALOGUE].get(record.type)
+    entry = request.app[REGISTRY].get(record.type)
     names = () if entry is None else sorted(entry.model.result_members() & record.members.keys())
     outcome = {name: _qualified(record.members[name]) for name in names}
     return answer({**outcome, "resultInfo": _qualified(_result(record))})

@@ -14,7 +14,7 @@ from tracker.api import request_bodies
 from tracker.api.dialects import openapi30
 from tracker.api.dialects.common import answer, options, page_size
 from tracker.api.dialects.ogc import CALL, RELATIONS, NoSuchProcess, base_of, job_place, link, status_info
-from tracker.api.guard import CATALOGUE, OPERATIONS, links
+from tracker.api.guard import OPERATIONS, REGISTRY, links
 from tracker.api.headers import preferences
 from tracker.domain.operation import Json, Operation, ResultInfo
 from tracker.domain.type_registry import OperationType
@@ -56,7 +56,7 @@ async def collect(request: web.Request, _: Caller) -> web.Response:
     asked = options(request, "limit")
     most = page_size(asked["limit"], "limit", least=1) if asked else None
     base = base_of(request)
-    summaries = [_summary(entry, base) for entry in list(request.app[CATALOGUE].values())[:most]]
+    summaries = [_summary(entry, base) for entry in list(request.app[REGISTRY].values())[:most]]
     return answer({"processes": summaries, "links": [link(f"{base}/processes", "self")]})
 
 
@@ -95,7 +95,7 @@ async def execute(request: web.Request, caller: Caller) -> web.Response:
 def _process(request: web.Request) -> OperationType:
     """The operation type that the path names. Raises NoSuchProcess."""
     name = request.match_info["process_id"]
-    entry = request.app[CATALOGUE].get(name)
+    entry = request.app[REGISTRY].get(name)
     if entry is None:
         raise NoSuchProcess(f"There is no process '{name[:128]}'.")
     return entry

@@ -19,13 +19,13 @@ from tracker.listing.conditions import (
     Comparison,
     Condition,
     Function,
-    Kind,
     Match,
     Membership,
     Not,
     Operator,
     Or,
     TypeOf,
+    ValueKind,
 )
 
 NESTING_LIMIT: Final = 32
@@ -179,7 +179,7 @@ class _Parser:
         member = self._member(left)
         if member is None:
             return None
-        if MEMBERS[member].kind is not Kind.TEXT:
+        if MEMBERS[member].kind is not ValueKind.TEXT:
             raise malformed(FILTER, f"{name.text} takes a string, which {member} is not,", left.position)
         text = self._value(member, right)
         return Match(Function(name.text.lower()), member, None if text is None else str(text))

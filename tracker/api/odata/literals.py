@@ -9,7 +9,7 @@ from typing import Final
 from tracker.api.odata.tokens import Form, Token, malformed
 from tracker.domain.operation import OperationStatus
 from tracker.errors import NotSupported
-from tracker.listing.conditions import MEMBERS, Kind, Value
+from tracker.listing.conditions import MEMBERS, Value, ValueKind
 
 FILTER: Final = "$filter"
 ENUM_TYPE: Final = "microsoft.graph.operationstatus"
@@ -85,9 +85,9 @@ def _number(token: Token) -> int:
     return int(token.text)
 
 
-_READERS: Final[Mapping[Kind, Callable[[Token], Value]]] = {
-    Kind.TEXT: _text,
-    Kind.STATUS: _status,
-    Kind.TIME: _time,
-    Kind.NUMBER: _number,
+_READERS: Final[Mapping[ValueKind, Callable[[Token], Value]]] = {
+    ValueKind.TEXT: _text,
+    ValueKind.STATUS: _status,
+    ValueKind.TIME: _time,
+    ValueKind.NUMBER: _number,
 }

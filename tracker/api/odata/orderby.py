@@ -6,16 +6,16 @@ from typing import Final
 from tracker.api.odata.tokens import Form, Token, malformed, tokens
 from tracker.errors import NotSupported
 from tracker.listing.conditions import MEMBERS
-from tracker.listing.planner import Key, complete
+from tracker.listing.planner import SortKey, complete
 
 ORDERBY: Final = "$orderby"
 
 
 @lru_cache(128)
-def parse_order(text: str) -> tuple[Key, ...]:
+def parse_order(text: str) -> tuple[SortKey, ...]:
     """Read an `$orderby`, made total. Raises Invalid with the position, or NotSupported for another member."""
     words = tokens(text, ORDERBY)
-    keys: list[Key] = []
+    keys: list[SortKey] = []
     unserved: NotSupported | None = None
     while True:
         member = next(words)
@@ -29,7 +29,7 @@ def parse_order(text: str) -> tuple[Key, ...]:
             token = next(words)
         name = member.text.removeprefix("$it/")
         if name in MEMBERS:
-            keys.append(Key(name, descending))
+            keys.append(SortKey(name, descending))
         else:
             unserved = unserved or _unserved(f"the member {member.text!r}", member)
         if token.form is Form.END:

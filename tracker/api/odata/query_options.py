@@ -18,7 +18,7 @@ from tracker.api.odata.select import ALL, Selection, parse_select
 from tracker.api.odata.skiptoken import read_skip_token, write_skip_token
 from tracker.errors import Invalid, NotSupported
 from tracker.listing.conditions import And, Condition
-from tracker.listing.pager import Cursor, Query
+from tracker.listing.pager import Cursor, ListQuery
 from tracker.listing.planner import NEWEST_FIRST
 
 SERVED: Final = frozenset({"filter", "search", "orderby", "top", "skip", "skiptoken", "count", "select"})
@@ -38,7 +38,7 @@ Pairs = Iterable[tuple[str, str]]
 class Listing:
     """What a list request asks for."""
 
-    query: Query
+    query: ListQuery
     selection: Selection
     preference_applied: str | None
     """The `maxpagesize` preference as it was applied, for the header of that name."""
@@ -96,18 +96,18 @@ def parse_listing(pairs: Pairs, *, call_id: str, preferences: Mapping[str, str])
     )
 
 
-def next_page(pairs: Pairs, *, call_id: str, query: Query, cursor: Cursor) -> str:
+def next_page(pairs: Pairs, *, call_id: str, query: ListQuery, cursor: Cursor) -> str:
     """The query string of the next page: the options of this request, with another `$skiptoken` and no `$skip`."""
     kept = [(name, value) for name, value in pairs if name.removeprefix("$").lower() not in {"skiptoken", "skip"}]
     kept.append(("$skiptoken", write_skip_token(cursor, call_id, query)))
     return urlencode(kept, quote_via=quote, safe=_PLAIN)
 
 
-def _query(options: Mapping[str, str], preferred: int | None = None) -> Query:
+def _query(options: Mapping[str, str], preferred: int | None = None) -> ListQuery:
     if "skip" in options and "skiptoken" in options:
         raise Invalid("$skip has had its effect already: use @odata.nextLink as it is.", target="$skip")
     skip = _whole("skip", options, most=MAX_SKIP)
-    return Query(
+    return ListQuery(
         where=_where(options.get("filter"), options.get("search")),
         order=parse_order(options["orderby"]) if "orderby" in options else NEWEST_FIRST,
         top=_page_size(_whole("top", options, most=MAX_PAGE_SIZE), preferred),

@@ -7,23 +7,23 @@ from hashlib import sha256
 from typing import Any, Final
 
 from tracker.errors import Invalid
-from tracker.listing.conditions import MEMBERS, Kind, written
-from tracker.listing.pager import Cursor, Query
-from tracker.listing.planner import Key
+from tracker.listing.conditions import MEMBERS, ValueKind, written
+from tracker.listing.pager import Cursor, ListQuery
+from tracker.listing.planner import SortKey
 
 _DIGITS: Final = 16
 _LARGEST: Final = 2**53
 """Above every stamp and number that a record can have, and still exact as a score of Redis."""
 
 
-def write_skip_token(cursor: Cursor, call_id: str, query: Query) -> str:
+def write_skip_token(cursor: Cursor, call_id: str, query: ListQuery) -> str:
     """The token of the next page of a call's list."""
     place = json.dumps([list(cursor.after), cursor.moment, cursor.skip], separators=(",", ":"), ensure_ascii=False)
     token = f"{_digest(place, call_id, query)}{place}"
     return urlsafe_b64encode(token.encode()).decode().rstrip("=")
 
 
-def read_skip_token(token: str, call_id: str, query: Query) -> Cursor:
+def read_skip_token(token: str, call_id: str, query: ListQuery) -> Cursor:
     """The cursor of a token. Raises Invalid when it was not made for the same call, filter, search and order."""
     try:
         text = urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
@@ -35,7 +35,7 @@ def read_skip_token(token: str, call_id: str, query: Query) -> Cursor:
     raise Invalid("$skiptoken does not belong to this list: use it as @odata.nextLink has it.", target="$skiptoken")
 
 
-def _cursor(value: Any, order: Sequence[Key]) -> Cursor | None:
+def _cursor(value: Any, order: Sequence[SortKey]) -> Cursor | None:
     """The cursor that was written so. The digest is no secret, so nothing is believed."""
     match value:
         case [list(after), int(moment), int(skip)] if len(after) == len(order) and _are_counts(moment, skip):
@@ -45,10 +45,10 @@ def _cursor(value: Any, order: Sequence[Key]) -> Cursor | None:
             return None
 
 
-def _is_value(value: Any, key: Key) -> bool:
+def _is_value(value: Any, key: SortKey) -> bool:
     if value is None:
         return key.member not in {"createdDateTime", "id"}
-    if MEMBERS[key.member].kind is Kind.TEXT:
+    if MEMBERS[key.member].kind is ValueKind.TEXT:
         return isinstance(value, str)
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
 
@@ -57,7 +57,7 @@ def _are_counts(*numbers: int) -> bool:
     return all(not isinstance(number, bool) and 0 <= number < _LARGEST for number in numbers)
 
 
-def _digest(place: str, call_id: str, query: Query) -> str:
+def _digest(place: str, call_id: str, query: ListQuery) -> str:
     where = "" if query.where is None else written(query.where)
     order = [[key.member, key.descending] for key in query.order]
     return sha256(json.dumps([place, call_id, where, order]).encode()).hexdigest()[:_DIGITS]

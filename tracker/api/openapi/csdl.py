@@ -10,7 +10,7 @@ from tracker.api.openapi.edm import IDENTIFIER, Enumeration, Namespace, Property
 from tracker.api.openapi.schemas import SCHEMAS
 from tracker.api.openapi.type_schemas import schema_of
 from tracker.domain.operation import Operation
-from tracker.domain.type_registry import COMMS_OPERATION, Catalogue, OperationType, canonical
+from tracker.domain.type_registry import COMMS_OPERATION, OperationType, TypeRegistry, canonical
 
 GRAPH: Final = "microsoft.graph"
 BASE: Final = COMMS_OPERATION.removeprefix("#")
@@ -25,13 +25,13 @@ _CORE: Final = "Org.OData.Core.V1"
 _CORE_ADDRESS: Final = f"https://oasis-tcs.github.io/odata-vocabularies/vocabularies/{_CORE}.xml"
 
 
-def metadata(catalogue: Catalogue) -> bytes:
+def metadata(registry: TypeRegistry) -> bytes:
     """The document. A type whose name is not of OData's form (`#contoso`, `#contoso..x`) has no place in it."""
     root = Element("edmx:Edmx", {"Version": "4.0", "xmlns:edmx": "http://docs.oasis-open.org/odata/ns/edmx"})
     reference = SubElement(root, "edmx:Reference", {"Uri": _CORE_ADDRESS})
     SubElement(reference, "edmx:Include", {"Namespace": _CORE})
     services = SubElement(root, "edmx:DataServices")
-    types = {canonical(name): entry for name, entry in catalogue.items() if _is_describable(name)}
+    types = {canonical(name): entry for name, entry in registry.items() if _is_describable(name)}
     names = dict.fromkeys([GRAPH, *(_split(entry.name)[0] for entry in types.values())])
     for name in names:
         here = [entry for entry in types.values() if _split(entry.name)[0] == name]

@@ -11,7 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
-from tracker.api.openapi.static_response import Constant
+from tracker.api.openapi.static_response import StaticResponse
 from tracker.errors import NotFound
 
 CARRIER: Final = "flask_swagger_ui"
@@ -33,12 +33,12 @@ _POLICY: Final = (
 _NO_SNIFFING: Final = {"X-Content-Type-Options": "nosniff"}
 
 
-class Page:
+class DocsPage:
     """The page and its files, all read at the start: what is not among them cannot be asked for."""
 
-    def __init__(self, files: Mapping[str, Constant]) -> None:
+    def __init__(self, files: Mapping[str, StaticResponse]) -> None:
         headers = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer", **_NO_SNIFFING}
-        self._page = Constant((_OURS / "page.html").read_bytes(), "text/html; charset=utf-8", **headers)
+        self._page = StaticResponse((_OURS / "page.html").read_bytes(), "text/html; charset=utf-8", **headers)
         self._files = files
 
     def answer(self, request: web.Request, name: str | None = None) -> web.Response:
@@ -52,18 +52,18 @@ class Page:
         return self._files[name].answer(request)
 
 
-PAGE: Final = web.AppKey("page", Page)
+PAGE: Final = web.AppKey("page", DocsPage)
 
 
-def open_page() -> Page:
+def open_page() -> DocsPage:
     """Read the page's files, if the package that carries them is installed."""
     spec = find_spec(CARRIER)
     places = () if spec is None else tuple(spec.submodule_search_locations or ())
     paths = [Path(places[0], "dist", name) for name in _NAMES] if places else []
     if not paths or not all(path.is_file() for path in paths):
-        return Page({})
+        return DocsPage({})
     paths.append(_OURS / "page.js")
-    return Page({path.name: _file(path) for path in paths})
+    return DocsPage({path.name: _file(path) for path in paths})
 
 
 async def serve(request: web.Request) -> web.Response:
@@ -76,5 +76,5 @@ async def serve_file(request: web.Request) -> web.Response:
     return request.app[PAGE].answer(request, request.match_info["file"])
 
 
-def _file(path: Path) -> Constant:
-    return Constant(path.read_bytes(), _CONTENT_TYPES[path.suffix], **_NO_SNIFFING)
+def _file(path: Path) -> StaticResponse:
+    return StaticResponse(path.read_bytes(), _CONTENT_TYPES[path.suffix], **_NO_SNIFFING)

@@ -11,17 +11,17 @@ from tracker.api.openapi import dialect_texts, texts
 from tracker.api.openapi.components import Text, ref
 from tracker.api.openapi.responses import HEADERS, PARAMETER, error_components, responses
 from tracker.api.openapi.schemas import SCHEMAS
-from tracker.api.openapi.static_response import Constant
+from tracker.api.openapi.static_response import StaticResponse
 from tracker.api.openapi.type_schemas import description_of, request_example, type_schemas
 from tracker.config import Settings
 from tracker.domain.operation import Json
-from tracker.domain.type_registry import Catalogue
+from tracker.domain.type_registry import TypeRegistry
 from tracker.json_codec import encode
 
 if TYPE_CHECKING:
     from tracker.api.guard import Route
 
-DESCRIPTION: Final = web.AppKey("description", Constant)
+DESCRIPTION: Final = web.AppKey("description", StaticResponse)
 
 TEXTS: Final = {**texts.TEXTS, **dialect_texts.TEXTS}
 """What is said about each route, by its name."""
@@ -50,14 +50,14 @@ _GROUPS: Final = {"communications": "operations", "operations": "monitor"}
 
 
 def describe(
-    routes: Iterable["Route"], catalogue: Catalogue, *, accept_unknown: bool = False, public_url: str = ""
+    routes: Iterable["Route"], registry: TypeRegistry, *, accept_unknown: bool = False, public_url: str = ""
 ) -> Json:
     """Describe an API that has these routes and types. `accept_unknown`: types beside these can be created too."""
     routes = tuple(routes)
     paths: dict[str, Json] = {}
     for route in routes:
         path = paths.setdefault(route.path, {"parameters": _path_parameters(route.path)})
-        path[route.method.lower()] = _operation(route, routes, catalogue)
+        path[route.method.lower()] = _operation(route, routes, registry)
         if route.prefixes != PREFIXES:
             path["servers"] = _servers(public_url, route.prefixes)
     return {
@@ -73,7 +73,7 @@ def describe(
             "schemas": {
                 **SCHEMAS,
                 **dialect_texts.SCHEMAS,
-                **type_schemas(catalogue, accept_unknown=accept_unknown),
+                **type_schemas(registry, accept_unknown=accept_unknown),
             },
         },
     }
@@ -84,11 +84,11 @@ async def serve(request: web.Request) -> web.Response:
     return request.app[DESCRIPTION].answer(request)
 
 
-def written(routes: Iterable["Route"], catalogue: Catalogue, settings: Settings) -> Constant:
+def written(routes: Iterable["Route"], registry: TypeRegistry, settings: Settings) -> StaticResponse:
     """The description as it is served."""
     accept_unknown = settings.unknown_types == "accept"
-    described = describe(routes, catalogue, accept_unknown=accept_unknown, public_url=settings.public_url)
-    return Constant(encode(described), "application/json")
+    described = describe(routes, registry, accept_unknown=accept_unknown, public_url=settings.public_url)
+    return StaticResponse(encode(described), "application/json")
 
 
 def _servers(public_url: str, prefixes: Iterable[str]) -> list[Json]:
@@ -96,7 +96,7 @@ def _servers(public_url: str, prefixes: Iterable[str]) -> list[Json]:
     return [{"url": f"{public_url}{prefix}" or "/"} for prefix in prefixes]
 
 
-def _operation(route: "Route", routes: Iterable["Route"], catalogue: Catalogue) -> Json:
+def _operation(route: "Route", routes: Iterable["Route"], registry: TypeRegistry) -> Json:
     text = TEXTS[route.name]
     operation: Json = {
         "operationId": route.name,
@@ -110,7 +110,7 @@ def _operation(route: "Route", routes: Iterable["Route"], catalogue: Catalogue) 
     if route.open:
         operation["security"] = []
     if text.body is not None:
-        operation["requestBody"] = _body(text, catalogue)
+        operation["requestBody"] = _body(text, registry)
     operation["responses"] = responses(route, text, routes)
     return operation
 
@@ -122,12 +122,12 @@ def _group(route: "Route") -> str:
     return _GROUPS.get(first, first.strip("$"))
 
 
-def _body(text: Text, catalogue: Catalogue) -> Json:
+def _body(text: Text, registry: TypeRegistry) -> Json:
     media: dict[str, Any] = {"schema": text.body}
     if text.body == ref("newOperation"):
         media["examples"] = {
             entry.name.removeprefix("#"): {"description": description_of(entry), "value": example}
-            for entry in catalogue.values()
+            for entry in registry.values()
             if (example := request_example(entry)) is not None
         }
     return {

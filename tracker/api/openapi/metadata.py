@@ -7,10 +7,10 @@ from aiohttp import web
 from tracker.api.headers import accepts
 from tracker.api.odata.query_options import refuse_options
 from tracker.api.openapi.csdl import metadata
-from tracker.api.openapi.static_response import Constant
-from tracker.domain.type_registry import Catalogue
+from tracker.api.openapi.static_response import StaticResponse
+from tracker.domain.type_registry import TypeRegistry
 
-METADATA: Final = web.AppKey("metadata", Constant)
+METADATA: Final = web.AppKey("metadata", StaticResponse)
 
 _XML: Final = "application/xml"
 
@@ -26,9 +26,9 @@ async def serve(request: web.Request) -> web.Response:
     return request.app[METADATA].answer(request)
 
 
-def written(catalogue: Catalogue) -> Constant:
+def written(registry: TypeRegistry) -> StaticResponse:
     """The document as it is served."""
-    return Constant(metadata(catalogue), f"{_XML}; charset=utf-8")
+    return StaticResponse(metadata(registry), f"{_XML}; charset=utf-8")
 
 
 def _takes_xml(format_option: str | None, accept: str) -> bool:

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 
-class Constant:
+class StaticResponse:
     """A body, with the ETag that follows from it: clients keep it, and ask each time whether it is still true."""
 
     __slots__ = ("_body", "_headers", "_kept", "_tag")

@@ -14,7 +14,7 @@ from tracker.api.openapi.samples import sample
 from tracker.api.openapi.schemas import SCHEMAS
 from tracker.bodies.create import LONGEST_WAIT
 from tracker.domain.operation import Json, Operation, Policy
-from tracker.domain.type_registry import COMMS_OPERATION, Catalogue, OperationType, canonical
+from tracker.domain.type_registry import COMMS_OPERATION, OperationType, TypeRegistry, canonical
 from tracker.errors import ConfigurationError, Invalid
 
 _NUMBER: Final = r"[0-9]+(\.[0-9]+)?"
@@ -60,14 +60,14 @@ def schema_of(entry: OperationType, ref_template: str = "#/$defs/{model}") -> Js
     return schema if itself is None else {**itself, "$defs": definitions}  # a type that has members of its own kind
 
 
-def type_schemas(catalogue: Catalogue, *, accept_unknown: bool) -> dict[str, Json]:
+def type_schemas(registry: TypeRegistry, *, accept_unknown: bool) -> dict[str, Json]:
     """Two schemas per type, as an answer has it and as a create takes it; one for any answer and one for any create.
 
     Answers may also be of types that are not registered any more, and `$select` may leave any member out.
     """
     schemas: dict[str, Json] = {}
-    kinds = {entry.name: component_of(entry) for entry in catalogue.values()}
-    for entry in catalogue.values():
+    kinds = {entry.name: component_of(entry) for entry in registry.values()}
+    for entry in registry.values():
         schemas.update(_schemas_of(entry, kinds[entry.name]))
     schemas["unregisteredOperation"] = {
         "description": "An operation of a type that is not registered here (any more).",
@@ -79,7 +79,7 @@ def type_schemas(catalogue: Catalogue, *, accept_unknown: bool) -> dict[str, Jso
     schemas["sentMembers"] = _sent_members()
     created = {name: f"{kind}-new" for name, kind in kinds.items()}
     schemas["newOperation"] = _any_of(created, {"unregisteredOperation"} if accept_unknown else set())
-    if (base := catalogue.get(COMMS_OPERATION)) is not None:
+    if (base := registry.get(COMMS_OPERATION)) is not None:
         schemas["newOperation"]["anyOf"].append(_untyped(created[base.name]))
     return schemas
 

@@ -9,7 +9,7 @@
 -- ARGV kinds      string  JSON object: type's canonical name -> "coroutines" or "functions"
 -- ARGV turn       int     how many have been claimed before, for the lanes' turns
 -- ARGV deep       0|1     look past tickets that there is no room for
--- ARGV jobs       ...     RQ job ids that the claimer holds already; with none, they are taken from the queues
+-- ARGV jobs       ...     RQ job ids that the fetcher holds already; with none, they are taken from the queues
 --
 -- Returns {state, opens, waiting, {word, job, {field, value, ...}}, ...}. `state` is OPEN | LEFT (tickets are left that
 -- there is no room for) | MORE (ended before the queues did) | SUSPENDED (by `rq suspend`: nothing was claimed). `opens`

@@ -31,10 +31,10 @@ while at <= #ARGV do
     names[owner] = names[owner] or {}
     at = at + shared + 1
   else
-    local key, id, digest, context, count, wishes = string.match(ARGV[at], HEAD)
+    local key, id, digest, context, count, preferences = string.match(ARGV[at], HEAD)
     local asked, last = names[common.owner], at + count
-    wishes = wishes ~= '' and {string.match(wishes, WISHES)} or nil
-    wanted[#wanted + 1] = {key = key, id = id, digest = digest, context = context, wishes = wishes, common = common,
+    preferences = preferences ~= '' and {string.match(preferences, WISHES)} or nil
+    wanted[#wanted + 1] = {key = key, id = id, digest = digest, context = context, preferences = preferences, common = common,
       first = at + 1, last = last}
     asked[#asked + 1] = id
     at = last + 1
@@ -113,8 +113,8 @@ end
 
 local function create(new)
   local once, wait = nil, 0
-  if new.wishes then
-    local delay, not_before, digest, told, seconds = unpack(new.wishes)
+  if new.preferences then
+    local delay, not_before, digest, told, seconds = unpack(new.preferences)
     if digest ~= '-' then once = {digest = digest, told = told, seconds = seconds} end
     wait = math.max(tonumber(delay), tonumber(not_before) - now, 0)
   end
