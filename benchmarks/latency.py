@@ -24,7 +24,8 @@ import aiohttp
 
 from benchmarks.processes import running
 from tracker.config import Settings, load
-from tracker.domain.operation import Policy, Record
+from tracker.domain.policy import Policy
+from tracker.domain.record import Record
 from tracker.domain.type_registry import COMMS_OPERATION
 from tracker.events.feed import Event
 from tracker.runtime.dev_valkey import start_server

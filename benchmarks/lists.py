@@ -25,7 +25,9 @@ from benchmarks.processes import running
 from tracker.api.auth import ANONYMOUS
 from tracker.config import Settings, load
 from tracker.domain import lifecycle
-from tracker.domain.operation import DONE, LOST, OperationStatus, Policy, Record
+from tracker.domain.operation import DONE, LOST, OperationStatus
+from tracker.domain.policy import Policy
+from tracker.domain.record import Record
 from tracker.domain.type_registry import COMMS_OPERATION, canonical
 from tracker.runtime.dev_valkey import start_server
 from tracker.store.connection import open_redis

@@ -39,7 +39,9 @@ from benchmarks.processes import cpu_seconds, memory, running
 from tracker.api.app import BACKLOG
 from tracker.config import Settings, load
 from tracker.domain import lifecycle
-from tracker.domain.operation import DONE, Policy, Record
+from tracker.domain.operation import DONE
+from tracker.domain.policy import Policy
+from tracker.domain.record import Record
 from tracker.domain.type_registry import COMMS_OPERATION, canonical
 from tracker.events.feed import Event
 from tracker.runtime.background import run

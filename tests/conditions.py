@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from tests.factories import make_record
 from tracker.api.serializers import resource
-from tracker.domain.operation import OperationStatus, Record, ResultInfo
+from tracker.domain.operation import OperationStatus, ResultInfo
+from tracker.domain.record import Record
 from tracker.listing.conditions import (
     MEMBERS,
     STATUSES,

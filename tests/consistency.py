@@ -5,7 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tracker.domain.operation import SECOND, Record, Stage
+from tracker.domain.operation import SECOND
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.store.keys import gate_digest
 from tracker.store.rq_tickets import LOOK_AGAIN, parse_job_id
 from tracker.store.store import Store

@@ -14,7 +14,9 @@ from typing import Any
 from tests.factories import make_record
 from tests.waiting import eventually
 from tracker.config import Settings
-from tracker.domain.operation import Policy, Record, Stage
+from tracker.domain.policy import Policy
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.domain.type_registry import REGISTRY, TypeRegistry
 from tracker.runtime.background import beside
 from tracker.runtime.dev_valkey import start_server

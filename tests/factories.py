@@ -3,7 +3,8 @@
 from typing import Any
 from uuid import uuid4
 
-from tracker.domain.operation import Policy, Record
+from tracker.domain.policy import Policy
+from tracker.domain.record import Record
 from tracker.domain.type_registry import COMMS_OPERATION, canonical
 from tracker.errors import Refused
 from tracker.store.store import Store

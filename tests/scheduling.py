@@ -10,7 +10,10 @@ from redis.asyncio import Redis
 
 from tests.factories import make_record
 from tracker.domain import lifecycle
-from tracker.domain.operation import DONE, Policy, Record, Stage
+from tracker.domain.operation import DONE
+from tracker.domain.policy import Policy
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.errors import NotFound
 from tracker.store.script_replies import ClaimReply, Room
 from tracker.store.store import Store

@@ -6,7 +6,8 @@ from typing import Any
 from tests.consistency import assert_consistent
 from tests.scheduling import create, done, now, take
 from tracker.domain import lifecycle
-from tracker.domain.operation import DONE, OperationStatus, Record
+from tracker.domain.operation import DONE, OperationStatus
+from tracker.domain.record import Record
 from tracker.maintenance.verifier import Verifier
 from tracker.store.store import Store
 

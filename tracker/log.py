@@ -11,8 +11,8 @@ from typing import Any
 import structlog
 
 from tracker.config import Settings
-from tracker.domain.operation import Record, Stage
-from tracker.domain.transitions import LOG_EVENTS, Transition
+from tracker.domain.record import Record
+from tracker.domain.transitions import LOG_EVENTS, Stage, Transition
 
 _log = structlog.get_logger()
 _root = logging.getLogger()

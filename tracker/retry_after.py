@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from tracker.domain.operation import SECOND, Micros, Record, Stage
+from tracker.domain.operation import SECOND, Micros
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.domain.type_registry import canonical
 from tracker.errors import Unavailable
 from tracker.events.feed import readable

@@ -12,7 +12,8 @@ from tracker.bodies.create import CreateRequest, check_call_id, read_create
 from tracker.bodies.patch import read_patch
 from tracker.bodies.preconditions import ANY, Preconditions
 from tracker.domain import lifecycle
-from tracker.domain.operation import Json, Record
+from tracker.domain.operation import Json
+from tracker.domain.record import Record
 from tracker.domain.transitions import Transition
 from tracker.domain.type_registry import TypeRegistry
 from tracker.errors import NotFound, Refused, Unavailable

@@ -5,7 +5,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tracker.domain.operation import Json, Record
+    from tracker.domain.operation import Json
+    from tracker.domain.record import Record
     from workers.host import Host
 
 

@@ -9,7 +9,9 @@ import structlog
 
 from tracker.domain import lifecycle
 from tracker.domain.lifecycle import Change
-from tracker.domain.operation import Json, Record, Stage
+from tracker.domain.operation import Json
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.errors import Unavailable
 from tracker.log import log_transition
 from tracker.runtime import failpoints

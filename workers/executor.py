@@ -14,7 +14,8 @@ from dataclasses import replace
 import structlog
 
 from tracker.domain import lifecycle
-from tracker.domain.operation import Json, Record
+from tracker.domain.operation import Json
+from tracker.domain.record import Record
 from tracker.domain.transitions import Transition
 from tracker.domain.type_registry import TypeRegistry, canonical
 from tracker.log import log_transition

@@ -7,7 +7,7 @@ from secrets import token_hex
 
 import structlog
 
-from tracker.domain.operation import Record
+from tracker.domain.record import Record
 from tracker.domain.transitions import Transition
 from tracker.domain.type_registry import canonical
 from tracker.errors import Unavailable

@@ -10,7 +10,7 @@ import structlog
 from rq import get_current_job
 
 from tracker import config, log
-from tracker.domain.operation import Record
+from tracker.domain.record import Record
 from tracker.domain.type_registry import TypeRegistry, canonical
 from tracker.errors import Unavailable
 from tracker.runtime.background import beside

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tracker.domain import lifecycle
 from tracker.domain.lifecycle import Change
-from tracker.domain.operation import LOST, RAISED, Json, Record, ResultInfo
+from tracker.domain.operation import LOST, RAISED, Json, ResultInfo
+from tracker.domain.record import Record
 from tracker.store.codec import result_of
 from workers.attempt import Attempt, StopReason
 

@@ -5,7 +5,7 @@ import json
 import traceback
 from typing import Any
 
-from tracker.bodies.create import MEMBERS_LIMIT
+from tracker.bodies.members import MEMBERS_LIMIT
 from tracker.domain.operation import DONE, RAISED, Json, Operation, ResultInfo
 from tracker.domain.type_registry import OperationType, Rejected, Retry
 from tracker.errors import TrackerError

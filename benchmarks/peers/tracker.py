@@ -8,7 +8,9 @@ from uuid import uuid4
 from benchmarks import operations
 from benchmarks.peers.system import CONCURRENCY, CORES, System
 from tracker.config import load
-from tracker.domain.operation import OperationStatus, Policy, Record
+from tracker.domain.operation import OperationStatus
+from tracker.domain.policy import Policy
+from tracker.domain.record import Record
 from tracker.store.connection import open_redis
 from tracker.store.store import Store
 

@@ -19,7 +19,8 @@ from tests.scheduling import KINDS, claims, create, pop, take
 from tests.tickets import enqueued_by_rq
 from tracker.domain import lifecycle
 from tracker.domain.lifecycle import Change
-from tracker.domain.operation import DONE, Record
+from tracker.domain.operation import DONE
+from tracker.domain.record import Record
 from tracker.maintenance.sweeper import Sweeper
 from tracker.store.store import CancelPending, Store
 

@@ -25,7 +25,9 @@ from tests.engines import ROOT, began, create, exists, final, let_go, now, reach
 from tests.engines import Worker as OurWorker
 from tests.waiting import eventually
 from tracker.domain import lifecycle
-from tracker.domain.operation import OperationStatus, Record, Stage
+from tracker.domain.operation import OperationStatus
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.store.store import Store
 
 FORMS = (

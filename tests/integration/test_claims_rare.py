@@ -16,7 +16,9 @@ from tests.engines import began, create, exists, final, let_go, now, registry
 from tests.waiting import eventually
 from tracker import Context, Operation, handles
 from tracker.config import Settings
-from tracker.domain.operation import OperationStatus, Record, Stage
+from tracker.domain.operation import OperationStatus
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.errors import Unavailable
 from tracker.runtime.background import end
 from tracker.store.rq_tickets import WINDOW

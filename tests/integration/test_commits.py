@@ -12,7 +12,9 @@ from tests.engines import create, final, now, reaches, spooled, spools
 from tests.waiting import eventually
 from tracker.config import Settings
 from tracker.domain import lifecycle
-from tracker.domain.operation import DONE, OperationStatus, Record, Stage
+from tracker.domain.operation import DONE, OperationStatus
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.errors import Unavailable
 from tracker.log import configure
 from tracker.runtime.background import beside

@@ -11,7 +11,9 @@ from redis.asyncio import Redis
 
 from tests.factories import CALL, make_record
 from tracker.config import Settings
-from tracker.domain.operation import SECOND, Policy, Record
+from tracker.domain.operation import SECOND
+from tracker.domain.policy import Policy
+from tracker.domain.record import Record
 from tracker.domain.type_registry import COMMS_OPERATION
 from tracker.maintenance.verifier import Verifier
 from tracker.store.create_args import CreateArgs

@@ -16,7 +16,10 @@ from tests.waiting import eventually
 from tracker.config import Settings
 from tracker.domain import lifecycle
 from tracker.domain.lifecycle import Change
-from tracker.domain.operation import DONE, Policy, Record, ResultInfo, Stage
+from tracker.domain.operation import DONE, ResultInfo
+from tracker.domain.policy import Policy
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.events.feed import ended
 from tracker.service import Caller, open_operations
 from tracker.store.rq_tickets import TOLD_RESULT

@@ -23,7 +23,7 @@ from tests.engines import (
 )
 from tests.waiting import eventually
 from tracker import Context, Operation, handles
-from tracker.domain.operation import Record
+from tracker.domain.record import Record
 from tracker.domain.transitions import Transition
 from workers import attempt as attempts
 from workers import pool

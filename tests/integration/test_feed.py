@@ -11,7 +11,8 @@ import tracker
 from tests.clock import Clock
 from tests.factories import CALL, claim, make_record
 from tracker.domain import lifecycle
-from tracker.domain.operation import DONE, Policy, ResultInfo
+from tracker.domain.operation import DONE, ResultInfo
+from tracker.domain.policy import Policy
 from tracker.domain.type_registry import COMMS_OPERATION, canonical
 from tracker.events.feed import BEGINNING, Event, Feed, Position
 from tracker.store import rq_tickets

@@ -18,7 +18,9 @@ from tracker.api.auth import open_callers
 from tracker.bodies.create import check_call_id, read_create
 from tracker.config import Settings, load
 from tracker.domain import lifecycle
-from tracker.domain.operation import DONE, Record, Stage
+from tracker.domain.operation import DONE
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.domain.type_registry import OperationType, TypeRegistry, load_types
 from tracker.errors import ConfigurationError, Invalid, Refused, Unavailable
 from tracker.maintenance.sweeper import Sweeper

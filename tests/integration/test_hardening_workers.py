@@ -17,7 +17,9 @@ from tests.factories import make_record
 from tests.waiting import eventually
 from tracker import Operation, Retry
 from tracker.config import Settings
-from tracker.domain.operation import Policy, Record, Stage
+from tracker.domain.policy import Policy
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.domain.type_registry import OperationType, TypeRegistry
 from tracker.errors import Unavailable
 from tracker.maintenance.sweeper import Sweeper

@@ -12,7 +12,8 @@ from tests.factories_http import COLLECTION, Api, open_api
 from tests.scheduling import done, take
 from tests.waiting import eventually
 from tracker.config import Settings
-from tracker.domain.operation import Json, Stage
+from tracker.domain.operation import Json
+from tracker.domain.transitions import Stage
 from tracker.domain.type_registry import COMMS_OPERATION, canonical
 from tracker.store.store import Store
 

@@ -22,7 +22,8 @@ from tracker.api.app import running
 from tracker.api.links import PREFIXES
 from tracker.config import Settings
 from tracker.domain import lifecycle
-from tracker.domain.operation import DONE, Json, Record
+from tracker.domain.operation import DONE, Json
+from tracker.domain.record import Record
 from tracker.events import hub as feed_events
 from tracker.events import stream
 from tracker.events.hub import Follower

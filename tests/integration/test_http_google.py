@@ -14,7 +14,8 @@ from tracker.api.app import running
 from tracker.api.dialects.google import CODES, code_of
 from tracker.config import Settings
 from tracker.domain import lifecycle
-from tracker.domain.operation import DONE, Json, Record, ResultInfo
+from tracker.domain.operation import DONE, Json, ResultInfo
+from tracker.domain.record import Record
 from tracker.service import Caller, Mark, Operations
 from tracker.store.store import Store
 

@@ -9,7 +9,8 @@ import pytest
 from tests.factories import claim
 from tests.factories_http import COLLECTION, DOCUMENTED, REPRESENTATION, TYPE, Api
 from tracker.domain import lifecycle
-from tracker.domain.operation import DONE, Json, Record
+from tracker.domain.operation import DONE, Json
+from tracker.domain.record import Record
 from tracker.store.store import Store
 
 JSON = {"Content-Type": "application/json"}

@@ -10,7 +10,8 @@ from tests.factories_http import COLLECTION, DOCUMENTED, Api
 from tracker.api.app import running
 from tracker.config import Settings
 from tracker.domain import lifecycle
-from tracker.domain.operation import DONE, Record
+from tracker.domain.operation import DONE
+from tracker.domain.record import Record
 from tracker.errors import Unavailable
 from tracker.events.hub import ChangeWaiter, EventHub
 from tracker.service import Caller, Mark, Operations, open_operations

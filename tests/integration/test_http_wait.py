@@ -10,7 +10,7 @@ from tests.factories_http import COLLECTION, Api
 from tracker.api.app import running
 from tracker.api.server import Connection
 from tracker.config import Settings
-from tracker.domain.operation import Record
+from tracker.domain.record import Record
 from tracker.events.hub import ChangeWaiter
 from tracker.service import Operations
 

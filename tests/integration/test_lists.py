@@ -12,7 +12,8 @@ from tracker.api.odata.filter import parse_filter
 from tracker.api.odata.orderby import parse_order
 from tracker.api.odata.search import parse_search
 from tracker.domain import lifecycle
-from tracker.domain.operation import DONE, Record, ResultInfo
+from tracker.domain.operation import DONE, ResultInfo
+from tracker.domain.record import Record
 from tracker.errors import Invalid
 from tracker.listing import pager
 from tracker.listing.conditions import MEMBERS, And, Comparison, Condition, Membership, Operator, Or

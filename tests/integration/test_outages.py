@@ -24,7 +24,8 @@ from tests.engines import (
 )
 from tests.waiting import eventually
 from tracker.domain import lifecycle
-from tracker.domain.operation import OperationStatus, Stage
+from tracker.domain.operation import OperationStatus
+from tracker.domain.transitions import Stage
 from tracker.maintenance.sweeper import Sweeper
 from tracker.store.store import Store
 

@@ -10,7 +10,10 @@ from tests.factories import claim, make_record
 from tests.factories_http import COLLECTION, Api
 from tests.waiting import eventually
 from tracker.domain import lifecycle
-from tracker.domain.operation import DONE, SECOND, Policy, Record, Stage
+from tracker.domain.operation import DONE, SECOND
+from tracker.domain.policy import Policy
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.events.hub import EventHub
 from tracker.retry_after import LEARNT_AT_ONCE, MOST_TYPES, RetryAfterEstimator
 from tracker.runtime.background import beside

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from tests.engines import Server
 from tests.factories import make_record
-from tracker.domain.operation import Record
+from tracker.domain.record import Record
 from tracker.errors import Conflict, Unavailable
 from tracker.store.batching import MOST_EARLY, MOST_QUESTIONS, MOST_TOGETHER, Batcher
 from tracker.store.store import Store

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tests.engines import alive, began, exists, gone, let_go, registry, running_engine, running_record, told
 from tests.waiting import eventually
-from tracker.domain.operation import Record, Stage
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from workers.attempt import StopReason
 from workers.executor import Executor
 from workers.fork_server import ForkServer

@@ -12,7 +12,7 @@ from tests.dev import descendants
 from tests.engines import let_go, registry, running_engine, running_record
 from tests.scheduling import chance
 from tests.waiting import eventually
-from tracker.domain.operation import Record
+from tracker.domain.record import Record
 from workers.attempt import StopReason
 from workers.executor import Executor
 from workers.fork_server import ForkServer

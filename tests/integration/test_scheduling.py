@@ -1,7 +1,7 @@
 """Claims: who gets which operation, in which order, and what is told to whom."""
 
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from redis import Redis as BlockingRedis
@@ -11,11 +11,15 @@ from tests.clock import Clock
 from tests.consistency import assert_consistent
 from tests.scheduling import KINDS, claims, create, done, ids, now, pop, take
 from tracker.domain import lifecycle
-from tracker.domain.operation import Record, ResultInfo, Stage
+from tracker.domain.operation import ResultInfo
+from tracker.domain.transitions import Stage
 from tracker.errors import Refused
 from tracker.maintenance.sweeper import Sweeper
 from tracker.store.rq_tickets import PROBE_AFTER, WINDOW
 from tracker.store.store import Store
+
+if TYPE_CHECKING:
+    from tracker.domain.record import Record
 
 WITHOUT_PLAIN = {name: kind for name, kind in KINDS.items() if name != "test.plain"}
 

@@ -10,7 +10,9 @@ from tests.consistency import assert_consistent
 from tests.scheduling import KINDS, chance, create, done, ids, now, pop, stages, take
 from tracker.domain import lifecycle
 from tracker.domain.lifecycle import Change
-from tracker.domain.operation import DONE, Record, Stage
+from tracker.domain.operation import DONE
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.maintenance.sweeper import Sweeper
 from tracker.store.store import VANISHED_AFTER, Store
 

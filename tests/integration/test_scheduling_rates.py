@@ -9,7 +9,8 @@ from tests.clock import Clock
 from tests.consistency import assert_consistent
 from tests.scheduling import chance, create, done, ids, now, pop, take
 from tracker.domain import lifecycle
-from tracker.domain.operation import SECOND, Record
+from tracker.domain.operation import SECOND
+from tracker.domain.record import Record
 from tracker.maintenance.sweeper import Sweeper
 from tracker.store.store import Store
 

@@ -8,7 +8,9 @@ from tests.clock import Clock
 from tests.consistency import assert_consistent, server_time
 from tests.scheduling import KINDS, claims, create, done, ids, now, stages, take
 from tracker.domain import lifecycle
-from tracker.domain.operation import DONE, SECOND, Record, ResultInfo, Stage
+from tracker.domain.operation import DONE, SECOND, ResultInfo
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.maintenance.sweeper import Sweeper
 from tracker.store.rq_tickets import PROBE_AFTER
 from tracker.store.store import Store

@@ -11,7 +11,9 @@ from tests.consistency import assert_consistent, take_snapshot
 from tests.scheduling import KINDS, chance, claims, create, pop
 from tracker.domain import lifecycle
 from tracker.domain.lifecycle import Change
-from tracker.domain.operation import DONE, Record, Stage
+from tracker.domain.operation import DONE
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.errors import IllegalTransition, NotFound, Refused
 from tracker.maintenance.sweeper import Sweeper
 from tracker.store.store import CancelPending, Store

@@ -19,7 +19,8 @@ from tests.waiting import eventually
 from tracker.cli.dev_stack import unreachable
 from tracker.config import Settings
 from tracker.domain import lifecycle
-from tracker.domain.operation import OperationStatus, Record
+from tracker.domain.operation import OperationStatus
+from tracker.domain.record import Record
 from tracker.errors import Unavailable
 from tracker.runtime.dev_valkey import RunningServer, find_server, start_server
 from tracker.runtime.processes import die_with_parent

@@ -12,8 +12,10 @@ from tests.factories import CALL, claim, make_record
 from tracker.api.odata.filter import parse_filter
 from tracker.domain import lifecycle
 from tracker.domain.lifecycle import Change
-from tracker.domain.operation import DONE, OperationStatus, Policy, Record, ResultInfo, Stage
-from tracker.domain.transitions import TRANSITIONS, Transition
+from tracker.domain.operation import DONE, OperationStatus, ResultInfo
+from tracker.domain.policy import Policy
+from tracker.domain.record import Record
+from tracker.domain.transitions import TRANSITIONS, Stage, Transition
 from tracker.errors import Conflict, Gone, IllegalTransition, NotFound, Refused
 from tracker.listing.pager import ListQuery, Pager
 from tracker.maintenance.sweeper import Sweeper

@@ -12,7 +12,9 @@ from tests.factories import claim, make_record
 from tests.waiting import eventually
 from tracker.config import Settings
 from tracker.domain import lifecycle
-from tracker.domain.operation import DONE, Record, Stage
+from tracker.domain.operation import DONE
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.errors import Conflict
 from tracker.events.feed import BEGINNING, Event, Feed
 from tracker.events.hub import EventHub

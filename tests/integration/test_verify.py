@@ -7,7 +7,8 @@ import pytest
 from tests.scheduling import create, ids, now, take
 from tests.ways import EVERYTHING, SETS, WAYS, Make, in_line, key_of, mend, queued, rated, retried, running
 from tracker.config import Settings
-from tracker.domain.operation import Record, Stage
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.maintenance.verifier import Verifier
 from tracker.store.store import Store
 

@@ -13,7 +13,9 @@ from tests.scheduling import KINDS, chance, create, done, ids, now, pop, take
 from tests.ways import EVERYTHING, Make, mend, queued, retried, running
 from tracker.config import Settings
 from tracker.domain import lifecycle
-from tracker.domain.operation import DONE, Record, Stage
+from tracker.domain.operation import DONE
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.errors import Conflict, IllegalTransition, NotFound
 from tracker.maintenance import verifier as verifier_module
 from tracker.maintenance.sweeper import Sweeper

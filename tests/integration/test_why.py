@@ -28,7 +28,8 @@ from tests.ways import (
 from tracker.cli.output import CommandFailed, Exit, OutputFormat
 from tracker.cli.why import why
 from tracker.domain import lifecycle
-from tracker.domain.operation import DONE, Record
+from tracker.domain.operation import DONE
+from tracker.domain.record import Record
 from tracker.maintenance.sweeper import Sweeper
 from tracker.store.store import Store
 from tracker.store.worker_registry import WorkerRegistry

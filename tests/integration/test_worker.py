@@ -14,7 +14,10 @@ from tests.clock import Clock
 from tests.factories import make_record
 from tests.waiting import eventually
 from tracker.config import Settings
-from tracker.domain.operation import CANCELED, OperationStatus, Policy, Record, Stage
+from tracker.domain.operation import CANCELED, OperationStatus
+from tracker.domain.policy import Policy
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.maintenance.sweeper import Sweeper
 from tracker.runtime.background import beside
 from tracker.store.store import Store

@@ -23,7 +23,9 @@ from tests.engines import (
     told,
 )
 from tracker.domain import lifecycle
-from tracker.domain.operation import CANCELED, OperationStatus, Record, Stage
+from tracker.domain.operation import CANCELED, OperationStatus
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.errors import Refused
 from tracker.maintenance.sweeper import Sweeper
 from tracker.runtime.background import beside

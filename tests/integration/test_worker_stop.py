@@ -22,7 +22,8 @@ from tests.engines import (
     running_worker,
 )
 from tests.waiting import eventually
-from tracker.domain.operation import OperationStatus, Stage
+from tracker.domain.operation import OperationStatus
+from tracker.domain.transitions import Stage
 from tracker.store.store import Store
 from tracker.store.worker_registry import WorkerRegistry
 

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracker import Operation
-from tracker.bodies.create import LONGEST_WAIT, _known_result, read_create
+from tracker.bodies.create import read_create
+from tracker.bodies.members import _known_result
+from tracker.bodies.start_time import LONGEST_WAIT
 from tracker.domain.operation import SECOND
 from tracker.domain.type_registry import OperationType, TypeRegistry
 from tracker.errors import Invalid

@@ -10,7 +10,8 @@ from tests.descriptions import faults
 from tracker.api.openapi.samples import sample
 from tracker.api.openapi.schemas import SCHEMAS
 from tracker.api.openapi.type_schemas import policy_text, request_example, schema_of, span, type_schemas
-from tracker.domain.operation import Operation, Policy
+from tracker.domain.operation import Operation
+from tracker.domain.policy import Policy
 from tracker.domain.type_registry import OperationType, TypeRegistry
 from tracker.errors import ConfigurationError
 

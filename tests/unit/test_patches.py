@@ -8,9 +8,10 @@ from pydantic import Field
 from tests.factories import make_record
 from tracker import Operation
 from tracker.api.serializers import resource
-from tracker.bodies.create import DEPTH_LIMIT, MEMBERS_LIMIT
+from tracker.bodies.members import DEPTH_LIMIT, MEMBERS_LIMIT
 from tracker.bodies.patch import read_patch
-from tracker.domain.operation import DONE, Json, Record
+from tracker.domain.operation import DONE, Json
+from tracker.domain.record import Record
 from tracker.domain.type_registry import OperationType
 from tracker.errors import Invalid
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tracker import Context, Operation, handles
-from tracker.domain.operation import CANCELED, Policy, ResultInfo
-from tracker.domain.policy import PolicyOptions, read_policy
+from tracker.domain.operation import CANCELED, ResultInfo
+from tracker.domain.policy import Policy, PolicyOptions, read_policy
 from tracker.domain.type_registry import REGISTRY
 from tracker.durations import rate, seconds
 from tracker.errors import ConfigurationError

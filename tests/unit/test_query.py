@@ -7,7 +7,8 @@ from tests.conditions import conditions, holds, records
 from tests.factories import make_record
 from tracker.api.odata.filter import parse_filter
 from tracker.api.odata.search import parse_search
-from tracker.domain.operation import OperationStatus, Record, ResultInfo
+from tracker.domain.operation import OperationStatus, ResultInfo
+from tracker.domain.record import Record
 from tracker.listing.conditions import Condition, compiled, written
 from tracker.listing.planner import Plan, SortKey, as_of, comparable, complete, place, plan
 

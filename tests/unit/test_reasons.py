@@ -9,7 +9,9 @@ import pytest
 from tests.factories import make_record
 from tracker.cli import explanations
 from tracker.cli.explanations import explain
-from tracker.domain.operation import SECOND, OperationStatus, Policy, ResultInfo, Stage
+from tracker.domain.operation import SECOND, OperationStatus, ResultInfo
+from tracker.domain.policy import Policy
+from tracker.domain.transitions import Stage
 from tracker.domain.type_registry import COMMS_OPERATION, canonical
 from tracker.maintenance.diagnosis import Diagnosis, Waiting
 

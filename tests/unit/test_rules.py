@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tracker.config import BUILT_IN_TYPES, Settings
-from tracker.domain.operation import Stage
-from tracker.domain.transitions import TRANSITIONS, Transition
+from tracker.domain.transitions import TRANSITIONS, Stage, Transition
 from tracker.store.keys import Keys
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from tests.factories import make_record
 from tracker.api.serializers import monitor, resource, timestamp
-from tracker.domain.operation import CANCELED, DONE, SECOND, OperationStatus, ResultInfo, Stage
+from tracker.domain.operation import CANCELED, DONE, SECOND, OperationStatus, ResultInfo
+from tracker.domain.transitions import Stage
 from tracker.json_codec import encode
 
 NOON = 1_769_860_800 * SECOND

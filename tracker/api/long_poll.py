@@ -4,7 +4,7 @@ from aiohttp import web
 
 from tracker.api.guard import OPERATIONS
 from tracker.api.server import disconnecting
-from tracker.domain.operation import Record
+from tracker.domain.record import Record
 from tracker.service import UNMARKED, Caller, Mark
 
 

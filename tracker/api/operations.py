@@ -16,7 +16,8 @@ from tracker.api.odata.select import ALL, Selection
 from tracker.api.prefer import NONE, VARY, Preferences, applied, preferences_of
 from tracker.api.serializers import resource
 from tracker.bodies.preconditions import ANY, Preconditions, etag_matches
-from tracker.domain.operation import Json, Record
+from tracker.domain.operation import Json
+from tracker.domain.record import Record
 from tracker.errors import Invalid, NotFound, PreconditionRequired, Reused, Unavailable
 from tracker.json_codec import encode
 from tracker.retry_after import RetryAfterEstimator

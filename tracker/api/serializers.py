@@ -5,7 +5,8 @@ from functools import lru_cache
 from typing import Final
 
 from tracker.api.error_words import status_word
-from tracker.domain.operation import SECOND, Json, Micros, OperationStatus, Record, ResultInfo
+from tracker.domain.operation import SECOND, Json, Micros, OperationStatus, ResultInfo
+from tracker.domain.record import Record
 from tracker.events.feed import Event
 
 RESULT_INFO_TYPE: Final = "#microsoft.graph.resultInfo"

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from tracker.bodies.create import (
+from tracker.bodies.field_errors import FieldErrors
+from tracker.bodies.members import (
     check_control_information,
     check_read_only,
     check_size,
@@ -13,8 +14,8 @@ from tracker.bodies.create import (
     declared_members,
     result_info_of,
 )
-from tracker.bodies.field_errors import FieldErrors
-from tracker.domain.operation import READ_ONLY, WAITS, Json, Record
+from tracker.domain.operation import READ_ONLY, WAITS, Json
+from tracker.domain.record import Record
 from tracker.domain.type_registry import OperationType
 
 _NOT_WRITABLE = READ_ONLY | {"id", "resultInfo"}

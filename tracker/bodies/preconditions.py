@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tracker.domain.operation import Record
+from tracker.domain.record import Record
 from tracker.errors import PreconditionFailed
 
 

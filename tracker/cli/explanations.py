@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracker.cli.formatting import counted, spell
-from tracker.domain.operation import SECOND, Json, Micros, Stage
+from tracker.domain.operation import SECOND, Json, Micros
+from tracker.domain.transitions import Stage
 from tracker.domain.type_registry import canonical
 from tracker.maintenance.diagnosis import Diagnosis, Waiting
 from tracker.store.worker_registry import LIVES_FOR, SILENT_AFTER

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tracker.cli.formatting import counted, spell
-from tracker.domain.operation import SECOND, Json, Micros, Policy
+from tracker.domain.operation import SECOND, Json, Micros
+from tracker.domain.policy import Policy
 from tracker.store.keys import QUEUES
 from tracker.store.scripts import answering
 from tracker.store.server_check import Finding, Level

@@ -11,19 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tracker.domain.operation import (
-    CANCELED,
-    LOST,
-    NEVER_STARTED,
-    NO_WORKER,
-    TIMED_OUT,
-    UNTAKEN,
-    Json,
-    Record,
-    ResultInfo,
-    Stage,
-)
-from tracker.domain.transitions import FINAL, TRANSITIONS, Transition
+from tracker.domain.operation import CANCELED, LOST, NEVER_STARTED, NO_WORKER, TIMED_OUT, UNTAKEN, Json, ResultInfo
+from tracker.domain.record import Record
+from tracker.domain.transitions import FINAL, TRANSITIONS, Stage, Transition
 from tracker.errors import IllegalTransition
 
 VANISH_BACKOFF = (1.0, 2.0, 4.0, 8.0)

@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Final, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -66,25 +65,6 @@ class OperationStatus(StrEnum):
 
     def __init__(self, word: str) -> None:
         self.final = word in {"Completed", "Failed"}
-
-
-class Stage(StrEnum):
-    """Where the lifecycle has the operation. Each member says who moves it on."""
-
-    DELAYED = "delayed"
-    """Waits until it is due (not before, or backoff); the sweeper queues it, or a cancel ends it."""
-    QUEUED = "queued"
-    """A ticket is out; a worker's claim starts it, the sweeper notices when the ticket vanished."""
-    PARKED = "parked"
-    """Waits for others (its call's line, its type's cap or rate, a worker with its type); their release queues it."""
-    RUNNING = "running"
-    """An attempt holds the lease; its worker ends it, or the sweeper when the lease runs out."""
-    COMPLETED = "completed"
-    """Final; the sweeper makes it a tombstone when its retention ends."""
-    FAILED = "failed"
-    """Final; as completed."""
-    TOMBSTONE = "tombstone"
-    """Only the id and the final status are left; the sweeper forgets it when its time is over."""
 
 
 class ResultInfo(BaseModel):
@@ -163,91 +143,3 @@ class Operation(BaseModel):
         """Rebuild a stored operation, as JSON like at its create. Raises ValidationError if the type has changed."""
         body = json_codec.encode({**members, "clientContext": client_context})
         return cls.model_validate_json(body, by_alias=True, by_name=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How an operation is tried, resolved at create and stored: a later deploy does not change it.
-
-    Durations are in seconds; 0 stands for "without limit". These defaults are part of the stored form, which
-    leaves them out, so they never change: another default belongs into `handles`.
-    """
-
-    attempts: int = 3
-    run_within: float = 900.0
-    start_within: float = 0.0
-    grace: float = 5.0
-    backoff_first: float = 1.0
-    backoff_cap: float = 60.0
-    concurrency: int = 0
-    rate: int = 0
-    per: float = 0.0
-    serial: bool = False
-    priority: str = "default"
-    retention: float = 604_800.0
-    tombstone: float = 604_800.0
-    canceled: ResultInfo = CANCELED
-    canceled_members: Mapping[str, Any] = field(default_factory=dict)
-
-
-_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
-"""No members, which many records share."""
-
-
-class Record(NamedTuple):
-    """The stored operation: the only truth about it. Changed only by `lifecycle`, through `store`.
-
-    `attempt` is raised by every claim and is the fence; `charged` counts failed, lost and timed-out attempts;
-    `ticket` is the number of the ticket that is or was out last; `vanished` counts tickets that came to nothing
-    since the last claim. `blocker` says what a parked operation waits for: `serial`, `cap`, `rate` or `type`.
-    `worker` is who claimed the latest attempt, `began` when; `rq` is the worker again when RQ's part of the ticket
-    is its own to remove. `members` are the client's, and over them what the handler set, which `results` holds by
-    itself: a PATCH writes the one and an outcome the other. Stamps are microseconds; 0 means "not yet".
-    """
-
-    key: str
-    tenant: str
-    call_id: str
-    id: str
-    type: str
-    digest: str
-    policy: Policy
-    client_context: str | None = None
-    members: Mapping[str, Any] = _NOTHING
-    results: Mapping[str, Any] = _NOTHING
-    result_info: ResultInfo | None = None
-    status: OperationStatus = OperationStatus.NOT_STARTED
-    stage: Stage = Stage.QUEUED
-    attempt: int = 0
-    charged: int = 0
-    ticket: int = 0
-    vanished: int = 0
-    revision: int = 0
-    percent: int | None = None
-    detail: str = ""
-    worker: str = ""
-    rq: bool = False
-    blocker: str = ""
-    canceled: bool = False
-    hidden: bool = False
-    cancel_reason: str = ""
-    cancel_by: str = ""
-    created: Micros = 0
-    not_before: Micros = 0
-    start_by: Micros = 0
-    started: Micros = 0
-    began: Micros = 0
-    completed: Micros = 0
-    changed: Micros = 0
-    expires: Micros = 0
-    cancel_requested: Micros = 0
-
-    @property
-    def visible(self) -> bool:
-        """Whether clients can see it: neither deleted nor past its retention."""
-        return not self.hidden and self.stage is not Stage.TOMBSTONE
-
-    @property
-    def etag(self) -> str:
-        """The record's revision as a weak validator (RFC 9110, 8.8.3)."""
-        return f'W/"{self.revision}"'

@@ -1,10 +1,37 @@
 """How a type's operations are tried: the options that `handles` takes, read into a `Policy`."""
 
-from typing import Literal, TypedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
 
-from tracker.domain.operation import Policy
+from tracker.domain.operation import CANCELED, ResultInfo
 from tracker.durations import LONGEST, Duration, rate, seconds
 from tracker.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How an operation is tried, resolved at create and stored: a later deploy does not change it.
+
+    Durations are in seconds; 0 stands for "without limit". These defaults are part of the stored form, which
+    leaves them out, so they never change: another default belongs into `handles`.
+    """
+
+    attempts: int = 3
+    run_within: float = 900.0
+    start_within: float = 0.0
+    grace: float = 5.0
+    backoff_first: float = 1.0
+    backoff_cap: float = 60.0
+    concurrency: int = 0
+    rate: int = 0
+    per: float = 0.0
+    serial: bool = False
+    priority: str = "default"
+    retention: float = 604_800.0
+    tombstone: float = 604_800.0
+    canceled: ResultInfo = CANCELED
+    canceled_members: Mapping[str, Any] = field(default_factory=dict)
 
 
 class PolicyOptions(TypedDict, total=False):

@@ -3,7 +3,24 @@
 from collections.abc import Mapping
 from enum import StrEnum
 
-from tracker.domain.operation import Stage
+
+class Stage(StrEnum):
+    """Where the lifecycle has the operation. Each member says who moves it on."""
+
+    DELAYED = "delayed"
+    """Waits until it is due (not before, or backoff); the sweeper queues it, or a cancel ends it."""
+    QUEUED = "queued"
+    """A ticket is out; a worker's claim starts it, the sweeper notices when the ticket vanished."""
+    PARKED = "parked"
+    """Waits for others (its call's line, its type's cap or rate, a worker with its type); their release queues it."""
+    RUNNING = "running"
+    """An attempt holds the lease; its worker ends it, or the sweeper when the lease runs out."""
+    COMPLETED = "completed"
+    """Final; the sweeper makes it a tombstone when its retention ends."""
+    FAILED = "failed"
+    """Final; as completed."""
+    TOMBSTONE = "tombstone"
+    """Only the id and the final status are left; the sweeper forgets it when its time is over."""
 
 
 class Transition(StrEnum):

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
 from tracker import json_codec
-from tracker.domain.operation import MESSAGE_LIMIT, REJECTED_CODE, Json, Operation, Policy, ResultInfo
-from tracker.domain.policy import PolicyOptions, read_policy
+from tracker.domain.operation import MESSAGE_LIMIT, REJECTED_CODE, Json, Operation, ResultInfo
+from tracker.domain.policy import Policy, PolicyOptions, read_policy
 from tracker.durations import Duration, seconds
 from tracker.errors import ConfigurationError, Detail, Invalid
 

@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import structlog
 
-from tracker.domain.operation import Json, Micros, OperationStatus, Record, ResultInfo, Stage
+from tracker.domain.operation import Json, Micros, OperationStatus, ResultInfo
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.json_codec import decode
 from tracker.store.codec import as_uuid, decode_result
 from tracker.store.rq_tickets import FEED_LENGTH

@@ -9,7 +9,7 @@ from tracker.events.feed import BEGINNING, Event, Feed, Position, PositionedEven
 from tracker.store.reconnect_backoff import ReconnectBackoff
 
 if TYPE_CHECKING:
-    from tracker.domain.operation import Record
+    from tracker.domain.record import Record
     from tracker.events.hub import EventHub, Follower
     from tracker.store.store import Store
 

@@ -12,7 +12,8 @@ from enum import Enum, StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from tracker.domain.operation import Micros, OperationStatus, Record
+from tracker.domain.operation import Micros, OperationStatus
+from tracker.domain.record import Record
 
 Value = str | int | float
 """Of a member: a text, a status, whole microseconds or a number.

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tracker.domain.operation import Micros, Record
+from tracker.domain.operation import Micros
+from tracker.domain.record import Record
 from tracker.listing.planner import Plan
 from tracker.store.codec import as_hash
 from tracker.store.scripts import answering

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Final
 
-from tracker.domain.operation import Micros, Record
+from tracker.domain.operation import Micros
+from tracker.domain.record import Record
 from tracker.errors import Invalid
 from tracker.listing.conditions import INDEXED, Condition, Value
 from tracker.listing.index_reader import CHUNK, FIRST_CHUNK, IndexReader, Range

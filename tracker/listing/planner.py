@@ -10,7 +10,8 @@ from functools import lru_cache, total_ordering
 from math import ceil, floor
 from typing import Final, TypeVar
 
-from tracker.domain.operation import Micros, OperationStatus, Record
+from tracker.domain.operation import Micros, OperationStatus
+from tracker.domain.record import Record
 from tracker.listing.conditions import (
     MEMBERS,
     STATUSES,

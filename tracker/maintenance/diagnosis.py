@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tracker.domain.operation import SECOND, Json, Micros, Record
+from tracker.domain.operation import SECOND, Json, Micros
+from tracker.domain.record import Record
 from tracker.errors import NotFound
 from tracker.store.keys import gate_digest
 from tracker.store.scripts import answering

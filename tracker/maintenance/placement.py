@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tracker.domain.operation import OperationStatus, Policy, Stage
-from tracker.domain.transitions import FINAL
+from tracker.domain.operation import OperationStatus
+from tracker.domain.policy import Policy
+from tracker.domain.transitions import FINAL, Stage
 from tracker.store import rq_tickets
 from tracker.store.keys import Keys
 

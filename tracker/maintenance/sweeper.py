@@ -19,7 +19,7 @@ from tracker.store.scripts import answering
 
 if TYPE_CHECKING:
     from tracker.domain.lifecycle import Change
-    from tracker.domain.operation import Record
+    from tracker.domain.record import Record
     from tracker.store.store import Store
 
 log = structlog.get_logger()

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from tracker.domain.operation import SECOND, Stage
+from tracker.domain.operation import SECOND
+from tracker.domain.transitions import Stage
 from tracker.maintenance.placement import Fault, Located, Placement
 from tracker.store import rq_tickets
 from tracker.store.codec import as_hash

@@ -8,7 +8,10 @@ from os import urandom
 from typing import Any
 
 from tracker import json_codec
-from tracker.domain.operation import Json, OperationStatus, Policy, Record, ResultInfo, Stage
+from tracker.domain.operation import Json, OperationStatus, ResultInfo
+from tracker.domain.policy import Policy
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.store.keys import gate_digest
 
 _TEXTS = (

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from tracker.domain.operation import SECOND, Record
+from tracker.domain.operation import SECOND
+from tracker.domain.record import Record
 from tracker.store.codec import encode, encode_shared
 from tracker.store.idempotency import NO_KEY, IdempotencyKey
 from tracker.store.keys import call_digest, context_digest, owner_digest

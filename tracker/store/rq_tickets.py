@@ -11,7 +11,7 @@ import zlib
 from hashlib import sha1
 from typing import Any
 
-from tracker.domain.operation import Policy
+from tracker.domain.policy import Policy
 from tracker.store.keys import QUEUES, Keys
 
 FUNCTION = "workers.job.run_operation"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tracker.domain.operation import Record
+from tracker.domain.record import Record
 
 
 class ChangeReply(StrEnum):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from tracker.domain.lifecycle import Change
-from tracker.domain.operation import SECOND, Json, Record
+from tracker.domain.operation import SECOND, Json
+from tracker.domain.record import Record
 from tracker.errors import Conflict, Gone, NotFound, Refused, Reused
 from tracker.store import rq_tickets
 from tracker.store.codec import as_hash, completed, decode, decode_hash, encode_fields

@@ -20,7 +20,8 @@ from tracker.api.long_poll import hold_to_end
 from tracker.api.prefer import MAX_WAIT
 from tracker.api.serializers import percent_complete, resource, timestamp
 from tracker.api.server import is_inside
-from tracker.domain.operation import Json, OperationStatus, Record
+from tracker.domain.operation import Json, OperationStatus
+from tracker.domain.record import Record
 from tracker.errors import Invalid, NotSupported
 from tracker.service import Caller
 

@@ -13,7 +13,8 @@ from aiohttp import web
 from tracker.api.dialects.common import Problem, answer, options, page_query, page_size, page_token
 from tracker.api.guard import OPERATIONS, REGISTRY, links
 from tracker.api.serializers import percent_complete, timestamp
-from tracker.domain.operation import Json, OperationStatus, Record
+from tracker.domain.operation import Json, OperationStatus
+from tracker.domain.record import Record
 from tracker.errors import Gone, NotFound
 from tracker.json_codec import encode
 from tracker.service import Caller

@@ -7,7 +7,10 @@ from tracker.api.error_words import status_word
 from tracker.api.links import Links
 from tracker.api.openapi.components import ref
 from tracker.api.serializers import monitor, resource
-from tracker.domain.operation import DONE, SECOND, Json, Micros, OperationStatus, Policy, Record, Stage
+from tracker.domain.operation import DONE, SECOND, Json, Micros, OperationStatus
+from tracker.domain.policy import Policy
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
 from tracker.domain.type_registry import COMMS_OPERATION
 
 ERROR_IDS: Final = {

@@ -12,8 +12,9 @@ from tracker.api.openapi.components import SCHEMA_ROOT, ref
 from tracker.api.openapi.examples import ended
 from tracker.api.openapi.samples import sample
 from tracker.api.openapi.schemas import SCHEMAS
-from tracker.bodies.create import LONGEST_WAIT
-from tracker.domain.operation import Json, Operation, Policy
+from tracker.bodies.start_time import LONGEST_WAIT
+from tracker.domain.operation import Json, Operation
+from tracker.domain.policy import Policy
 from tracker.domain.type_registry import COMMS_OPERATION, OperationType, TypeRegistry, canonical
 from tracker.errors import ConfigurationError, Invalid
 

@@ -1,0 +1,84 @@
+"""Members of a create that say when an operation may start: `delay` and `notBefore`."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from tracker.bodies.field_errors import FieldErrors
+from tracker.domain.operation import (
+    WAITS,
+    Json,
+    Micros,
+    Operation,
+)
+from tracker.domain.type_registry import OperationType
+from tracker.durations import seconds
+from tracker.errors import ConfigurationError
+
+LONGEST_WAIT = timedelta(days=366)
+"""How far ahead an operation may be put off."""
+_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
+"""RFC 3339, 5.6."""
+_DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?(?<![PT])", re.ASCII)
+"""OData's Edm.Duration, days and less (CSDL 4.01, 3.3), without a sign."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def start_members(body: Json, kind: OperationType | None) -> Json:
+    """What the body says of when the operation may start; the type's own members of these names are none of it."""
+    return {name: body[name] for name in start_member_names(kind and kind.model) if body.get(name) is not None}
+
+
+@lru_cache(256)
+def start_member_names(model: type[Operation] | None) -> frozenset[str]:
+    """Names of the members of a create that say when it may start, without those that the type declares itself."""
+    return WAITS - model.declared_members() if model else WAITS
+
+
+def read_delay(value: Any, findings: FieldErrors) -> float:
+    """Seconds to wait at least."""
+    length = 0.0 if value is None else _seconds(value)
+    if length is None:
+        findings.add("delay", "must be a number of seconds, or a text like '90s', '1h30m' or 'PT90S'")
+    elif not 0 <= length <= LONGEST_WAIT.total_seconds():
+        findings.add("delay", f"must be at least 0 and at most {LONGEST_WAIT.days} days")
+    else:
+        return float(length)
+    return 0.0
+
+
+def _seconds(value: Any) -> float | None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        return None
+    if match := _DURATION.fullmatch(value):
+        return sum(float(number or 0) * unit for number, unit in zip(match.groups(), (86400, 3600, 60, 1), strict=True))
+    try:
+        return seconds(value)
+    except ConfigurationError:
+        return None
+
+
+def read_not_before(value: Any, findings: FieldErrors) -> Micros:
+    """The time to wait for at least; one that is past is no wait."""
+    if value is None:
+        return 0
+    moment = _date_time(value)
+    if moment is None:
+        findings.add("notBefore", "must be a date-time with an offset (RFC 3339), like 2026-01-31T12:00:00Z")
+    elif moment - datetime.now(UTC) > LONGEST_WAIT:
+        findings.add("notBefore", f"must be at most {LONGEST_WAIT.days} days ahead")
+    else:
+        return max(0, (moment - _EPOCH) // timedelta(microseconds=1))
+    return 0
+
+
+def _date_time(value: Any) -> datetime | None:
+    if not isinstance(value, str) or not _DATE_TIME.fullmatch(value):
+        return None
+    try:
+        return datetime.fromisoformat(value.upper())
+    except ValueError:
+        return None
