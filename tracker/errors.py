@@ -23,7 +23,8 @@ TrackerError
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from http import HTTPStatus
+from typing import ClassVar, Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +141,17 @@ class ConfigurationError(TrackerError):
 
     exit_code: ClassVar[int] = 2
     """With which a process ends that another try would not help; its keeper then gives up too."""
+
+
+_CODES_OF_STATUSES: Final = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "payloadTooLarge"}
+"""Where Graph's word is not the status's name, which here also differs between Python versions."""
+
+
+def status_word(status: int) -> str:
+    """Name a status: "notFound" for 404; the digits themselves for a number that HTTP does not name."""
+    try:
+        known = HTTPStatus(status)
+    except ValueError:
+        return str(status)
+    first, *others = known.name.lower().split("_")
+    return _CODES_OF_STATUSES.get(known) or first + "".join(word.capitalize() for word in others)

@@ -34,7 +34,7 @@ from tracker.store.create_args import CreateArgs
 from tracker.store.idempotency import NO_KEY, IdempotencyKey
 from tracker.store.keys import once_digest
 from tracker.store.store import Created, Store
-from tracker.url_handlers.request import load_catalogue
+from tracker.url_handlers.request import load_registry
 
 if TYPE_CHECKING:
     from tracker.config import Settings
@@ -299,7 +299,7 @@ async def open_operations(settings: "Settings") -> AsyncIterator[Operations]:
 
     Starts while Redis is away; raises ConfigurationError for types that do not load.
     """
-    registry = load_catalogue(settings)
+    registry = load_registry(settings)
     async with open_redis(settings) as redis:
         store = Store(redis, settings)
         events = EventHub(redis, store.keys.events)

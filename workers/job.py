@@ -19,7 +19,7 @@ from tracker.store.reconnect_backoff import FIRST
 from tracker.store.rq_tickets import parse_job_id
 from tracker.store.script_replies import ClaimReply
 from tracker.store.store import LEASE, Store
-from tracker.url_handlers.request import load_catalogue
+from tracker.url_handlers.request import load_registry
 from workers.completer import Completer
 from workers.executor import Executor, kinds_of
 from workers.fetcher import tell
@@ -52,7 +52,7 @@ def run_ticket(job_id: str, *, worker: str) -> None:
     """Run one attempt, its handler in a process of its own. `worker` must be unique among attempts."""
     settings = config.load()
     log.configure(settings)
-    registry = load_catalogue(settings)
+    registry = load_registry(settings)
     fork_server = ForkServer.fork(registry)
     asyncio.run(_attend(settings, registry, fork_server, job_id, worker=worker))
 

@@ -17,7 +17,7 @@ from tracker.runtime import background
 from tracker.store.connection import open_blocking, open_redis
 from tracker.store.keys import QUEUES
 from tracker.store.store import Store
-from tracker.url_handlers.request import load_catalogue
+from tracker.url_handlers.request import load_registry
 from workers.fork_server import ForkServer
 from workers.manager import Identity, Limits, Manager
 
@@ -57,7 +57,7 @@ class OperationWorker(BaseWorker):
         """
         settings = config.load()
         log.configure(settings)
-        registry = load_catalogue(settings)
+        registry = load_registry(settings)
         return self.run(settings, registry, Limits(burst=burst, operations=max_jobs, idle=max_idle_time))[0] > 0
 
     def run(self, settings: "Settings", registry: TypeRegistry, limits: Limits) -> tuple[int, bool]:
@@ -85,7 +85,7 @@ def run(settings: "Settings") -> int:
     0 when all it had was finished or handed back, else 1. Raises ConfigurationError for types that do not load.
     """
     log.configure(settings)
-    registry = load_catalogue(settings)
+    registry = load_registry(settings)
     worker = _born(settings)
     _, clean = worker.run(settings, registry, Limits())
     return 0 if clean else 1

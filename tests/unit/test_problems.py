@@ -2,7 +2,7 @@ import pytest
 
 from tracker import errors
 from tracker.api.error_responses import status_of
-from tracker.api.error_words import status_word
+from tracker.errors import status_word
 
 
 def _tree(base: type[errors.TrackerError]) -> list[type[errors.TrackerError]]:

@@ -22,7 +22,7 @@ from tracker.config import Settings
 from tracker.errors import ConfigurationError
 from tracker.runtime.background import beside
 from tracker.service import open_operations
-from tracker.url_handlers.request import load_catalogue
+from tracker.url_handlers.request import load_registry
 
 log = structlog.get_logger()
 
@@ -38,7 +38,7 @@ def create_app(settings: Settings) -> web.Application:
     app[CALLERS] = open_callers(settings)
     app[ADDRESSES] = Addresses(settings)
     app[STREAMS] = Streams(settings.streams)
-    app[REGISTRY] = load_catalogue(settings)
+    app[REGISTRY] = load_registry(settings)
     served = routes.served(settings.dialects)
     app[document.DESCRIPTION] = document.written(served, app[REGISTRY], settings)
     app[metadata.METADATA] = metadata.written(app[REGISTRY])

@@ -11,8 +11,8 @@ from aiohttp import hdrs, web
 from redis.exceptions import RedisError
 
 from tracker import errors
-from tracker.api.error_words import status_word
 from tracker.api.idempotency import result_headers
+from tracker.errors import status_word
 from tracker.json_codec import encode
 
 log = structlog.get_logger()

@@ -4,9 +4,9 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
-from tracker.api.error_words import status_word
 from tracker.domain.operation import SECOND, Json, Micros, OperationStatus, ResultInfo
 from tracker.domain.record import Record
+from tracker.errors import status_word
 from tracker.events.feed import Event
 
 RESULT_INFO_TYPE: Final = "#microsoft.graph.resultInfo"

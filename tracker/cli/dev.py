@@ -37,10 +37,10 @@ def dev(
     from tracker.cli.startup import start
     from tracker.cli.token import new_token
     from tracker.config import words
-    from tracker.url_handlers.request import load_catalogue
+    from tracker.url_handlers.request import load_registry
 
     settings = start(types=None if types is None else words(types), worker_processes=workers)
-    load_catalogue(settings)
+    load_registry(settings)
     if redis_url and (reason := dev_stack.unreachable(settings.model_copy(update={"redis_url": redis_url}))):
         raise CommandFailed(Exit.UNREACHABLE, f"REDIS_URL is set, and its server does not answer: {reason}")
     plan = dev_stack.StackPlan(

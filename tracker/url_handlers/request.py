@@ -75,7 +75,7 @@ def handles_url(
     handles(model, retry_on=retry_on, never_retry=never_retry, **policy)(post)
 
 
-def load_catalogue(settings: Settings) -> TypeRegistry:
+def load_registry(settings: Settings) -> TypeRegistry:
     """Load every type: those of the modules, and those that TRACKER_URL_HANDLERS adds.
 
     API and workers load them alike, by this function. Raises ConfigurationError.

@@ -3,7 +3,6 @@
 from http import HTTPStatus
 from typing import Any, Final
 
-from tracker.api.error_words import status_word
 from tracker.api.links import Links
 from tracker.api.openapi.components import ref
 from tracker.api.serializers import monitor, resource
@@ -12,6 +11,7 @@ from tracker.domain.policy import Policy
 from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.domain.type_registry import COMMS_OPERATION
+from tracker.errors import status_word
 
 ERROR_IDS: Final = {
     "request-id": "0f9c2c1e-5a3b-4f5e-8a59-0d0b0a1f7c11",

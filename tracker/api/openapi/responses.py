@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from tracker.api.error_words import status_word
 from tracker.api.openapi.components import SCHEMA_ROOT, Text, ref
 from tracker.api.openapi.examples import ERROR_IDS, error_example, example_of
 from tracker.domain.operation import Json
+from tracker.errors import status_word
 
 if TYPE_CHECKING:
     from tracker.api.guard import Route
