@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.dev import Dev, running_dev
+from tests.support.dev_stack import Dev, running_dev
 
 ROOT = Path(__file__).parents[1]
 LONG, SHORT = 20_000, 1_000

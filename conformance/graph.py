@@ -17,7 +17,7 @@ from msgraph_beta.generated.communications.calls.item.operations.operations_requ
     OperationsRequestBuilder,
 )
 
-from tests.dev import TOKEN
+from tests.support.dev_stack import TOKEN
 
 Query = OperationsRequestBuilder.OperationsRequestBuilderGetQueryParameters
 

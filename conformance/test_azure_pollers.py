@@ -15,7 +15,7 @@ from azure.core.rest import HttpRequest
 from azure.mgmt.core.polling.arm_polling import ARMPolling
 
 from conformance.busy import busy_before
-from tests.dev import TOKEN, Dev
+from tests.support.dev_stack import TOKEN, Dev
 
 TIMED = "#conformance.timedOperation"
 PATIENCE = 20

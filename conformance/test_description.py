@@ -12,7 +12,7 @@ from time import monotonic
 import pytest
 
 from conformance.conftest import REQUESTS, SAID, SEED
-from tests.dev import TOKEN, Client, Dev, running_dev
+from tests.support.dev_stack import TOKEN, Client, Dev, running_dev
 
 SETTINGS = Path(__file__).with_name("schemathesis.toml")
 SCHEMATHESIS = (str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(SETTINGS), "run")

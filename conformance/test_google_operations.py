@@ -14,7 +14,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 from google.rpc.error_details_pb2 import ErrorInfo
 
-from tests.dev import TOKEN, Client, Dev
+from tests.support.dev_stack import TOKEN, Client, Dev
 
 TIMED = "#conformance.timedOperation"
 PATIENCE = 20

@@ -22,7 +22,7 @@ from msgraph_core.requests.batch_request_item import BatchRequestItem
 from msgraph_core.requests.batch_response_content import BatchResponseContent
 
 from conformance.graph import asking, graph, operations_of
-from tests.dev import Dev
+from tests.support.dev_stack import Dev
 
 
 @pytest.fixture(params=["/beta/", "/v1.0", ""])

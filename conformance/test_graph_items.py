@@ -23,7 +23,7 @@ from msgraph_beta.generated.models.result_info import ResultInfo
 
 from conformance.busy import Busy, busy_before
 from conformance.graph import Seen, asking, graph, operations_of
-from tests.dev import Dev
+from tests.support.dev_stack import Dev
 
 if TYPE_CHECKING:
     from kiota_abstractions.base_request_configuration import RequestConfiguration

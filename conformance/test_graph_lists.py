@@ -21,7 +21,7 @@ from msgraph_core.tasks.page_iterator import PageIterator
 
 from conformance.busy import busy_before
 from conformance.graph import Query, asking, graph, operations_of
-from tests.dev import Dev
+from tests.support.dev_stack import Dev
 
 MANY = 250
 CONTEXTS = ["red apple", "green apple", "red pear", "it's a fig", "green grape"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from owslib.ogcapi.processes import Processes
 
-from tests.dev import TOKEN, Dev
+from tests.support.dev_stack import TOKEN, Dev
 
 TIMED = "conformance.timedOperation"
 PATIENCE = 20

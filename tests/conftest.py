@@ -8,8 +8,8 @@ import pytest
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
-from tests.clock import Clock
-from tests.leaks import leaks
+from tests.support.clock import Clock
+from tests.support.leaks import leaks
 from tracker.config import Settings
 from tracker.runtime.dev_valkey import start_server
 from tracker.store.connection import open_redis

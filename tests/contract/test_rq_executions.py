@@ -13,10 +13,10 @@ from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
 
-from tests.clock import Clock
-from tests.consistency import assert_consistent
-from tests.scheduling import KINDS, claims, create, pop, take
-from tests.tickets import enqueued_by_rq
+from tests.support.clock import Clock
+from tests.support.consistency import assert_consistent
+from tests.support.scheduling import KINDS, claims, create, pop, take
+from tests.support.tickets import enqueued_by_rq
 from tracker.domain import lifecycle
 from tracker.domain.lifecycle import Change
 from tracker.domain.operation import DONE

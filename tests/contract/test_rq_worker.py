@@ -21,9 +21,9 @@ from rq.command import (
 )
 from rq.suspension import resume, suspend
 
-from tests.engines import ROOT, began, create, exists, final, let_go, now, reaches, running_worker
-from tests.engines import Worker as OurWorker
-from tests.waiting import eventually
+from tests.support.executors import ROOT, began, create, exists, final, let_go, now, reaches, running_worker
+from tests.support.executors import Worker as OurWorker
+from tests.support.waiting import eventually
 from tracker.domain import lifecycle
 from tracker.domain.operation import OperationStatus
 from tracker.domain.record import Record

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.dev import environment
+from tests.support.dev_stack import environment
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.dev import TOKEN, TRACKER, Dev, environment, running_dev
+from tests.support.dev_stack import TOKEN, TRACKER, Dev, environment, running_dev
 from tracker.cli import main
 from tracker.cli.orphans import identity
 from tracker.cli.output import Exit

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines import Server, alive, own_server, registry
-from tests.factories_http import Api, open_api
+from tests.support.executors import Server, alive, own_server, registry
+from tests.support.http import Api, open_api
 from tracker.config import Settings
 from tracker.log import configure
 from workers.fork_server import ForkServer

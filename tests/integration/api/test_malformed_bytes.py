@@ -1,0 +1,181 @@
+"""Bytes that are wrong: bodies over limits, encodings that lie, requests that are no HTTP, clients that vanish."""
+
+import asyncio
+import gzip
+import json
+import zlib
+from collections.abc import AsyncIterator
+from io import BytesIO
+
+import pytest
+from yarl import URL
+
+from tests.support.http import COLLECTION, Api
+from tracker.api.app import BODY_LIMIT
+
+JSON = {"Content-Type": "application/json"}
+POST = (
+    f"POST {COLLECTION} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer test-token\r\nContent-Type: application/json\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"a": NaN}',
+        b'{"a": 1e999}',
+        b'{"a": 1, "a": 2}',
+        b'{"a": "\\ud800"}',
+        b'{"\\udfff": 1}',
+        b'{"a": "\xff"}',
+        b'{"a":' * 100_000,
+        b'{"a": ' + b"[" * 500_000,
+        b'{"a": ' + b"9" * 5000 + b"}",
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+async def test_malformed_json_is_refused(api: Api, body: bytes) -> None:
+    answer = await api.post(data=body, headers=JSON)
+    assert (answer.status, answer.error["code"]) == (400, "badRequest")
+
+
+async def test_a_body_may_be_as_large_as_the_limit(api: Api) -> None:
+    body = b"{}" + b" " * (BODY_LIMIT - 2)
+    assert (await api.post(data=BytesIO(body), headers=JSON)).status == 201
+    for larger in (BytesIO(body + b" "), _chunks(body + b" ")):
+        answer = await api.post(data=larger, headers=JSON)
+        assert (answer.status, answer.error["code"]) == (413, "payloadTooLarge")
+
+
+async def _chunks(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), 65536):
+        yield body[start : start + 65536]
+
+
+@pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+async def test_a_compressed_body_is_read(api: Api, encoding: str, compress: object) -> None:
+    assert callable(compress)
+    answer = await api.post(data=compress(b'{"clientContext": "x"}'), headers={**JSON, "Content-Encoding": encoding})
+    assert (answer.status, answer.json["clientContext"]) == (201, "x")
+
+
+async def test_a_bomb_of_gzip_is_as_large_as_what_it_unpacks_to(api: Api) -> None:
+    bomb = gzip.compress(b" " * (200 * BODY_LIMIT))
+    assert len(bomb) < BODY_LIMIT
+    answer = await api.post(data=bomb, headers={**JSON, "Content-Encoding": "gzip"})
+    assert (answer.status, answer.error["code"]) == (413, "payloadTooLarge")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"not gzip at all", gzip.compress(b"{}", mtime=0)[:-12], gzip.compress(b'{"a":1}' * 9, mtime=0)[:20] + b"x"],
+)
+async def test_bad_compressed_data_is_refused(api: Api, body: bytes) -> None:
+    answer = await api.post(data=body, headers={**JSON, "Content-Encoding": "gzip"})
+    assert (answer.status, answer.error["code"]) == (400, "badRequest")
+
+
+async def test_a_connection_that_ends_with_an_answer_says_so(api: Api) -> None:
+    """What follows a body that lies about its encoding is not read: a client must not send more on that connection."""
+    request = f"{POST}Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{{}}"
+    answer = await api.raw(request.encode())
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\nConnection: close\r\n" in answer
+
+
+@pytest.mark.parametrize("encoding", ["compress", "gzip, gzip", "x"])
+async def test_an_unknown_encoding_is_refused(api: Api, encoding: str) -> None:
+    answer = await api.post(data=b"{}", headers={**JSON, "Content-Encoding": encoding})
+    assert (answer.status, answer.error["code"]) == (415, "unsupportedMediaType")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"\x00\x01\x02\r\n\r\n",
+        b"hello there\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"BREW /pot HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nbroken header\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: \x00\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 20_000 + b"\r\n\r\n",
+        b"GET /" + b"y" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        (POST + "Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n").encode(),
+        (POST + "Content-Encoding: br\r\nContent-Length: 2\r\n\r\n{}").encode(),
+    ],
+    ids=lambda data: repr(data[:36]),
+)
+async def test_bytes_that_are_no_request_get_graphs_error(api: Api, data: bytes) -> None:
+    head, _, body = (await api.raw(data)).partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    assert status.startswith(("HTTP/1.0 400", "HTTP/1.1 400", "HTTP/1.0 415", "HTTP/1.1 415"))
+    error = json.loads(body[: int(headers["content-length"])])["error"]
+    assert error["code"] in {"badRequest", "unsupportedMediaType"}
+    assert error["innerError"]["request-id"] == headers["request-id"]
+    assert headers["odata-version"] == "4.0"
+    assert headers["date"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [b"/operations/\xff", COLLECTION.encode() + b"?$filter=\xff\xfe", b"/communications/calls/\xff/operations"],
+)
+async def test_an_address_that_is_no_utf8_is_refused(api: Api, target: bytes) -> None:
+    request = (
+        b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer test-token\r\nConnection: close\r\n\r\n"
+    )
+    assert (await api.raw(request)).split(b" ")[1] == b"400"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"Authorization: Bearer \xff",
+        b"Host: \xff",
+        b"Accept: \xff",
+        b"Prefer: \xff",
+        b"If-None-Match: \xff",
+        b"client-request-id: \xff",
+        b"OData-MaxVersion: \xff",
+        b"X-Forwarded-Host: \xff",
+    ],
+)
+async def test_a_header_of_any_bytes_is_harmless(api: Api, header: bytes) -> None:
+    token = b"" if header.startswith(b"Auth") else b"Authorization: Bearer test-token\r\n"
+    host = b"" if header.startswith(b"Host") else b"Host: x\r\n"
+    request = b"GET /operations/x HTTP/1.1\r\n" + host + token + header + b"\r\nConnection: close\r\n\r\n"
+    assert (await api.raw(request)).split(b" ")[1] in {b"404", b"401", b"400"}
+
+
+async def test_an_address_in_absolute_form_is_served(api: Api) -> None:
+    request = f"GET http://example.org//beta//{COLLECTION} HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n"
+    answer = await api.raw(f"{request}Authorization: Bearer test-token\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 100\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n40\r\n{"])
+async def test_a_client_that_vanishes_in_its_body_is_harmless(
+    api: Api, framing: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = URL(api.url)
+    for abort in (False, True):
+        _, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write((POST + framing).encode())
+        await writer.drain()
+        if abort:
+            writer.transport.abort()
+        else:
+            writer.close()
+    assert (await api.get(COLLECTION)).json["value"] == []
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

@@ -1,0 +1,75 @@
+"""Redis goes away and comes back; the API stays, says so, and recovers by itself. And it stops when told."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from yarl import URL
+
+from tests.support.http import COLLECTION, Api, open_api
+from tracker.api.app import serve
+from tracker.config import Settings
+from tracker.errors import ConfigurationError
+from tracker.runtime.dev_valkey import start_server
+
+
+async def is_unavailable(api: Api, method: str, path: str) -> bool:
+    answer = await api.request(method, path, json={} if method == "POST" else None)
+    return (answer.status, answer.error["code"], int(answer.headers["Retry-After"]) >= 1) == (
+        *(503, "serviceUnavailable"),
+        True,
+    )
+
+
+async def test_the_api_answers_503_while_redis_is_away_and_recovers(settings: Settings, tmp_path: Path) -> None:
+    server = await asyncio.to_thread(start_server, tmp_path / "data")
+    try:
+        async with open_api(settings, redis_url=server.url) as api:
+            operation = await api.created()
+            path = f"{COLLECTION}/{operation['id']}"
+            await asyncio.to_thread(server.stop)
+            for method, address in (
+                ("POST", COLLECTION),
+                ("GET", COLLECTION),
+                ("GET", path),
+                ("DELETE", path),
+                ("POST", f"{path}/cancel"),
+                ("GET", f"/operations/{operation['id']}"),
+                ("GET", "/readyz"),
+            ):
+                assert await is_unavailable(api, method, address)
+            assert (await api.get("/healthz", token=None)).status == 200
+            server = await asyncio.to_thread(start_server, tmp_path / "data")
+            assert (await api.get("/readyz", token=None)).json == {"status": "ready"}
+            assert (await api.get(path)).json["id"] == operation["id"]
+            assert (await api.post(json={})).status == 201
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+async def test_the_api_starts_while_redis_is_away(settings: Settings, tmp_path: Path) -> None:
+    async with open_api(settings, redis_url=f"unix://{tmp_path}/nobody.sock") as api:
+        assert (await api.get("/healthz", token=None)).json == {"status": "ok"}
+        assert await is_unavailable(api, "GET", "/readyz")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_serve_tells_its_address_and_ends_on_a_signal(settings: Settings, number: signal.Signals) -> None:
+    urls: list[str] = []
+
+    def told(url: str) -> None:
+        urls.append(url)
+        os.kill(os.getpid(), number)
+
+    async with asyncio.timeout(15):
+        await serve(settings.model_copy(update={"port": 0}), on_ready=told)
+    assert URL(urls[0]).host == "127.0.0.1"
+    with pytest.raises(OSError, match=r"refused|Connect"):
+        await asyncio.open_connection("127.0.0.1", URL(urls[0]).port)
+
+
+async def test_serve_does_not_start_without_tokens(settings: Settings) -> None:
+    with pytest.raises(ConfigurationError, match="tracker token"):
+        await serve(settings.model_copy(update={"tokens": ""}))

@@ -1,0 +1,310 @@
+"""`tracker why`: each way in which an operation waits, runs or has ended, as the command tells it."""
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import pytest
+import typer
+
+from tests.support.clock import Clock
+from tests.support.lifecycle_paths import (
+    Make,
+    capped,
+    completed,
+    delayed,
+    in_line,
+    lacked,
+    queued,
+    rated,
+    retried,
+    running,
+    suspect,
+    tombstone,
+)
+from tests.support.records import make_record
+from tests.support.scheduling import KINDS, create, now, take
+from tracker.cli.output import CommandFailed, Exit, OutputFormat
+from tracker.cli.why import why
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE
+from tracker.domain.record import Record
+from tracker.maintenance.sweeper import Sweeper
+from tracker.store.store import Store
+from tracker.store.worker_registry import WorkerRegistry
+
+pytestmark = pytest.mark.usefixtures("settings")
+ABOUT = {"host": "a", "pid": 1, "types": sorted(KINDS), "concurrency": 100, "processes": 4, "running": 3}
+
+
+class Why:
+    """Runs the command, as JSON and as a table."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    async def __call__(self, record: Record, **options: Any) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(await self.text(record.id, output=OutputFormat.JSON, **options))
+        return told
+
+    async def text(self, name: str, **options: Any) -> str:
+        await asyncio.to_thread(why, name, **options)
+        return self._capsys.readouterr().out
+
+    async def reasons(self, record: Record) -> dict[str, dict[str, Any]]:
+        """The reasons by their words; the table says the same sentences."""
+        found = {reason["reason"]: reason for reason in (await self(record))["reasons"]}
+        table = _without_numbers(await self.text(record.id))
+        assert all(_without_numbers(reason["text"]) in table for reason in found.values())
+        return found
+
+
+def _without_numbers(text: str) -> str:
+    """What is told twice is told at two times."""
+    return re.sub(r"[0-9.]+", "#", text)
+
+
+@pytest.fixture
+def ask(capsys: pytest.CaptureFixture[str]) -> Why:
+    return Why(capsys)
+
+
+@pytest.fixture
+async def worker(store: Store) -> WorkerRegistry:
+    """One of our workers that lives and has the test types."""
+    workers = WorkerRegistry(store)
+    await workers.announce("w1", ABOUT)
+    return workers
+
+
+async def test_queued_tells_its_place_in_the_lane_and_who_could_take_it(
+    store: Store, ask: Why, worker: WorkerRegistry
+) -> None:
+    await create(store)
+    record = await queued(store)
+    await create(store)
+    await create(store, priority="high")
+    found = await ask.reasons(record)
+    assert list(found) == ["queue", "able_workers", "start_by"]
+    assert found["queue"] == {
+        "reason": "queue",
+        "text": "It is at place 2 of 3 in the default lane.",
+        "lane": "default",
+        "position": 2,
+        "among": 3,
+    }
+    assert found["able_workers"]["text"].startswith("Workers with its type: w1 (runs 3, room for 100 coroutines and 4")
+    await worker.announce("w1", {**ABOUT, "running": 104})
+    assert list(await ask.reasons(record)) == ["queue", "workers_full", "start_by"]
+
+
+async def test_queued_without_a_worker_says_so(store: Store, ask: Why) -> None:
+    record = await create(store)
+    assert list(await ask.reasons(record)) == ["queue", "no_workers"]
+    await store.redis.sadd("rq:workers", "rq:worker:stock", "rq:worker:dead")
+    await store.redis.hset("rq:worker:stock", "birth", "now")
+    found = await ask.reasons(record)
+    assert list(found) == ["queue", "stock_workers"]
+    assert "there is also 1 worker of RQ's own" in found["stock_workers"]["text"]
+
+
+async def test_a_type_that_no_worker_has_names_the_workers(store: Store, ask: Why, worker: WorkerRegistry) -> None:
+    await worker.announce("w2", {**ABOUT, "types": []})
+    await worker.announce("w1", {**ABOUT, "types": ["test.other"]})
+    record = await lacked(store)
+    found = await ask.reasons(record)
+    assert list(found) == ["type", "no_worker_for_type", "start_by"]
+    assert (found["no_worker_for_type"]["type"], found["no_worker_for_type"]["workers"]) == ("#test.all", ["w1", "w2"])
+
+
+@pytest.mark.usefixtures("worker")
+async def test_suspended_queues_are_told_to_everything_that_waits(store: Store, ask: Why) -> None:
+    records = [await make(store) for make in (queued, in_line, delayed)]
+    await store.redis.set("rq:suspended", 1)
+    for record in records:
+        assert "suspended" in await ask.reasons(record)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_missed_ticket_is_told_and_that_nobody_sweeps(store: Store, ask: Why) -> None:
+    record = await suspect(store)
+    assert list(await ask.reasons(record)) == ["ticket_missed", "no_sweeper", "able_workers", "start_by"]
+    await store.redis.set(store.keys.sweeper, "somebody", ex=60)
+    assert "no_sweeper" not in await ask.reasons(record)
+
+
+@pytest.mark.usefixtures("worker")
+async def test_behind_its_call_names_the_head_of_the_line(store: Store, ask: Why) -> None:
+    last = await in_line(store)
+    [head] = await take(store)
+    await create(store, "all", serial=True)
+    found = await ask.reasons(last)
+    serial = found["serial"]
+    assert serial["head"] == {"id": head.id, "key": head.key, "type": head.type, "stage": "running"}
+    assert (serial["position"], serial["among"]) == (2, 3)
+    assert f"behind {head.id}, which is running on w1 for " in serial["text"]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_cap_tells_how_many_run_and_how_many_are_before(store: Store, ask: Why) -> None:
+    record = await capped(store)
+    found = await ask.reasons(record)
+    cap = found["cap"]
+    assert (cap["limit"], cap["running"], cap["let_through"], cap["position"], cap["among"]) == (2, 2, 0, 1, 1)
+    assert cap["text"].startswith("At most 2 of #test.all run at once, and 2 do or are about to; it is at place 1 of 1")
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_rate_tells_when_the_gate_opens(store: Store, ask: Why, clock: Clock) -> None:
+    record = await rated(store)
+    rate = (await ask.reasons(record))["rate"]
+    assert (rate["limit"], rate["per"]) == (1, 600.0)
+    assert 590 < rate["opens_in"] <= 600
+    await clock.advance(599.5)
+    rate = (await ask.reasons(record))["rate"]
+    assert "Its gate opens in 0." in rate["text"] or "Its gate opens now" in rate["text"]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_wait_tells_what_for_and_how_long(store: Store, ask: Why, clock: Clock) -> None:
+    early, again = await delayed(store), await retried(store)
+    await clock.advance(1)
+    soon = (await ask.reasons(early))["not_before"]
+    assert 590 < soon["due_in"] < 600
+    assert soon["text"].startswith("It was asked not to start earlier; it is due in 9 min 5")
+    backoff = (await ask.reasons(again))["backoff"]
+    assert backoff["text"].startswith("Attempt 1 failed (1 of 3 attempts charged); it is due in 9 min 5")
+    await clock.advance(610)
+    late = await ask.reasons(early)
+    assert late["not_before"]["due_in"] < 0
+    assert "it is due now (1" in late["not_before"]["text"]
+    assert "no_sweeper" in late
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_vanished_ticket_is_a_wait_of_its_own(store: Store, ask: Why, clock: Clock) -> None:
+    record = await suspect(store)
+    await clock.advance(6)
+    await Sweeper(store).sweep()
+    found = await ask.reasons(record)
+    assert found["ticket_vanished"]["text"].startswith("1 ticket came to nothing; it is due in ")
+
+
+async def test_running_tells_worker_lease_deadline_and_cancel(
+    store: Store, ask: Why, worker: WorkerRegistry, clock: Clock
+) -> None:
+    record = await running(store)
+    found = await ask.reasons(record)
+    assert list(found) == ["running", "lease"]
+    assert (found["running"]["worker"], found["running"]["attempt"]) == ("w1", 1)
+    assert 890 < found["running"]["deadline_in"] <= 900
+    assert 8 < found["lease"]["lease_in"] <= 10
+    await store.apply(lifecycle.request_cancel(record, "too slow", by="ops"))
+    await worker.gone("w1")
+    await clock.advance(11)
+    found = await ask.reasons(record)
+    assert list(found) == ["running", "cancel_requested", "lease_ran_out", "no_sweeper", "worker_silent"]
+    assert found["cancel_requested"]["text"].endswith("ago by ops (too slow); its worker acts on it.")
+
+
+async def test_what_has_ended_tells_its_result(store: Store, ask: Why) -> None:
+    found = await ask.reasons(await completed(store))
+    assert list(found) == ["ended", "kept"]
+    assert (found["ended"]["status"], found["ended"]["code"], found["ended"]["subcode"]) == ("Completed", 200, 0)
+    assert found["ended"]["text"].endswith("after 1 attempt: 200/0 Action completed successfully.")
+    canceled = await store.apply(lifecycle.request_cancel(await create(store), "changed my mind", by="ops"))
+    found = await ask.reasons(canceled)
+    assert found["ended"]["text"].endswith("ago, and never began: 499/0 The operation was canceled: changed my mind")
+    assert found["canceled"]["text"] == "It was canceled by ops: changed my mind"
+    assert list(await ask.reasons(await tombstone(store))) == ["ended", "deleted"]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_the_history_of_its_attempts_is_told(store: Store, ask: Why) -> None:
+    await create(store)
+    [first] = await take(store)
+    await store.apply(lifecycle.hand_back(first))
+    [second] = await take(store, "w2")
+    killed = lifecycle.fail(second, DONE, {}, after=0.0)
+    evidence = {"signal": -9, "peak_rss": 900 * 2**20, "hint": "out of memory: its memory peaked at 900 MiB"}
+    assert killed.entry is not None
+    killed.entry.update(evidence)
+    record = await store.apply(killed)
+    history = (await ask(record))["history"]
+    assert [(entry["attempt"], entry["worker"], entry["outcome"]) for entry in history] == [
+        (1, "w1", "hand_back"),
+        (2, "w2", "retry"),
+    ]
+    assert all(entry["started"].endswith("Z") and entry["ended"] >= entry["started"] for entry in history)
+    assert history[1].items() >= evidence.items()
+    assert history[1]["message"] == DONE.message, "why it failed is known before it has failed for good"
+    assert "SIGKILL, 900 MiB, out of memory: its memory peaked at 900 MiB" in await ask.text(record.id)
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("make", [queued, in_line, capped, delayed, running])
+async def test_an_operation_that_is_not_where_it_belongs_is_told_to_be_verified(
+    store: Store, ask: Why, make: Make
+) -> None:
+    record = await make(store)
+    for name in ("ticketed:default", "leases", "due"):
+        await store.redis.zrem(f"{store.keys.prefix}:{name}", record.key)
+    await store.redis.delete(store.keys.line("test", record.call_id), store.keys.gate(record.type, "parked"))
+    found = await ask.reasons(record)
+    assert "tracker doctor --verify" in found["misplaced"]["text"]
+
+
+async def test_a_dead_worker_of_ours_is_none_of_rqs_own(store: Store, ask: Why) -> None:
+    """RQ goes on believing in it for eight minutes."""
+    await store.redis.hset("rq:worker:dead", "birth", "then")
+    await store.redis.sadd("rq:workers", "rq:worker:dead")
+    record = await queued(store)
+    assert "stock_workers" in await ask.reasons(record)
+    await store.redis.zadd(store.keys.workers, {"dead": (await store.redis.time())[0] - 100})
+    assert "stock_workers" not in await ask.reasons(record)
+
+
+# --- which operation
+
+
+async def test_it_is_found_by_id_in_any_tenant_by_tenant_and_by_key(store: Store, ask: Why) -> None:
+    record = await create(store)
+    assert (await ask(record))["key"] == record.key
+    assert (await ask(record, tenant="test"))["tenant"] == "test"
+    assert record.id in await ask.text(record.key)
+    with pytest.raises(CommandFailed) as stop:
+        await ask(record, tenant="other")
+    assert stop.value.code is Exit.NOT_FOUND
+
+
+async def test_an_id_that_two_tenants_have_asks_for_the_tenant(store: Store, ask: Why) -> None:
+    await store.create(make_record(id="mine", tenant="a"))
+    await store.create(make_record(id="mine", tenant="b"))
+    with pytest.raises(CommandFailed) as stop:
+        await ask.text("mine")
+    assert (stop.value.code, stop.value.message.endswith("--tenant (a, b)")) == (Exit.USAGE, True)
+    assert "of tenant b" in await ask.text("mine", tenant="b")
+
+
+@pytest.mark.parametrize("name", ["nothing", "0" * 32])
+def test_an_operation_that_is_not_there_is_exit_4(name: str) -> None:
+    app = typer.Typer()
+    app.command()(why)
+    with pytest.raises(CommandFailed) as stop:
+        app([name, "--tenant", "test", "-o", "json"], standalone_mode=False)
+    assert (stop.value.code, stop.value.message) == (Exit.NOT_FOUND, f"There is no operation '{name}'.")
+
+
+async def test_no_server_is_exit_3(ask: Why) -> None:
+    with pytest.raises(CommandFailed) as stop:
+        await ask.text("id", redis_url="redis://127.0.0.1:1/0")
+    assert stop.value.code is Exit.UNREACHABLE
+
+
+async def test_what_a_client_wrote_cannot_steer_the_terminal(store: Store, ask: Why) -> None:
+    record = await create(store, call_id="\x1b[2Jcall", id="[red]x[/red]")
+    text = await ask.text(record.id)
+    assert "\x1b" not in text
+    assert "[red]x[/red]" in text
+    assert (await now(store, record)).call_id == "\x1b[2Jcall"

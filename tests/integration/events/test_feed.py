@@ -1,0 +1,200 @@
+"""What scripts tell of the operations that they change, and what is kept of it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+import tracker
+from tests.support.clock import Clock
+from tests.support.records import CALL, claim, make_record
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, ResultInfo
+from tracker.domain.policy import Policy
+from tracker.domain.type_registry import COMMS_OPERATION, canonical
+from tracker.events.feed import BEGINNING, Event, Feed, Position
+from tracker.store import rq_tickets
+from tracker.store.script_replies import Room
+from tracker.store.store import Store, pack
+
+LUA = Path(tracker.__file__).parent / "store" / "lua"
+KINDS = {canonical(COMMS_OPERATION): "coroutines"}
+
+
+@pytest.fixture
+def feed(redis: Redis, store: Store) -> Feed:
+    return Feed(redis, store.keys.feed("test"))
+
+
+async def told(feed: Feed, after: Position = BEGINNING) -> list[Event]:
+    return [Event.read(line) async for _, line in feed.after(after)]
+
+
+async def steps(feed: Feed) -> list[tuple[int, str, int]]:
+    return [(event.revision, "gone" if event.gone else str(event.status), event.attempt) for event in await told(feed)]
+
+
+async def test_every_change_is_told_once_with_what_the_record_then_says(store: Store, feed: Feed) -> None:
+    record, _ = await store.create(make_record())
+    seen = [record]
+    seen.append(await claim(store, record))
+    seen.append(await store.apply(lifecycle.progress(seen[-1], 40, 'half "way" / ü\n\x7f')))
+    seen.append(await store.apply(lifecycle.request_cancel(seen[-1], "no")))
+    seen.append(await store.apply(lifecycle.succeed(seen[-1], DONE, {})))
+    assert [Event.of(each) for each in seen] == [
+        Event(**{name: getattr(event, name) for name in Event.__slots__ if name != "ran"}) for event in await told(feed)
+    ]
+    assert (await told(feed))[-1].ran == seen[-1].completed - seen[-1].began
+
+
+async def test_a_change_after_the_end_tells_of_no_run_again(store: Store, feed: Feed) -> None:
+    record, _ = await store.create(make_record())
+    ended = await store.apply(lifecycle.succeed(await claim(store, record), DONE, {}))
+    await store.apply(lifecycle.patch(ended, {"client_context": "later"}))
+    *_, end, patched = await told(feed)
+    assert (end.status, patched.status) == (ended.status, ended.status)
+    assert (end.ran is None, patched.ran) == (False, None)
+
+
+async def test_a_batch_is_one_message_and_one_entry(store: Store, redis: Redis, feed: Feed) -> None:
+    for number in range(5):
+        await store.create(make_record(id=f"mine-{number}"))
+    end = await feed.end()
+    async with redis.pubsub(ignore_subscribe_messages=True) as listener:
+        await listener.subscribe(store.keys.events)
+        await listener.get_message(timeout=5)
+        claims = await store.claim("w1", Room(10, 0, KINDS), batch="1")
+        await store.write([pack(lifecycle.succeed(record, DONE, {})) for record in claims.started])
+        first, second = [await listener.get_message(timeout=5) for _ in range(2)]
+        assert await listener.get_message(timeout=0.1) is None
+    assert [message["data"].count("\n") for message in (first, second)] == [5, 5]
+    entries: Any = await redis.xrange(store.keys.feed("test"), f"({end.entry}", "+")
+    only_published = re.compile(r',"r":\{\},"x":\d{16}(?=}])')
+    assert len(only_published.findall(second["data"])) == 5
+    assert [f"{entry}\n{fields['']}" for entry, fields in entries] == [
+        only_published.sub("", message["data"]).partition("\t")[2] for message in (first, second)
+    ]
+
+
+async def test_tenants_have_feeds_of_their_own(store: Store, feed: Feed, redis: Redis) -> None:
+    await store.create(make_record())
+    await store.create(make_record(tenant="other"))
+    assert len((await store.claim("w1", Room(10, 0, KINDS), batch="1")).started) == 2
+    assert len(await told(feed)) == len(await told(Feed(redis, store.keys.feed("other")))) == 2
+
+
+async def test_of_a_deleted_operation_only_its_end_is_told(store: Store, feed: Feed) -> None:
+    record, _ = await store.create(make_record())
+    running = await claim(store, record)
+    hidden = await store.apply(lifecycle.hide(running))
+    hidden = await store.apply(lifecycle.progress(hidden, 50, "secret"))
+    await store.apply(lifecycle.cancel(hidden))
+    assert await steps(feed) == [(1, "NotStarted", 0), (2, "Running", 1), (3, "gone", 1)]
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_delete_tells_that_the_operation_is_gone(store: Store, feed: Feed, ended: bool) -> None:
+    record, _ = await store.create(make_record(id="mine"))
+    if ended:
+        record = await store.apply(lifecycle.cancel(record))
+    await store.apply(lifecycle.hide(record))
+    assert [event.gone for event in await told(feed)] == ([False, False, True] if ended else [False, True])
+    assert {event.id for event in await told(feed)} == {"mine"}
+
+
+async def test_the_end_of_the_retention_is_told_and_a_forgotten_tombstone_is_not(
+    store: Store, feed: Feed, clock: Clock
+) -> None:
+    record, _ = await store.create(make_record(policy=Policy(retention=10, tombstone=10)))
+    await store.apply(lifecycle.cancel(record))
+    for _ in range(2):
+        await clock.advance(11)
+        await store.expire(100)
+    assert await steps(feed) == [(1, "NotStarted", 0), (2, "Failed", 0), (3, "gone", 0)]
+
+
+async def test_whom_a_change_releases_is_told_of_in_the_same_message(store: Store, feed: Feed, redis: Redis) -> None:
+    policy = Policy(serial=True)
+    first, _ = await store.create(make_record(policy=policy))
+    second, _ = await store.create(make_record(policy=policy))
+    end = await feed.end()
+    await store.apply(lifecycle.cancel(first))
+    assert await redis.xlen(store.keys.feed("test")) == 3
+    assert [event.key for event in await told(feed, end)] == [first.key, second.key]
+
+
+async def test_what_the_sweepers_look_opens_is_told(store: Store, feed: Feed, clock: Clock) -> None:
+    record, _ = await store.create(make_record())
+    [parked] = (await store.claim("w1", Room(1, 0, {}), batch="1")).parked
+    await clock.advance(rq_tickets.PROBE_AFTER + 1)
+    await store.overdue(100)
+    assert parked.blocker == "type"
+    assert [event.revision for event in await told(feed)] == [1, 2, 3]
+    assert (await store.find("test", record.id)).revision == 3
+
+
+async def test_a_repeated_call_tells_nothing_again(store: Store, feed: Feed) -> None:
+    record = make_record()
+    created, _ = await store.create(record)
+    await store.create(record)
+    await store.claim("w1", Room(1, 0, KINDS), batch="same")
+    [running] = (await store.claim("w1", Room(1, 0, KINDS), batch="same")).started
+    change = lifecycle.succeed(running, DONE, {})
+    await store.apply(change)
+    await store.apply(change)
+    assert await steps(feed) == [(1, "NotStarted", 0), (2, "Running", 1), (3, "Completed", 1)]
+    assert created.revision == 1
+
+
+async def test_a_long_result_is_told_without_its_message(store: Store, feed: Feed) -> None:
+    record, _ = await store.create(make_record())
+    running = await claim(store, record)
+    await store.apply(lifecycle.reject(running, ResultInfo(code=-400, subcode=-7, message='"' * 2000), {}))
+    assert (await told(feed))[-1].result_info == ResultInfo(code=-400, subcode=-7, message="")
+
+
+async def test_a_feed_is_bounded_and_lasts_a_day(store: Store, redis: Redis, feed: Feed) -> None:
+    name = store.keys.feed("test")
+    pipe = redis.pipeline()
+    for _ in range(rq_tickets.FEED_LENGTH + 300):
+        pipe.xadd(name, {"": "x"})
+    await pipe.execute()
+    entries: Any = await redis.xrange(name, count=1)
+    oldest = Position.of(entries[0][0], 1)
+    assert await feed.holds(oldest)
+    await store.create(make_record())
+    assert rq_tickets.FEED_LENGTH <= await redis.xlen(name) < rq_tickets.FEED_LENGTH + 200
+    assert not await feed.holds(oldest)
+    assert rq_tickets.FEED_FOR - 5 <= await redis.ttl(name) <= rq_tickets.FEED_FOR
+
+
+async def test_the_end_of_a_feed_is_where_what_comes_next_begins(store: Store, feed: Feed) -> None:
+    assert await feed.end() == BEGINNING
+    await store.create(make_record(call_id=CALL))
+    end = await feed.end()
+    assert Position.read(str(end)) == end
+    assert await feed.holds(end)
+    assert not await told(feed, end)
+    record, _ = await store.create(make_record())
+    assert [event.key for event in await told(feed, end)] == [record.key]
+
+
+@pytest.mark.parametrize("text", ["", "1-2", "1-2-3-4", "x-1-1", "1--1", "1-1-1\n", "٣-1-1", f"{'9' * 16}-1-1"])
+def test_what_is_no_position_is_none(text: str) -> None:
+    assert Position.read(text) is None
+
+
+def test_every_script_that_moves_ends_with_finish() -> None:
+    """Every way out of one: what it gathered is written, and what it did is told."""
+    moving = [
+        path for path in LUA.glob("*.lua") if re.search(r"^-- INCLUDE (move|places)$", path.read_text(), re.MULTILINE)
+    ]
+    assert len(moving) >= 8
+    for path in moving:
+        text = path.read_text()
+        if path.stem in {"places", "strays", "locate"}:
+            assert not re.search(r"\b(move|park|open|welcome)\(", text), "reads only"
+        else:
+            assert "finish()\n" in text, path.name

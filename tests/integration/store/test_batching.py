@@ -1,0 +1,177 @@
+"""Script calls of many tasks in one round trip: their answers, their errors, and outages."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+from redis.exceptions import ResponseError
+
+from tests.support.executors import Server
+from tests.support.records import make_record
+from tracker.domain.record import Record
+from tracker.errors import Conflict, Unavailable
+from tracker.store.batching import MOST_EARLY, MOST_QUESTIONS, MOST_TOGETHER, Batcher
+from tracker.store.store import Store
+
+
+@pytest.fixture
+def pipeline(redis: Redis) -> Batcher:
+    return Batcher(redis, within=5)
+
+
+def script(redis: Redis, text: str) -> AsyncScript:
+    return redis.register_script(text)
+
+
+def joined(pipeline: Batcher, script: AsyncScript, *words: str) -> asyncio.Future[list[Any]]:
+    return pipeline.join(script, [], [[word] for word in words])
+
+
+async def test_each_call_has_its_own_answer_or_error(redis: Redis, pipeline: Batcher) -> None:
+    echo, fail = script(redis, "return ARGV[1]"), script(redis, "return redis.error_reply('ERR no')")
+    answers = await asyncio.gather(
+        pipeline.call(echo, [], ["a"]),
+        pipeline.call(fail, [], []),
+        pipeline.call(echo, [], ["b"]),
+        return_exceptions=True,
+    )
+    assert (answers[0], answers[2]) == ("a", "b")
+    assert isinstance(answers[1], ResponseError)
+
+
+async def test_calls_of_one_turn_are_run_in_their_order(redis: Redis, pipeline: Batcher) -> None:
+    push = script(redis, "return redis.call('RPUSH', KEYS[1], ARGV[1])")
+    lengths = await asyncio.gather(*(pipeline.call(push, ["rq:queue:test"], [str(n)]) for n in range(MOST_QUESTIONS)))
+    assert lengths == list(range(1, MOST_QUESTIONS + 1))
+    await redis.delete("rq:queue:test")
+
+
+async def test_a_thousand_calls_of_one_turn_are_several_round_trips(redis: Redis, pipeline: Batcher) -> None:
+    echo = script(redis, "return ARGV[1]")
+    calls = [asyncio.ensure_future(pipeline.call(echo, [], [str(number)])) for number in range(1000)]
+    await asyncio.sleep(0)
+    assert len(pipeline._sending) == MOST_EARLY + -(-(1000 - MOST_EARLY * MOST_QUESTIONS) // MOST_TOGETHER)
+    assert await asyncio.gather(*calls) == [str(number) for number in range(1000)]
+    assert not pipeline._sending
+
+
+async def test_a_round_trip_that_nobody_waits_for_any_more_ends(redis: Redis, pipeline: Batcher) -> None:
+    """Else it would go on, and connect anew, after its client has been closed."""
+    echo = script(redis, "return ARGV[1]")
+    await pipeline.call(echo, [], ["loaded"])
+    await redis.client_pause(300)
+    calls = [pipeline.call(echo, [], [letter]) for letter in "ab"]
+    await asyncio.sleep(0.05)
+    [trip] = pipeline._sending
+    calls[0].cancel()
+    pipeline.leave()
+    await asyncio.sleep(0.05)
+    assert not trip.done()
+    calls[1].cancel()
+    pipeline.leave()
+    await asyncio.wait({trip}, timeout=0.1)
+    assert trip.cancelled()
+    assert not pipeline._sending
+
+
+async def test_a_round_trip_that_takes_too_long_is_ended_for_all_who_wait(redis: Redis) -> None:
+    pipeline = Batcher(redis, within=0.1)
+    echo = script(redis, "return ARGV[1]")
+    await pipeline.call(echo, [], ["loaded"])
+    await redis.client_pause(500)
+    calls = [pipeline.call(echo, [], [letter]) for letter in "ab"]
+    outcomes = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 0.4)
+    assert [type(outcome) for outcome in outcomes] == [TimeoutError, TimeoutError]
+    assert not pipeline._sending
+    await redis.client_unpause()
+    pipeline = Batcher(redis, within=5)
+    assert await pipeline.call(echo, [], ["c"]) == "c", "the answers that came too late are nobody's"
+
+
+async def test_a_read_that_is_given_up_ends_its_round_trip(store: Store) -> None:
+    record, _ = await store.create(make_record())
+    pipeline = store._scripts.find._pipeline
+    await store.redis.client_pause(300)
+    reads = [asyncio.ensure_future(store.find(record.tenant, record.id)) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    [trip] = pipeline._sending
+    for read in reads:
+        read.cancel()
+    await asyncio.wait({trip, *reads}, timeout=0.1)
+    assert trip.cancelled()
+    await store.redis.client_unpause()
+
+
+async def test_a_call_that_was_given_up_before_it_was_sent_is_not_sent(redis: Redis, pipeline: Batcher) -> None:
+    push = script(redis, "return redis.call('RPUSH', KEYS[1], ARGV[1])")
+    pipeline.call(push, ["rq:queue:test"], ["a"]).cancel()
+    assert await pipeline.call(script(redis, "return 1"), [], []) == 1
+    assert await redis.exists("rq:queue:test") == 0
+
+
+async def test_what_is_asked_of_a_script_in_one_turn_is_one_call_of_it(redis: Redis, pipeline: Batcher) -> None:
+    x, y = (
+        script(redis, f"local a = {{}} for i, w in ipairs(ARGV) do a[i] = '{letter}' .. w .. #ARGV end return a")
+        for letter in "xy"
+    )
+    asked = [(x, "12"), (y, "3"), (x, "4")]
+    answers = [joined(pipeline, tell, *words) for tell, words in asked]
+    assert await asyncio.gather(*answers) == [["x13", "x23"], ["y31"], ["x43"]]
+    assert await joined(pipeline, x, "5") == ["x51"]
+
+
+async def test_so_many_questions_are_sent_while_others_are_still_being_put(redis: Redis, pipeline: Batcher) -> None:
+    count = script(redis, "local a = {} for i in ipairs(ARGV) do a[i] = #ARGV end return a")
+    answers = await asyncio.gather(*(joined(pipeline, count, *"www") for _ in range(MOST_QUESTIONS + 2)))
+    assert answers == [[3 * MOST_QUESTIONS] * 3] * MOST_QUESTIONS + [[6] * 3] * 2
+
+
+async def test_a_call_that_many_join_takes_a_hundred_at_most_and_no_question_is_split(
+    redis: Redis, pipeline: Batcher
+) -> None:
+    count = script(redis, "local a = {} for i in ipairs(ARGV) do a[i] = #ARGV end return a")
+    answers = await asyncio.gather(*(joined(pipeline, count, *"w" * (MOST_TOGETHER // 3)) for _ in range(4)))
+    assert [set(answer) for answer in answers] == [{MOST_TOGETHER // 3 * 3}] * 3 + [{MOST_TOGETHER // 3}]
+
+
+async def test_who_joins_a_call_that_fails_learns_of_it_and_who_gives_up_takes_nobody_with_it(
+    redis: Redis, pipeline: Batcher
+) -> None:
+    fail, echo = script(redis, "return redis.error_reply('ERR no')"), script(redis, "return ARGV")
+    failed = await asyncio.gather(*(joined(pipeline, fail, "w") for _ in range(2)), return_exceptions=True)
+    assert [type(error) for error in failed] == [ResponseError] * 2
+    first, second = joined(pipeline, echo, "a"), joined(pipeline, echo, "b")
+    first.cancel()
+    assert await second == ["b"]
+
+
+async def test_a_caller_that_gives_up_takes_nobody_with_it(redis: Redis, pipeline: Batcher) -> None:
+    echo = script(redis, "return ARGV[1]")
+    first = asyncio.ensure_future(pipeline.call(echo, [], ["a"]))
+    second = asyncio.ensure_future(pipeline.call(echo, [], ["b"]))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == "b"
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_creates_of_one_turn_are_judged_one_by_one(store: Store) -> None:
+    records = [make_record(id="same", digest=digest) for digest in ("a", "a", "b")]
+    new, again, other = await asyncio.gather(*(store.create(record) for record in records), return_exceptions=True)
+    assert isinstance(new, tuple)
+    assert isinstance(again, tuple)
+    assert (new[1], again[1], again[0]) == (True, False, new[0])
+    assert isinstance(other, Conflict)
+
+
+async def test_all_calls_of_a_turn_learn_of_an_outage(away: Server) -> None:
+    async def create(record: Record) -> None:
+        await away.store.create(record)
+
+    await away.goes("killed")
+    failed = await asyncio.gather(*(create(make_record()) for _ in range(3)), return_exceptions=True)
+    assert [type(error) for error in failed] == [Unavailable] * 3
+    await away.returns("killed")

@@ -1,0 +1,197 @@
+"""Outcomes on their way into the record: in batches, each for itself, once, whatever becomes of an answer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import exceptions as redis_errors
+
+from tests.support.executors import create, final, now, reaches, spooled, spools
+from tests.support.waiting import eventually
+from tracker.config import Settings
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, OperationStatus
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
+from tracker.errors import Unavailable
+from tracker.log import configure
+from tracker.runtime.background import beside
+from tracker.store.script_replies import ChangeReply
+from tracker.store.store import Store
+from workers import completer as completer_module
+from workers.completer import Completer, Completion
+from workers.spool import Spool
+
+CHANGES = Iterable[Sequence[str]]
+
+
+@pytest.fixture
+async def running(store: Store) -> list[Record]:
+    """Operations that a worker has claimed."""
+    found: list[Record] = []
+    for _ in range(5):
+        record = await create(store, "waits")
+        job, kinds = f"{record.key}-{record.ticket}", {"executor.waits": "coroutines"}
+        found += (await store.claim_ticket(job, worker="w", kinds=kinds)).started
+    return found
+
+
+@pytest.fixture
+async def completer(store: Store) -> AsyncIterator[Completer]:
+    completer = Completer(store, Spool(None), worker="w")
+    async with beside(completer.run()):
+        yield completer
+
+
+def success(record: Record) -> Completion:
+    return Completion(record, lifecycle.succeed(record, DONE, {"answer": record.id}), {}, 1.5)
+
+
+def canceled(record: Record) -> Completion:
+    return Completion(record, None, {"outcome": "stopped"}, 0.5)
+
+
+async def settled(completer: Completer) -> None:
+    await asyncio.wait_for(completer.settled.wait(), 15)
+
+
+async def test_one_that_is_refused_does_not_hurt_its_neighbours(
+    store: Store, completer: Completer, running: list[Record], capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(Settings(log_format="json"))
+    lost, gone, *good = running
+    await store.apply(lifecycle.hand_back(lost))
+    await store.redis.delete(store.keys.operation(gone.key))
+    for record in running:
+        completer.put(success(record))
+    await settled(completer)
+    for record in good:
+        assert (await now(store, record)).members["answer"] == record.id
+    assert (await now(store, lost)).stage is Stage.QUEUED
+    told = capsys.readouterr().err
+    assert (told.count("outcome_refused"), told.count("operation_completed")) == (2, 3)
+    assert completer.take_counts() == completer_module.Counts(succeeded=3, failed=0, worked=4.5)
+    await store.redis.zrem(store.keys.leases, gone.key)
+
+
+async def test_an_outcome_whose_answer_was_lost_is_written_once_and_not_called_refused(
+    store: Store,
+    completer: Completer,
+    running: list[Record],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configure(Settings(log_format="json"))
+    real, lost = store.write, 0
+
+    async def write(changes: CHANGES) -> list[ChangeReply]:
+        nonlocal lost
+        words = await real(changes)
+        lost += 1
+        if lost < 3:
+            raise Unavailable("the answer was lost")
+        return words
+
+    monkeypatch.setattr(store, "write", write)
+    *well, stopped = running
+    await store.apply(lifecycle.request_cancel(stopped, "enough", by="somebody"))
+    for record in well:
+        completer.put(success(record))
+    completer.put(canceled(stopped))
+    await settled(completer)
+    after = [await now(store, record) for record in running]
+    assert [record.status for record in after] == [OperationStatus.COMPLETED] * 4 + [OperationStatus.FAILED]
+    assert (after[-1].canceled, after[-1].cancel_by, after[-1].cancel_reason) == (True, "somebody", "enough")
+    assert {record.revision for record in after[:-1]} == {running[0].revision + 1}
+    assert len(await store.history(stopped.key)) == 1
+    told = capsys.readouterr().err
+    assert lost == 3
+    assert (told.count("operation_completed"), told.count("operation_canceled")) == (4, 1)
+    assert "outcome_refused" not in told
+
+
+async def test_a_cancel_that_comes_before_a_retry_or_a_hand_back_ends_the_operation(
+    store: Store, completer: Completer, running: list[Record]
+) -> None:
+    retried, back = running[:2]
+    for record in (retried, back):
+        await store.apply(lifecycle.request_cancel(record))
+    completer.put(Completion(retried, lifecycle.fail(retried, DONE, {}), {"outcome": "raised"}, 0.0))
+    completer.put(Completion(back, lifecycle.hand_back(back), {"outcome": "stopped"}, 0.0))
+    await settled(completer)
+    for record in (retried, back):
+        ended = await now(store, record)
+        assert (ended.stage, ended.canceled, ended.charged) == (Stage.FAILED, True, 0)
+
+
+async def test_one_that_cannot_be_written_holds_up_no_other_and_is_left_to_the_sweeper(
+    store: Store, completer: Completer, running: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completer_module, "GIVEN_UP_AFTER", 0.5)
+    good, bad, *others = running
+    real = store.write
+
+    async def write(changes: CHANGES) -> list[ChangeReply]:
+        changes = list(changes)
+        if any(change[0].startswith(bad.key) for change in changes):
+            raise redis_errors.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
+        return await real(changes)
+
+    monkeypatch.setattr(store, "write", write)
+    for record in running:
+        completer.put(success(record))
+    for record in (good, *others):
+        assert (await final(store, record)).status is OperationStatus.COMPLETED
+    await settled(completer)
+    assert list(completer.waiting) == [], "nobody renews its lease any more"
+    assert (await now(store, bad)).stage is Stage.RUNNING
+
+
+async def test_all_that_waits_is_spooled_and_no_longer_once_it_is_written(
+    store: Store, running: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than a batch; what is not written after a second, or when the worker ends."""
+    monkeypatch.setattr(completer_module, "LIMIT", 2)
+    real, gate = store.write, asyncio.Event()
+
+    async def write(changes: CHANGES) -> list[ChangeReply]:
+        if not gate.is_set():
+            await asyncio.Event().wait()  # a server that hangs
+        return await real(changes)
+
+    monkeypatch.setattr(store, "write", write)
+    completer = Completer(store, Spool(tmp_path), worker="w")
+    late, last = running[:4], running[4]
+    async with beside(completer.run()):
+        for record in late:
+            completer.put(success(record))
+        await eventually(spools(tmp_path, 4))
+        completer.put(success(last))
+    assert len(spooled(tmp_path)) == 5
+
+    gate.set()
+    monkeypatch.setattr(Spool, "adopt", adopting_everything(tmp_path))
+    heir = Completer(store, Spool(tmp_path), worker="heir")
+    async with beside(heir.run()):
+        for record in running:
+            await eventually(reaches(store, record, Stage.COMPLETED))
+        await settled(heir)
+
+
+def adopting_everything(directory: Path) -> Any:
+    """A worker of this very process does not let go of its lock."""
+    return lambda _: spooled(directory)
+
+
+async def test_what_the_spool_holds_of_no_known_form_stops_nothing(
+    store: Store, running: list[Record], tmp_path: Path
+) -> None:
+    (tmp_path / "older.outcomes").write_text('["a form", "of another version"]\n[]\n')
+    completer = Completer(store, Spool(tmp_path), worker="w")
+    async with beside(completer.run()):
+        completer.put(success(running[0]))
+        assert (await final(store, running[0])).status is OperationStatus.COMPLETED
+        await settled(completer)
+    assert not spooled(tmp_path)

@@ -1,0 +1,39 @@
+"""Cycles are collected while the automatic collections are off, and these are on again afterwards."""
+
+import gc
+import weakref
+
+import pytest
+
+from tests.support.waiting import eventually
+from tracker.api import gc_tuning
+from tracker.runtime.background import beside
+
+
+class Node:
+    def __init__(self) -> None:
+        self.me: Node | None = self
+
+
+@pytest.mark.parametrize("old", [False, True])
+async def test_cycles_are_found_whether_they_die_young_or_old(monkeypatch: pytest.MonkeyPatch, old: bool) -> None:
+    monkeypatch.setattr(gc_tuning, "EVERY", 0.01)
+    monkeypatch.setattr(gc_tuning, "FULL_AFTER", 5 if old else 10**9)
+    async with beside(gc_tuning.collect()):
+        await eventually(disabled)
+        node: Node | None = Node()
+        dead = weakref.ref(node)
+        if old:
+            gc.collect(1)
+        node = None
+
+        async def gone() -> bool:
+            return dead() is None
+
+        await eventually(gone)
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
+
+
+async def disabled() -> bool:
+    return not gc.isenabled()
