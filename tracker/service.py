@@ -1,12 +1,11 @@
 """The use cases: what a caller can do with operations, in the caller's own tenant."""
 
-import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tracker.bodies.create import CreateRequest, check_call_id, read_create
 from tracker.bodies.patch import read_patch
@@ -17,8 +16,8 @@ from tracker.domain.record import Record
 from tracker.domain.transitions import Transition
 from tracker.domain.type_registry import TypeRegistry
 from tracker.errors import NotFound, Refused, Unavailable
-from tracker.events.feed import ended
-from tracker.events.hub import EventHub, Waiters
+from tracker.events.hub import EventHub
+from tracker.events.record_waiter import BEFORE_ALL, HubPosition, RecordWaiter
 from tracker.events.stream import Scope, Stream, StreamItems
 from tracker.listing.conditions import Condition
 from tracker.listing.pager import ListQuery, Page, Pager
@@ -47,17 +46,6 @@ ONCE_MARGIN = 300
 """Seconds that a request's name is remembered beyond the setting, for clients whose clock is ahead."""
 
 
-class Mark(NamedTuple):
-    """How many changes, and how many ends of operations, this process had heard of at a time."""
-
-    changes: int
-    ends: int
-
-
-UNMARKED = Mark(-1, -1)
-"""Before everything."""
-
-
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks: the token's name, and the tenant whose operations exist for it."""
@@ -72,6 +60,7 @@ class Operations:
     def __init__(self, store: Store, events: EventHub, registry: TypeRegistry, settings: "Settings") -> None:
         self._store, self._events, self._registry, self.settings = store, events, registry, settings
         self._calls = Pager(store)
+        self._waiter = RecordWaiter(events, self._reread)
         self.pace = RetryAfterEstimator(store)
         events.overhear = self.pace.hear
         self.turn = store.turn
@@ -135,10 +124,7 @@ class Operations:
 
     async def get(self, caller: Caller, call_id: str, operation_id: str) -> Record:
         """One operation of one call."""
-        record = await self._store.find(caller.tenant, operation_id)
-        if record.call_id != call_id:
-            raise NotFound(f"There is no operation '{operation_id}' in this call.")
-        return record
+        return await self._find(caller.tenant, call_id, operation_id)
 
     async def find(self, caller: Caller, operation_id: str) -> Record:
         """One operation by its id alone."""
@@ -203,54 +189,23 @@ class Operations:
         await self._change(caller, call_id, operation_id, decide, conditions)
 
     @property
-    def mark(self) -> Mark:
-        """Taken before a record is read, it lets `wait` and `wait_for_end` begin without reading it again."""
-        return Mark(self._events.changes.heard.mark, self._events.ends.heard.mark)
+    def position(self) -> HubPosition:
+        """A position in this process's events. Take it before reading a record that `wait` is called with later."""
+        return self._waiter.position
 
-    async def wait(self, caller: Caller, known: Record, *, seconds: float, mark: Mark = UNMARKED) -> Record:
-        """Wait until an operation's record is another than `known`, or time is up; return it as it then is.
+    async def wait(self, known: Record, *, seconds: float, since: HubPosition = BEFORE_ALL) -> Record:
+        """Wait until an operation's record differs from `known`, for at most `seconds`; return it as it is then.
 
-        What has ended is answered at once: it does not change any more. So is everything once `release` was called.
+        Returns at once when the operation has ended, and once `release` was called.
         """
-        watch, until = self._events.changes, lambda now: now.etag != known.etag
-        return await self._watch(watch, caller, known, seconds=seconds, mark=mark.changes, until=until)
+        return await self._waiter.until_changed(known, seconds=seconds, since=since)
 
-    async def wait_for_end(self, caller: Caller, known: Record, *, seconds: float, mark: Mark = UNMARKED) -> Record:
-        """Wait until an operation has ended, or time is up; return it as it then is.
+    async def wait_for_end(self, known: Record, *, seconds: float, since: HubPosition = BEFORE_ALL) -> Record:
+        """Wait until an operation has ended, for at most `seconds`; return its record as it is then.
 
-        Once `release` was called, or while Redis is away, that is as it is known here.
+        Once `release` was called, and while Redis is away, that is the record as far as it is known here.
         """
-        watch, until = self._events.ends, lambda _: False
-        record = await self._watch(watch, caller, known, seconds=seconds, mark=mark.ends, until=until)
-        changed = self._events.changes.heard.since(mark.changes, known.key)
-        if changed and not record.status.final and not self._events.stopped:
-            with contextlib.suppress(Unavailable):
-                record = await self.get(caller, known.call_id, known.id)
-        return record
-
-    async def _watch(
-        self,
-        watch: Waiters,
-        caller: Caller,
-        known: Record,
-        *,
-        seconds: float,
-        mark: int,
-        until: Callable[[Record], bool],
-    ) -> Record:
-        """Read an operation whenever something of its kind is heard, until it is as wanted or waiting is over."""
-        loop = asyncio.get_running_loop()
-        deadline, record = loop.time() + seconds, known
-        while True:
-            with watch.expect(known.key) as change:
-                if watch.heard.since(mark, known.key):
-                    mark = watch.heard.mark
-                    record = await self.get(caller, known.call_id, known.id)
-                left = deadline - loop.time()
-                if until(record) or record.status.final or left <= 0 or self._events.stopped:
-                    return record
-                if (line := await change.within(left)) and (told := ended(record, line)):
-                    return told
+        return await self._waiter.until_ended(known, seconds=seconds, since=since)
 
     async def follow(
         self, caller: Caller, *, call_id: str | None = None, operation_id: str | None = None, resume: str | None = None
@@ -265,6 +220,15 @@ class Operations:
     def release(self) -> None:
         """Let nobody wait any more: the process ends."""
         self._events.stop()
+
+    async def _find(self, tenant: str, call_id: str, operation_id: str) -> Record:
+        record = await self._store.find(tenant, operation_id)
+        if record.call_id != call_id:
+            raise NotFound(f"There is no operation '{operation_id}' in this call.")
+        return record
+
+    async def _reread(self, known: Record) -> Record:
+        return await self._find(known.tenant, known.call_id, known.id)
 
     async def _lookup(self, caller: Caller, call_id: str | None, operation_id: str) -> Record:
         if call_id is None:

@@ -5,26 +5,26 @@ from aiohttp import web
 from tracker.api.guard import OPERATIONS
 from tracker.api.server import disconnecting
 from tracker.domain.record import Record
-from tracker.service import UNMARKED, Caller, Mark
+from tracker.events.record_waiter import BEFORE_ALL, HubPosition
 
 
-async def hold(request: web.Request, caller: Caller, record: Record, seconds: int, *, mark: Mark = UNMARKED) -> Record:
-    """Wait until the operation is another than `record`, time is up, or the server stops.
+async def hold(request: web.Request, record: Record, seconds: int, *, since: HubPosition = BEFORE_ALL) -> Record:
+    """Wait until the operation differs from `record`, `seconds` are over, or the server stops.
 
-    A `mark` of the service's from before the record was read saves reading it again. A client that goes away frees
-    what was held for it.
+    `since` is the service's position from before `record` was read; with it the record need not be read again. When
+    the client goes away, the wait ends.
     """
     with disconnecting(request):
-        return await request.app[OPERATIONS].wait(caller, record, seconds=seconds, mark=mark)
+        return await request.app[OPERATIONS].wait(record, seconds=seconds, since=since)
 
 
-async def hold_to_end(request: web.Request, caller: Caller, record: Record, seconds: int, *, mark: Mark) -> Record:
-    """Wait until the operation has ended, time is up, or the server stops; return it as it then is.
+async def hold_to_end(request: web.Request, record: Record, seconds: int, *, since: HubPosition) -> Record:
+    """Wait until the operation has ended, `seconds` are over, or the server stops; return its record as it is then.
 
-    The `mark` is the service's from before the record was read.
+    `since` is the service's position from before `record` was read.
     """
     with disconnecting(request):
-        return await request.app[OPERATIONS].wait_for_end(caller, record, seconds=seconds, mark=mark)
+        return await request.app[OPERATIONS].wait_for_end(record, seconds=seconds, since=since)
 
 
 async def release(app: web.Application) -> None:

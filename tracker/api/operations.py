@@ -19,9 +19,10 @@ from tracker.bodies.preconditions import ANY, Preconditions, etag_matches
 from tracker.domain.operation import Json
 from tracker.domain.record import Record
 from tracker.errors import Invalid, NotFound, PreconditionRequired, Reused, Unavailable
+from tracker.events.record_waiter import BEFORE_ALL, HubPosition
 from tracker.json_codec import encode
 from tracker.retry_after import RetryAfterEstimator
-from tracker.service import REASON_LIMIT, UNMARKED, Caller, Mark
+from tracker.service import REASON_LIMIT, Caller
 
 if TYPE_CHECKING:
     from tracker.store.create_args import CreateArgs
@@ -95,7 +96,7 @@ def _accepted(showing: "_Showing", record: Record, new: bool) -> Answer:  # noqa
 async def accept(request: web.Request, caller: Caller, body: Json, *, created: HTTPStatus) -> web.Response:
     """Create an operation of this body in the path's call, and answer a new one with `created`."""
     preferences = preferences_of(request)
-    mark = request.app[OPERATIONS].mark if preferences.respond_async else UNMARKED
+    since = request.app[OPERATIONS].position if preferences.respond_async else BEFORE_ALL
     record, new = await _accept(request, caller, body, preferences)
     showing = _Showing(request, record.call_id)
     status = created if new else HTTPStatus.OK
@@ -104,7 +105,7 @@ async def accept(request: web.Request, caller: Caller, body: Json, *, created: H
         return _whole(showing.answer(record, headers, status=status))
     honoured: list[str] = []
     if preferences.respond_async:
-        record, honoured = await _await_end(request, caller, record, preferences, mark=mark)
+        record, honoured = await _await_end(request, record, preferences, since=since)
         status = status if record.status.final else HTTPStatus.ACCEPTED
     headers.update(preferences.applied(*honoured))
     if preferences.minimal:
@@ -124,7 +125,7 @@ async def _accept(request: web.Request, caller: Caller, body: Json, preferences:
 
 
 async def _await_end(
-    request: web.Request, caller: Caller, record: Record, preferences: Preferences, *, mark: Mark
+    request: web.Request, record: Record, preferences: Preferences, *, since: HubPosition
 ) -> tuple[Record, list[str]]:
     """Wait for the end of an accepted operation, as its client prefers.
 
@@ -133,7 +134,7 @@ async def _await_end(
     waited = []
     if preferences.wait is not None:
         with suppress(NotFound, Unavailable):  # deleted meanwhile, or Redis went: it was accepted all the same
-            record = await hold_to_end(request, caller, record, preferences.wait, mark=mark)
+            record = await hold_to_end(request, record, preferences.wait, since=since)
         waited = [f"wait={preferences.wait}"]
     return record, waited if record.status.final else ["respond-async", *waited]
 
@@ -143,7 +144,7 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
     operations, match = request.app[OPERATIONS], request.match_info
     selection = select(request.query.items()) if request.query_string else ALL
     wait = preferences_of(request).wait
-    mark = operations.mark if wait else UNMARKED
+    since = operations.position if wait else BEFORE_ALL
     record = await operations.get(caller, match["call_id"], match["operation_id"])
     if "If-Match" in request.headers:
         Preconditions(if_match=_lines(request, "If-Match")).check(record)
@@ -152,7 +153,7 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
     if wait is not None:
         headers = applied([f"wait={wait}"])
         if wait and (known is None or etag_matches(known, record)):
-            record = await hold(request, caller, record, wait, mark=mark)
+            record = await hold(request, record, wait, since=since)
     if known is not None and etag_matches(known, record):
         return _without_body(request, record, headers, status=HTTPStatus.NOT_MODIFIED)
     return _represent(request, record, headers=headers, selection=selection)

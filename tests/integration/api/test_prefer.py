@@ -14,7 +14,8 @@ from tracker.domain.operation import DONE
 from tracker.domain.record import Record
 from tracker.errors import Unavailable
 from tracker.events.hub import ChangeWaiter, EventHub
-from tracker.service import Caller, Mark, Operations, open_operations
+from tracker.events.record_waiter import HubPosition
+from tracker.service import Caller, Operations, open_operations
 from tracker.store.store import Store
 
 JSON = {"Content-Type": "application/json"}
@@ -26,9 +27,9 @@ def held(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[Record]:
     records: asyncio.Queue[Record] = asyncio.Queue()
     wait = Operations.wait_for_end
 
-    async def note(self: Operations, caller: Caller, known: Record, *, seconds: float, mark: Mark) -> Record:
+    async def note(self: Operations, known: Record, *, seconds: float, since: HubPosition) -> Record:
         records.put_nowait(known)
-        return await wait(self, caller, known, seconds=seconds, mark=mark)
+        return await wait(self, known, seconds=seconds, since=since)
 
     monkeypatch.setattr(Operations, "wait_for_end", note)
     return records
@@ -134,11 +135,11 @@ async def test_an_end_that_is_heard_before_it_is_waited_for_is_not_missed(
 ) -> None:
     async with asyncio.timeout(15), open_operations(settings) as operations:
         assert await heard.get() == ""
-        caller, mark = Caller("me", "test"), operations.mark
+        caller, position = Caller("me", "test"), operations.position
         record, _ = await operations.create(caller, "call-1", {})
         await store.apply(lifecycle.succeed(await claim(store, record), DONE, {}))
         assert [await heard.get() for _ in range(3)] == [record.key] * 3
-        ended = await operations.wait_for_end(caller, record, seconds=60, mark=mark)
+        ended = await operations.wait_for_end(record, seconds=60, since=position)
     assert ended.status == "Completed"
 
 
@@ -155,13 +156,13 @@ async def test_whose_time_is_up_while_redis_is_away_is_answered_with_what_is_kno
 
     async with asyncio.timeout(15), open_operations(settings) as operations:
         assert await heard.get() == ""
-        caller, before = Caller("me", "test"), operations.mark
+        caller, before = Caller("me", "test"), operations.position
         record, _ = await operations.create(caller, "call-1", {})
         assert await heard.get() == record.key
-        mark = before if changed else operations.mark
+        position = before if changed else operations.position
         with monkeypatch.context() as patched:
             patched.setattr(Store, "find", away)
-            assert await operations.wait_for_end(caller, record, seconds=0.1, mark=mark) == record
+            assert await operations.wait_for_end(record, seconds=0.1, since=position) == record
     assert asked == [record.id] * changed
 
 

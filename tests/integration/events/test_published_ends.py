@@ -207,9 +207,9 @@ async def test_who_waits_for_an_end_is_answered_without_a_read(
             return record.key in events.ends.waiting
 
         await events.subscribed.wait()
-        mark = operations.mark
+        position = operations.position
         record, _ = await operations.create(caller, "call-1", {"a": 1})
-        waiting = asyncio.create_task(operations.wait_for_end(caller, record, seconds=30, mark=mark))
+        waiting = asyncio.create_task(operations.wait_for_end(record, seconds=30, since=position))
         running = await claim(store, record)
         await eventually(waits)
         stored = await store.apply(lifecycle.succeed(running, DONE, {"b": 2}))

@@ -106,8 +106,8 @@ async def wait(request: web.Request, caller: Caller) -> web.Response:
         raise Invalid("A wait cannot stand in a batch, which ends in its own time.")
     _options(request)
     seconds = _timeout(await request_bodies.read_optional_object(request))
-    mark = request.app[OPERATIONS].mark
-    record = await hold_to_end(request, caller, await _find(request, caller), seconds, mark=mark)
+    since = request.app[OPERATIONS].position
+    record = await hold_to_end(request, await _find(request, caller), seconds, since=since)
     return _represent(request, record)
 
 

@@ -16,7 +16,8 @@ from tracker.config import Settings
 from tracker.domain import lifecycle
 from tracker.domain.operation import DONE, Json, ResultInfo
 from tracker.domain.record import Record
-from tracker.service import Caller, Mark, Operations
+from tracker.events.record_waiter import HubPosition
+from tracker.service import Operations
 from tracker.store.store import Store
 
 LIST = "/google/calls/call-1/operations"
@@ -28,9 +29,9 @@ def holds(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[str]:
     queue: asyncio.Queue[str] = asyncio.Queue()
     wait = Operations.wait_for_end
 
-    async def note(self: Operations, caller: Caller, known: Record, *, seconds: float, mark: Mark) -> Record:
+    async def note(self: Operations, known: Record, *, seconds: float, since: HubPosition) -> Record:
         queue.put_nowait(known.status)
-        return await wait(self, caller, known, seconds=seconds, mark=mark)
+        return await wait(self, known, seconds=seconds, since=since)
 
     monkeypatch.setattr(Operations, "wait_for_end", note)
     return queue
