@@ -6,7 +6,7 @@ from datetime import timedelta
 from tracker.errors import ConfigurationError
 
 LONGEST = 3660 * 86400.0
-"""Seconds: the longest time that makes sense anywhere here, ten years."""
+"""The longest duration that any option accepts: ten years, in seconds."""
 
 Duration = str | float | timedelta
 

@@ -1,24 +1,27 @@
-"""Every deliberate error, in one tree.
+"""Errors that have an answer over HTTP or an exit code, in one tree.
+
+Other modules have subclasses of their own where only they raise and catch them.
 
 TrackerError
 ├── Invalid                 the caller's input is wrong (badRequest)
 ├── Unauthorized            no token, or an unknown one (unauthorized)
 ├── NotFound                nothing of that name in the caller's tenant (notFound)
-│   └── Gone                it was there; its tombstone still is (gone)
+│   └── Gone                the operation was deleted or has expired; its tombstone is left (gone)
 ├── Conflict                the record is not as the caller saw it (conflict)
-│   ├── Refused             a worker's fence: the attempt or ticket is not the current one (conflict)
-│   └── Reused              a request's name is another request's (conflict, or badRequest where the header says so)
+│   ├── Refused             the fence: the attempt or ticket is not the current one (conflict)
+│   └── Reused              an idempotency key was used for another request (conflict or badRequest, by the header)
 ├── PreconditionFailed      If-Match names another revision (preconditionFailed)
 ├── PreconditionRequired    If-Match is asked for, and missing (preconditionRequired)
 ├── PayloadTooLarge         a body over the limit (payloadTooLarge)
 ├── UnsupportedMediaType    a body that is not JSON (unsupportedMediaType)
-├── FailedDependency        a request of a batch that it depends on has failed (failedDependency)
+├── FailedDependency        a request of the batch that this one depends on has failed (failedDependency)
 ├── NotSupported            a documented query form that is not served (notImplemented)
-├── Unavailable             Redis is away or a bound is reached; try again (serviceUnavailable)
-├── IllegalTransition       no such transition in the lifecycle: a bug of ours (internalServerError)
+├── Unavailable             Redis is away or a limit is reached; try again (serviceUnavailable)
+├── IllegalTransition       the table has no such transition: a bug (internalServerError)
 └── ConfigurationError      a setting, a type's declaration or a server is not usable (internalServerError)
 
-`code` is Graph's word for the HTTP status, in lower camel case; `tracker.api.error_responses` maps classes to statuses.
+`code` is the code of Graph's error body: the name of the HTTP status in lower camel case. `tracker.api.error_responses`
+maps classes to statuses.
 """
 
 from collections.abc import Sequence
@@ -29,7 +32,7 @@ from typing import ClassVar, Final
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One finding of several: which member (`target`, a JSON path) and what is wrong with it."""
+    """One error of several in a request. `target` is the JSON path of the member that is wrong."""
 
     code: str
     message: str
@@ -37,7 +40,10 @@ class Detail:
 
 
 class TrackerError(Exception):
-    """A deliberate error: `message` is for the caller, and never holds secrets or stack text."""
+    """The base of these errors. `message` is for the caller; it never holds a secret or a traceback.
+
+    `target` names the member or header at fault. `details` lists all errors, when there are several.
+    """
 
     code: ClassVar[str] = "internalServerError"
 
@@ -49,7 +55,7 @@ class TrackerError(Exception):
 
 
 class Invalid(TrackerError):
-    """The caller's input is wrong; `target` and `details` name the members."""
+    """The caller's input is wrong. `target` and `details` name the members."""
 
     code = "badRequest"
 
@@ -61,13 +67,13 @@ class Unauthorized(TrackerError):
 
 
 class NotFound(TrackerError):
-    """Nothing of that name exists in the caller's tenant."""
+    """The caller's tenant has nothing of that name."""
 
     code = "notFound"
 
 
 class Gone(NotFound):
-    """The operation was deleted or its retention ended; its tombstone remains for a while."""
+    """The operation was deleted, or its retention has ended. Its tombstone is left for a while."""
 
     code = "gone"
 
@@ -79,11 +85,11 @@ class Conflict(TrackerError):
 
 
 class Refused(Conflict):
-    """The fence: a ticket or an attempt that is not the current one tried to write."""
+    """The fence refused a write: its ticket or attempt is not the current one."""
 
 
 class Reused(Conflict):
-    """A client gave a request the name of another one: the same idempotency key, not the same body."""
+    """An idempotency key was used before, with another body."""
 
 
 class PreconditionFailed(TrackerError):
@@ -93,13 +99,13 @@ class PreconditionFailed(TrackerError):
 
 
 class PreconditionRequired(TrackerError):
-    """A change without `If-Match`, where the setting asks for it (RFC 6585, 3)."""
+    """A change came without `If-Match`, and the settings demand it (RFC 6585, 3)."""
 
     code = "preconditionRequired"
 
 
 class PayloadTooLarge(TrackerError):
-    """The body is over the limit."""
+    """The body is larger than the limit."""
 
     code = "payloadTooLarge"
 
@@ -111,19 +117,19 @@ class UnsupportedMediaType(TrackerError):
 
 
 class FailedDependency(TrackerError):
-    """A request of a batch was not run, because one that it depends on has failed (RFC 4918, 11.4)."""
+    """A request of a batch was not run, because a request that it depends on has failed (RFC 4918, 11.4)."""
 
     code = "failedDependency"
 
 
 class NotSupported(TrackerError):
-    """A query option or form that is documented as not supported (OData 11.2.1: 501)."""
+    """A query option or form is documented as not supported (OData 4.01, part 1, 11.2.1: 501)."""
 
     code = "notImplemented"
 
 
 class Unavailable(TrackerError):
-    """Redis is away or a bound is reached. `retry_after` is in whole seconds, at least 1."""
+    """Redis is away, or a limit is reached. `retry_after`: when to try again, in whole seconds, at least 1."""
 
     code = "serviceUnavailable"
 
@@ -133,22 +139,22 @@ class Unavailable(TrackerError):
 
 
 class IllegalTransition(TrackerError):
-    """A change that the table of transitions does not have: a bug, never the caller's doing."""
+    """The table of transitions does not have this change. It is a bug, never the caller's doing."""
 
 
 class ConfigurationError(TrackerError):
-    """A setting, a type's declaration or the Redis server is not usable as it is."""
+    """A setting, the declaration of a type, or the Redis server cannot be used as it is."""
 
     exit_code: ClassVar[int] = 2
-    """With which a process ends that another try would not help; its keeper then gives up too."""
+    """The exit code of a process that would fail again in the same way. Its supervisor does not restart it."""
 
 
 _CODES_OF_STATUSES: Final = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "payloadTooLarge"}
-"""Where Graph's word is not the status's name, which here also differs between Python versions."""
+"""Statuses whose code in Graph is not the status's name. Python versions name this status differently, too."""
 
 
 def status_word(status: int) -> str:
-    """Name a status: "notFound" for 404; the digits themselves for a number that HTTP does not name."""
+    """The code of a status: "notFound" for 404. A status without a name in HTTP has its digits."""
     try:
         known = HTTPStatus(status)
     except ValueError:

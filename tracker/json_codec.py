@@ -1,4 +1,4 @@
-"""JSON that we write: for clients, between processes, and as it is stored."""
+"""JSON encoders and a decoder: for clients, between processes, and as it is stored."""
 
 import json
 from typing import Any, Final
@@ -12,18 +12,18 @@ _DECODER: Final = json.JSONDecoder()
 
 
 def encode(value: Any) -> bytes:
-    """Write a value, compact and in UTF-8. A lone surrogate in a handler's message becomes "?", never a failure.
+    """Write a value compactly, in UTF-8.
 
-    Raises TypeError for what is no JSON.
+    A lone surrogate, which UTF-8 cannot hold, becomes "?". Raises TypeError for a value that JSON cannot hold.
     """
     try:
         return orjson.dumps(value)
-    except TypeError:  # what orjson has no form for: such a surrogate, or an integer of over 64 bits
+    except TypeError:  # orjson refuses a lone surrogate and an integer of more than 64 bits
         return _ENCODER.encode(value).encode("utf-8", "replace")
 
 
 def encode_text(value: Any) -> str:
-    """Write a value, compact, so that `decode` reads the same: a lone surrogate too. Raises TypeError as `encode`."""
+    """Write a value compactly. `decode` reads the same value again, also a lone surrogate. Raises TypeError."""
     try:
         return orjson.dumps(value).decode()
     except TypeError:
@@ -31,7 +31,7 @@ def encode_text(value: Any) -> str:
 
 
 def canonical(value: Any) -> bytes:
-    """Write a value as every other one that differs in the order of members only. Raises TypeError as `encode` does."""
+    """Write a value with sorted members: values that differ in their order alone have one form. Raises TypeError."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:
@@ -39,9 +39,10 @@ def canonical(value: Any) -> bytes:
 
 
 def decode(text: str) -> Any:
-    """Read a value of ours: no space is before it, and nothing that counts after it. Raises ValueError.
+    """Read a value that `encode_text` wrote, without space before it. Raises ValueError.
 
-    `json.loads` looks for both, and takes twice the time.
+    Plain code is `json.loads`, which looks for space before and after the value and takes twice the time for the small
+    values that records hold.
     """
     value, _ = _DECODER.raw_decode(text)
     return value

@@ -1,6 +1,6 @@
-"""Logging: structlog, for people on a terminal and as JSON lines elsewhere.
+"""Logging by structlog: readable text on a terminal, JSON lines elsewhere.
 
-Event names are stable (`operation_started`); ids travel as fields.
+Names of log events are stable (`operation_started`). Ids are fields of the event.
 """
 
 import logging
@@ -19,17 +19,17 @@ _root = logging.getLogger()
 
 
 def log_transition(transition: Transition, after: Record, *, stage: Stage | None = None, **more: Any) -> None:
-    """Log one transition: the one line that operators follow an operation by.
+    """Log one transition. Operators follow an operation by these lines.
 
-    `after` is the record as it now is, or as it was seen with the `stage` that it has now. One that comes with a
-    `traceback`, of a handler that failed, is a warning.
+    `after` is the record after the transition. Where only the record before it is known, `stage` is the stage after it.
+    A line with a `traceback`, of a handler that failed, is a warning; others are information.
     """
     failed = "traceback" in more
     if not failed and not _root.isEnabledFor(logging.INFO):
         return
     result = after.result_info if after.status.final else None
-    tell = _log.warning if failed else _log.info
-    tell(
+    write = _log.warning if failed else _log.info
+    write(
         LOG_EVENTS[transition],
         operation_id=after.id,
         call_id=after.call_id,
@@ -42,7 +42,7 @@ def log_transition(transition: Transition, after: Record, *, stage: Stage | None
 
 
 def configure(settings: Settings) -> None:
-    """Set up this process's logging, to standard error. Standard library loggers come out the same way."""
+    """Set up the logging of this process, to standard error, also for loggers of the standard library."""
     human = settings.log_format == "human" or (settings.log_format == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -75,7 +75,7 @@ def configure(settings: Settings) -> None:
 
 
 def _readable(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A traceback in lines, as structlog shows an exception, rather than as one escaped text."""
+    """Show a traceback in lines, as structlog shows an exception, instead of as one escaped text."""
     if "traceback" in event:
         event["exception"] = event.pop("traceback")
     return event

@@ -1,4 +1,4 @@
-"""What a client asks for: a request's body, judged member by member."""
+"""Request bodies of creates, checked member by member."""
 
 import re
 from functools import lru_cache
@@ -29,20 +29,22 @@ from tracker.errors import Invalid
 
 CALL_ID_LIMIT = 256
 KNOWN_SHOWN = 20
-"""Type names that an error lists at most."""
+"""How many known type names an error message lists at most."""
 
 _OWN = frozenset({"id", "clientContext", "resultInfo"})
 _ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _DOTS = frozenset({".", ".."})
-"""What clients take out of a path (RFC 3986, 5.2.4), so that nobody could ask for it."""
+"""Path segments that clients remove from a URL (RFC 3986, 5.2.4). An operation of that name could not be read."""
 _TAKEN = _DOTS | {"events"}
-"""With what a path of our own ends, where an operation's ends with its id."""
+"""Ids that are not possible: `…/operations/events` is a path of its own, where an id would stand."""
 
 
 class CreateRequest(NamedTuple):
-    """A body that is acceptable. `digest` tells the same request again from another with the same id.
+    """A create whose body is valid.
 
-    The operation starts neither before `delay` seconds from now nor before `not_before`.
+    `id` is None when the client left it to the service. The operation starts neither before `delay` seconds from now
+    nor before `not_before`. `digest` is of all that the client asked for: two creates with the same id and the same
+    digest are the same request, sent twice.
     """
 
     type: OperationType
@@ -58,30 +60,34 @@ class CreateRequest(NamedTuple):
 def read_create(
     call_id: str, body: Json, registry: TypeRegistry, *, accept_unknown: bool = False, strict: bool = False
 ) -> CreateRequest:
-    """Judge a create request's body. Raises Invalid naming every wrong member, when `strict` also ignored ones."""
-    findings = FieldErrors()
-    kind = _type(body.get("@odata.type"), registry, findings, accept_unknown=accept_unknown)
-    operation_id = _id(body.get("id"), findings)
-    client_context = client_context_of(body.get("clientContext"), findings)
-    result_info = result_info_of(body.get("resultInfo"), findings)
-    check_read_only(body, findings)
+    """Check the body of a create.
+
+    `accept_unknown` accepts types that are not registered. `strict` refuses members that are otherwise ignored. Raises
+    Invalid that names every wrong member.
+    """
+    errors = FieldErrors()
+    kind = _type(body.get("@odata.type"), registry, errors, accept_unknown=accept_unknown)
+    operation_id = _id(body.get("id"), errors)
+    client_context = client_context_of(body.get("clientContext"), errors)
+    result_info = result_info_of(body.get("resultInfo"), errors)
+    check_read_only(body, errors)
     if strict:
-        _check_strictly(body, kind, findings)
-    waits = start_members(body, kind)
-    delay, not_before = read_delay(waits.get("delay"), findings), read_not_before(waits.get("notBefore"), findings)
-    sent = members = _members(body, kind, findings)
+        _check_strictly(body, kind, errors)
+    start = start_members(body, kind)
+    delay, not_before = read_delay(start.get("delay"), errors), read_not_before(start.get("notBefore"), errors)
+    sent = members = _members(body, kind, errors)
     if kind is not None:
         try:
             members = kind.validate(sent)
         except Invalid as error:
-            findings.details.extend(error.details)
-    findings.raise_any()
+            errors.details.extend(error.details)
+    errors.raise_any()
     assert kind is not None  # noqa: S101 - _type has reported it otherwise
     result = result_info and {"code": result_info.code, "subcode": result_info.subcode, "message": result_info.message}
-    told = [call_id, kind.name, client_context, result, sent]
-    if waits:
-        told.append(waits)
-    digest = sha256(json_codec.canonical(told)).hexdigest()[:32]
+    digested = [call_id, kind.name, client_context, result, sent]
+    if start:
+        digested.append(start)
+    digest = sha256(json_codec.canonical(digested)).hexdigest()[:32]
     return CreateRequest(kind, operation_id, client_context, result_info, members, delay, not_before, digest)
 
 
@@ -91,40 +97,40 @@ def _is_call_id(text: str) -> bool:
 
 
 def check_call_id(call_id: str) -> None:
-    """A call's name: 1–256 characters, none of them a control character. Raises Invalid."""
+    """Raise Invalid unless `call_id` has 1 to 256 characters without control characters, and is not `.` or `..`."""
     if not _is_call_id(call_id):
         message = f"callId: must be 1 to {CALL_ID_LIMIT} characters without control characters, and not . or .."
         raise Invalid(message, target="callId")
 
 
-def _type(value: Any, registry: TypeRegistry, findings: FieldErrors, *, accept_unknown: bool) -> OperationType | None:
+def _type(value: Any, registry: TypeRegistry, errors: FieldErrors, *, accept_unknown: bool) -> OperationType | None:
     if value is None:
         value = COMMS_OPERATION
     if not isinstance(value, str):
-        findings.add("@odata.type", "must be a string")
+        errors.add("@odata.type", "must be a string")
         return None
     if (kind := registry.get(value)) is not None:
         return kind
     if accept_unknown and re.fullmatch(TYPE_NAME, value):
         return OperationType(f"#{value.removeprefix('#')}", Operation, None)
     known = ", ".join(list(registry)[:KNOWN_SHOWN])
-    findings.add("@odata.type", f"'{value[:128]}' is not a registered operation type; known here: {known}")
+    errors.add("@odata.type", f"'{value[:128]}' is not a registered operation type; known here: {known}")
     return None
 
 
-def _id(value: Any, findings: FieldErrors) -> str | None:
+def _id(value: Any, errors: FieldErrors) -> str | None:
     if value is None or (isinstance(value, str) and _ID.fullmatch(value) and value not in _TAKEN):
         return value
-    findings.add("id", "must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ -, and not ., .. or events")
+    errors.add("id", "must be 1 to 128 characters of A-Z a-z 0-9 . _ ~ -, and not ., .. or events")
     return None
 
 
-def _check_strictly(body: Json, kind: OperationType | None, findings: FieldErrors) -> None:
-    check_control_information(body, findings)
+def _check_strictly(body: Json, kind: OperationType | None, errors: FieldErrors) -> None:
+    check_control_information(body, errors)
     results = kind.model.result_members() if kind else frozenset()
     for name in body:
         if name in READ_ONLY or name in results:
-            findings.add(name, "is written by the service only")
+            errors.add(name, "is written by the service only")
 
 
 @lru_cache(256)
@@ -132,9 +138,9 @@ def _left_out(model: type[Operation] | None) -> frozenset[str]:
     return READ_ONLY | _OWN | start_member_names(model) | (model.result_members() if model else frozenset())
 
 
-def _members(body: Json, kind: OperationType | None, findings: FieldErrors) -> Json:
-    """Typed and dynamic members: what is neither ours, nor read-only, nor OData's control information."""
+def _members(body: Json, kind: OperationType | None, errors: FieldErrors) -> Json:
+    """The members of the type and the dynamic ones, without read-only members and OData's control information."""
     left_out = _left_out(kind and kind.model)
     members = {name: value for name, value in body.items() if name not in left_out and "@" not in name}
-    check_size(members, findings)
+    check_size(members, errors)
     return members

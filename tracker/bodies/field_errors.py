@@ -1,4 +1,4 @@
-"""What is wrong with a body: everything, not only the first thing."""
+"""Errors of a body's members, collected so that one answer names them all."""
 
 from dataclasses import dataclass, field
 
@@ -7,16 +7,16 @@ from tracker.errors import Detail, Invalid
 
 @dataclass(slots=True)
 class FieldErrors:
-    """What is wrong with a body, each with its place."""
+    """The errors found in a body so far."""
 
     details: list[Detail] = field(default_factory=list)
 
     def add(self, target: str, message: str) -> None:
-        """Note one more."""
+        """Add an error. `target` is the JSON path of the member; "" is the body as a whole."""
         self.details.append(Detail("badRequest", message, target))
 
     def raise_any(self) -> None:
-        """Raise Invalid if anything is wrong."""
+        """Raise Invalid with all errors, if there are any. The first error is its message."""
         if self.details:
             first = self.details[0]
             where = f"{first.target}: " if first.target else ""

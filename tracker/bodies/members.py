@@ -1,4 +1,4 @@
-"""Members that creates and patches share, checked one by one."""
+"""Checks of members that creates and patches share."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -17,74 +17,83 @@ from tracker.domain.operation import (
 from tracker.domain.type_registry import OperationType
 
 MEMBERS_LIMIT = 64 * 1024
-"""Bytes of all typed and dynamic members together, as JSON."""
+"""How many bytes all typed and dynamic members together may take, as JSON."""
 DEPTH_LIMIT = 32
+"""How deep objects and arrays in members may be nested."""
 _NUMBERS = frozenset({"percentComplete", "attempt"})
-"""Read-only members that are numbers; the others are texts."""
+"""Read-only members that are numbers. The others are texts."""
 _RESULT_TYPE = "microsoft.graph.resultinfo"
 _RESULT_MEMBERS = frozenset(ResultInfo.model_fields)
 _CONTAINERS = (dict, list)
 
 
-def check_read_only(body: Json, findings: FieldErrors) -> None:
-    """What only the service writes is ignored in a body, but must be of its JSON type."""
+def check_read_only(body: Json, errors: FieldErrors) -> None:
+    """Check that members which only the service writes are of their JSON type. Their values are ignored."""
     for name, value in body.items():
         if name not in READ_ONLY or value is None:
             continue
         if name not in _NUMBERS and not isinstance(value, str):
-            findings.add(name, "must be a string")
+            errors.add(name, "must be a string")
         elif name in _NUMBERS and (not isinstance(value, int | float) or isinstance(value, bool)):
-            findings.add(name, "must be a number")
+            errors.add(name, "must be a number")
 
 
-def check_control_information(body: Json, findings: FieldErrors) -> None:
-    """For who wants to know of everything that is passed over: OData's annotations, but for the type's name."""
+def check_control_information(body: Json, errors: FieldErrors) -> None:
+    """Add an error for each OData annotation but `@odata.type`. A strict request wants to know what is ignored."""
     for name in body:
         if "@" in name and name != "@odata.type":
-            findings.add(name, "is control information, which is not stored")
+            errors.add(name, "is control information, which is not stored")
 
 
-def client_context_of(value: Any, findings: FieldErrors) -> str | None:
-    """A client context, or None. A wrong one is found."""
+def client_context_of(value: Any, errors: FieldErrors) -> str | None:
+    """The client context, or None. Adds an error when it is wrong."""
     if value is None:
         return None
     if not isinstance(value, str):
-        findings.add("clientContext", "must be a string")
+        errors.add("clientContext", "must be a string")
     elif len(value) > CLIENT_CONTEXT_LIMIT:
-        findings.add("clientContext", f"must have at most {CLIENT_CONTEXT_LIMIT} characters, has {len(value)}")
+        errors.add("clientContext", f"must have at most {CLIENT_CONTEXT_LIMIT} characters, has {len(value)}")
     else:
         return value
     return None
 
 
-def result_info_of(value: Any, findings: FieldErrors) -> ResultInfo | None:
-    """A `resultInfo`, or None: also for one that holds nothing but its type, as in Graph's documentation."""
+def result_info_of(value: Any, errors: FieldErrors) -> ResultInfo | None:
+    """The `resultInfo`, or None. Adds an error when it is wrong.
+
+    An object with nothing but its type is None, too: Graph's documentation shows such a request.
+    """
     if value is None:
         return None
     if not isinstance(value, dict):
-        findings.add("resultInfo", "must be an object")
+        errors.add("resultInfo", "must be an object")
         return None
     kind = value.get("@odata.type", _RESULT_TYPE)
     if not isinstance(kind, str) or kind.removeprefix("#").lower() != _RESULT_TYPE:
-        findings.add("resultInfo/@odata.type", "must be #microsoft.graph.resultInfo")
+        errors.add("resultInfo/@odata.type", "must be #microsoft.graph.resultInfo")
     given = {name: member for name, member in value.items() if member is not None and "@" not in name}
     if not given:
         return None
     try:
-        return _judged(given)
+        return _validated(given)
     except ValidationError as error:
         for item in error.errors(include_url=False):
-            findings.add(f"resultInfo/{item['loc'][0]}", item["msg"])
+            errors.add(f"resultInfo/{item['loc'][0]}", item["msg"])
         return None
 
 
-def _judged(given: Json) -> ResultInfo:
-    """Raises ValidationError. Only what is of a known size is remembered: no other members, no message too long."""
+def _validated(given: Json) -> ResultInfo:
+    """Validate a `resultInfo`. Raises ValidationError.
+
+    Plain code is `ResultInfo.model_validate(given)`. Clients send the same few values again and again, so valid values
+    are kept (benchmarks.api: $batch, -3 us of 34; create, -3 us of 99). A value with other members, or with a message
+    that is too long, is never kept. So the size of what is kept is bounded.
+    """
     if not given.keys() <= _RESULT_MEMBERS:
         return ResultInfo.model_validate(given)
     try:
         return _known_result(**given)
-    except TypeError:  # an array or an object has no hash
+    except TypeError:  # a member is an array or an object, which has no hash
         return ResultInfo.model_validate(given)
 
 
@@ -98,14 +107,14 @@ def declared_members(kind: OperationType | None) -> frozenset[str]:
     return kind.model.declared_members() if kind else frozenset()
 
 
-def check_size(members: Json, findings: FieldErrors) -> None:
+def check_size(members: Json, errors: FieldErrors) -> None:
     """How deep and how large a client's members may be, all together."""
     if not members:
         return
     if _depth(members) > DEPTH_LIMIT:
-        findings.add("", f"members may be nested at most {DEPTH_LIMIT} deep")
+        errors.add("", f"members may be nested at most {DEPTH_LIMIT} deep")
     elif len(json_codec.encode(members)) > MEMBERS_LIMIT:
-        findings.add("", f"members may take at most {MEMBERS_LIMIT} bytes in all")
+        errors.add("", f"members may take at most {MEMBERS_LIMIT} bytes in all")
 
 
 def _depth(value: Any) -> int:

@@ -1,4 +1,4 @@
-"""What a client changes of an operation: a PATCH's body, judged member by member."""
+"""Request bodies of patches, checked member by member."""
 
 import json
 from collections.abc import Iterator
@@ -22,24 +22,25 @@ _NOT_WRITABLE = READ_ONLY | {"id", "resultInfo"}
 
 
 def read_patch(body: Json, record: Record, kind: OperationType | None, *, strict: bool = False) -> Json:
-    """The record's fields that the body changes; none when it holds what is stored already.
+    """The fields of the record that the body changes. Empty when the body holds what is stored already.
 
-    Writable are `clientContext` and members that the type (`kind`; None for one that is not registered) does not
-    declare; null removes either. What only the service writes is ignored, or refused when `strict`. A member of the
-    type was fixed at create: it may be there as it is stored. Raises Invalid naming every wrong member.
+    A client may change `clientContext`, and members that the type does not declare. `kind` is the type; None when it
+    is not registered. Null removes a member. Members that only the service writes are ignored, or refused when
+    `strict`. A member that the type declares was fixed at create, so it may only have the stored value. Raises Invalid
+    that names every wrong member.
     """
-    findings = FieldErrors()
-    check_read_only(body, findings)
+    errors = FieldErrors()
+    check_read_only(body, errors)
     if not isinstance(body.get("id"), str | None):
-        findings.add("id", "must be a string")
-    result_info_of(body.get("resultInfo"), findings)
+        errors.add("id", "must be a string")
+    result_info_of(body.get("resultInfo"), errors)
     if strict:
-        check_control_information(body, findings)
+        check_control_information(body, errors)
         for name in _ignored(body, record, kind):
-            findings.add(name, "is written by the service only")
-    client_context = client_context_of(body.get("clientContext"), findings)
-    members = _members(body, record, kind, findings)
-    findings.raise_any()
+            errors.add(name, "is written by the service only")
+    client_context = client_context_of(body.get("clientContext"), errors)
+    members = _members(body, record, kind, errors)
+    errors.raise_any()
     fields: Json = {}
     if "clientContext" in body and client_context != record.client_context:
         fields["client_context"] = client_context
@@ -49,18 +50,21 @@ def read_patch(body: Json, record: Record, kind: OperationType | None, *, strict
 
 
 def _ignored(body: Json, record: Record, kind: OperationType | None) -> Iterator[str]:
-    """Members that a lenient PATCH passes over."""
+    """Names of members that a PATCH ignores unless it is strict."""
     read_only = _NOT_WRITABLE | _results(record, kind)
     return (name for name in body if name in read_only and not (name == "id" and body["id"] == record.id))
 
 
 def _results(record: Record, kind: OperationType | None) -> frozenset[str]:
-    """What the handler sets, or has set, as a worker may know a type that is not registered here."""
+    """Names of result members: those that the type declares, and those that the handler has set.
+
+    A worker may know a type that is not registered here.
+    """
     return frozenset(record.results) | (kind.model.result_members() if kind else frozenset())
 
 
-def _members(body: Json, record: Record, kind: OperationType | None, findings: FieldErrors) -> Json | None:
-    """The client's members as they shall be; None when that is what they are."""
+def _members(body: Json, record: Record, kind: OperationType | None, errors: FieldErrors) -> Json | None:
+    """The client's members after the patch; None when they do not change."""
     declared = declared_members(kind)
     results = _results(record, kind)
     before = {name: value for name, value in record.members.items() if name not in record.results}
@@ -69,28 +73,28 @@ def _members(body: Json, record: Record, kind: OperationType | None, findings: F
         if "@" in name or name in _NOT_WRITABLE or name in results or name == "clientContext":
             continue
         if name in declared:
-            _check_same(name, value, before, record.type, findings)
+            _check_same(name, value, before, record.type, errors)
         elif name in WAITS:
-            findings.add(name, "can be given at create only")
+            errors.add(name, "can be given at create only")
         elif value is None:
             after.pop(name, None)
         else:
             after[name] = value
-    if json.dumps(after) == json.dumps(before):  # to Python, 1 and true are the same
+    if json.dumps(after) == json.dumps(before):  # compared as JSON, because 1 == True in Python
         return None
-    check_size(after, findings)
+    check_size(after, errors)
     return after
 
 
-def _check_same(name: str, value: Any, stored: Json, kind: str, findings: FieldErrors) -> None:
+def _check_same(name: str, value: Any, stored: Json, kind: str, errors: FieldErrors) -> None:
     if not _is_same(value, stored.get(name)):
-        findings.add(name, f"belongs to {kind}, and was fixed when the operation was created")
+        errors.add(name, f"belongs to {kind}, and was fixed when the operation was created")
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Whether two values are one: also when a date or time in it comes in another form.
+    """Whether two JSON values are equal. Two texts that are the same time are equal, too.
 
-    Microsoft's clients read every text that looks like a time as one, and write it back in a form of their own.
+    Microsoft's Graph SDKs read every text that looks like a time as a time, and write it back in their own form.
     """
     match one, other:
         case dict(), dict():

@@ -17,32 +17,32 @@ from tracker.durations import seconds
 from tracker.errors import ConfigurationError
 
 LONGEST_WAIT = timedelta(days=366)
-"""How far ahead an operation may be put off."""
+"""The longest time from create to the earliest start that a client may ask for."""
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE)
-"""RFC 3339, 5.6."""
+"""A date-time with an offset (RFC 3339, 5.6)."""
 _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?(?<![PT])", re.ASCII)
-"""OData's Edm.Duration, days and less (CSDL 4.01, 3.3), without a sign."""
+"""OData's Edm.Duration without a sign: days, hours, minutes, seconds (CSDL 4.01, 3.3)."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def start_members(body: Json, kind: OperationType | None) -> Json:
-    """What the body says of when the operation may start; the type's own members of these names are none of it."""
+    """The members of the body that say when the operation may start."""
     return {name: body[name] for name in start_member_names(kind and kind.model) if body.get(name) is not None}
 
 
 @lru_cache(256)
 def start_member_names(model: type[Operation] | None) -> frozenset[str]:
-    """Names of the members of a create that say when it may start, without those that the type declares itself."""
+    """Names of the members of a create that say when it may start, without those that the type itself declares."""
     return WAITS - model.declared_members() if model else WAITS
 
 
-def read_delay(value: Any, findings: FieldErrors) -> float:
-    """Seconds to wait at least."""
+def read_delay(value: Any, errors: FieldErrors) -> float:
+    """The shortest time to wait, in seconds. Adds an error when the value is wrong."""
     length = 0.0 if value is None else _seconds(value)
     if length is None:
-        findings.add("delay", "must be a number of seconds, or a text like '90s', '1h30m' or 'PT90S'")
+        errors.add("delay", "must be a number of seconds, or a text like '90s', '1h30m' or 'PT90S'")
     elif not 0 <= length <= LONGEST_WAIT.total_seconds():
-        findings.add("delay", f"must be at least 0 and at most {LONGEST_WAIT.days} days")
+        errors.add("delay", f"must be at least 0 and at most {LONGEST_WAIT.days} days")
     else:
         return float(length)
     return 0.0
@@ -61,15 +61,15 @@ def _seconds(value: Any) -> float | None:
         return None
 
 
-def read_not_before(value: Any, findings: FieldErrors) -> Micros:
-    """The time to wait for at least; one that is past is no wait."""
+def read_not_before(value: Any, errors: FieldErrors) -> Micros:
+    """The earliest time to start; 0 is at once. Adds an error when the value is wrong."""
     if value is None:
         return 0
     moment = _date_time(value)
     if moment is None:
-        findings.add("notBefore", "must be a date-time with an offset (RFC 3339), like 2026-01-31T12:00:00Z")
+        errors.add("notBefore", "must be a date-time with an offset (RFC 3339), like 2026-01-31T12:00:00Z")
     elif moment - datetime.now(UTC) > LONGEST_WAIT:
-        findings.add("notBefore", f"must be at most {LONGEST_WAIT.days} days ahead")
+        errors.add("notBefore", f"must be at most {LONGEST_WAIT.days} days ahead")
     else:
         return max(0, (moment - _EPOCH) // timedelta(microseconds=1))
     return 0

@@ -1,9 +1,11 @@
-"""Every change of an operation's stage, named (see `transitions`) and decided here.
+"""Decisions about transitions: a function for each, from a record to the change that is written.
 
-Python decides, Redis compares: a function below turns the record as it was seen into a `Change`, and one script
-(`change.lua`) writes it only if the record's stage, attempt and ticket are still those. `claim`, `park`,
-`release`, `expire` and `forget` are decided inside Lua, which must choose among records that nobody has read yet;
-they stand in the same table, and one test runs every transition through Python and Lua.
+Python decides, Redis compares. A function below makes a `Change` from the record as it was read. The script
+`change.lua` writes the change only if the record still has that stage, attempt and ticket.
+
+`create`, `claim`, `park`, `release`, `expire` and `forget` have no function here. Lua decides them, because they choose
+among records that nobody has read yet. They stand in the same table (`transitions`), and one test runs every transition
+through Python and Lua.
 """
 
 import random
@@ -17,18 +19,20 @@ from tracker.domain.transitions import FINAL, TRANSITIONS, Stage, Transition
 from tracker.errors import IllegalTransition
 
 VANISH_BACKOFF = (1.0, 2.0, 4.0, 8.0)
-"""Seconds before each new ticket after one vanished; the ticket after these ends the operation."""
+"""Seconds before each new ticket after a ticket has vanished. When one more vanishes, the operation ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One transition, decided: what the record was, what it becomes. Applied whole or refused whole.
+    """One decided transition. A script applies it as a whole or refuses it as a whole.
 
-    `delay` is in seconds and counts when the stage becomes delayed. `stamp` names a field that takes the
-    server's time. `lease_ran_out` asks the script to refuse if the lease was renewed after all;
-    `revision` to refuse unless the record's revision is still that one. `entry` is appended to the attempt's
-    history. `token` names the change: applied twice,
-    because its answer was lost, it is written once.
+    * `seen`: the record as it was read. `stage` and `fields`: what it becomes.
+    * `delay`: seconds until it is due, where `stage` is delayed.
+    * `stamp`: the name of a field that the script sets to the server's time.
+    * `lease_ran_out`: the script refuses the change if the lease was renewed meanwhile.
+    * `revision`: the script refuses the change unless the record still has this revision.
+    * `entry`: what is appended to the operation's history of attempts.
+    * `token`: the name of this change. A change that is sent again because its answer was lost is written once.
     """
 
     transition: Transition
@@ -44,12 +48,12 @@ class Change:
 
 
 def succeed(seen: Record, result: ResultInfo, members: Json) -> Change:
-    """End the current attempt well; `members` are the type's result members."""
+    """Complete the operation. `members` are the result members that the handler set."""
     return _change(Transition.SUCCEED, seen, Stage.COMPLETED, **_result(result, members), percent=100)
 
 
 def reject(seen: Record, result: ResultInfo, members: Json) -> Change:
-    """Fail for good: the handler does not accept the operation's input. Charges nothing more."""
+    """Fail the operation, because its handler does not accept the input. No attempt is charged."""
     return _change(Transition.FAIL, seen, Stage.FAILED, **_result(result, members))
 
 
@@ -62,27 +66,33 @@ def fail(
     again: bool = True,
     jitter: Callable[[float, float], float] = random.uniform,
 ) -> Change:
-    """Charge the attempt: wait for the backoff (or `after` seconds), or end when it was the last, or not `again`."""
+    """Charge the attempt, and retry after the backoff or after `after` seconds.
+
+    The operation fails instead when this was its last attempt, and when `again` is false.
+    """
     charged = seen.charged + 1
     if charged >= seen.policy.attempts or not again:
         return _change(Transition.FAIL, seen, Stage.FAILED, **_result(result, members), charged=charged)
     delay = backoff(seen.policy.backoff_first, seen.policy.backoff_cap, charged, jitter) if after is None else after
-    return _change(Transition.RETRY, seen, Stage.DELAYED, told=result, charged=charged, delay=delay)
+    return _change(Transition.RETRY, seen, Stage.DELAYED, attempt_result=result, charged=charged, delay=delay)
 
 
 def time_out(seen: Record) -> Change:
-    """Charge an attempt that did not end within its limit (408/1)."""
+    """Charge an attempt that did not end within `run_within` (408/1)."""
     message = f"The attempt did not end within {seen.policy.run_within:g} s."
     return fail(seen, TIMED_OUT.model_copy(update={"message": message}), {})
 
 
 def hand_back(seen: Record) -> Change:
-    """Return unfinished work to the queue, uncharged."""
+    """Queue an unfinished operation again. No attempt is charged."""
     return _change(Transition.HAND_BACK, seen, Stage.QUEUED)
 
 
 def lose(seen: Record) -> Change:
-    """Charge an attempt whose lease ran out: queue it again, or end it when attempts are spent (503/1)."""
+    """Charge an attempt whose lease ran out.
+
+    The operation is queued again, or it fails when no attempts are left (503/1).
+    """
     if seen.cancel_requested:
         return replace(cancel(seen), lease_ran_out=True)
     charged = seen.charged + 1
@@ -92,7 +102,7 @@ def lose(seen: Record) -> Change:
 
 
 def vanish(seen: Record) -> Change:
-    """Send out a new ticket after a while, or give up when tickets keep vanishing (503/2)."""
+    """Delay an operation whose ticket vanished, or fail it when too many tickets vanished (503/2)."""
     if seen.vanished >= len(VANISH_BACKOFF):
         return _change(Transition.VANISH, seen, Stage.FAILED, **_result(UNTAKEN, {}))
     delay = VANISH_BACKOFF[seen.vanished]
@@ -100,7 +110,7 @@ def vanish(seen: Record) -> Change:
 
 
 def miss(seen: Record) -> Change:
-    """End an operation that did not start in time: 501/1 when no worker had its type, else 408/2."""
+    """Fail an operation that did not start in time: 501/1 when no worker had its type, otherwise 408/2."""
     if seen.attempt:
         raise IllegalTransition(f"{Transition.MISS}: operation {seen.id} has started")
     return _change(
@@ -109,7 +119,7 @@ def miss(seen: Record) -> Change:
 
 
 def due(seen: Record) -> Change:
-    """Queue an operation whose wait is over, or let it join its call's line."""
+    """Queue an operation whose time has come. One of a serial type may have to wait for others of its call first."""
     return _change(Transition.DUE, seen, Stage.QUEUED)
 
 
@@ -121,8 +131,8 @@ def progress(seen: Record, percent: int | None, detail: str) -> Change:
 def request_cancel(seen: Record, reason: str = "", *, by: str = "") -> Change:
     """Ask an unfinished operation to stop.
 
-    What waits ends at once and never starts. What runs is only marked: its worker learns of it at the next
-    beat, and may still succeed first.
+    An operation that waits ends at once and never starts. A running operation only gets a stored request. Its worker
+    receives the request, and the handler may still succeed first.
     """
     if seen.stage is Stage.RUNNING:
         return _change(
@@ -132,7 +142,7 @@ def request_cancel(seen: Record, reason: str = "", *, by: str = "") -> Change:
 
 
 def cancel(seen: Record, reason: str = "", members: Json | None = None, *, by: str = "") -> Change:
-    """End an operation as canceled, with its type's cancel code."""
+    """End an operation as canceled, with the `resultInfo` that its type has for that."""
     policy = seen.policy
     result = policy.canceled
     reason = seen.cancel_reason or reason
@@ -152,12 +162,12 @@ def cancel(seen: Record, reason: str = "", members: Json | None = None, *, by: s
 
 
 def patch(seen: Record, fields: Json) -> Change:
-    """Write what a client may change (see `patches`), whatever the stage, if nothing else was written meanwhile."""
+    """Write the fields that a client's PATCH changes, in any stage, unless the record has changed since it was read."""
     return _change(Transition.PATCH, seen, seen.stage, revision=seen.revision, **fields)
 
 
 def hide(seen: Record, *, by: str = "") -> Change:
-    """Delete what a client no longer wants to see; unfinished work is canceled with it."""
+    """Hide an operation that a client deleted. An unfinished operation is canceled, too."""
     if seen.stage in FINAL:
         return _change(Transition.HIDE, seen, Stage.TOMBSTONE, hidden=True)
     if seen.stage is Stage.RUNNING:
@@ -168,18 +178,18 @@ def hide(seen: Record, *, by: str = "") -> Change:
 
 
 def if_unchanged(change: Change) -> Change:
-    """The same change, refused if anything at all was written to the record meanwhile."""
+    """The same change, which is refused if the record has any other revision by then."""
     return replace(change, revision=change.seen.revision)
 
 
 def backoff(first: float, cap: float, failures: int, jitter: Callable[[float, float], float] = random.uniform) -> float:
-    """Seconds to wait after that many failures: exponential with full jitter, at most `cap`."""
+    """Seconds to wait after `failures` failures: exponential with full jitter, at most `cap`."""
     ceiling: float = min(cap, first * 2.0 ** min(failures - 1, 32))
     return jitter(0.0, ceiling)
 
 
 def _cancel_stamp(seen: Record) -> str:
-    """The first request counts: a later one leaves its time alone."""
+    """The field that takes the time of a cancel request. The first request counts, so a later one sets none."""
     return "" if seen.cancel_requested else "cancel_requested"
 
 
@@ -199,15 +209,18 @@ def _change(
     stamp: str = "",
     lease_ran_out: bool = False,
     revision: int | None = None,
-    told: ResultInfo | None = None,
+    attempt_result: ResultInfo | None = None,
     **fields: Any,
 ) -> Change:
-    """`told` is for the attempt's history, where the operation itself has no result yet."""
+    """Make the change, with an entry for the history if it ends an attempt that did not succeed.
+
+    `attempt_result` is the result of the attempt alone, where the operation has none yet. Raises IllegalTransition.
+    """
     sources, targets = TRANSITIONS[transition]
     if seen.stage not in sources or stage not in targets:
-        raise IllegalTransition(f"{transition}: {seen.stage} → {stage} is no transition (operation {seen.id})")
+        raise IllegalTransition(f"{transition}: {seen.stage} → {stage} is not a transition (operation {seen.id})")
     entry = (
-        _entry(transition, seen, told or fields.get("result_info"))
+        _entry(transition, seen, attempt_result or fields.get("result_info"))
         if seen.stage is Stage.RUNNING and transition in _ENDINGS
         else None
     )
@@ -215,9 +228,9 @@ def _change(
 
 
 _ENDINGS = frozenset({Transition.FAIL, Transition.RETRY, Transition.HAND_BACK, Transition.LOSE, Transition.CANCEL})
-"""How an attempt ends otherwise than well. One that ends well is in the record itself."""
+"""Transitions that end an attempt without success. Only these are kept in the history."""
 
 
 def _entry(transition: Transition, seen: Record, result: ResultInfo | None) -> Json:
-    told = {} if result is None else {"code": result.code, "message": result.message}
-    return {"attempt": seen.attempt, "worker": seen.worker, "started": seen.began, "outcome": transition.value, **told}
+    ended = {} if result is None else {"code": result.code, "message": result.message}
+    return {"attempt": seen.attempt, "worker": seen.worker, "started": seen.began, "outcome": transition.value, **ended}

@@ -1,4 +1,4 @@
-"""What an operation is: its public status, its stages, its result, and the record that is the only truth."""
+"""Operations as their handlers see them, with their public status and result."""
 
 import re
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ from tracker import json_codec
 from tracker.errors import ConfigurationError
 
 Micros = int
-"""Microseconds: since 1970-01-01 UTC by the Redis server's clock for stamps, a length for durations."""
+"""Microseconds. A timestamp counts from 1970-01-01 UTC by the Redis server's clock. A duration is a length."""
 
 SECOND: Micros = 1_000_000
 CLIENT_CONTEXT_LIMIT = 256
-"""Characters of `clientContext` (Graph: "Can have a maximum of 256 characters")."""
+"""How many characters `clientContext` has at most (Graph: "Can have a maximum of 256 characters")."""
 
 MESSAGE_LIMIT = 4096
-"""Characters of a `resultInfo` message."""
+"""How many characters the `message` of a `resultInfo` has at most."""
 
 TYPE_NAME = r"#?[A-Za-z_][A-Za-z0-9_.]{0,126}"
-"""A type's name: ASCII, because scripts compare names without case, and know ASCII only."""
+"""The pattern of a type's name. It is ASCII only, because Lua scripts compare names without case and know no other."""
 
 READ_ONLY = frozenset(
     {
@@ -33,42 +33,48 @@ READ_ONLY = frozenset(
         "notBeforeDateTime",
     }
 )
-"""Members that only the service writes: ignored in a body, not refused (OData 4.01, 11.4.2)."""
+"""Members that only the service writes. A request body may have them; they are ignored (OData 4.01, 11.4.2)."""
 
 WAITS = frozenset({"delay", "notBefore"})
-"""Members of a create that say when it may start, unless the type declares a member of that name."""
+"""Members of a create that say when the operation may start, unless its type declares a member of that name."""
 
 
 def _as_whole(value: Any) -> Any:
-    """A float without a fraction is an integer in JSON (JSON Schema, 6.1.1): 1.0 as much as 1."""
+    """Read 1.0 as 1. In JSON a number without a fraction is an integer (JSON Schema, 6.1.1)."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 Int32 = Annotated[int, BeforeValidator(_as_whole), Field(ge=-(2**31), lt=2**31)]
+"""OData's `Edm.Int32`, which Graph uses for `code` and `subcode`."""
 Json = dict[str, Any]
+"""A JSON object."""
 
 
 class OperationStatus(StrEnum):
-    """Graph's `operationStatus`. It never goes backwards, and no other word ever appears."""
+    """Graph's `operationStatus`. It never goes backwards and has no other values."""
 
     NOT_STARTED = "NotStarted"
-    """No attempt has begun; a worker's first claim moves it on."""
+    """No attempt has begun. The first claim by a worker changes it to `Running`."""
     RUNNING = "Running"
-    """An attempt has begun; it stays so between attempts. A worker's outcome moves it on."""
+    """An attempt has begun. It stays `Running` between attempts, until a final outcome is written."""
     COMPLETED = "Completed"
-    """Done; final."""
+    """The operation was done. Final."""
     FAILED = "Failed"
-    """Failed or canceled; final."""
+    """The operation failed or was canceled. Final."""
 
     final: bool
-    """Whether nothing moves it any more."""
+    """Whether the status never changes again."""
 
     def __init__(self, word: str) -> None:
         self.final = word in {"Completed", "Failed"}
 
 
 class ResultInfo(BaseModel):
-    """Graph's `resultInfo`: `code` follows HTTP classes, `subcode` is specific, `message` is for people."""
+    """Graph's `resultInfo`: how an operation ended.
+
+    `code` follows the classes of HTTP statuses: 2xx done, 4xx the caller's doing, 5xx the service's or the handler's.
+    `subcode` is specific to the code or the type. `message` is for people: at most 4,096 characters.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
@@ -89,21 +95,26 @@ UNTAKEN = ResultInfo(code=503, subcode=2, message="No worker could take the oper
 
 
 class Operation(BaseModel):
-    """An operation as its handler sees it: subclass it to declare a type and its members.
+    """An operation as its handler sees it. A subclass declares a type and its members.
 
-    `class Transcode(Operation, type="#contoso.transcodeOperation")` gives the type validation at create and a
-    schema. JSON names are camelCase. Undeclared members are kept as they are (Graph's open type). A member
-    with `json_schema_extra={"readOnly": True}` is a result member: a client cannot set it, the handler can,
-    and it is stored with the outcome.
+    `class Transcode(Operation, type="#contoso.transcodeOperation")` declares the type of that name. Its members are
+    pydantic fields: a create is validated against them, and the OpenAPI and OData descriptions show them. The JSON name
+    of `source_url` is `sourceUrl`. Members that are not declared are kept as they are (Graph's open types).
+
+    A member with `json_schema_extra={"readOnly": True}` is a result member. A client cannot set it. The handler sets
+    it, and it is stored with the outcome.
+
+    The declaration raises ConfigurationError when the name is not of the form `#namespace.name`, or when a member has
+    the name of a member that every operation has.
     """
 
     model_config = ConfigDict(extra="allow", alias_generator=to_camel, populate_by_name=True, validate_assignment=True)
 
     odata_type: ClassVar[str] = "#microsoft.graph.commsOperation"
     canceled_result: ClassVar[ResultInfo] = CANCELED
-    """The `resultInfo` of a canceled operation of this type."""
+    """The `resultInfo` of an operation of this type that was canceled."""
     canceled_members: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """Result members (by JSON name) that a cancel sets."""
+    """Result members that a cancel sets, by JSON name."""
 
     client_context: str | None = Field(None, max_length=CLIENT_CONTEXT_LIMIT)
 
@@ -135,11 +146,14 @@ class Operation(BaseModel):
     @classmethod
     @cache
     def declared_members(cls) -> frozenset[str]:
-        """JSON names of the members that the type declares, those of every operation included."""
+        """JSON names of the members that the type declares, and of `clientContext`."""
         return frozenset(info.alias or name for name, info in cls.model_fields.items())
 
     @classmethod
     def from_members(cls, members: Json, client_context: str | None) -> Self:
-        """Rebuild a stored operation, as JSON like at its create. Raises ValidationError if the type has changed."""
+        """Make the operation from its stored members, read as JSON as they were at its create.
+
+        Raises pydantic's ValidationError when they do not fit the type, which may have changed since the create.
+        """
         body = json_codec.encode({**members, "clientContext": client_context})
         return cls.model_validate_json(body, by_alias=True, by_name=False)

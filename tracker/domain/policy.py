@@ -1,4 +1,4 @@
-"""How a type's operations are tried: the options that `handles` takes, read into a `Policy`."""
+"""Policies: how often, how long and how many at once the operations of a type are tried."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,10 +11,14 @@ from tracker.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How an operation is tried, resolved at create and stored: a later deploy does not change it.
+    """How an operation is tried. It is resolved at create and stored: a later deploy does not change it.
 
-    Durations are in seconds; 0 stands for "without limit". These defaults are part of the stored form, which
-    leaves them out, so they never change: another default belongs into `handles`.
+    `PolicyOptions` explains each member. Durations are in seconds; 0 means "without limit". `rate` and `per`: how many
+    operations of the type start, at most, in how many seconds. `retention` and `tombstone`: how long the ended
+    operation, and after that its id, are kept.
+
+    A stored policy leaves out members that have these defaults. So these defaults must never change. A new default is
+    set in `handles` instead.
     """
 
     attempts: int = 3
@@ -35,30 +39,56 @@ class Policy:
 
 
 class PolicyOptions(TypedDict, total=False):
-    """The options of `handles`. Durations are "250ms", "90s", "1h30m", seconds, or a timedelta."""
+    """The options of `handles`.
+
+    A duration is a text such as "250ms", "90s" or "1h30m", a number of seconds, or a timedelta.
+    """
 
     run_within: Duration
-    """How long one attempt may take (15m). Then the handler is asked to stop, and stopped after `grace`: 408/1."""
+    """The longest time that one attempt may take. Default: 15 minutes.
+
+    Then the handler is asked to stop, and it is stopped after `grace`. The attempt has failed with 408/1.
+    """
     start_within: Duration
-    """How long the first attempt may be in coming (without limit): 408/2, or 501/1 if no worker has the type."""
+    """The longest time from create to the first attempt. Default: no limit.
+
+    Then the operation fails with 408/2, or with 501/1 if no worker had its type.
+    """
     attempts: int
-    """How many attempts may fail, be lost or time out before the operation does (3)."""
+    """How many attempts there are at most. Attempts that fail, are lost or time out count. Default: 3."""
     backoff: tuple[Duration, Duration]
-    """The longest wait before the second attempt, which each failure doubles, and its cap (1s, 60s); full jitter."""
+    """The longest wait before the second attempt, and the longest wait before any attempt. Default: 1 s and 60 s.
+
+    Each failure doubles the longest wait, up to the second value. The real wait is random between 0 and the longest
+    (full jitter).
+    """
     grace: Duration
-    """What a handler that is asked to stop has until it is killed (5s)."""
+    """The time between the request to stop and SIGKILL. Default: 5 s."""
     concurrency: int
-    """How many of the type run at once, over all workers (without limit)."""
+    """How many operations of the type run at once at most, over all workers. Default: no limit."""
     rate: str
-    """How many of the type start per interval, over all workers: "10/s", "100/m", "5/30s" (without limit)."""
+    """How many operations of the type start per interval at most, over all workers: "10/s", "100/m", "5/30s".
+
+    Default: no limit.
+    """
     per_call: Literal["serial"]
-    """The call's operations of serial types run one at a time, in the order in which they were created."""
+    """With "serial", operations of serial types of one call run one at a time, in the order of their creation.
+
+    Default: in any order, and at once.
+    """
     priority: Literal["high", "default", "low"]
-    """The lane it waits in. Of ten turns, five are the high lane's first, four the default's and one the low's."""
+    """The lane in which operations of the type wait. Default: "default".
+
+    Of ten claims, five begin with the high lane, four with the default lane and one with the low lane. When that lane
+    is empty, a claim goes on to the others.
+    """
 
 
 def read_policy(name: str, options: PolicyOptions) -> Policy:
-    """The policy of the type of that name. Raises ConfigurationError naming an option that cannot be."""
+    """Read the options of the type `name` into its policy.
+
+    Raises ConfigurationError that names an unknown option, or an option whose value is not possible.
+    """
     default = Policy()
     unknown = set(options) - PolicyOptions.__annotations__.keys()
     if unknown:

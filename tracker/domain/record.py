@@ -1,4 +1,4 @@
-"""The stored operation: the record that is the only truth about it."""
+"""The stored record of an operation, which is the only truth about it."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -9,18 +9,25 @@ from tracker.domain.policy import Policy
 from tracker.domain.transitions import Stage
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
-"""No members, which many records share."""
+"""An empty object that all records without members share."""
 
 
 class Record(NamedTuple):
-    """The stored operation: the only truth about it. Changed only by `lifecycle`, through `store`.
+    """An operation as it is stored. Only transitions change it: `lifecycle` decides them, `store` applies them.
 
-    `attempt` is raised by every claim and is the fence; `charged` counts failed, lost and timed-out attempts;
-    `ticket` is the number of the ticket that is or was out last; `vanished` counts tickets that came to nothing
-    since the last claim. `blocker` says what a parked operation waits for: `serial`, `cap`, `rate` or `type`.
-    `worker` is who claimed the latest attempt, `began` when; `rq` is the worker again when RQ's part of the ticket
-    is its own to remove. `members` are the client's, and over them what the handler set, which `results` holds by
-    itself: a PATCH writes the one and an outcome the other. Stamps are microseconds; 0 means "not yet".
+    * `key`: the internal name, 32 hexadecimal digits. `id` is the public one. `digest` tells a repeated create with the
+      same id from another one.
+    * `members`: the client's members with the handler's results over them. `results`: the handler's results alone. A
+      PATCH writes the client's, an outcome the handler's.
+    * `attempt`: raised by every claim; it is the fence. `charged`: how many attempts failed, were lost or timed out.
+    * `ticket`: the number of the latest ticket. `vanished`: how many tickets vanished since the last claim.
+    * `worker`: the worker that claimed the latest attempt, and `began` when. `rq`: whether that worker itself removes
+      RQ's keys of the ticket.
+    * `blocker`: what a parked operation waits for: `serial`, `cap`, `rate` or `type`.
+    * `revision`: raised by every transition, a PATCH and progress included, and never by a heartbeat; it is the ETag.
+    * `hidden`: whether a client has deleted the operation.
+
+    Timestamps are in microseconds by the Redis server's clock; 0 means "not yet".
     """
 
     key: str
@@ -62,7 +69,7 @@ class Record(NamedTuple):
 
     @property
     def visible(self) -> bool:
-        """Whether clients can see it: neither deleted nor past its retention."""
+        """Whether clients can see the operation: it is neither deleted nor past its retention."""
         return not self.hidden and self.stage is not Stage.TOMBSTONE
 
     @property

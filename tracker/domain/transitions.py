@@ -1,65 +1,68 @@
-"""The table of transitions: what can happen to an operation, from which stages, and where it leads."""
+"""Stages of an operation, and the table of transitions between them."""
 
 from collections.abc import Mapping
 from enum import StrEnum
 
 
 class Stage(StrEnum):
-    """Where the lifecycle has the operation. Each member says who moves it on."""
+    """Where an operation is in its lifecycle. Each member says what changes the stage."""
 
     DELAYED = "delayed"
-    """Waits until it is due (not before, or backoff); the sweeper queues it, or a cancel ends it."""
+    """The operation waits for its `notBefore`, or for the backoff before its next attempt. The sweeper queues it."""
     QUEUED = "queued"
-    """A ticket is out; a worker's claim starts it, the sweeper notices when the ticket vanished."""
+    """A ticket of the operation is on a queue of RQ. A worker's claim starts an attempt."""
     PARKED = "parked"
-    """Waits for others (its call's line, its type's cap or rate, a worker with its type); their release queues it."""
+    """The operation waits for its blocker. The blocker's release queues it.
+
+    A blocker is an earlier operation of a serial call, a limit of the type, or the lack of a worker with the type.
+    """
     RUNNING = "running"
-    """An attempt holds the lease; its worker ends it, or the sweeper when the lease runs out."""
+    """An attempt runs and holds the lease. Its worker ends it, or the sweeper when the lease has run out."""
     COMPLETED = "completed"
-    """Final; the sweeper makes it a tombstone when its retention ends."""
+    """Final. The sweeper makes it a tombstone when its retention has ended."""
     FAILED = "failed"
-    """Final; as completed."""
+    """Final, as `COMPLETED`."""
     TOMBSTONE = "tombstone"
-    """Only the id and the final status are left; the sweeper forgets it when its time is over."""
+    """Only the id and the final status are left. The sweeper removes them when the tombstone's time has ended."""
 
 
 class Transition(StrEnum):
-    """What can happen to an operation. Each member says who makes it happen."""
+    """What can happen to an operation. Each member says what makes it happen."""
 
     CREATE = "create"
     """A client's POST."""
     CLAIM = "claim"
-    """A worker takes the ticket and begins the next attempt."""
+    """A worker takes the ticket, and the next attempt begins."""
     PARK = "park"
-    """A worker found that it may not start yet: a cap or rate is reached, or the worker lacks the type."""
+    """A worker's claim found that the operation may not start yet: a limit is reached, or the worker lacks its type."""
     RELEASE = "release"
-    """What it waited for is over: its call's line moved up, its gate opened, a worker with its type came."""
+    """The blocker is gone: it is the first of its serial call, a limiter opened, or a worker with its type came."""
     SUCCEED = "succeed"
     """The handler returned."""
     FAIL = "fail"
-    """The handler rejected the input, or the last attempt failed or ran out of time."""
+    """The handler rejected the input, or the last attempt failed or timed out."""
     RETRY = "retry"
-    """The attempt failed or ran out of time and attempts are left: wait for the backoff."""
+    """The attempt failed or timed out, and attempts are left: the operation waits for its backoff."""
     HAND_BACK = "hand_back"
-    """A draining worker returns unfinished work, uncharged."""
+    """A draining worker returns an unfinished operation. No attempt is charged."""
     LOSE = "lose"
     """The sweeper found a lease that ran out."""
     VANISH = "vanish"
-    """The sweeper found that a ticket came to nothing."""
+    """The sweeper found that a ticket left its queue and nobody claimed it."""
     MISS = "miss"
-    """The sweeper found that it had not started in time."""
+    """The sweeper found that the operation had not started in time."""
     DUE = "due"
-    """The sweeper found that the wait is over."""
+    """The sweeper found that the time has come for which the operation waited."""
     PROGRESS = "progress"
     """The handler reported progress."""
     REQUEST_CANCEL = "request_cancel"
-    """A client asked to cancel a running operation: the intent is stored, its worker acts on it."""
+    """A client asked to cancel a running operation. The request is stored, and the worker acts on it."""
     CANCEL = "cancel"
-    """The cancel takes effect: at once when nothing runs, else when the worker has stopped the handler."""
+    """A cancel takes effect: at once when nothing runs, otherwise when the worker has stopped the handler."""
     HIDE = "hide"
-    """A client's DELETE: nobody sees it any more; a running attempt lives on until its end."""
+    """A client's DELETE: no client sees the operation any more. A running attempt goes on until its end."""
     PATCH = "patch"
-    """A client's PATCH of what is its own: the stage stays."""
+    """A client's PATCH of its own members. The stage stays."""
     EXPIRE = "expire"
     """The sweeper found that retention ended."""
     FORGET = "forget"
@@ -84,7 +87,7 @@ LOG_EVENTS: Mapping[Transition, str] = {
     Transition.HIDE: "operation_deleted",
     Transition.PATCH: "operation_patched",
 }
-"""The log's stable name for each transition.
+"""The stable name of the log event for each transition.
 
 `release`, `expire` and `forget` happen inside Redis and are not logged.
 """
@@ -115,5 +118,7 @@ TRANSITIONS: Mapping[Transition, tuple[frozenset[Stage], frozenset[Stage]]] = {
     Transition.EXPIRE: (FINAL, frozenset({Stage.TOMBSTONE})),
     Transition.FORGET: (frozenset({Stage.TOMBSTONE}), _NOTHING),
 }
-"""From which stages a transition leaves, and where it may lead. A final stage of a hidden operation is written as
-its tombstone at once; a patch leads back to the stage that it leaves."""
+"""The stages that each transition leaves, and the stages that it may lead to.
+
+When a hidden operation reaches a final stage, its tombstone is written at once. A patch keeps the stage.
+"""
