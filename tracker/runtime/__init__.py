@@ -1,1 +1,1 @@
-"""Child processes, background tasks, the private Valkey server and fault points for tests."""
+"""Child processes, background tasks, the private Valkey server, and failpoints for tests."""

@@ -1,4 +1,4 @@
-"""Work that goes on beside other work, and ends with it."""
+"""Background tasks that end with the block they belong to, and the event loop they run on."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -11,15 +11,16 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-ASK_AGAIN = 0.02
+CANCEL_AGAIN_AFTER = 0.02
+"""Seconds after which a task that has not ended is cancelled again."""
 
 
 @asynccontextmanager
 async def beside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run coroutines in the background while the body runs; they have ended when it is left."""
+    """Run coroutines in the background while the body of the `with` runs. They have ended when the body is left."""
     tasks = [asyncio.create_task(each) for each in work]
     for task in tasks:
-        task.add_done_callback(_tell)
+        task.add_done_callback(_log_death)
     try:
         yield
     finally:
@@ -27,14 +28,14 @@ async def beside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _tell(task: asyncio.Task[None]) -> None:
-    """A background task that dies must not do so in silence."""
+def _log_death(task: asyncio.Task[None]) -> None:
+    """Log the error of a task that died before the body was left."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("background_task_died", task=task.get_name(), exc_info=error)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run on uvloop where it is installed, else on asyncio's own loop."""
+    """Run `main` on uvloop where it is installed, otherwise on asyncio's own loop. Returns its result."""
     try:
         import uvloop  # noqa: PLC0415 - it may be missing
     except ImportError:
@@ -43,12 +44,12 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks until they have ended.
+    """Cancel tasks again and again until they have ended.
 
-    Once is not enough: before Python 3.12 `asyncio.wait_for`, which redis-py uses, can swallow a cancellation
-    that comes together with the answer (python/cpython#86296), and a loop would go on for ever.
+    Before Python 3.12 `asyncio.wait_for`, which redis-py uses, can lose a cancellation that arrives together with a
+    result (python/cpython#86296). A task that is cancelled only once could then go on for ever.
     """
     while running := [task for task in tasks if not task.done()]:
         for task in running:
             task.cancel()
-        await asyncio.wait(running, timeout=ASK_AGAIN)
+        await asyncio.wait(running, timeout=CANCEL_AGAIN_AFTER)

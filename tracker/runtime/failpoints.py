@@ -1,26 +1,29 @@
-"""Named places between two effects, where the chaos harness ends a process. In service, `reach` does nothing."""
+"""Failpoints: named points between two effects, at which a test or the chaos harness ends a process.
+
+In service `reach` does nothing.
+"""
 
 from collections.abc import Callable
 
 AFTER_CLAIM = "after_claim"
-"""Redis has given a worker the operation; nothing in the worker knows of it yet."""
+"""Redis has given an operation to a worker. The worker has not received the reply."""
 BEFORE_HANDLER = "before_handler"
-"""The attempt is known to its worker, and its host has not been told to run the handler."""
+"""The worker knows the attempt. It has not told a host to run the handler."""
 AFTER_HANDLER = "after_handler"
-"""The handler has ended, and its outcome is nowhere but in the worker's memory."""
+"""The handler has ended. Its outcome is only in the worker's memory."""
 MID_COMMIT = "mid_commit"
-"""Redis has written a batch of outcomes, and the worker has not taken note of the answer."""
+"""Redis has written a batch of outcomes. The worker has not processed the reply."""
 IN_SWEEP = "in_sweep"
-"""The sweeper has repaired one operation of those it read, and holds the lock."""
+"""The sweeper has repaired one of the operations that it read. It still holds the lock."""
 AFTER_CREATE = "after_create"
-"""Redis has stored a new operation, and its client has no answer."""
-STEPS = (AFTER_CLAIM, BEFORE_HANDLER, AFTER_HANDLER, MID_COMMIT, IN_SWEEP, AFTER_CREATE)
+"""Redis has stored a new operation. Its client has no answer yet."""
+FAILPOINTS = (AFTER_CLAIM, BEFORE_HANDLER, AFTER_HANDLER, MID_COMMIT, IN_SWEEP, AFTER_CREATE)
 
 hook: Callable[[str], None] | None = None
-"""What `reach` calls, if anything. Forked processes inherit it."""
+"""The function that `reach` calls with the failpoint's name; None in service. Forked processes inherit it."""
 
 
-def reach(step: str) -> None:
-    """Say that a process has come to a step, one of STEPS."""
+def reach(failpoint: str) -> None:
+    """Report that this process has reached a failpoint, one of FAILPOINTS."""
     if hook is not None:
-        hook(step)
+        hook(failpoint)

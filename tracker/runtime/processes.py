@@ -1,4 +1,4 @@
-"""A keeper of child processes: starts them, restarts what dies, stops all in order; none outlives it."""
+"""A supervisor of child processes: it starts them, restarts them when they die, and stops them in order."""
 
 import asyncio
 import ctypes
@@ -18,10 +18,10 @@ from tracker.errors import ConfigurationError
 log = structlog.get_logger(__name__)
 
 LONGEST_LINE = 64 * 1024
-"""Bytes of one line of output that are held back while its end has not come; longer lines are cut here."""
+"""How many bytes of an unfinished line of output are held back at most. A longer line is cut."""
 
 Escalation = Sequence[tuple[float, signal.Signals]]
-"""Which signal is sent when, in seconds from the call."""
+"""Signals to send, each with its time in seconds from the call."""
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -30,8 +30,9 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 def die_with_parent(signum: signal.Signals = signal.SIGKILL, *, parent: int | None = None) -> None:
     """Have the kernel send `signum` to this process when its parent ends (prctl(2), PR_SET_PDEATHSIG).
 
-    `parent` is the parent's pid as the caller knows it; when that one is gone already, the signal comes now.
-    Does nothing where the system is not Linux. The thread that started this process counts as its parent.
+    `parent` is the pid of the parent, as the caller knows it. If that process is gone already, the signal is sent now.
+    The kernel counts the thread that started this process as its parent. On systems other than Linux this function does
+    nothing.
     """
     if _LIBC is None:
         return
@@ -43,7 +44,7 @@ def die_with_parent(signum: signal.Signals = signal.SIGKILL, *, parent: int | No
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A process to keep. `env` is added to this process's environment."""
+    """A process to keep running. `env` is added to the environment of this process."""
 
     name: str
     argv: Sequence[str]
@@ -52,9 +53,9 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Seconds to wait before a restart: `first`, doubled by each further death in a row, at most `cap`.
+    """The wait before a restart, in seconds: `first` after the first death, doubled by each further one, at most `cap`.
 
-    A child that lived for `healthy_after` seconds begins a new row.
+    After a child has lived for `healthy_after` seconds, its next death counts as the first.
     """
 
     first: float = 0.1
@@ -62,19 +63,20 @@ class Backoff:
     healthy_after: float = 30.0
 
     def delay(self, deaths: int) -> float:
-        """Seconds to wait after the `deaths`-th death in a row, from 1."""
+        """The wait in seconds after `deaths` deaths in a row, at least 1."""
         doublings = min(deaths - 1, 64)  # 2.0 ** 1024 overflows, and the cap is long reached
         return float(min(self.cap, self.first * 2.0**doublings))
 
 
 class Supervisor:
-    """Keeps children running until `stop`.
+    """Keeps children running until `stop`. It must be used from the main thread.
 
-    With `on_line` their output (both streams, in order) comes to it as `(name, line)`, else they inherit
-    ours. `on_start` is told `(name, pid)` of every start. A child whose first process exits with `fatal_exit`
-    is not tried again, as another try would end alike. Each child leads its own session, so that a
-    terminal's Ctrl-C reaches the keeper's process only; on Linux children die when that process does. Must
-    be used from the main thread.
+    `on_line` is called with `(name, line)` for each line of output, of both streams in order. Without it children write
+    to this process's own streams. `on_start` is called with `(name, pid)` at every start. A child whose first process
+    exits with `fatal_exit` is not restarted, because another start would end in the same way.
+
+    Each child leads a session of its own, so a terminal's Ctrl-C reaches this process only. On Linux the children die
+    when this process dies.
     """
 
     def __init__(
@@ -93,18 +95,18 @@ class Supervisor:
 
     @property
     def pids(self) -> dict[str, int]:
-        """Pid by name of the children that are alive."""
+        """The pids of the children that are alive, by name."""
         return {name: kept.process.pid for name, kept in self._kept.items() if kept.alive and kept.process}
 
     def start(self, name: str) -> None:
-        """Start one child now and keep it; a child that was started already is left alone."""
+        """Start one child now and keep it running. A child that was started already is left alone."""
         self._kept[name].start()
 
     async def run(self) -> None:
-        """Start every child that is not, and return when all of them have been stopped.
+        """Start every child that is not started yet. Return when all of them have been stopped.
 
-        Canceling it stops nothing: call `stop`. Raises ConfigurationError for a child that exits with
-        `fatal_exit`; the others run on.
+        Cancelling this call stops no child: call `stop`. Raises ConfigurationError when a child exits with
+        `fatal_exit`; the other children run on.
         """
         tasks = [kept.start() for kept in self._kept.values()]
         if tasks:
@@ -114,10 +116,10 @@ class Supervisor:
                     task.result()
 
     async def stop(self, escalation: Escalation, *, only: Collection[str] | None = None) -> None:
-        """Restart no more, and send each signal at its time to the children that are still alive.
+        """Stop restarting children, and send each signal at its time to those that are still alive.
 
-        Returns as soon as all are gone, so the last signal should be one that cannot be ignored. `only`
-        limits it to the named children. A second, sharper call may come while the first is under way.
+        Returns as soon as all are gone. So the last signal should be one that a process cannot ignore. `only` names the
+        children to stop; default: all. A second call with earlier signals may come while the first is under way.
         """
         chosen = [kept for name, kept in self._kept.items() if only is None or name in only]
         for kept in chosen:
@@ -132,7 +134,7 @@ class Supervisor:
 
 
 class _Kept:
-    """One child: its present process, and the task that replaces it when it dies."""
+    """One child: its present process, and the task that starts a new one when that dies."""
 
     def __init__(
         self,
@@ -159,7 +161,7 @@ class _Kept:
         return self.task
 
     def send(self, signum: signal.Signals) -> None:
-        """Signal the process; one that is being started gets it as soon as it exists."""
+        """Send a signal to the process. A process that is being started gets it as soon as it exists."""
         self._last_signal = signum
         if self.process is not None and self.alive:
             with suppress(ProcessLookupError):
@@ -182,7 +184,7 @@ class _Kept:
                 await asyncio.wait_for(self.stopping.wait(), delay)
 
     async def _live(self) -> dict[str, Any]:
-        """Run the child once, from its start to its death; returns what is known of the death."""
+        """Run the child once, from start to death. Returns what is known of the death, as fields for the log."""
         try:
             process, output = await self._spawn()
         except OSError as error:
@@ -218,10 +220,10 @@ class _Kept:
 
 
 class _Output(asyncio.Protocol):
-    """What a child writes, given on line by line."""
+    """The output of a child, passed on line by line."""
 
     LAST_WORDS = 0.5
-    """Seconds to read on after the child's death; a grandchild may hold the pipe open for longer."""
+    """The longest time to read on after the child's death, in seconds. A grandchild may hold the pipe open longer."""
 
     def __init__(self, give: Callable[[str], None]) -> None:
         self._give, self._rest = give, b""
@@ -230,14 +232,14 @@ class _Output(asyncio.Protocol):
 
     @classmethod
     async def connect(cls, descriptor: int, give: Callable[[str], None]) -> "_Output":
-        """Read the pipe from now on; the descriptor is closed at its end."""
+        """Start to read the pipe. The descriptor is closed at its end."""
         reader = os.fdopen(descriptor, "rb", buffering=0)
         transport, output = await asyncio.get_running_loop().connect_read_pipe(lambda: cls(give), reader)
         output._transport = transport  # noqa: SLF001 - its own instance
         return output
 
     def data_received(self, data: bytes) -> None:
-        """Give on the lines that are complete, and a rest that is too long to be held."""
+        """Pass on the complete lines, and an unfinished line that is too long to be held back."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > LONGEST_LINE:
             lines.append(self._rest)
@@ -245,13 +247,13 @@ class _Output(asyncio.Protocol):
         self._give_all(lines)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
-        """Give on what stands without an end of line."""
+        """Pass on the last line, which has no line end."""
         if self._rest:
             self._give_all([self._rest])
         self._ended.set()
 
     async def finish(self) -> None:
-        """Wait a moment for the pipe's end, then close it."""
+        """Wait for the end of the pipe, for at most LAST_WORDS, and close it."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ended.wait(), self.LAST_WORDS)
         if self._transport is not None:
@@ -263,7 +265,7 @@ class _Output(asyncio.Protocol):
 
 
 async def _all_gone(chosen: Iterable[_Kept], *, by: float | None) -> bool:
-    """Wait until no chosen child is kept any more, at most until `by` on the loop's clock."""
+    """Wait until none of these children is kept any more, at most until `by` on the loop's clock."""
     tasks = [kept.task for kept in chosen if kept.task is not None]
     if not tasks:
         return True
@@ -273,5 +275,5 @@ async def _all_gone(chosen: Iterable[_Kept], *, by: float | None) -> bool:
 
 
 def _ending(code: int) -> dict[str, Any]:
-    """Say what ended a process, for a log; asyncio gives a signal as its negative number."""
+    """What ended a process, as fields for the log. asyncio gives a signal as its negative number."""
     return {"signal": signal.strsignal(-code) or -code} if code < 0 else {"exit_code": code}

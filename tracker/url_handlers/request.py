@@ -1,6 +1,6 @@
-"""Handlers that are URLs: an attempt is one signed POST, and its answer is the outcome.
+"""Handlers that are URLs: each attempt is one signed POST, and its response is the outcome.
 
-URLs come from code and settings only, never from a client: that is why they may name any host.
+URLs come from code and settings only, never from a client. So they may name any host.
 """
 
 import asyncio
@@ -27,15 +27,19 @@ if TYPE_CHECKING:
     from yarl import URL
 
 CONNECTIONS = 100
-"""Requests that a process has open at once; further ones wait, within their attempt's time."""
+"""How many requests a process has open at once at most. Further requests wait, within the time of their attempt."""
 CONNECT_SECONDS = 10.0
+"""The longest time to connect, in seconds."""
 OWN_MEMBERS = frozenset({"callId", "idempotencyKey"})
-"""Members of a request that the API's form of an operation does not have."""
+"""Members of the request that an operation in the API does not have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where operations of one type are posted. `timeout` is in seconds; without one only the attempt's time counts."""
+    """Where operations of one type are posted, and the keys that sign the requests.
+
+    `timeout`: the longest time of one request, in seconds; None for the time of the attempt.
+    """
 
     type: str
     url: "URL"
@@ -53,11 +57,12 @@ def handles_url(
     never_retry: Exceptions = (),
     **policy: Unpack[PolicyOptions],
 ) -> None:
-    """Make an http or https URL the handler of an operation type; docs/url-handlers.md says what is sent and read.
+    """Make an http or https URL the handler of an operation type. docs/url-handlers.md describes request and response.
 
-    `secret` is `whsec_…`, or several while they are rotated: each of them signs. Without one those of
-    TRACKER_URL_SECRETS do. `timeout` limits the request within `run_within`; the other options are those of
-    `handles`. Raises ConfigurationError for a declaration that cannot work.
+    `secret`: the secret that signs requests, `whsec_…`. While secrets are rotated there are several, and each of them
+    signs. Default: the secrets in TRACKER_URL_SECRETS. `timeout`: the longest time of one request. Default: the time of
+    the attempt (`run_within`). The other options are those of `handles`. Raises ConfigurationError for a declaration
+    that cannot work.
     """
     name = model.odata_type
     limit = None if timeout is None else seconds(timeout)
@@ -76,9 +81,9 @@ def handles_url(
 
 
 def load_registry(settings: Settings) -> TypeRegistry:
-    """Load every type: those of the modules, and those that TRACKER_URL_HANDLERS adds.
+    """Load all operation types: those of the modules in TRACKER_TYPES, and those in TRACKER_URL_HANDLERS.
 
-    API and workers load them alike, by this function. Raises ConfigurationError.
+    API and workers call this function, and so have the same types. Raises ConfigurationError.
     """
     registry = load_types(settings.type_modules)
     url_types(settings)
@@ -86,9 +91,10 @@ def load_registry(settings: Settings) -> TypeRegistry:
 
 
 def url_types(settings: Settings) -> None:
-    """Declare a type for each word of TRACKER_URL_HANDLERS. It takes any members, and has a result `result`: any JSON.
+    """Declare a type for each entry of TRACKER_URL_HANDLERS (`name=url`).
 
-    Raises ConfigurationError for a word or a secret that cannot be used, and for a type that a class declares.
+    Such a type accepts any members. It has one result member, `result`, which is any JSON value. Raises
+    ConfigurationError for an entry or a secret that cannot be used, and for a type that a class declares already.
     """
     _configured_keys(settings)
     names: set[str] = set()
@@ -104,7 +110,7 @@ def url_types(settings: Settings) -> None:
 
 
 def _open_type(name: str) -> type[Operation]:
-    """A type of which the name is all that is known."""
+    """Make a type of which only the name is known."""
     result = Field(None, json_schema_extra={"readOnly": True}, description="What the URL handler answered.")
     return create_model(
         name.removeprefix("#"), __base__=Operation, __cls_kwargs__={"type": name}, result=(JsonValue, result)
@@ -112,7 +118,7 @@ def _open_type(name: str) -> type[Operation]:
 
 
 def _target(url: str, owner: str) -> "URL":
-    """Read a URL. Raises ConfigurationError, which shows no credentials, for one that cannot be posted to."""
+    """Read a URL. Raises ConfigurationError when it cannot be posted to; the message never shows credentials."""
     from yarl import URL  # noqa: PLC0415 - heavy, needed for these types only
 
     try:
@@ -127,7 +133,7 @@ def _target(url: str, owner: str) -> "URL":
 
 
 def _configured_keys(settings: Settings) -> list[tuple[str, bytes]]:
-    """Keys by the words of TRACKER_URL_SECRETS; a type without keys of its own has those of the type ""."""
+    """The keys in TRACKER_URL_SECRETS, each with the name of its type; "" for all types without keys of their own."""
     keys = []
     for word in settings.url_secrets:
         name, _, secret = ("", "", word) if word.startswith(signing.PREFIX) else word.partition("=")
@@ -137,14 +143,14 @@ def _configured_keys(settings: Settings) -> list[tuple[str, bytes]]:
 
 @cache
 def _keys_from_settings(type_name: str) -> Sequence[bytes]:
-    """What signs a type's requests when its declaration does not say; read once, by the process that sends."""
+    """The keys that sign a type's requests when its declaration names none. The sending process reads them once."""
     keys = _configured_keys(load())
     own = [key for name, key in keys if name == canonical(type_name)]
     return own or [key for name, key in keys if not name]
 
 
 def _body(operation: Operation, context: Context) -> bytes:
-    """The operation as the API shows it, with what a handler has its context for."""
+    """The body of a request: the operation as the API shows it, with what the context has."""
     ours = {
         "@odata.type": operation.odata_type,
         "id": context.operation_id,
@@ -159,7 +165,7 @@ def _body(operation: Operation, context: Context) -> bytes:
 
 
 async def _exchange(endpoint: Endpoint, operation: Operation, context: Context) -> HandlerResponse:
-    """Post the operation and read the answer. Raises HandlerUnreachable; a cancel closes the connection."""
+    """Post the operation and read the response. A cancel closes the connection. Raises HandlerUnreachable."""
     from aiohttp import ClientError  # noqa: PLC0415 - heavy, needed here only
 
     body, key = _body(operation, context), context.idempotency_key
@@ -196,10 +202,11 @@ _SESSIONS: "dict[asyncio.AbstractEventLoop, tuple[ClientSession, AsyncGenerator[
 
 
 async def _session() -> "ClientSession":
-    """The running loop's session, opened when it is first needed; it ends with the loop.
+    """The session of the running loop. It is opened when it is first needed, and it is closed with the loop.
 
-    A connection serves one request: its server may close a kept one just as the next POST is on its way, which
-    would cost an attempt. No cookies, no proxies from the environment, no answers that unpack into larger ones.
+    A connection serves one request only. A server may close a kept connection just when the next POST is on its way, and
+    that would cost an attempt. There are no cookies, no proxies from the environment, and no compressed responses, which
+    could unpack into very large ones.
     """
     from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector  # noqa: PLC0415 - as above
 
@@ -218,7 +225,7 @@ async def _session() -> "ClientSession":
 
 
 async def _until_the_loop_ends(session: "ClientSession") -> AsyncGenerator[None]:
-    """What ends a loop closes the asynchronous generators that are still open (`asyncio.run` does), and so this."""
+    """Close the session when the loop ends: `asyncio.run` then closes the asynchronous generators that are open."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What the answer of a URL handler means: a result, a refusal, a wish for another attempt, or nothing usable."""
+"""Responses of URL handlers: a result, a rejection, a request to retry, or a response that cannot be used."""
 
 import re
 import time
@@ -14,29 +14,29 @@ from tracker.domain.type_registry import Rejected, Retry
 from tracker.errors import TrackerError
 
 ANSWER_LIMIT = 64 * 1024
-"""Bytes of an answer's body that are read."""
+"""How many bytes of a response's body are read at most."""
 MESSAGE_SHOWN = 1024
-"""Characters of an answer's message that are kept."""
+"""How many characters of a response's message are kept at most."""
 LONGEST_WAIT = 86_400.0
-"""Seconds that a `Retry-After` may ask for; one that asks for more gets these."""
+"""The longest wait that a `Retry-After` can ask for, in seconds. A longer one is cut to this."""
 
 PASSING = frozenset({408, 425})
-"""4xx answers that say nothing about the operation (RFC 9110, 15.5.9; RFC 8470, 5.2): they count as a 5xx does."""
+"""4xx statuses that say nothing about the operation (RFC 9110, 15.5.9; RFC 8470, 5.2). They count like a 5xx."""
 LATER = frozenset({429, 503})
-"""Answers that ask for another attempt, and may say when (RFC 6585, 4; RFC 9110, 15.6.4)."""
+"""Statuses that ask for another attempt and may say when (RFC 6585, 4; RFC 9110, 15.6.4)."""
 
 
 class HandlerUnreachable(TrackerError):
-    """There was no answer: no such host, no connection, nothing in time, or an answer that broke off."""
+    """The URL handler did not respond: no such host, no connection, nothing in time, or a response that broke off."""
 
 
 class BadAnswer(TrackerError):
-    """An answer that is neither a result nor a refusal: another status, or a body that is not as it has to be."""
+    """The URL handler's response cannot be used: it has another status, or a wrong body."""
 
 
 @dataclass(frozen=True, slots=True)
 class HandlerResponse:
-    """What came back. A body that was too long is one byte longer than the limit."""
+    """A response as it was received. A body that was too long is cut to one byte more than the limit."""
 
     status: int
     media_type: str
@@ -44,39 +44,39 @@ class HandlerResponse:
     body: bytes
 
 
-def outcome(answer: HandlerResponse, operation: Operation) -> ResultInfo | None:
-    """What a handler returns for such an answer; the result members in it are set on the operation.
+def outcome(response: HandlerResponse, operation: Operation) -> ResultInfo | None:
+    """Read a response as what a handler returns. Result members in it are set on the operation.
 
-    Raises Rejected, Retry or BadAnswer.
+    Raises Rejected or Retry, as a handler does, or BadAnswer.
     """
-    match answer.status // 100:
+    match response.status // 100:
         case 2:
-            return _result(answer, operation)
-        case _ if answer.status in LATER:
-            raise Retry(_message(answer), after=_wait(answer.retry_after))
-        case 4 if answer.status not in PASSING:
-            raise _rejection(answer)
+            return _result(response, operation)
+        case _ if response.status in LATER:
+            raise Retry(_message(response), after=_wait(response.retry_after))
+        case 4 if response.status not in PASSING:
+            raise _rejection(response)
         case 3:
-            raise BadAnswer(f"The URL handler answered {answer.status}; redirects are not followed.")
+            raise BadAnswer(f"The URL handler answered {response.status}; redirects are not followed.")
         case _:
-            raise BadAnswer(f"The URL handler answered {answer.status}.")
+            raise BadAnswer(f"The URL handler answered {response.status}.")
 
 
-def _result(answer: HandlerResponse, operation: Operation) -> ResultInfo | None:
-    if len(answer.body) > ANSWER_LIMIT:
+def _result(response: HandlerResponse, operation: Operation) -> ResultInfo | None:
+    if len(response.body) > ANSWER_LIMIT:
         raise BadAnswer(f"The URL handler answered more than {ANSWER_LIMIT} bytes.")
-    told = _object(answer)
-    if told is None:
+    body = _object(response)
+    if body is None:
         raise BadAnswer("The URL handler's answer is not a JSON object.")
-    result = _result_info(told)
+    result = _result_info(body)
     if result is not None and result.code // 100 != DONE.code // 100:
-        raise BadAnswer(f"The URL handler answered {answer.status}, but its resultInfo has the code {result.code}.")
-    _set_members(operation, told)
+        raise BadAnswer(f"The URL handler answered {response.status}, but its resultInfo has the code {result.code}.")
+    _set_members(operation, body)
     return result
 
 
-def _result_info(told: Json) -> ResultInfo | None:
-    info = told.get("resultInfo")
+def _result_info(body: Json) -> ResultInfo | None:
+    info = body.get("resultInfo")
     if info is None:
         return None
     try:
@@ -85,14 +85,14 @@ def _result_info(told: Json) -> ResultInfo | None:
         raise _unusable("resultInfo", error) from error
 
 
-def _set_members(operation: Operation, told: Json) -> None:
-    """Set what the type declares as results; whatever else is there, the operation sent back perhaps, is passed by."""
+def _set_members(operation: Operation, body: Json) -> None:
+    """Set the result members that the type declares. Other members are ignored: some servers send the operation back."""
     results = operation.result_members()
     for name, info in type(operation).model_fields.items():
         member = info.alias or name
-        if member in results and member in told:
+        if member in results and member in body:
             try:
-                setattr(operation, name, told[member])
+                setattr(operation, name, body[member])
             except ValidationError as error:
                 raise _unusable(member, error) from error
 
@@ -102,43 +102,43 @@ def _unusable(member: str, error: ValidationError) -> BadAnswer:
     return BadAnswer(f"The URL handler's answer cannot be used: {member}: {first['msg']}")
 
 
-def _rejection(answer: HandlerResponse) -> Rejected:
-    """A refusal's `resultInfo` says as much as a handler's own `Rejected` could."""
+def _rejection(response: HandlerResponse) -> Rejected:
+    """The rejection that a 4xx response means. Its `resultInfo`, if it has one, gives code, subcode and message."""
     try:
-        result = _result_info(_object(answer) or {})
+        result = _result_info(_object(response) or {})
     except BadAnswer:
         result = None
     if result is None:
-        return Rejected(_message(answer))
+        return Rejected(_message(response))
     code = result.code if result.code // 100 == REJECTED_CODE // 100 else REJECTED_CODE
-    return Rejected(result.message or _message(answer), result.subcode, code=code)
+    return Rejected(result.message or _message(response), result.subcode, code=code)
 
 
-def _message(answer: HandlerResponse) -> str:
-    """The text that an answer has for people: Graph's error, a problem of RFC 9457, or plain text."""
-    told = _object(answer) or {}
-    error = told.get("error")
-    texts = [error.get("message") if isinstance(error, dict) else error, told.get("detail"), told.get("title")]
-    if answer.media_type == "text/plain":
-        texts.append(answer.body.decode("utf-8", "replace").strip())
+def _message(response: HandlerResponse) -> str:
+    """The message of a response: that of Graph's error body, of a problem (RFC 9457), or plain text."""
+    body = _object(response) or {}
+    error = body.get("error")
+    texts = [error.get("message") if isinstance(error, dict) else error, body.get("detail"), body.get("title")]
+    if response.media_type == "text/plain":
+        texts.append(response.body.decode("utf-8", "replace").strip())
     shown = next((text for text in texts if text and isinstance(text, str)), None)
-    return (shown or f"The URL handler answered {answer.status}.")[:MESSAGE_SHOWN]
+    return (shown or f"The URL handler answered {response.status}.")[:MESSAGE_SHOWN]
 
 
-def _object(answer: HandlerResponse) -> Json | None:
-    """The body as a JSON object: empty when there is none, or one of another type; None when it is something else."""
-    kind = answer.media_type
-    if not answer.body.strip() or not (kind in {"", "application/json"} or kind.endswith("+json")):
+def _object(response: HandlerResponse) -> Json | None:
+    """The body as a JSON object. Empty when there is no JSON body; None when the body is JSON but not an object."""
+    kind = response.media_type
+    if not response.body.strip() or not (kind in {"", "application/json"} or kind.endswith("+json")):
         return {}
     try:
-        value = from_json(answer.body, allow_inf_nan=False)
+        value = from_json(response.body, allow_inf_nan=False)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
 
 
 def _wait(retry_after: str) -> float | None:
-    """Seconds that a `Retry-After` asks for (RFC 9110, 10.2.3); None when it cannot be read."""
+    """The wait that a `Retry-After` asks for, in seconds (RFC 9110, 10.2.3). None when it cannot be read."""
     if re.fullmatch(r"[0-9]+", retry_after):
         return min(float(retry_after), LONGEST_WAIT)
     try:

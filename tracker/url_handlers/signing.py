@@ -1,4 +1,4 @@
-"""Signed requests, as Standard Webhooks 1.0.0 has them: symmetric secrets, `v1` signatures."""
+"""Signatures of requests by Standard Webhooks 1.0.0: symmetric secrets, `v1` signatures."""
 
 import base64
 import hmac
@@ -9,13 +9,13 @@ from tracker.errors import ConfigurationError
 
 PREFIX = "whsec_"
 SECRET_BYTES = range(24, 65)
-"""Lengths of a key that the specification allows: 192 to 512 bits."""
+"""How many bytes a key has (Standard Webhooks: 192 to 512 bits)."""
 
 
 def key_of(secret: str, *, owner: str) -> bytes:
-    """The key that a `whsec_…` secret stands for; its Base64 may lack the padding.
+    """The key of a `whsec_…` secret. The padding of its Base64 may be missing.
 
-    Raises ConfigurationError, which names the owner and never shows the secret.
+    Raises ConfigurationError that names `owner` and never shows the secret.
     """
     text = secret.removeprefix(PREFIX).rstrip("=")
     try:
@@ -28,16 +28,16 @@ def key_of(secret: str, *, owner: str) -> bytes:
 
 
 def sign(keys: Iterable[bytes], message_id: str, timestamp: int, body: bytes) -> str:
-    """One signature per key, separated by spaces: while keys are rotated, receivers know only some of them."""
+    """A signature for each key, separated by spaces. While keys are rotated, a receiver knows only some of them."""
     signed = f"{message_id}.{timestamp}.".encode() + body
     digests = (base64.b64encode(hmac.digest(key, signed, "sha256")).decode() for key in keys)
     return " ".join(f"v1,{digest}" for digest in digests)
 
 
 def headers(keys: Iterable[bytes], message_id: str, body: bytes) -> dict[str, str]:
-    """The `webhook-*` headers of a request that is sent now; without a key there is no signature among them.
+    """The `webhook-*` headers of a request that is sent now. Without keys there is no signature.
 
-    `message_id` stays the same however often a message is sent, and no client may choose it.
+    `message_id` is the same each time that a message is sent. No client may choose it.
     """
     now = int(time.time())
     unsigned = {"webhook-id": message_id, "webhook-timestamp": str(now)}

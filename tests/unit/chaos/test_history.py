@@ -76,4 +76,4 @@ def test_who_judges_imports_nothing_of_the_trackers(name: str) -> None:
 
 
 def test_the_steps_of_both_sides_are_the_same() -> None:
-    assert forms.STEPS == failpoints.STEPS
+    assert forms.STEPS == failpoints.FAILPOINTS
