@@ -204,9 +204,9 @@ _SESSIONS: "dict[asyncio.AbstractEventLoop, tuple[ClientSession, AsyncGenerator[
 async def _session() -> "ClientSession":
     """The session of the running loop. It is opened when it is first needed, and it is closed with the loop.
 
-    A connection serves one request only. A server may close a kept connection just when the next POST is on its way, and
-    that would cost an attempt. There are no cookies, no proxies from the environment, and no compressed responses, which
-    could unpack into very large ones.
+    A connection serves one request only. A server may close a kept connection just when the next POST is on its way,
+    and that would cost an attempt. There are no cookies and no proxies from the environment. Responses are not
+    compressed, because they could unpack into very large ones.
     """
     from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector  # noqa: PLC0415 - as above
 

@@ -86,7 +86,7 @@ def _result_info(body: Json) -> ResultInfo | None:
 
 
 def _set_members(operation: Operation, body: Json) -> None:
-    """Set the result members that the type declares. Other members are ignored: some servers send the operation back."""
+    """Set the result members that the type declares. Other members are ignored, as some servers echo the operation."""
     results = operation.result_members()
     for name, info in type(operation).model_fields.items():
         member = info.alias or name
