@@ -1,29 +1,28 @@
-"""What can be asked of operations: conditions as a tree, what they mean, and how they are written.
+"""Conditions on operations, as a tree, and the tests that they compile to.
 
-A condition is true, false or null of a record, by OData's rules for null (4.01, part 2, 5.1.1.1): null equals null
-alone, an order with null is false, a function of null is null, and `and`, `or`, `not` have three values. Only
-operations of which it is true are found.
+A test gives true, false or null for a record, by OData's rules for null (4.01, part 2, 5.1.1.1): null equals only null,
+`lt` and the like with null are false, a function of null is null, and `and`, `or` and `not` have three values. A list
+has the operations for which the test is true.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from tracker.domain.operation import Micros, OperationStatus
+from tracker.domain.operation import OperationStatus
 from tracker.domain.record import Record
 
 Value = str | int | float
-"""Of a member: a text, a status, whole microseconds or a number.
+"""A value of a member: a text, a status, microseconds or a number.
 
-A time between two microseconds is written as the half between them: stamps are whole, so it compares the same.
+A time between two microseconds is the half between them. Stored times are whole, so it compares rightly.
 """
 
 
 class ValueKind(Enum):
-    """What a member's values are."""
+    """The kind of a member's values, as error messages name it."""
 
     TEXT = "a string"
     STATUS = "an operationStatus"
@@ -33,14 +32,14 @@ class ValueKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member that conditions and orders may name; `read` gives None for null."""
+    """A member that conditions and orders may name. `read` gives its value in a record; None is null."""
 
     kind: ValueKind
     read: Callable[[Record], Value | None]
 
 
 STATUSES: Final = tuple(OperationStatus)
-"""In the order of their numbers in Graph's metadata, which is how OData compares members of an enumeration."""
+"""All statuses, in the order of their numbers in Graph's metadata. OData compares statuses by these numbers."""
 RANKS: Final[Mapping[str, int]] = MappingProxyType({status: rank for rank, status in enumerate(STATUSES)})
 
 MEMBERS: Final[Mapping[str, Member]] = MappingProxyType(
@@ -65,11 +64,11 @@ MEMBERS: Final[Mapping[str, Member]] = MappingProxyType(
 )
 INDEXED: Final = "status, clientContext, createdDateTime and id"
 BASES: Final = frozenset({"microsoft.graph.commsoperation", "microsoft.graph.entity"})
-"""What every operation is, whatever its type."""
+"""Types that every operation has, whatever its own type is."""
 
 
 class Operator(StrEnum):
-    """How a member is compared with a value."""
+    """Comparison operators."""
 
     EQ = "eq"
     NE = "ne"
@@ -122,28 +121,28 @@ class TypeOf:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A word or phrase of `$search`: in clientContext or statusDetail, whatever its case."""
+    """A word or phrase is in clientContext or statusDetail. Case does not count."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """All of two or more."""
+    """All of two or more conditions."""
 
     terms: "tuple[Condition, ...]"
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """Any of two or more."""
+    """Any of two or more conditions."""
 
     terms: "tuple[Condition, ...]"
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """Not this one."""
+    """The negation of a condition."""
 
     term: "Condition"
 
@@ -167,7 +166,7 @@ _MATCH: Final[Mapping[Function, Callable[[str, str], bool]]] = {
 
 
 def compiled(condition: Condition) -> Test:
-    """What tells whether a condition is true, false or null (None) of a record."""
+    """The test of a condition: a function that gives true, false or null (None) for a record."""
     test: Test
     match condition:
         case Comparison(member, operator, value):
@@ -190,7 +189,7 @@ def compiled(condition: Condition) -> Test:
 
 
 def ranked(value: Value | None) -> Value | None:
-    """A value as members are read: a status by its rank."""
+    """A value as `Member.read` gives it: a status is its rank."""
     return RANKS[value] if isinstance(value, OperationStatus) else value
 
 
@@ -230,7 +229,10 @@ def _negation(test: Test) -> Test:
 
 
 def _all_of(tests: list[Test], *, decisive: bool) -> Test:
-    """`and` (False decides) or `or` (True decides); null when none decides and one is null."""
+    """The test of `and`, which a False decides, or of `or`, which a True decides.
+
+    It gives null when no term decides and one is null.
+    """
 
     def test(record: Record) -> bool | None:
         result: bool | None = not decisive
@@ -247,49 +249,3 @@ def _all_of(tests: list[Test], *, decisive: bool) -> Test:
 
 def _bare(type_name: str) -> str:
     return type_name.removeprefix("#").lower()
-
-
-def written(condition: Condition) -> str:
-    """The condition as `$filter` has it; `search` stands for what only `$search` can say."""
-    text: str
-    match condition:
-        case And(terms):
-            text = " and ".join(map(_enclosed, terms))
-        case Or(terms):
-            text = " or ".join(map(_enclosed, terms))
-        case Not(term):
-            text = f"not {_enclosed(term)}"
-        case Comparison(member, operator, value):
-            text = f"{member} {operator} {literal(MEMBERS[member].kind, value)}"
-        case Membership(member, values):
-            kind = MEMBERS[member].kind
-            text = f"{member} in ({','.join(literal(kind, value) for value in values)})"
-        case Match(function, member, looked_for):
-            text = f"{function}({member},{literal(ValueKind.TEXT, looked_for)})"
-        case TypeOf(name):
-            text = f"isof({literal(ValueKind.TEXT, name)})"
-        case Found(phrase):
-            text = f"search({literal(ValueKind.TEXT, phrase)})"
-    return text
-
-
-def _enclosed(term: Condition) -> str:
-    return f"({written(term)})" if isinstance(term, And | Or | Not) else written(term)
-
-
-def literal(kind: ValueKind, value: Value | None) -> str:
-    """A value as OData writes it."""
-    if value is None:
-        return "null"
-    if kind is ValueKind.TIME:
-        return _time(float(value) if isinstance(value, float) else int(value))
-    return str(value) if kind is ValueKind.NUMBER else "'{}'".format(str(value).replace("'", "''"))
-
-
-def _time(stamp: Micros | float) -> str:
-    whole = int(stamp // 1)
-    try:
-        text = (datetime(1970, 1, 1) + timedelta(microseconds=whole)).isoformat(timespec="microseconds")  # noqa: DTZ001 - the Z is written by hand
-    except OverflowError:  # before year 1 or after 9999 in UTC, though not where it was written
-        return str(stamp)
-    return f"{text}Z" if stamp == whole else f"{text}5Z"

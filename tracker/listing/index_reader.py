@@ -1,4 +1,4 @@
-"""What lists read: stretches of a call's indexes, counts, and records by their ids or keys."""
+"""Reads a call's indexes: chunks of candidates, counts, and records by their ids or keys."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -12,24 +12,30 @@ from tracker.store.scripts import answering
 from tracker.store.store import Store, readable
 
 CHUNK: Final = 500
-"""How many of them are read at a time, at most."""
+"""How many candidates are read in one round trip at most."""
 FIRST_CHUNK: Final = 100
-"""How many are read first where not all may match; then twice as many, and so on."""
+"""How many candidates are read first where not all may match. Each further round trip reads twice as many."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """Candidates in the order of their creation, each with that order; None for a record that went meanwhile."""
+class Chunk:
+    """Candidates in the order of creation, as one round trip reads them.
+
+    Each entry is the candidate's place in that order, in microseconds, and its record; None when the record is gone.
+    """
 
     moment: Micros
     total: int
-    """Candidates within the bounds, read or not."""
+    """How many candidates are within the bounds, read or not."""
     entries: Sequence[tuple[int, Record | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A part of a call's list: its sets in one group or two, and bounds of the creation, both included."""
+    """A part of a call's list: index sets, and bounds of the time of creation, both included.
+
+    A candidate is in one set of each group. There are one or two groups.
+    """
 
     groups: Sequence[Sequence[str]]
     first: Micros | None
@@ -38,11 +44,11 @@ class Range:
 
     @property
     def bounds(self) -> tuple[int | str, int | str]:
-        """The bounds as Redis has them."""
+        """The bounds as Redis takes them."""
         return "-inf" if self.first is None else self.first, "+inf" if self.last is None else self.last
 
     def after(self, order: int) -> "Range":
-        """What comes after an operation."""
+        """The part that comes after the operation at `order`."""
         if self.newest_first:
             return Range(self.groups, self.first, min(order - 1, order - 1 if self.last is None else self.last))
         first = max(order + 1, order + 1 if self.first is None else self.first)
@@ -50,13 +56,13 @@ class Range:
 
 
 class IndexReader:
-    """Every method raises Unavailable while Redis is away."""
+    """Reads indexes and records of calls. Every method raises Unavailable while Redis is away."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def range(self, tenant: str, call_id: str, asked: Plan, *, newest_first: bool = True) -> Range:
-        """The part of a call's list that a plan has to look at."""
+        """The part of a call's list that holds the candidates of a plan."""
         keys, groups = self._store.keys, []
         if asked.contexts is not None:
             groups.append([keys.context(tenant, call_id, context) for context in asked.contexts])
@@ -67,18 +73,21 @@ class IndexReader:
     async def entries(
         self, part: Range, *, chunk: int, skip: int, whole: bool
     ) -> AsyncIterator[tuple[int, Record | None]]:
-        """A part of the list, read by so many at first."""
+        """The candidates of a part: `chunk` of them in the first round trip, more in later ones.
+
+        The first `skip` are not read at all. With `whole` their records have members.
+        """
         while True:
-            stretch = await self.stretch(part, most=chunk, skip=skip, whole=whole)
-            for entry in stretch.entries:
+            chunk_read = await self.read(part, most=chunk, skip=skip, whole=whole)
+            for entry in chunk_read.entries:
                 yield entry
-            if len(stretch.entries) < chunk:
+            if len(chunk_read.entries) < chunk:
                 return
-            part, skip = part.after(stretch.entries[-1][0]), 0
+            part, skip = part.after(chunk_read.entries[-1][0]), 0
             chunk = max(chunk, min(2 * chunk, CHUNK))
 
-    async def stretch(self, part: Range, *, most: int, skip: int = 0, whole: bool = False) -> Stretch:
-        """Read from the beginning of a part of the list, in one round trip."""
+    async def read(self, part: Range, *, most: int, skip: int = 0, whole: bool = False) -> Chunk:
+        """Read at most so many candidates from the beginning of a part, in one round trip."""
         moment, total, *flat = await self._store.page(
             lower=part.bounds[0],
             upper=part.bounds[1],
@@ -90,10 +99,10 @@ class IndexReader:
             sets=[name for group in part.groups for name in group],
         )
         entries = [(int(order), readable(as_hash(stored))) for order, stored in zip(flat[::2], flat[1::2], strict=True)]
-        return Stretch(int(moment), total, entries)
+        return Chunk(int(moment), total, entries)
 
     async def count(self, tenant: str, call_id: str, asked: Plan) -> int:
-        """Count by the indexes alone, in one round trip."""
+        """How many candidates a plan has, counted by the indexes alone in one round trip."""
         part = self.range(tenant, call_id, asked)
         async with answering(), self._store.redis.pipeline(transaction=False) as pipe:
             if len(part.groups) == 1:
@@ -106,11 +115,11 @@ class IndexReader:
             return sum(await pipe.execute())
 
     async def moment(self) -> Micros:
-        """The time, as records have it."""
-        return (await self.stretch(Range([[]], None, None), most=0)).moment
+        """The present time of the Redis server, in microseconds."""
+        return (await self.read(Range([[]], None, None), most=0)).moment
 
     async def named(self, tenant: str, call_id: str, asked: Plan) -> list[Record]:
-        """What matches of the operations that a condition names by their ids, with members."""
+        """Of the operations that a plan names by their ids, those that satisfy it, with members."""
         ids = self._store.keys.ids(tenant)
         async with answering():
             keys = await self._store.redis.hmget(ids, list(asked.ids or ()))
@@ -119,7 +128,7 @@ class IndexReader:
         return [record for record in fitting if asked.satisfies(record)]
 
     async def whole(self, found: Sequence[Record], asked: Plan) -> list[Record]:
-        """Records with their members; what was deleted meanwhile or does not match any more is left out."""
+        """The same records with members, without those that were deleted meanwhile or do not match any more."""
         if not found:
             return []
         return [

@@ -1,4 +1,4 @@
-"""A call's operations: filtered, sorted and paged, through its indexes."""
+"""Pages of a call's operations: filtered and sorted, by the indexes where they can."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +10,20 @@ from tracker.domain.record import Record
 from tracker.errors import Invalid
 from tracker.listing.conditions import INDEXED, Condition, Value
 from tracker.listing.index_reader import CHUNK, FIRST_CHUNK, IndexReader, Range
-from tracker.listing.planner import NEWEST_FIRST, Plan, SortKey, as_of, comparable, is_indexed, place, plan
+from tracker.listing.planner import NEWEST_FIRST, Plan, SortKey, as_of, comparable, is_indexed, plan, position
 from tracker.store.store import Store
 
 EXAMINE: Final = 10_000
-"""Most operations that are looked at for one answer, where no index has it."""
+"""How many operations are read for one answer at most, where the indexes alone cannot give it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where the next page of a list starts: after the place of an operation in the list's order.
+    """Where the next page of a list starts.
 
-    `moment` is the time as of which the order is, where no index has it; `skip` is how many that would follow are
-    still to be left out.
+    * `after`: the position of the last operation before it: its value of each sort key.
+    * `moment`: the time of which the list is sorted, where no index has its order.
+    * `skip`: how many matching operations are still to be left out.
     """
 
     after: tuple[Value | None, ...]
@@ -32,7 +33,10 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """What a list shall hold: at most `top` operations of which `where` is true, in a total order, after `cursor`."""
+    """What a list asks for: at most `top` operations of which `where` is true, in a total order, after `cursor`.
+
+    `skip` operations are left out first. With `count` the number of all that match is wanted, too.
+    """
 
     where: Condition | None = None
     order: tuple[SortKey, ...] = NEWEST_FIRST
@@ -44,7 +48,7 @@ class ListQuery:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of a list. `cursor` is where the next part starts, `count` all that match, before paging."""
+    """A page of a list. `cursor`: where the next page starts. `count`: how many operations match in all."""
 
     records: Sequence[Record]
     cursor: Cursor | None = None
@@ -52,25 +56,25 @@ class Page:
 
 
 class Pager:
-    """Lists and counts. Every method raises Unavailable while Redis is away."""
+    """Lists and counts operations. Every method raises Unavailable while Redis is away."""
 
     def __init__(self, store: Store) -> None:
-        self._reads = IndexReader(store)
+        self._reader = IndexReader(store)
 
     async def page(self, tenant: str, call_id: str, query: ListQuery) -> Page:
-        """A part of a call's list; an unknown call's is empty.
+        """A page of a call's operations. The list of an unknown call is empty.
 
-        Where no index answers, at most EXAMINE operations are examined: a page in the order of creation then ends
-        early, with a cursor; an order or a count that would need more raises Invalid.
+        At most EXAMINE operations are read. A page in the order of creation that would need more ends early, with a
+        cursor. Another order or a count that would need more raises Invalid.
         """
         asked = plan(query.where)
         if asked.nothing:
             return Page((), count=0 if query.count else None)
         counted = not query.count or _is_countable(asked)
         if asked.ids is not None or not counted or not is_indexed(query.order):
-            return await self._sorted(tenant, call_id, query, asked)
-        count = await self._reads.count(tenant, call_id, asked) if query.count else None
-        return await self._walked(tenant, call_id, query, asked, count)
+            return await self._page_by_sorting(tenant, call_id, query, asked)
+        count = await self._reader.count(tenant, call_id, asked) if query.count else None
+        return await self._page_by_index(tenant, call_id, query, asked, count)
 
     async def count(self, tenant: str, call_id: str, where: Condition | None = None) -> int:
         """How many of a call's operations satisfy a condition. Raises Invalid when more than EXAMINE had to be read."""
@@ -78,95 +82,131 @@ class Pager:
         if asked.nothing:
             return 0
         if _is_countable(asked):
-            return await self._reads.count(tenant, call_id, asked)
+            return await self._reader.count(tenant, call_id, asked)
         matching, _ = await self._matching(tenant, call_id, asked, "$count")
         return len(matching)
 
-    async def _walked(self, tenant: str, call_id: str, query: ListQuery, asked: Plan, count: int | None) -> Page:
-        """A page in an index's own order."""
+    async def _page_by_index(self, tenant: str, call_id: str, query: ListQuery, asked: Plan, count: int | None) -> Page:
+        """A page in the order of creation, which the indexes have. Candidates are read in chunks until it is full."""
         if query.top == 0:
             return Page((), count=count)
-        part = self._reads.range(tenant, call_id, asked, newest_first=query.order[0].descending)
+        part = self._reader.range(tenant, call_id, asked, newest_first=query.order[0].descending)
         skip = query.skip
         if query.cursor is not None:
-            part, skip = part.after(_order(query.cursor)), query.cursor.skip
-        only = asked.rest is None and len(part.groups) == 1
-        jump = skip if only and len(part.groups[0]) == 1 else 0
-        skip -= jump
-        found: list[Record] = []
-        examined, last = 0, 0
-        chunk = query.top + 1 if only and not skip else max(query.top + 1, FIRST_CHUNK)
-        following = None
-        async for order, record in self._reads.entries(part, chunk=chunk, skip=jump, whole=only):
-            if len(found) == query.top or examined == EXAMINE:
-                following = Cursor((last,), skip=skip)
+            part, skip = part.after(_created_order(query.cursor)), query.cursor.skip
+        all_match = asked.rest is None and len(part.groups) == 1
+        skipped_unread = skip if all_match and len(part.groups[0]) == 1 else 0
+        builder = _PageBuilder(query.top, asked, skip - skipped_unread)
+        chunk = query.top + 1 if all_match and not builder.skip else max(query.top + 1, FIRST_CHUNK)
+        entries = self._reader.entries(part, chunk=chunk, skip=skipped_unread, whole=all_match)
+        async for order, record in entries:
+            if not builder.add(order, record):
                 break
-            examined, last = examined + 1, order
-            if record is None or not record.visible or not asked.satisfies(record):
-                continue
-            if skip:
-                skip -= 1
-            else:
-                found.append(record)
-        return Page(found if only else await self._reads.whole(found, asked), following, count)
+        records = builder.records if all_match else await self._reader.whole(builder.records, asked)
+        return Page(records, builder.cursor, count)
 
-    async def _sorted(self, tenant: str, call_id: str, query: ListQuery, asked: Plan) -> Page:
-        """A page for which everything that matches has to be looked at."""
-        order, indexed, named = query.order, is_indexed(query.order), asked.ids is not None
-        now = await self._reads.moment() if named and not indexed else 0
-        matching, then = await self._matching(tenant, call_id, asked, "$count" if indexed else "$orderby")
-        cursor = query.cursor or Cursor((), now or then, query.skip)
-        places = [
-            (place(order, seen), record)
-            for record in matching
-            if (seen := record if indexed else as_of(record, cursor.moment)) is not None
-        ]
-        ranks = [(comparable(order, values), number) for number, (values, _) in enumerate(places)]
-        if cursor.after:
-            after = comparable(order, cursor.after)
-            ranks = [entry for entry in ranks if entry[0] > after]
-        wanted = nsmallest(cursor.skip + query.top + 1, ranks)
-        page = [places[number] for _, number in wanted[cursor.skip : cursor.skip + query.top]]
-        following = None
-        if page and len(wanted) > cursor.skip + query.top:
-            following = Cursor(page[-1][0], cursor.moment)
-        records = [record for _, record in page]
-        if not named:
-            records = await self._reads.whole(records, asked)
+    async def _page_by_sorting(self, tenant: str, call_id: str, query: ListQuery, asked: Plan) -> Page:
+        """A page for which everything that matches is read and sorted."""
+        by_index, by_id = is_indexed(query.order), asked.ids is not None
+        now = await self._reader.moment() if by_id and not by_index else 0
+        matching, begun = await self._matching(tenant, call_id, asked, "$count" if by_index else "$orderby")
+        cursor = query.cursor or Cursor((), now or begun, query.skip)
+        end = cursor.skip + query.top
+        sorted_ = _sorted_after(cursor, query.order, matching, most=end + 1)
+        page = sorted_[cursor.skip : end]
+        following = Cursor(page[-1][0], cursor.moment) if page and len(sorted_) > end else None
+        records: Sequence[Record] = [record for _, record in page]
+        if not by_id:
+            records = await self._reader.whole(records, asked)
         return Page(records, following, len(matching) if query.count else None)
 
     async def _matching(self, tenant: str, call_id: str, asked: Plan, option: str) -> tuple[list[Record], Micros]:
-        """All that match, and when they began to be read: without members, unless it is by their ids.
+        """All operations that match, and the time when reading them began.
 
-        Raises Invalid when more than EXAMINE had to be read.
+        Their records have no members, unless they were read by their ids. Raises Invalid, which names the query option,
+        when more than EXAMINE would have to be read.
         """
         if asked.ids is not None:
-            return await self._reads.named(tenant, call_id, asked), 0
+            return await self._reader.named(tenant, call_id, asked), 0
         matching: list[Record] = []
-        part: Range | None = self._reads.range(tenant, call_id, asked)
+        part: Range | None = self._reader.range(tenant, call_id, asked)
         moment = 0
         while part is not None:
-            stretch = await self._reads.stretch(part, most=CHUNK)
-            if not moment and stretch.total > EXAMINE:
+            candidates = await self._reader.read(part, most=CHUNK)
+            if not moment and candidates.total > EXAMINE:
                 raise _too_many(option)
-            moment = moment or stretch.moment
+            moment = moment or candidates.moment
             matching += [
                 record
-                for _, record in stretch.entries
+                for _, record in candidates.entries
                 if record is not None and record.visible and asked.satisfies(record)
             ]
-            part = part.after(stretch.entries[-1][0]) if len(stretch.entries) == CHUNK else None
+            part = part.after(candidates.entries[-1][0]) if len(candidates.entries) == CHUNK else None
         return matching, moment
 
 
+class _PageBuilder:
+    """Collects the records of a page from candidates that come in the order of an index.
+
+    `skip`: how many matching records are still to be left out before the first of the page.
+    """
+
+    def __init__(self, top: int, asked: Plan, skip: int) -> None:
+        self._top, self._asked, self.skip = top, asked, skip
+        self.records: list[Record] = []
+        self.cursor: Cursor | None = None
+        """Where the next page starts; None while no candidate is known to follow this page."""
+        self._examined = 0
+        self._last_order = 0
+
+    def add(self, order: int, record: Record | None) -> bool:
+        """Take the next candidate; None for a record that is gone.
+
+        Returns False when the page has ended before this candidate: it is full, or EXAMINE candidates were examined.
+        """
+        if len(self.records) == self._top or self._examined == EXAMINE:
+            self.cursor = Cursor((self._last_order,), skip=self.skip)
+            return False
+        self._examined, self._last_order = self._examined + 1, order
+        if record is not None and record.visible and self._asked.satisfies(record):
+            if self.skip:
+                self.skip -= 1
+            else:
+                self.records.append(record)
+        return True
+
+
+def _sorted_after(
+    cursor: Cursor, order: Sequence[SortKey], records: Sequence[Record], *, most: int
+) -> list[tuple[tuple[Value | None, ...], Record]]:
+    """The first records after a cursor, at most so many, each with its position in the order.
+
+    Where no index has the order, records are sorted as they were at the cursor's moment. So the pages of one list agree
+    while operations start and end.
+    """
+    positions = [
+        (position(order, then), record)
+        for record in records
+        if (then := record if is_indexed(order) else as_of(record, cursor.moment)) is not None
+    ]
+    ranks = [(comparable(order, values), number) for number, (values, _) in enumerate(positions)]
+    if cursor.after:
+        after = comparable(order, cursor.after)
+        ranks = [entry for entry in ranks if entry[0] > after]
+    return [positions[number] for _, number in nsmallest(most, ranks)]
+
+
 def _is_countable(asked: Plan) -> bool:
-    """Whether the indexes alone can count it: all of it, and no bounds of an intersection."""
+    """Whether the indexes alone can count the operations: they answer the whole condition.
+
+    ZINTERCARD counts the intersection of two indexes, but not within bounds of the creation.
+    """
     both = asked.contexts is not None and asked.statuses is not None
     bounded = asked.first is not None or asked.last is not None
     return asked.rest is None and asked.ids is None and not (both and bounded)
 
 
-def _order(cursor: Cursor) -> int:
+def _created_order(cursor: Cursor) -> int:
     return int(cursor.after[0] or 0)
 
 

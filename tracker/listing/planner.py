@@ -1,7 +1,7 @@
-"""How a query is answered: which indexes give candidates, what is left to be asked of each, and in which order.
+"""Plans of lists: which indexes give the candidates, which condition is left to test, and in which order they come.
 
-Indexes serve what is joined with `and`: conditions on the status alone, equality with client contexts or ids, and
-bounds of the creation. Everything else is asked of the candidates' records.
+Of the terms that `and` joins, indexes answer: conditions on the status alone, equality with client contexts or ids, and
+bounds of the time of creation. All other terms are tested on the records of the candidates.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +30,7 @@ from tracker.listing.conditions import (
 )
 
 CONTEXTS_AT_ONCE: Final = 16
-"""Most client contexts whose indexes are read side by side."""
+"""How many client contexts a plan reads by their indexes at most."""
 
 Item = TypeVar("Item", bound=str)
 
@@ -39,10 +39,11 @@ _PROBE: Final = Record("", "", "", "", "", "", policy=None)  # type: ignore[arg-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where the operations that satisfy a condition are. None: the index does not narrow anything.
+    """How to find the operations that satisfy a condition.
 
-    `first` and `last` bound the creation, both included. `rest` is what the indexes do not answer, and `satisfies` the
-    whole condition.
+    * `statuses`, `contexts`, `ids`: the values whose indexes have the candidates; None when that index does not help.
+    * `first`, `last`: bounds of the time of creation, both included.
+    * `rest`: the part of the condition that the indexes do not answer. `satisfies`: a test for the whole condition.
     """
 
     statuses: tuple[OperationStatus, ...] | None = None
@@ -55,17 +56,17 @@ class Plan:
 
     @property
     def nothing(self) -> bool:
-        """Whether no operation can satisfy it."""
+        """Whether no operation can satisfy the condition."""
         return () in {self.statuses, self.contexts, self.ids}
 
 
 @lru_cache(128)
 def plan(condition: Condition | None) -> Plan:
-    """How to find what satisfies a condition; None is satisfied by all."""
+    """The plan for a condition. None is a condition that all operations satisfy."""
     if condition is None:
         return Plan()
     found, rest = Plan(satisfies=compiled(condition)), []
-    for term in _conjuncts(condition):
+    for term in _terms(condition):
         narrowed = _narrowed(found, term)
         if narrowed is None:
             rest.append(term)
@@ -74,16 +75,16 @@ def plan(condition: Condition | None) -> Plan:
     return replace(found, rest=And(tuple(rest)) if len(rest) > 1 else rest[0] if rest else None)
 
 
-def _conjuncts(condition: Condition) -> Iterator[Condition]:
+def _terms(condition: Condition) -> Iterator[Condition]:
     if isinstance(condition, And):
         for term in condition.terms:
-            yield from _conjuncts(term)
+            yield from _terms(term)
     else:
         yield condition
 
 
 def _narrowed(known: Plan, term: Condition) -> Plan | None:
-    """The plan with one more condition answered by an index; None when none answers it."""
+    """The plan with one more term answered by an index. None when no index answers the term."""
     members = frozenset(_members(term))
     if members == {"status"}:
         test = compiled(term)
@@ -115,7 +116,7 @@ def _members(condition: Condition) -> Iterator[str]:
 
 
 def _equals(condition: Condition) -> list[str] | None:
-    """The texts of which one is to be equalled; None when the condition says anything else."""
+    """The texts of a condition that a member equals one of some texts. None for any other condition."""
     match condition:
         case Comparison(_, Operator.EQ, str(text)):
             return [text]
@@ -149,7 +150,7 @@ def _bounded(known: Plan, comparison: Comparison) -> Plan | None:
 
 @dataclass(frozen=True, slots=True)
 class SortKey:
-    """One part of an order: a member, and whether its greatest come first. Nulls are the least."""
+    """A sort key: a member, and whether its greatest values come first. Null is less than every value."""
 
     member: str
     descending: bool = False
@@ -159,7 +160,10 @@ NEWEST_FIRST: Final = (SortKey("createdDateTime", descending=True),)
 
 
 def complete(keys: Sequence[SortKey]) -> tuple[SortKey, ...]:
-    """The order with what makes it total: `id` at its end, nothing after a member that no two operations share."""
+    """The order made total: `id` is added at its end.
+
+    Keys after `createdDateTime` or `id` are left out, because no two operations of a call share their values.
+    """
     whole: list[SortKey] = []
     for key in keys:
         if key.member in {known.member for known in whole}:
@@ -171,17 +175,17 @@ def complete(keys: Sequence[SortKey]) -> tuple[SortKey, ...]:
 
 
 def is_indexed(order: Sequence[SortKey]) -> bool:
-    """Whether an index has this order."""
+    """Whether an index has this order: that of creation."""
     return order[0].member == "createdDateTime"
 
 
-def place(order: Sequence[SortKey], record: Record) -> tuple[Value | None, ...]:
-    """Where a record stands in an order: its value of each key."""
+def position(order: Sequence[SortKey], record: Record) -> tuple[Value | None, ...]:
+    """The position of a record in an order: its value of each sort key."""
     return tuple(MEMBERS[key.member].read(record) for key in order)
 
 
 def comparable(order: Sequence[SortKey], values: Sequence[Value | None]) -> tuple[object, ...]:
-    """A place as something that sorts in that order."""
+    """A position as a value that Python sorts in that order."""
     return tuple(_part(key, value) for key, value in zip(order, values, strict=True))
 
 
@@ -190,25 +194,25 @@ def _part(key: SortKey, value: Value | None) -> tuple[object, ...]:
         return (key.descending,)
     if not key.descending:
         return (True, value)
-    return (False, _Falling(value) if MEMBERS[key.member].kind is ValueKind.TEXT else -value)  # type: ignore[operator]
+    return (False, _Descending(value) if MEMBERS[key.member].kind is ValueKind.TEXT else -value)  # type: ignore[operator]
 
 
 @total_ordering
 @dataclass(frozen=True, slots=True)
-class _Falling:
-    """A text that sorts the other way round."""
+class _Descending:
+    """A text that sorts in descending order."""
 
     text: Value
 
-    def __lt__(self, other: "_Falling") -> bool:
+    def __lt__(self, other: "_Descending") -> bool:
         return str(self.text) > str(other.text)
 
 
 def as_of(record: Record, moment: Micros) -> Record | None:
-    """The record as an order saw it at a moment: None when it was created later.
+    """The record as it was at a moment, as far as sorting goes. None when it was created later.
 
-    This keeps an order's pages in step while operations start and end. What cannot be told from the record
-    (lastActionDateTime, resultInfo and clientContext before a later change) is as it is now.
+    So the pages of one list agree while operations start and end. `lastActionDateTime`, `resultInfo` and
+    `clientContext` are as they are now, because the record does not hold their earlier values.
     """
     if record.changed <= moment:
         return record

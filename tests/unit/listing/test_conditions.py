@@ -6,11 +6,12 @@ from hypothesis import given
 from tests.support.conditions import conditions, holds, records
 from tests.support.records import make_record
 from tracker.api.odata.filter import parse_filter
+from tracker.api.odata.filter_text import filter_text
 from tracker.api.odata.search import parse_search
 from tracker.domain.operation import OperationStatus, ResultInfo
 from tracker.domain.record import Record
-from tracker.listing.conditions import Condition, compiled, written
-from tracker.listing.planner import Plan, SortKey, as_of, comparable, complete, place, plan
+from tracker.listing.conditions import Condition, compiled
+from tracker.listing.planner import Plan, SortKey, as_of, comparable, complete, plan, position
 
 RUNNING = OperationStatus.RUNNING
 
@@ -21,7 +22,7 @@ def true_of(text: str, record: Record) -> bool | None:
 
 @given(conditions)
 def test_a_condition_that_is_written_and_read_is_the_same(condition: Condition) -> None:
-    assert parse_filter(written(condition)) == condition
+    assert parse_filter(filter_text(condition)) == condition
 
 
 @given(conditions, records())
@@ -177,7 +178,7 @@ def test_nulls_are_the_least_of_an_order(descending: bool) -> None:
         for context in (None, "", "a", "B")
         for result in (None, ResultInfo(code=-1), ResultInfo(code=200))
     ]
-    ordered = sorted(several, key=lambda record: comparable(order, place(order, record)))
+    ordered = sorted(several, key=lambda record: comparable(order, position(order, record)))
     found = [
         (record.client_context, None if record.result_info is None else record.result_info.code) for record in ordered
     ]

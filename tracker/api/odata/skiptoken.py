@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, Final
 
+from tracker.api.odata.filter_text import filter_text
 from tracker.errors import Invalid
-from tracker.listing.conditions import MEMBERS, ValueKind, written
+from tracker.listing.conditions import MEMBERS, ValueKind
 from tracker.listing.pager import Cursor, ListQuery
 from tracker.listing.planner import SortKey
 
@@ -58,6 +59,6 @@ def _are_counts(*numbers: int) -> bool:
 
 
 def _digest(place: str, call_id: str, query: ListQuery) -> str:
-    where = "" if query.where is None else written(query.where)
+    where = "" if query.where is None else filter_text(query.where)
     order = [[key.member, key.descending] for key in query.order]
     return sha256(json.dumps([place, call_id, where, order]).encode()).hexdigest()[:_DIGITS]
