@@ -13,6 +13,7 @@ it, which no rendered page shows:
 * `<!-- test: exits 1 -->`: the `sh` block ends with this exit code.
 * `<!-- test: not run, REASON -->`: the `sh` block is not run.
 * `<!-- test: checkout -->`: the page's directory has `examples`, as a checkout has. Stands without a block.
+* `<!-- test: redis -->`: a Redis server runs at port 6379 from here on. Stands without a block.
 """
 
 import re
@@ -26,8 +27,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOT_RUN = "not run, "
 _COMMENT = re.compile(r"<!-- test: (?P<word>.+?) -->")
 _FENCE = re.compile(r"```(?P<language>\w*)")
-_PATH = re.compile(r"# (?P<path>[\w./-]+\.\w+)$")
-_ALONE = {"stop", "checkout"}
+_PATH = re.compile(r"# (?P<path>\w[\w./-]*\.\w+)$")
+_ALONE = {"stop", "checkout", "redis"}
 """Comments that stand without a block."""
 
 
@@ -50,7 +51,7 @@ class Block:
     def path(self) -> str:
         """The file that the block shows; "" when its first line names none."""
         first = _PATH.match(self.text.partition("\n")[0])
-        return first["path"] if first and self.language != "sh" else ""
+        return first["path"] if first and self.language != "sh" else ""  # a path that begins with / is none
 
     @property
     def why_not_run(self) -> str:

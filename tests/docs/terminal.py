@@ -1,7 +1,7 @@
 """Runs the commands of one page, as a reader with a few terminals in one directory does.
 
-Ports that pages name (8080, 8000) may be in use here. Each is replaced by a free port, in commands, files and expected
-output alike; `tracker dev` is given its port as an option, the other commands of `tracker` as TRACKER_URL and
+Ports that pages name (8080, 8000, 6379) may be in use here. Each is replaced by a free port, in commands, files and
+expected output alike; `tracker dev` is given its port as an option, the other commands of `tracker` as TRACKER_URL and
 TRACKER_PORT.
 """
 
@@ -18,10 +18,11 @@ from types import TracebackType
 from typing import Self
 
 from tests.docs.pages import ROOT, Block
+from tracker.embedded import start_server
 
 PATIENCE = 90.0
 """Seconds that a block has to end, or to become ready. Generous: other tests run beside this one."""
-PORTS = ("8080", "8000")
+PORTS = ("8080", "8000", "6379")
 STATE = ".state.sh"
 BOX = ".block.sh"
 _LOOK_EVERY = 0.05
@@ -53,6 +54,11 @@ class Terminals:
     def be_a_checkout(self) -> None:
         """Give the directory what a checkout has."""
         (self._inner / "examples").symlink_to(ROOT / "examples")
+
+    def start_redis(self) -> None:
+        """Run the server that a page expects at port 6379."""
+        server = start_server(self._directory / "redis", port=self._ports["6379"])
+        self._stack.callback(server.stop)
 
     def write(self, block: Block) -> None:
         """Write the file that a block shows."""
@@ -116,6 +122,7 @@ class Terminals:
         """A port of 127.0.0.1 that nobody else is given while it is reserved. A server may still listen on it."""
         taken = self._stack.enter_context(socket.socket())
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # for servers that share the port
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
 
@@ -179,7 +186,7 @@ def _listen_to_ctrl_c() -> None:
 
 def squeezed(text: str) -> str:
     """The text with single spaces, and none at the ends of its lines."""
-    return "\n".join(re.sub(r"[ \t]+", " ", line).rstrip() for line in text.strip().splitlines())
+    return "\n".join(re.sub(r"[ \t]+", " ", line).strip() for line in text.strip().splitlines())
 
 
 def whole(expected: str) -> re.Pattern[str]:
@@ -190,6 +197,18 @@ def whole(expected: str) -> re.Pattern[str]:
     return re.compile("".join(parts))
 
 
+def first_difference(expected: str, printed: str) -> str:
+    """The first expected line at which the output is another; "" when the output is as expected."""
+    lines = squeezed(expected).splitlines()
+    text = f"{squeezed(printed)}\n"
+    if whole(expected).fullmatch(text):
+        return ""
+    for count in range(1, len(lines) + 1):
+        if not whole("\n".join(lines[:count])).match(text):
+            return lines[count - 1]
+    return "the end: more is printed"
+
+
 def subsequence(expected: str) -> re.Pattern[str]:
     """Matches an output that has the expected lines in this order, among others."""
     lines = [_line(line) for line in squeezed(expected).splitlines() if line != "…"]
@@ -197,4 +216,4 @@ def subsequence(expected: str) -> re.Pattern[str]:
 
 
 def _line(line: str) -> str:
-    return ".*".join(re.escape(part) for part in line.split("…"))
+    return ".*".join(re.escape(part) for part in re.split(" ?… ?", line))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import PAGES, ROOT, Block, blocks
-from tests.docs.terminal import Terminals, squeezed, whole
+from tests.docs.terminal import Terminals, first_difference
 
 WITH_COMMANDS = [page for page in PAGES if any(block.language == "sh" for block in blocks(page))]
 
@@ -30,6 +30,8 @@ def act(terminals: Terminals, block: Block, expected: str | None) -> None:
     """Do what a reader does at this block."""
     if block.comment == "checkout":
         terminals.be_a_checkout()
+    elif block.comment == "redis":
+        terminals.start_redis()
     elif block.comment == "stop":
         terminals.stop(block.place)
     elif block.path:
@@ -41,8 +43,8 @@ def act(terminals: Terminals, block: Block, expected: str | None) -> None:
         printed = terminals.run(block, exit_code=exit_code(block))
         if expected is not None:
             expected = terminals.rewritten(expected)
-            same = whole(expected).fullmatch(f"{squeezed(printed)}\n")
-            assert same, f"{block.place} prints something else\n{block.text}\n--- expected\n{expected}\n--- printed\n{printed}"
+            other = first_difference(expected, printed)
+            assert not other, f"{block.place} prints something else at: {other}\n{block.text}\n--- printed\n{printed}"
 
 
 def exit_code(block: Block) -> int:
