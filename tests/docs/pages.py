@@ -7,8 +7,8 @@ it, which no rendered page shows:
 * A `text` block is what the `sh` block before it prints. In a line, `…` stands for any characters; a line that is
   nothing but `…` stands for any lines. Runs of spaces count as one space.
 * A block whose first line is a comment with a path, such as `# contoso/operations.py`, is written to that file.
-* `<!-- test: keeps running -->`: the `sh` block gets a terminal of its own. It is ready when it has printed the lines of
-  its `text` block.
+* `<!-- test: keeps running -->`: the `sh` block gets a terminal of its own. It is ready when it has printed the lines
+  of its `text` block.
 * `<!-- test: stop -->`: Ctrl-C in the terminal of the latest block that keeps running. Stands without a block.
 * `<!-- test: exits 1 -->`: the `sh` block ends with this exit code.
 * `<!-- test: not run, REASON -->`: the `sh` block is not run.
@@ -45,7 +45,7 @@ class Block:
     @property
     def place(self) -> str:
         """Where a person finds it."""
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
+        return f"{self.page.name}:{self.line}"
 
     @property
     def path(self) -> str:

@@ -191,10 +191,8 @@ def squeezed(text: str) -> str:
 
 def whole(expected: str) -> re.Pattern[str]:
     """Matches an output that is the expected one, line by line."""
-    parts = []
-    for line in squeezed(expected).splitlines():
-        parts.append(r"(?:.*\n)*?" if line == "…" else f"{_line(line)}\n")
-    return re.compile("".join(parts))
+    lines = squeezed(expected).splitlines()
+    return re.compile("".join(r"(?:.*\n)*?" if line == "…" else f"{_line(line)}\n" for line in lines))
 
 
 def first_difference(expected: str, printed: str) -> str:

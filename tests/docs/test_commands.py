@@ -37,7 +37,7 @@ def act(terminals: Terminals, block: Block, expected: str | None) -> None:
     elif block.path:
         terminals.write(block)
     elif block.language == "sh" and block.comment == "keeps running":
-        assert expected, f"{block.place}: a block that keeps running needs a text block: what it prints when it is ready"
+        assert expected, f"{block.place}: a block that keeps running needs a text block with what it prints"
         terminals.keep_running(block, expected)
     elif block.language == "sh" and not block.why_not_run:
         printed = terminals.run(block, exit_code=exit_code(block))

@@ -1,6 +1,8 @@
 """What the documentation names exists: links, anchors, modules, and the commands of the README's picture."""
 
 import re
+import subprocess
+import sys
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -52,6 +54,16 @@ def test_every_module_that_is_named_can_be_imported(page: Path) -> None:
             import_module(name)
         except ImportError:
             assert hasattr(import_module(head), tail), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_type_that_is_shown_can_be_loaded(page: Path, tmp_path: Path) -> None:
+    shown = [block for block in blocks(page) if block.language == "python" and "(Operation, type=" in block.text]
+    for block in shown:
+        file = tmp_path / "shown.py"
+        file.write_text(block.text, encoding="utf-8")
+        done = subprocess.run([sys.executable, str(file)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{block.place}\n{done.stderr}"
 
 
 def test_the_picture_shows_commands_of_the_readme() -> None:
