@@ -2,6 +2,7 @@
 
 import ast
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.docs.pages import PAGES, ROOT, Block, blocks
 from tests.docs.terminal import Terminals, first_difference
 
+NEEDED = ("bash", "curl", "openssl")
 WITH_COMMANDS = [page for page in PAGES if any(block.language == "sh" for block in blocks(page))]
 
 
@@ -17,6 +19,7 @@ def name_of(page: Path) -> str:
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=name_of)
+@pytest.mark.skipif(not all(map(shutil.which, NEEDED)), reason=f"needs {', '.join(NEEDED)}")
 @pytest.mark.timeout(300)
 def test_the_commands_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> None:
     found = list(blocks(page))
