@@ -10,10 +10,23 @@ if TYPE_CHECKING:
     from tracker.domain.operation import Operation, ResultInfo
     from tracker.domain.type_registry import Context, Rejected, Retry, handles
     from tracker.url_handlers.request import handles_url
+    from tracker.url_handlers.response import BadAnswer, HandlerUnreachable
 
-__all__ = ["Context", "Operation", "Rejected", "ResultInfo", "Retry", "handles", "handles_url"]
+__all__ = [
+    "BadAnswer",
+    "Context",
+    "HandlerUnreachable",
+    "Operation",
+    "Rejected",
+    "ResultInfo",
+    "Retry",
+    "handles",
+    "handles_url",
+]
 
 _HOMES = {
+    "BadAnswer": "tracker.url_handlers.response",
+    "HandlerUnreachable": "tracker.url_handlers.response",
     "Operation": "tracker.domain.operation",
     "ResultInfo": "tracker.domain.operation",
     "handles_url": "tracker.url_handlers.request",
