@@ -36,6 +36,9 @@ check: install ## Lint, format and type-check, exactly as CI does
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+configuration: install ## Write the table of settings into docs/configuration.md
+	$(BIN)/python docs/tools/settings_table.py
+
 bench: install ## Measure idle latencies beside a PING on the same connection (half a minute)
 	$(BIN)/python -m benchmarks.latency
 
@@ -82,5 +85,5 @@ compose-test: install ## Build the images, run the stack, kill parts of it, chec
 clean: ## Remove what the targets made, and the data of `tracker dev` in .tracker
 	rm -rf $(VENV) $(BENCH) $(CONFORMANCE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
 
-.PHONY: help install demo test check bench bench-workers bench-api bench-profile bench-memory bench-lists bench-waits \
+.PHONY: help install demo test check configuration bench bench-workers bench-api bench-profile bench-memory bench-lists bench-waits \
 	chaos conformance compose-test clean
