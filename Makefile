@@ -36,6 +36,15 @@ check: install ## Lint, format and type-check, exactly as CI does
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(DOCS)/.installed ## Build the site of the documentation into site/; a dead link or anchor fails (ten seconds)
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
+
+$(DOCS)/.installed: pyproject.toml constraints/docs.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python $(INSTALL) --upgrade 'pip>=25.1'
+	$(DOCS)/bin/python $(INSTALL) --constraint constraints/docs.txt --group site
+	@touch $@
+
 configuration: install ## Write the table of settings into docs/configuration.md
 	$(BIN)/python docs/tools/settings_table.py
 
@@ -83,7 +92,7 @@ compose-test: install ## Build the images, run the stack, kill parts of it, chec
 	$(BIN)/python deploy/compose_test.py
 
 clean: ## Remove what the targets made, and the data of `tracker dev` in .tracker
-	rm -rf $(VENV) $(BENCH) $(CONFORMANCE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
+	rm -rf $(VENV) $(BENCH) $(CONFORMANCE) $(DOCS) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
 
-.PHONY: help install demo test check configuration bench bench-workers bench-api bench-profile bench-memory bench-lists bench-waits \
+.PHONY: help install demo test check docs configuration bench bench-workers bench-api bench-profile bench-memory bench-lists bench-waits \
 	chaos conformance compose-test clean

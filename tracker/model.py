@@ -88,13 +88,16 @@ class Stage(StrEnum):
 
 
 class ResultInfo(BaseModel):
-    """Graph's `resultInfo`: `code` follows HTTP classes, `subcode` is specific, `message` is for people."""
+    """How an operation has ended: Graph's `resultInfo`. A handler returns one to complete its operation."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     code: Int32
+    """A number as in HTTP: 2xx is success, 4xx is the client's fault, 5xx is the service's fault."""
     subcode: Int32 = 0
+    """A number that the operation's type gives a meaning to; 0 has none."""
     message: str = Field("", max_length=MESSAGE_LIMIT)
+    """A text for people, of 4096 characters at most."""
 
 
 DONE = ResultInfo(code=200, subcode=0, message="Action completed successfully.")
@@ -109,12 +112,17 @@ UNTAKEN = ResultInfo(code=503, subcode=2, message="No worker could take the oper
 
 
 class Operation(BaseModel):
-    """An operation as its handler sees it: subclass it to declare a type and its members.
+    """An operation as its handler sees it. A subclass declares an operation type and the type's members.
 
-    `class Transcode(Operation, type="#contoso.transcodeOperation")` gives the type validation at create and a
-    schema. JSON names are camelCase. Undeclared members are kept as they are (Graph's open type). A member
-    with `json_schema_extra={"readOnly": True}` is a result member: a client cannot set it, the handler can,
-    and it is stored with the outcome.
+    `class Transcode(Operation, type="#contoso.transcodeOperation")` declares the type of that name. Its fields are
+    those of a pydantic model. A create is checked against them: a wrong member is answered 400. Names in JSON are in
+    camel case (`source_url` is `sourceUrl`). Members that no field declares are kept as the client sent them.
+
+    A field with `json_schema_extra={"readOnly": True}` is a result member: a client cannot set it. The handler sets
+    it, and it is stored with the outcome. All result members of an operation take 64 KiB of JSON at most.
+
+    The class statement raises ConfigurationError when there is no `type`, when the name is malformed, or when a field
+    has the name of a member that every operation has (`status`, `resultInfo`, …).
     """
 
     model_config = ConfigDict(extra="allow", alias_generator=to_camel, populate_by_name=True, validate_assignment=True)
@@ -126,6 +134,7 @@ class Operation(BaseModel):
     """Result members (by JSON name) that a cancel sets."""
 
     client_context: str | None = Field(None, max_length=CLIENT_CONTEXT_LIMIT)
+    """The text that the client gave with the operation, of 256 characters at most; None if there is none."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, *, type: str | None = None, **kwargs: Any) -> None:  # noqa: A002 - the word users write

@@ -8,26 +8,31 @@ from tracker.model import Policy
 
 
 class PolicyOptions(TypedDict, total=False):
-    """The options of `handles`. Durations are "250ms", "90s", "1h30m", seconds, or a timedelta."""
+    """The options of `handles`. A duration is a text ("250ms", "90s", "1h30m"), a number of seconds, or a timedelta."""
 
     run_within: Duration
-    """How long one attempt may take (15m). Then the handler is asked to stop, and stopped after `grace`: 408/1."""
+    """The longest time that one attempt may take; default 15 minutes. Then the handler is asked to stop: 408/1."""
     start_within: Duration
-    """How long the first attempt may be in coming (without limit): 408/2, or 501/1 if no worker has the type."""
+    """The longest time from the create to the first attempt; default no limit. Then the operation fails with 408/2, or
+    with 501/1 if no worker has its type."""
     attempts: int
-    """How many attempts may fail, be lost or time out before the operation does (3)."""
+    """How many attempts may fail, be lost or exceed `run_within` until the operation fails; default 3."""
     backoff: tuple[Duration, Duration]
-    """The longest wait before the second attempt, which each failure doubles, and its cap (1s, 60s); full jitter."""
+    """The longest wait before the second attempt, and the longest wait of all; default ("1s", "60s"). The first value
+    doubles with each failure, up to the second. The wait itself is a random part of the value."""
     grace: Duration
-    """What a handler that is asked to stop has until it is killed (5s)."""
+    """The time between the request to stop and SIGKILL; default 5 seconds."""
     concurrency: int
-    """How many of the type run at once, over all workers (without limit)."""
+    """How many operations of the type run at once at most, over all workers; default no limit."""
     rate: str
-    """How many of the type start per interval, over all workers: "10/s", "100/m", "5/30s" (without limit)."""
+    """How many operations of the type start in an interval at most, over all workers: "10/s", "100/m" or "5/30s";
+    default no limit."""
     per_call: Literal["serial"]
-    """The call's operations of serial types run one at a time, in the order in which they were created."""
+    """With "serial" a call's operations of serial types run one at a time, in the order of their creation; default any
+    order."""
     priority: Literal["high", "default", "low"]
-    """The lane it waits in. Of ten turns, five are the high lane's first, four the default's and one the low's."""
+    """The queue that the operation waits in; default "default". In ten turns, "high" comes first in five, "default" in
+    four and "low" in one, so that no queue starves."""
 
 
 def read_policy(name: str, options: PolicyOptions) -> Policy:

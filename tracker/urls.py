@@ -53,11 +53,13 @@ def handles_url(
     never_retry: Exceptions = (),
     **policy: Unpack[PolicyOptions],
 ) -> None:
-    """Make an http or https URL the handler of an operation type; docs/url-handlers.md says what is sent and read.
+    """Make an http or https URL the handler of the operation type `model`. docs/url-handlers.md describes the requests.
 
-    `secret` is `whsec_…`, or several while they are rotated: each of them signs. Without one those of
-    TRACKER_URL_SECRETS do. `timeout` limits the request within `run_within`; the other options are those of
-    `handles`. Raises ConfigurationError for a declaration that cannot work.
+    `secret` signs the requests: a text `whsec_…`, or several of them while you change the secret. The default is the
+    type's secrets in TRACKER_URL_SECRETS. `timeout` is the longest time that one request may take; the default is the
+    whole of `run_within`. The other options are those of `handles`.
+
+    Raises ConfigurationError for a URL, a secret or an option that cannot be.
     """
     name = model.odata_type
     limit = None if timeout is None else seconds(timeout)
