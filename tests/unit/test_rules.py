@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tracker.arrows import ARROWS, Arrow
-from tracker.config import BUILT_IN_TYPES
+from tracker.config import BUILT_IN_TYPES, Settings
 from tracker.keys import Keys
 from tracker.model import Stage
 
@@ -87,6 +87,13 @@ def test_nine_of_ten_functions_are_shorter_than_30_lines() -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_nothing_is_promised_for_later(path: Path) -> None:
     assert not re.search(r"\b(TODO|FIXME|XXX|HACK|for now)\b", path.read_text())
+
+
+def test_every_setting_is_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for name, info in Settings.model_fields.items():
+        variable = info.validation_alias if isinstance(info.validation_alias, str) else f"TRACKER_{name.upper()}"
+        assert f"`{variable}`" in readme, variable
 
 
 def test_every_key_is_on_the_page_of_keys() -> None:

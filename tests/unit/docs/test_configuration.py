@@ -10,7 +10,7 @@ import typer.main
 from tracker.cli.main import app
 from tracker.config import Settings, Shown
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
 PYTHON = ("tracker", "workers", "tests", "examples", "benchmarks", "chaos", "conformance", "deploy")
 OPTIONS = {
