@@ -37,7 +37,8 @@ check: install ## Lint, format and type-check, exactly as CI does
 	$(BIN)/mypy
 
 docs: $(DOCS)/.installed ## Build the site of the documentation into site/; a dead link or anchor fails (ten seconds)
-	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
+	@# With --quiet the warnings are not counted, and the build is not strict.
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
 
 $(DOCS)/.installed: pyproject.toml constraints/docs.txt
 	$(PYTHON) -m venv $(DOCS)
