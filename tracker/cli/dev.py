@@ -7,26 +7,44 @@ import typer
 
 
 def dev(
-    data_dir: Annotated[Path, typer.Option(help="Where Valkey keeps its data.")] = Path(".tracker"),
-    host: Annotated[str, typer.Option(help="Address the API listens on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Its port; 0 chooses a free one.")] = 8080,
+    data_dir: Annotated[Path, typer.Option(help="Directory where the Valkey that is started keeps its data.")] = Path(
+        ".tracker"
+    ),
+    host: Annotated[str, typer.Option(help="Address on which the API listens.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port on which the API listens; 0 chooses a free port.")
+    ] = 8080,
     redis_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Let Valkey listen on 127.0.0.1 too.")
+        int | None, typer.Option(min=1, max=65535, help="Port of 127.0.0.1 on which Valkey listens too.")
     ] = None,
     redis_url: Annotated[
-        str | None, typer.Option(envvar="REDIS_URL", help="Use this server, and start no Valkey.")
+        str | None,
+        typer.Option(
+            envvar="REDIS_URL",
+            help="Address of the Redis or Valkey server: `redis://`, `rediss://`, `unix://` or `sentinel://`."
+            " Default: a Valkey is started.",
+        ),
     ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Plain functions to run at once; 0: no worker. Default: TRACKER_WORKER_PROCESSES, the cores."
+            min=0,
+            help="How many plain functions a worker runs at once at most, each in a process of its own. 0: no worker"
+            " is started. Default: TRACKER_WORKER_PROCESSES, else the number of cores.",
         ),
     ] = None,
     types: Annotated[
-        str | None, typer.Option(envvar="TRACKER_TYPES", help="Modules with operation types, by commas.")
+        str | None,
+        typer.Option(
+            envvar="TRACKER_TYPES",
+            help="Modules that declare operation types. API and workers need the same modules. Commas separate them.",
+        ),
     ] = None,
     token: Annotated[
-        str | None, typer.Option(envvar="TRACKER_DEV_TOKEN", help="The bearer token. Default: a new one.")
+        str | None,
+        typer.Option(
+            envvar="TRACKER_DEV_TOKEN", help="Bearer token that the API accepts. Default: a new token at each start."
+        ),
     ] = None,
 ) -> None:
     """Run everything here: Valkey, the API and workers. Ctrl-C stops all."""

@@ -23,7 +23,12 @@ def doctor(
     ] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Put right what --verify finds, and verify again.")] = False,
     redis_url: Annotated[
-        str | None, typer.Option(help="The server to examine. Default: REDIS_URL.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Address of the Redis or Valkey server: `redis://`, `rediss://`, `unix://` or `sentinel://`."
+            " Default: REDIS_URL.",
+            show_default=False,
+        ),
     ] = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:

@@ -29,8 +29,10 @@ class Status(StrEnum):
 
 CallId = Annotated[str, typer.Argument(help="The call it belongs to: any name, up to 256 characters.")]
 OperationId = Annotated[str, typer.Argument(help="The operation's id.")]
-Url = Annotated[str, typer.Option("--url", envvar="TRACKER_URL", help="The server.")]
-Token = Annotated[str, typer.Option("--token", envvar="TRACKER_TOKEN", help="Bearer token.", show_default=False)]
+Url = Annotated[str, typer.Option("--url", envvar="TRACKER_URL", help="Address of the API.")]
+Token = Annotated[
+    str, typer.Option("--token", envvar="TRACKER_TOKEN", help="Bearer token for the API.", show_default=False)
+]
 Timeout = Annotated[float, typer.Option(min=0, help="Seconds to wait.")]
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_TIMEOUT = 300.0

@@ -17,14 +17,29 @@ class Auth(StrEnum):
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: TRACKER_HOST.")] = None,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port; 0 chooses a free one. Default: TRACKER_PORT.")
+    host: Annotated[
+        str | None, typer.Option(help="Address on which the API listens. Default: TRACKER_HOST, else 127.0.0.1.")
     ] = None,
-    auth: Annotated[Auth | None, typer.Option(help="`none` on a loopback address only. Default: TRACKER_AUTH.")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="Port on which the API listens; 0 chooses a free port. Default: TRACKER_PORT, else 8080.",
+        ),
+    ] = None,
+    auth: Annotated[
+        Auth | None,
+        typer.Option(
+            help="Whether requests need a bearer token. `none` is allowed on a loopback address only."
+            " Default: TRACKER_AUTH, else tokens."
+        ),
+    ] = None,
     processes: Annotated[
         int | None,
-        typer.Option(min=1, max=256, help="Processes that share the port. Default: TRACKER_API_PROCESSES, 1."),
+        typer.Option(
+            min=1, max=256, help="How many processes of the API share its port. Default: TRACKER_API_PROCESSES, else 1."
+        ),
     ] = None,
     share_port: Annotated[bool, typer.Option("--share-port", hidden=True)] = False,
 ) -> None:
@@ -47,15 +62,27 @@ def serve(
 def worker(
     concurrency: Annotated[
         int | None,
-        typer.Option(min=0, help="Coroutine operations to run at once. Default: TRACKER_WORKER_CONCURRENCY, 100."),
+        typer.Option(
+            min=0,
+            help="How many coroutine handlers a worker runs at once at most, on one event loop."
+            " Default: TRACKER_WORKER_CONCURRENCY, else 100.",
+        ),
     ] = None,
     processes: Annotated[
         int | None,
-        typer.Option(min=0, help="Plain functions to run at once. Default: TRACKER_WORKER_PROCESSES, the cores."),
+        typer.Option(
+            min=0,
+            help="How many plain functions a worker runs at once at most, each in a process of its own."
+            " Default: TRACKER_WORKER_PROCESSES, else the number of cores.",
+        ),
     ] = None,
     drain_seconds: Annotated[
         float | None,
-        typer.Option(min=0, help="Seconds to finish operations after SIGTERM. Default: TRACKER_DRAIN_SECONDS."),
+        typer.Option(
+            min=0,
+            help="The longest time that a stopping worker waits for the operations that it runs. Then the worker hands"
+            " these operations back to the queue. In seconds. Default: TRACKER_DRAIN_SECONDS, else 25.",
+        ),
     ] = None,
 ) -> None:
     """Run operations until SIGTERM or Ctrl-C, which let them finish; a second one hands them back at once."""

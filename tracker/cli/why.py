@@ -21,7 +21,12 @@ def why(
         str | None, typer.Option(help="Whose operation it is. Default: whoever has one of that id.", show_default=False)
     ] = None,
     redis_url: Annotated[
-        str | None, typer.Option(help="The server to ask. Default: REDIS_URL.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Address of the Redis or Valkey server: `redis://`, `rediss://`, `unix://` or `sentinel://`."
+            " Default: REDIS_URL.",
+            show_default=False,
+        ),
     ] = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:

@@ -70,17 +70,16 @@ class OperationStatus(StrEnum):
 
 
 class ResultInfo(BaseModel):
-    """Graph's `resultInfo`: how an operation ended.
-
-    `code` follows the classes of HTTP statuses: 2xx done, 4xx the caller's doing, 5xx the service's or the handler's.
-    `subcode` is specific to the code or the type. `message` is for people: at most 4,096 characters.
-    """
+    """How an operation has ended: Graph's `resultInfo`. A handler returns one to complete its operation."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     code: Int32
+    """A number as in HTTP: 2xx is success, 4xx is the client's fault, 5xx is the service's fault."""
     subcode: Int32 = 0
+    """A number that the operation's type gives a meaning to; 0 has none."""
     message: str = Field("", max_length=MESSAGE_LIMIT)
+    """A text for people, of 4096 characters at most."""
 
 
 DONE = ResultInfo(code=200, subcode=0, message="Action completed successfully.")
@@ -102,7 +101,7 @@ class Operation(BaseModel):
     of `source_url` is `sourceUrl`. Members that are not declared are kept as they are (Graph's open types).
 
     A member with `json_schema_extra={"readOnly": True}` is a result member. A client cannot set it. The handler sets
-    it, and it is stored with the outcome.
+    it, and it is stored with the outcome. All result members of an operation take 64 KiB of JSON at most.
 
     The declaration raises ConfigurationError when the name is not of the form `#namespace.name`, or when a member has
     the name of a member that every operation has.
@@ -117,6 +116,7 @@ class Operation(BaseModel):
     """Result members that a cancel sets, by JSON name."""
 
     client_context: str | None = Field(None, max_length=CLIENT_CONTEXT_LIMIT)
+    """The text that the client gave with the operation, of 256 characters at most; None if there is none."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, *, type: str | None = None, **kwargs: Any) -> None:  # noqa: A002 - the word users write

@@ -30,7 +30,11 @@ HandlerT = TypeVar("HandlerT", bound=Handler)
 
 
 class Rejected(Exception):
-    """Raised by a handler: the operation's input is not acceptable; it fails and is not tried again."""
+    """Raised by a handler that does not accept the operation's input. The operation fails, without another attempt.
+
+    `code`, `subcode` and `message` become the operation's `resultInfo`. `code` is 400 by default. Of the message the
+    first 4096 characters are kept.
+    """
 
     def __init__(self, message: str, subcode: int = 1, *, code: int = REJECTED_CODE) -> None:
         super().__init__(message)
@@ -38,9 +42,10 @@ class Rejected(Exception):
 
 
 class Retry(Exception):
-    """Raised by a handler: try again, `after` that long if given, else by the type's backoff.
+    """Raised by a handler that wants another attempt, after the time `after`, or else after the type's backoff.
 
-    The attempt is charged: after the type's last attempt the operation fails with 500/1.
+    The attempt counts as failed: after the type's last attempt the operation fails with 500/1 and the message, of which
+    1024 characters are kept. Raises ConfigurationError when `after` is not a finite duration of 0 or more.
     """
 
     def __init__(
@@ -54,33 +59,37 @@ class Retry(Exception):
 
 
 class Context(Protocol):
-    """What a handler is given beside its operation."""
+    """What a handler gets beside its operation: who it works for, and a way to report progress."""
 
     @property
     def operation_id(self) -> str:
-        """The operation's public id."""
+        """The operation's id, as clients know the operation. It is unique within a tenant."""
 
     @property
     def call_id(self) -> str:
-        """The call it belongs to."""
+        """The id of the call that the operation belongs to."""
 
     @property
     def attempt(self) -> int:
-        """The number of this attempt, from 1."""
+        """The number of this attempt: 1, 2, and so on."""
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt of one operation: hand it to the systems the handler calls."""
+        """A text of 32 characters that all attempts of one operation share, and no other operation has.
+
+        Hand this key to the systems that the handler calls: an operation may run more than once.
+        """
 
     @property
     def cancel_requested(self) -> bool:
-        """Whether somebody asked for a cancel; a handler that polls may end early."""
+        """Whether the handler is asked to stop: by a cancel, by its time limit, or by a worker that stops."""
 
     def progress(self, percent: float | None = None, detail: str = "") -> Awaitable[None]:
-        """Report progress: `percent` 0–100, never falling within an attempt, and a short text.
+        """Report progress. Clients see it as `percentComplete` and `statusDetail`.
 
-        A coroutine handler awaits it; a plain function just calls it. At most four reports a second are
-        stored, the latest wins.
+        `percent` is a number from 0 to 100; a lower value than the last one counts as the last one. `detail` is a text,
+        of which 256 characters are kept. A coroutine awaits the call, a plain function does not. At most four
+        reports a second are stored; of more reports the latest is stored. Raises ValueError for another `percent`.
         """
 
 
@@ -194,11 +203,17 @@ def handles(
     never_retry: Exceptions = (),
     **policy: Unpack[PolicyOptions],
 ) -> Callable[[HandlerT], HandlerT]:
-    """Make a function the handler of an operation type.
+    """Make a function the handler of the operation type `model`. Use it as a decorator: `@handles(Transcode)`.
 
-    `PolicyOptions` says what each option means. An exception is retried if it is one of `retry_on` (any, when that
-    is empty) and none of `never_retry`; else it fails the operation at once. Raises ConfigurationError for a
-    declaration that cannot work.
+    The function takes the operation and a `Context`. It is a coroutine, of which many run at once on one event loop, or
+    a plain function, which has a process to itself while it runs. It returns None or a `ResultInfo`, and raises
+    `Rejected`, `Retry` or any other exception.
+
+    An exception leads to another attempt if it is one of the classes `retry_on` (empty: any class) and none of the
+    classes `never_retry`. Otherwise the operation fails at once. The other options, `PolicyOptions`, say how and when
+    an operation is tried.
+
+    Raises ConfigurationError for an option that cannot be, or for a function that does not take two arguments.
     """
     declared = read_policy(model.odata_type, policy)
     for item in (*retry_on, *never_retry):

