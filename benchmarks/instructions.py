@@ -38,8 +38,9 @@ async def measure(tree: Tree, operations: int) -> dict[tuple[str, str], float]:
             server.mark()
             for name, command in COMMANDS.items():
                 await step(calls, command, operations, size)
-                figures[f"{name}, {size} at once", "instructions/op"] = server.mark() / operations
-                note(f"{tree.name}: {name}, {size} at once: {figures[f'{name}, {size} at once', 'instructions/op']:,.0f}")
+                row, count = f"{name}, {size} at once", server.mark() / operations
+                figures[row, "instructions/op"] = count
+                note(f"{tree.name}: {row}: {count:,.0f}")
     return figures
 
 

@@ -46,24 +46,24 @@ class Rounds:
 async def compare(that: Tree, rounds: Rounds, measure: Measure) -> list[Round]:
     """Measure rounds of this tree and of another one. The tree that comes first changes from round to round.
 
-    A round that raises NotMeasured is left out. Raises the last NotMeasured when no round is left.
+    A round that raises NotMeasured or TimeoutError is left out. Exits with the last message when no round is left.
     """
     measured: list[Round] = []
     took: list[float] = []
-    failure: NotMeasured | None = None
+    failure = ""
     while rounds.another(took):
         begun = time.monotonic()
         try:
             figures = await measure((that, THIS) if len(took) % 2 else (THIS, that))
-        except NotMeasured as error:
-            failure = error
-            note(f"round {len(took) + 1} is left out: {error}")
+        except (NotMeasured, TimeoutError) as error:
+            failure = str(error) or "something took too long"
+            note(f"round {len(took) + 1} is left out: {failure}")
         else:
             measured.append(Round(figures[THIS], figures[that]))
         took.append(time.monotonic() - begun)
         note(f"round {len(took)} took {took[-1]:.0f} s")
-    if failure is not None and not measured:
-        raise failure
+    if not measured:
+        raise SystemExit(f"no round was measured: {failure}")
     return measured
 
 

@@ -10,7 +10,7 @@ one tenant. Batches are made one after another, and each batch is one call of it
 * `create N SIZE`: create N operations in batches of SIZE; answers their `keys` and `ids`.
 * `claim N SIZE`: claim N of them, the oldest first; answers how many `calls` that took.
 * `beat N SIZE`, `succeed N SIZE`, `fail N SIZE`: renew the leases of the N oldest running operations, or end these.
-* `end RATE`: let all running operations succeed, RATE a second, in a batch every 20 ms.
+* `end N RATE`: let the N oldest running operations succeed, RATE a second, in a batch every 20 ms.
 """
 
 import asyncio
@@ -98,9 +98,9 @@ class Calls:
         """End operations, without another attempt."""
         return await self._write([fail(record, LOST, {}, again=False) for record in self._taken(count)], size)
 
-    async def end(self, rate: int) -> dict[str, Any]:
+    async def end(self, count: int, rate: int) -> dict[str, Any]:
         """Let operations succeed at a rate."""
-        begun, done, count = time.monotonic(), 0, len(self.running)
+        begun, done = time.monotonic(), 0
         while done < count:
             due = min(count, int((time.monotonic() - begun) * rate))
             if due > done:
