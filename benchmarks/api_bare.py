@@ -1,4 +1,4 @@
-"""Ours beside the bare stack: what is asked of each, and the servers and operations for it."""
+"""The API and the bare server as processes, the operations that are read, and the requests of each row."""
 
 import asyncio
 import json
@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,26 +14,27 @@ from benchmarks.api_load import Burst, Channel, Refused, load, request
 from benchmarks.api_writes import Writes, writes
 from benchmarks.drain import free_port, fresh_server
 from benchmarks.processes import pin, running
+from benchmarks.trees import THIS, Tree
 from tracker.cli.dev_stack import EXAMPLE
 from tracker.cli.token import new_token
 from tracker.store.keys import call_digest
 
 CALLS, PER_CALL = 10, 100
-"""Calls whose operations are read and listed, and operations of each: a list's default page holds a whole call."""
+"""The number of calls whose operations are read and listed, and of operations in each: one default page of a list."""
 NEW_CALLS = 50
-"""Calls that creates are spread over."""
+"""The number of calls that get the new operations."""
 BATCH = 20
-"""Creates of one $batch."""
+"""The number of creates in a $batch."""
 TENANT = "bench"
 START_WITHIN = 30.0
+"""The longest time in seconds until a server listens, and until all operations are completed."""
 BODY = json.dumps(EXAMPLE).encode()
 JSON = {"Content-Type": "application/json"}
-TRACKER = (sys.executable, "-m", "tracker.cli.main")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table: requests to one server, and the row whose rate its own is a multiple of."""
+    """A row of the table: its requests, the server that gets them, and the row that its rate is compared with."""
 
     name: str
     server: str
@@ -42,11 +43,11 @@ class Row:
     beside: str = ""
     target: float = 0.0
     operations: int = 1
-    """What one request does; rates are of operations."""
+    """How many operations one request does. Rates count operations."""
 
 
 class Seeded(NamedTuple):
-    """An operation that has ended: the path of its call's operations, its id and its ETag."""
+    """A completed operation: the path of its call's operations, its id and its ETag."""
 
     path: str
     id: str
@@ -55,7 +56,7 @@ class Seeded(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """The two servers, by name: port and process; and the Valkey that both use."""
+    """Ports and pids of the servers, by name: `ours`, and `bare` where it runs. All use one Valkey."""
 
     ports: Mapping[str, int]
     processes: Mapping[str, int]
@@ -64,7 +65,7 @@ class Servers:
     headers: Mapping[str, str]
 
     async def burst(self, row: Row, *, connections: int, seconds: float) -> Burst:
-        """Load the row's server for so long. Raises Refused."""
+        """Send the row's requests for so many seconds. Raises Refused."""
         watched = {"server": self.processes[row.server], "valkey": self.valkey}
         return await load(
             self.ports[row.server],
@@ -77,37 +78,36 @@ class Servers:
         )
 
     async def written(self, row: Row) -> Writes:
-        """What one request of the row writes."""
+        """Watch what one request of the row writes."""
         async with channel(self.ports[row.server]) as asking:
-            await asking.ask(row.requests[0], row.expected)  # what only the first one of its call does
+            await asking.ask(row.requests[0], row.expected)  # the first request of a call writes more
             return await writes(self.url, lambda: asking.ask(row.requests[0], row.expected))
 
 
 @asynccontextmanager
-async def opened(appendfsync: str) -> AsyncIterator[tuple[Servers, list[Row]]]:
-    """Start Valkey, the bare server and ours, each on its core, and make the operations that are read."""
+async def opened(appendfsync: str, *, tree: Tree = THIS, bare: bool = True) -> AsyncIterator[tuple[Servers, list[Row]]]:
+    """Start a Valkey, the tree's API and, if asked for, the bare server; complete the operations that rows read."""
     token, line = new_token("bench", TENANT)
     headers = {"Authorization": f"Bearer {token}"}
-    ports = {"bare": free_port(), "ours": free_port()}
-    server_core, load_core = cores()
-    async with fresh_server(appendfsync) as (redis, url, valkey):
-        redis.config_set("auto-aof-rewrite-percentage", 0)  # which would fall into some row's time
+    ports = {name: free_port() for name in (("bare", "ours") if bare else ("ours",))}
+    async with fresh_server(appendfsync) as (redis, url, valkey), AsyncExitStack() as stack:
+        redis.config_set("auto-aof-rewrite-percentage", 0)  # a rewrite would add to the time of one row only
         env = environment(url, ports["ours"], line)
-        async with (
-            running(*TRACKER, "serve", env=env) as ours,
-            running(sys.executable, "-m", "benchmarks.web.bare", str(ports["bare"]), env=env) as bare,
-        ):
-            servers = Servers(ports, {"ours": ours.pid, "bare": bare.pid}, valkey, url, headers)
-            for port in ports.values():
-                await listening(port)
-            async with running(*TRACKER, "worker", env=env), channel(ports["ours"]) as asking:
-                seeded = await seed(asking, headers)
-            with placed([(server_core, ours.pid, bare.pid), (load_core, valkey, os.getpid())]):
-                yield servers, rows(seeded, headers)
+        servers = {"ours": await stack.enter_async_context(running(*tree.tracker("serve"), env=env, cwd=tree.root))}
+        if bare:
+            argv = (sys.executable, "-m", "benchmarks.web.bare", str(ports["bare"]))
+            servers["bare"] = await stack.enter_async_context(running(*argv, env=env))
+        for port in ports.values():
+            await listening(port)
+        worker = running(*tree.tracker("worker"), env=env, cwd=tree.root)
+        async with worker, channel(ports["ours"]) as asking:
+            seeded = await seed(asking, headers)
+        pids = {name: process.pid for name, process in servers.items()}
+        yield Servers(ports, pids, valkey, url, headers), [row for row in rows(seeded, headers) if row.server in ports]
 
 
 def environment(url: str, port: int, token: str) -> dict[str, str]:
-    """What the servers and workers are started with; `token` is the line by which ours knows one."""
+    """The environment of servers and workers. `token` is a line of TRACKER_TOKENS."""
     return {
         "BENCH_URL": url,
         "REDIS_URL": url,
@@ -119,18 +119,21 @@ def environment(url: str, port: int, token: str) -> dict[str, str]:
 
 
 def cores() -> tuple[int, int]:
-    """The core of the servers, and that of the load and Valkey; the same where there is only one."""
+    """The core of the servers, and the core of the load and Valkey. A machine with one core has the same for both."""
     available = sorted(os.sched_getaffinity(0))
     return available[-1], available[0]
 
 
 @contextmanager
-def placed(places: Iterable[tuple[int, ...]]) -> Iterator[None]:
-    """Have processes on their cores, each of which comes before its pids; this one is given all of its cores again."""
+def pinned(many: Iterable[Servers]) -> Iterator[None]:
+    """Keep servers on one core, Valkey and this process on the other. At the end this process may use all cores."""
     before = os.sched_getaffinity(0)
-    for core, *pids in places:
-        for pid in pids:
-            pin(pid, core)
+    server_core, load_core = cores()
+    for servers in many:
+        for pid in servers.processes.values():
+            pin(pid, server_core)
+        pin(servers.valkey, load_core)
+    pin(os.getpid(), load_core)
     try:
         yield
     finally:
@@ -139,7 +142,7 @@ def placed(places: Iterable[tuple[int, ...]]) -> Iterator[None]:
 
 @asynccontextmanager
 async def channel(port: int) -> AsyncIterator[Channel]:
-    """A connection, for as long as the body runs."""
+    """Open a connection while the body runs."""
     asking = await Channel.open(port)
     try:
         yield asking
@@ -148,7 +151,7 @@ async def channel(port: int) -> AsyncIterator[Channel]:
 
 
 async def listening(port: int) -> None:
-    """Wait for a server. Raises Refused."""
+    """Wait until a server listens. Raises Refused."""
     end = time.monotonic() + START_WITHIN
     while time.monotonic() < end:
         with suppress(OSError):
@@ -159,7 +162,7 @@ async def listening(port: int) -> None:
 
 
 async def seed(asking: Channel, headers: Mapping[str, str]) -> list[Seeded]:
-    """Create operations, and wait until a worker has completed each. Raises Refused or TimeoutError."""
+    """Create operations, and wait until a worker has completed all. Raises Refused or TimeoutError."""
     create = [request("POST", path_of(f"call-{call}"), body=BODY, headers=headers) for call in range(CALLS)]
     found = []
     for number in range(CALLS * PER_CALL):
@@ -184,7 +187,7 @@ def path_of(call: str) -> str:
 
 
 def rows(seeded: Sequence[Seeded], headers: Mapping[str, str]) -> list[Row]:
-    """What is measured, each beside its bare counterpart."""
+    """The rows of part 1, each with its bare counterpart before it."""
 
     def get(path: str, **more: str) -> bytes:
         return request("GET", path, headers={**headers, **more})
@@ -213,13 +216,13 @@ def rows(seeded: Sequence[Seeded], headers: Mapping[str, str]) -> list[Row]:
 
 
 def batch(call: str) -> bytes:
-    """A `$batch` of creates of one call."""
+    """The body of a `$batch` of creates in one call."""
     create = {"method": "POST", "url": path_of(call).removeprefix("/v1.0"), "headers": JSON, "body": EXAMPLE}
     return json.dumps({"requests": [{"id": str(number), **create} for number in range(BATCH)]}).encode()
 
 
 async def offered(servers: Servers, row: Row) -> str:
-    """Why the row cannot be measured; empty when it can. Every create of a $batch must have been answered 201."""
+    """Why the row cannot be measured. Empty when its server answers as expected, 201 to each create of a $batch."""
     async with channel(servers.ports[row.server]) as asking:
         try:
             answer = await asking.ask(row.requests[0], row.expected)

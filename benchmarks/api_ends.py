@@ -1,4 +1,4 @@
-"""End to end over HTTP: clients create an operation, learn of its end, read its answer, and go on."""
+"""The load end to end: each client creates an operation, learns of its end, reads its answer, and begins again."""
 
 import asyncio
 import json
@@ -16,21 +16,22 @@ from benchmarks.processes import running
 from tracker.cli.token import new_token
 
 CLIENTS = 64
-"""Clients, each with a connection of its own, that have one operation under way each."""
+"""The number of clients. Each has a connection, and one operation at a time."""
 WARM_UP = 1.0
+"""Seconds of load before the time runs."""
 LIMIT, AGAIN = 30.0, 3.0
-"""Seconds from the start of a system to its first answer, and seconds after which it is asked for another."""
+"""The longest time in seconds from the start of a system to its first end, and for each try before that."""
 
 
 class Stack:
-    """A contender that runs: Valkey, its service, and one worker."""
+    """A contender's running processes: Valkey, its service, and one worker."""
 
     def __init__(self, contender: Contender, port: int, watched: Mapping[str, int], headers: dict[str, str]) -> None:
         self.contender, self.watched, self._port, self._headers = contender, watched, port, headers
         self._numbers = count()
 
     async def burst(self, way: Way, *, seconds: float) -> Burst:
-        """Have all clients create and wait for so long. Raises Refused."""
+        """Run all clients for so many seconds. Raises Refused."""
         channels = [await Channel.open(self._port) for _ in range(CLIENTS)]
         try:
             steps = [partial(self._once, channel, way, client) for client, channel in enumerate(channels)]
@@ -40,7 +41,7 @@ class Stack:
                 channel.close()
 
     async def first(self) -> None:
-        """Wait until the whole way has been gone once. What a worker that starts loses is started again."""
+        """Wait until one operation has ended. There are several tries: a worker may lose a task while it starts."""
         for _ in range(round(LIMIT / AGAIN)):
             async with channel(self._port) as asking:
                 with suppress(TimeoutError):
@@ -89,9 +90,9 @@ class Stack:
 
 @asynccontextmanager
 async def started(contender: Contender, appendfsync: str) -> AsyncIterator[tuple[Stack, str]]:
-    """Start a contender with a Valkey of its own; yields it and the versions of what it is made of.
+    """Start a contender with a Valkey of its own. Yields it, and the versions of its packages.
 
-    Raises Refused, also when it does not come up.
+    Raises Refused when it is not installed or does not start.
     """
     if not contender.python.exists():
         raise Refused("it is not installed: `make bench-api` does that")
@@ -100,8 +101,8 @@ async def started(contender: Contender, appendfsync: str) -> AsyncIterator[tuple
     async with fresh_server(appendfsync) as (_, url, valkey):
         env = environment(url, port, line)
         async with (
-            running(*contender.api(port), env=env, pipes=True) as api,
-            running(*contender.worker(), env=env) as worker,
+            running(*contender.api(port), env=env, pipes=True, cwd=contender.tree.root) as api,
+            running(*contender.worker(), env=env, cwd=contender.tree.root) as worker,
         ):
             assert api.stdout is not None
             said = (await api.stdout.readline()).decode().strip()

@@ -1,4 +1,4 @@
-"""A load of HTTP requests that costs little: bytes made beforehand, kept connections, one request at a time on each."""
+"""A load of HTTP requests that takes little processor time: prepared bytes, on connections that are kept."""
 
 import asyncio
 import time
@@ -8,36 +8,37 @@ from itertools import cycle
 from typing import NamedTuple, cast
 
 from benchmarks.processes import cpu_time
+from benchmarks.ratios import NotMeasured
 
 WARM_UP = 0.3
 """Seconds of load before the time runs."""
 END_WITHIN = 30.0
-"""Seconds that the last requests may take."""
+"""The longest time in seconds for the last requests."""
 _NO_BODY = {204, 304}
 _END, _LENGTH = b"\r\n\r\n", b"\r\ncontent-length: "
 
 Step = Callable[[], Awaitable[object]]
 
 
-class Refused(Exception):
-    """The server answered otherwise than asked, or hung up; the message says how."""
+class Refused(NotMeasured):
+    """An answer with another status than expected, or a connection that the server closed. The message says which."""
 
 
 class Answer(NamedTuple):
-    """An answer: its status, everything before its body, and its body."""
+    """An answer: its status, all bytes before its body, and its body."""
 
     status: int
     head: bytes
     body: bytes
 
     def header(self, name: bytes) -> bytes:
-        """The value of a header, whose name is in lower case."""
+        """The value of a header. The name is given in lower case."""
         start = self.head.lower().find(b"\r\n" + name + b": ")
         return b"" if start < 0 else self.head[start + len(name) + 4 :].partition(b"\r\n")[0]
 
 
 class Channel(asyncio.Protocol):
-    """One kept connection: send a request, wait for its answer, send the next."""
+    """One connection, with one request at a time."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -51,15 +52,15 @@ class Channel(asyncio.Protocol):
         return (await asyncio.get_running_loop().create_connection(cls, "127.0.0.1", port))[1]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the connection."""
+        """Keep the transport for requests."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._transport.close()
 
     def ask(self, request: bytes, expected: int) -> "asyncio.Future[Answer]":
-        """Send a request; its answer. Raises Refused when that has another status."""
+        """Send a request and return its answer. Raises Refused when the answer has another status."""
         self._answer = asyncio.get_running_loop().create_future()
         self._expected = expected
         self._transport.write(request)
@@ -92,20 +93,27 @@ class Channel(asyncio.Protocol):
             self._answer.set_exception(Refused(f"{answer.status} {answer.body[:300].decode(errors='replace')}"))
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Tell whoever waits."""
+        """Raise Refused where the answer is awaited."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(Refused("the server closed the connection"))
 
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """What came of some seconds of load: how long each step took, and processor seconds by name."""
+    """The result of some seconds of load: the time of each step in seconds, and processor seconds by process name."""
 
     times: Sequence[float]
     seconds: float
     cpu: Mapping[str, float] = field(default_factory=dict)
     operations: int = 1
-    """What one step does."""
+    """How many operations one step does."""
+
+    @classmethod
+    def joined(cls, parts: Sequence["Burst"]) -> "Burst":
+        """Several bursts of the same load as one."""
+        times = [time for part in parts for time in part.times]
+        cpu = {name: sum(part.cpu[name] for part in parts) for name in parts[0].cpu}
+        return cls(times, sum(part.seconds for part in parts), cpu, parts[0].operations)
 
     @property
     def rate(self) -> float:
@@ -117,16 +125,16 @@ class Burst:
         return self.cpu[name] * 1e6 / (len(self.times) * self.operations)
 
     def share(self, name: str) -> float:
-        """How much of one core it took."""
+        """The share of one core that the process used."""
         return self.cpu[name] / self.seconds
 
 
 async def drive(
     steps: Sequence[Step], *, seconds: float, watched: Mapping[str, int], warm_up: float = WARM_UP, operations: int = 1
 ) -> Burst:
-    """Repeat each of the steps, all at once, for so many seconds. Raises Refused.
+    """Repeat all steps at the same time, for so many seconds. Raises Refused.
 
-    `watched` are processes whose processor time is taken, by name; the load's own is `load`.
+    `watched` maps names to the pids whose processor time is measured. This process's own has the name `load`.
     """
     times: list[float] = []
     stopping = asyncio.Event()
@@ -142,7 +150,7 @@ async def drive(
         await _pass(tasks, warm_up)
         before, first, begun = _cpu(watched), len(times), time.perf_counter()
         await _pass(tasks, seconds)
-        while len(times) == first and time.perf_counter() - begun < END_WITHIN:  # a machine that is busy elsewhere
+        while len(times) == first and time.perf_counter() - begun < END_WITHIN:  # on a busy machine
             await _pass(tasks, seconds)
         took, last, after = time.perf_counter() - begun, len(times), _cpu(watched)
         stopping.set()
@@ -159,7 +167,7 @@ async def drive(
 
 
 async def _pass(tasks: set["asyncio.Task[None]"], seconds: float) -> None:
-    """Let so much time pass, unless a task ends; raises its error."""
+    """Wait for so many seconds. Raises the error of a task that ends before."""
     done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()
@@ -179,7 +187,7 @@ async def load(
     watched: Mapping[str, int],
     operations: int = 1,
 ) -> Burst:
-    """Send the requests in turns, over and over, on so many connections. Raises Refused."""
+    """Send the requests in turns, again and again, on so many connections. Raises Refused."""
     turns = cycle(requests)
     channels = [await Channel.open(port) for _ in range(connections)]
     try:

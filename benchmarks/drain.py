@@ -1,10 +1,9 @@
-"""One measurement: a worker that is up gets a load at one instant, and works it off."""
+"""One measurement of a worker: tasks are enqueued while it is stopped, then it continues until all are done."""
 
 import asyncio
 import json
 import signal
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -16,41 +15,48 @@ from typing import Any
 from redis import Redis
 
 from benchmarks.processes import ROOT, cpu_seconds, running, signal_tree
+from benchmarks.ratios import NotMeasured
+from benchmarks.trees import THIS, Tree
 from tracker.runtime.dev_valkey import start_server
 
 WARM_UP = 20
-"""Tasks that each worker does first: when they are done, it is up and has imported what it needs."""
+"""How many tasks each worker does first. When they are done, it has started and has imported what it needs."""
 TYPES = "benchmarks.operations"
-"""The module with our own tasks."""
+"""The module with the tracker's tasks."""
 FROZEN = 1.0
-"""Seconds that a worker is stopped at least, so that every one that polls looks at its queue at once."""
+"""The shortest time in seconds that a worker is stopped. A worker that polls is then due when it continues."""
 
 
-class Unfinished(Exception):
-    """A system that did not do what it was asked to in time; the message says what."""
+class Unfinished(NotMeasured):
+    """A system that did not do its tasks in time. The message says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A system of the table: the module of `benchmarks.peers` that drives it, how, and where it is installed."""
+    """A system to measure: its module in `benchmarks.peers`, its variant, and for the tracker the checkout."""
 
     name: str
     module: str
     variant: str
     runs: str
-    """How its one worker works, in words."""
+    """A description of how its one worker runs tasks."""
     peer: bool = True
+    tree: Tree = THIS
 
     @property
     def python(self) -> Path:
-        """The interpreter of its own environment, or ours for what the project installs anyway."""
+        """The interpreter: the checkout's for the tracker and RQ, else the one of the system's own environment."""
         environment = ROOT / ".venv-bench" / self.module
-        return Path(sys.executable) if self.module in {"tracker", "rq"} else environment / "bin" / "python"
+        return self.tree.python if self.module in {"tracker", "rq"} else environment / "bin" / "python"
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """What one drain took: seconds, processor seconds of worker and server, and what is left per task in Redis."""
+    """The result of one measurement.
+
+    `cpu` is the worker's processor time in seconds, `server_cpu` the one of the Redis server. `stored` and `keys` are
+    the bytes and keys per task that are left in Redis.
+    """
 
     tasks: int
     seconds: float
@@ -68,7 +74,7 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is drained: so many tasks of one workload, on a server that syncs its log so, within so many seconds."""
+    """The tasks of one measurement. `limit` is the longest time in seconds for each of its steps."""
 
     workload: str
     tasks: int
@@ -77,7 +83,7 @@ class Load:
 
 
 class Driver:
-    """The process that talks to one system through its own client, while the system's worker lives."""
+    """A process that calls a system through the system's own client, for as long as the system's worker lives."""
 
     def __init__(self, process: asyncio.subprocess.Process, worker: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None
@@ -85,7 +91,7 @@ class Driver:
         self._commands, self._answers, self._worker = process.stdin, process.stdout, worker
 
     async def answer(self, within: float) -> dict[str, Any]:
-        """The next line. Raises Unfinished when it does not come within that many seconds, or the worker ends."""
+        """Read the next answer. Raises Unfinished after so many seconds, and when the worker or the driver ends."""
         line, death = asyncio.ensure_future(self._answers.readline()), asyncio.ensure_future(self._worker.wait())
         await asyncio.wait({line, death}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
         death.cancel()
@@ -109,10 +115,10 @@ class Driver:
 
 
 async def drain(entry: Entry, load: Load) -> Drain:
-    """Measure one drain, on a server of its own. Raises Unfinished when it does not come to its end in time.
+    """Measure one drain, on a server of its own. Raises Unfinished.
 
-    The worker does a few tasks, is stopped by SIGSTOP, the load is enqueued, and the time runs from SIGCONT until
-    the last result is there. Then all results are read and compared, everybody leaves, and what is stored is weighed.
+    The worker does a few tasks, SIGSTOP stops it, and the load is enqueued. The time runs from SIGCONT until the last
+    result is stored. Then all results are read and compared, both processes end, and what Redis holds is measured.
     """
     if not entry.python.exists():
         raise Unfinished("it is not installed: `make bench-workers` does that")
@@ -121,8 +127,8 @@ async def drain(entry: Entry, load: Load) -> Drain:
         env = {"BENCH_URL": url, "REDIS_URL": url, "TRACKER_TYPES": TYPES, "TRACKER_LOG_LEVEL": "warning"}
         argv = [str(entry.python), "-m", "benchmarks.peers", entry.module, entry.variant, load.workload]
         async with (
-            running(*argv, "worker", env=env) as worker,
-            running(*argv, "driver", env=env, pipes=True) as process,
+            running(*argv, "worker", env=env, cwd=entry.tree.root) as worker,
+            running(*argv, "driver", env=env, cwd=entry.tree.root, pipes=True) as process,
         ):
             driver = Driver(process, worker)
             versions = (await driver.answer(load.limit))["versions"]
@@ -161,7 +167,7 @@ async def _time(driver: Driver, processes: tuple[int, int], load: Load) -> tuple
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+    """A port of 127.0.0.1 on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -174,7 +180,10 @@ def _stored(redis: "Redis") -> tuple[int, int]:
 
 @asynccontextmanager
 async def fresh_server(appendfsync: str) -> AsyncIterator[tuple["Redis", str, int]]:
-    """A private Valkey on a port of 127.0.0.1, for as long as the body runs: its client, URL and process."""
+    """Run an empty private Valkey on a port of 127.0.0.1. Yields a client, its URL and its pid.
+
+    Both trees of a comparison get this tree's server with this tree's options.
+    """
     port = free_port()
     with tempfile.TemporaryDirectory() as directory:
         server = start_server(Path(directory), port=port, appendfsync=appendfsync)

@@ -1,45 +1,46 @@
-"""Whether a long list costs more than a short one: `make bench-lists ARGS="--operations N --rounds N"`.
+"""Cost of lists in a call of a thousand operations and in a call of a million: `make bench-lists`.
 
-Starts a private Valkey and the API, fills one call with 1,000 operations and one with a million (each a copy of one
-that went through the lifecycle: a quarter each is waiting, running, completed and failed), and sends the same requests
-to both in turn. Every figure is a median and a 99th percentile in milliseconds; the ratio is of the medians. Takes
-about 1 GiB of memory.
+The benchmark starts a private Valkey and the API, and fills two calls. Each operation is a copy of one that went
+through its lifecycle: a quarter each is waiting, running, completed and failed. The same requests then go to both
+calls in turn. Every figure is a median and a 99th percentile in milliseconds; the ratio is of the medians. A million
+operations take about 1 GiB of memory.
+
+`--against COMMIT` measures this tree and the commit in turns. docs/benchmarks.md describes the rows.
 """
 
 import argparse
 import asyncio
-import os
-import socket
 import statistics
-import tempfile
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import product
 from typing import TYPE_CHECKING, Final
-from uuid import uuid4
 
 import aiohttp
+from redis.asyncio import Redis
 
-from benchmarks.latency import TRACKER, until_ready
-from benchmarks.processes import running
-from tracker.api.auth import ANONYMOUS
-from tracker.config import Settings, load
-from tracker.domain import lifecycle
-from tracker.domain.operation import DONE, LOST, OperationStatus
-from tracker.domain.policy import Policy
-from tracker.domain.record import Record
-from tracker.domain.type_registry import COMMS_OPERATION, canonical
-from tracker.runtime.dev_valkey import start_server
-from tracker.store.connection import open_redis
-from tracker.store.keys import call_digest
-from tracker.store.store import Store
+from benchmarks import trees
+from benchmarks.drain import free_port, fresh_server
+from benchmarks.latency import until_ready
+from benchmarks.processes import cpu_time, running
+from benchmarks.ratios import Rounds, compare, note, report
+from benchmarks.store_calls import store_calls
+from benchmarks.trees import THIS, Tree
+from tracker.store.keys import Keys, call_digest
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
+    from benchmarks.store_calls import StoreCalls
 
-TENANT: Final = ANONYMOUS.tenant
+TENANT: Final = "default"
+"""The tenant of requests without a token."""
 SHORT, LONG = "short", "long"
+SHORT_LENGTH: Final = 1_000
 BATCH: Final = 2_000
+"""How many copies one script call makes."""
+WARM_UP: Final = 10
+"""Requests before the first figure of `compare_calls`."""
+STATUSES: Final = ("NotStarted", "Running", "Completed", "Failed")
 
 COPY: Final = """
 local prefix, ids, call, digest, first, count, stamp = unpack(ARGV)
@@ -58,7 +59,7 @@ for number = tonumber(first), first + count - 1 do
   redis.call('ZADD', index .. ':context:' .. redis.sha1hex(context), created, key)
 end
 """
-"""Copies one of four records so many times into a call, with its members of the indexes."""
+"""Copies four records, one of each status, into a call, and adds the copies to the call's indexes."""
 
 PATHS: Final[Mapping[str, str]] = {
     "point read": "/{id}",
@@ -75,52 +76,38 @@ PATHS: Final[Mapping[str, str]] = {
     "$count of a status": "/$count?$filter=status ne 'Running'",
     "the second page": "{next}",
 }
+"""The requests: the row of each, and what follows the path of the call's operations."""
 
 
-async def fill(redis: "Redis", store: Store, call: str, templates: list[Record], operations: int) -> None:
-    """Fill a call."""
+async def fill(redis: "Redis", call: str, templates: Sequence[str], operations: int) -> None:
+    """Fill a call with copies of the records with these keys, in the order of `STATUSES`."""
+    keys = Keys()
     copy = redis.register_script(COPY)
-    keys = [store.keys.operation(record.key) for record in templates]
-    names = (store.keys.prefix, store.keys.ids(TENANT), call, call_digest(TENANT, call))
-    stamp = templates[0].created - 2 * operations
+    records = [keys.operation(key) for key in templates]
+    names = (keys.prefix, keys.ids(TENANT), call, call_digest(TENANT, call))
+    stamp = int(await redis.hget(records[0], "created") or 0) - 2 * operations
     for first in range(0, operations, BATCH):
-        count = min(BATCH, operations - first)
-        await copy(keys=keys, args=[*names, first, count, stamp])
+        await copy(keys=records, args=[*names, first, min(BATCH, operations - first), stamp])
 
 
-async def templates_of(store: Store) -> list[Record]:
-    """An operation of each status, brought there by the lifecycle."""
-    found = []
-    for status in OperationStatus:
-        key = uuid4()
-        record = Record(key.hex, TENANT, "template", str(key), COMMS_OPERATION, digest=key.hex, policy=Policy())
-        record, _ = await store.create(record)
-        if status is not OperationStatus.NOT_STARTED:
-            kinds = {canonical(COMMS_OPERATION): "coroutines"}
-            [record] = (await store.claim_ticket(f"{record.key}-{record.ticket}", worker="bench", kinds=kinds)).started
-        if status is OperationStatus.COMPLETED:
-            record = await store.apply(lifecycle.succeed(record, DONE, {}))
-        elif status is OperationStatus.FAILED:
-            record = await store.apply(lifecycle.fail(record, LOST, {}))
-        found.append(record)
-    return found
+async def templates_of(calls: "StoreCalls") -> list[str]:
+    """Make an operation of each status. Returns their keys in the order of `STATUSES`."""
+    created = await calls.ask("create 4 1")
+    completed, failed, running_one, waiting = created["keys"]
+    await calls.ask("claim 3 1")
+    await calls.ask("succeed 1 1")
+    await calls.ask("fail 1 1")
+    return [waiting, running_one, completed, failed]
 
 
-def free_port() -> int:
-    """A port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+class Lists:
+    """The API of a tree, over two calls that are filled. `servers` are the pids of the API and of Valkey."""
 
-
-class Caller:
-    """Sends the requests."""
-
-    def __init__(self, http: aiohttp.ClientSession) -> None:
-        self._http = http
+    def __init__(self, http: aiohttp.ClientSession, servers: Sequence[int]) -> None:
+        self._http, self.servers = http, servers
 
     async def address(self, call: str, path: str) -> str:
-        """The address of a request to a call, with what only its list knows filled in."""
+        """The URL of a request to a call. Takes an id, a time and the next page from the call's first page."""
         base = f"/communications/calls/{call}/operations"
         page = await (await self._http.get(base)).json()
         middle = page["value"][50]
@@ -136,15 +123,41 @@ class Caller:
             assert answer.status == 200, await answer.text()
         return (time.perf_counter() - begun) * 1000
 
+    async def times(self, address: str, count: int) -> tuple[list[float], float]:
+        """Milliseconds of so many requests, and processor milliseconds of both servers per request."""
+        before = sum(map(cpu_time, self.servers))
+        times = [await self.time(address) for _ in range(count)]
+        return times, (sum(map(cpu_time, self.servers)) - before) / count * 1000
 
-async def compare(caller: Caller, name: str, path: str, rounds: int) -> None:
+
+@asynccontextmanager
+async def opened(tree: Tree, operations: int) -> AsyncIterator[Lists]:
+    """Start a tree's API on a new Valkey, and fill both calls."""
+    port = free_port()
+    async with fresh_server("always") as (_, url, valkey):
+        env = {"REDIS_URL": url, "TRACKER_AUTH": "none", "TRACKER_PORT": str(port), "TRACKER_LOG_LEVEL": "error"}
+        async with running(*tree.tracker("serve"), env=env, cwd=tree.root) as api:
+            async with store_calls(tree, url) as calls, Redis.from_url(url, decode_responses=True) as redis:
+                await redis.config_set("appendfsync", "no")  # nothing of this has to last
+                templates = await templates_of(calls)
+                for call, count in ((SHORT, SHORT_LENGTH), (LONG, operations)):
+                    begun = time.perf_counter()
+                    await fill(redis, call, templates, count)
+                    took = time.perf_counter() - begun
+                    print(f"{tree.name}, {call}: {count:,} operations, filled in {took:.0f} s", flush=True)
+            async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
+                await until_ready(http)
+                yield Lists(http, (api.pid, valkey))
+
+
+async def compare_calls(lists: Lists, name: str, path: str, rounds: int) -> None:
     """Time one request to both calls in turn, and print its line."""
-    addresses = {call: await caller.address(call, path) for call in (SHORT, LONG)}
+    addresses = {call: await lists.address(call, path) for call in (SHORT, LONG)}
     times: dict[str, list[float]] = {SHORT: [], LONG: []}
-    for number in range(rounds + 10):
+    for number in range(rounds + WARM_UP):
         for call in (SHORT, LONG) if number % 2 else (LONG, SHORT):
-            elapsed = await caller.time(addresses[call])
-            if number >= 10:
+            elapsed = await lists.time(addresses[call])
+            if number >= WARM_UP:
                 times[call].append(elapsed)
     medians = {call: statistics.median(of) for call, of in times.items()}
     lasts = {call: sorted(of)[int(len(of) * 0.99) - 1] for call, of in times.items()}
@@ -152,32 +165,58 @@ async def compare(caller: Caller, name: str, path: str, rounds: int) -> None:
     print(f"{name:26} {figures}   long / short {medians[LONG] / medians[SHORT]:5.2f}", flush=True)
 
 
-async def main(options: argparse.Namespace, settings: Settings) -> None:
-    """Fill both calls and compare."""
-    async with running(*TRACKER, "serve", env={}), open_redis(settings) as redis:
-        store = Store(redis, settings)
-        await redis.config_set("appendfsync", "no")  # nothing of this is to be kept
-        templates = await templates_of(store)
-        for call, operations in ((SHORT, 1_000), (LONG, options.operations)):
-            begun = time.perf_counter()
-            await fill(redis, store, call, templates, operations)
-            print(f"{call}: {operations:,} operations, filled in {time.perf_counter() - begun:.0f} s", flush=True)
-        async with aiohttp.ClientSession(f"http://{settings.host}:{settings.port}") as http:
-            await until_ready(http)
-            for name, path in PATHS.items():
-                await compare(Caller(http), name, path, options.rounds)
+async def measure_one(options: argparse.Namespace) -> None:
+    """Compare the calls of this tree, and print."""
+    async with opened(THIS, options.operations) as lists:
+        for name, path in PATHS.items():
+            await compare_calls(lists, name, path, options.requests)
+
+
+async def compare_trees(options: argparse.Namespace, that: Tree) -> None:
+    """Send the same requests to two trees in turns, and print ratios."""
+    async with AsyncExitStack() as stack:
+        begun = time.monotonic()
+        both = {tree: await stack.enter_async_context(opened(tree, options.operations)) for tree in (THIS, that)}
+
+        async def one_round(order: Sequence[Tree]) -> Mapping[Tree, Mapping[tuple[str, str], float]]:
+            figures: dict[Tree, dict[tuple[str, str], float]] = {tree: {} for tree in order}
+            for (name, path), call in product(PATHS.items(), (SHORT, LONG)):
+                addresses = {tree: await both[tree].address(call, path) for tree in order}
+                for tree in order:
+                    times, processor = await both[tree].times(addresses[tree], options.requests)
+                    figures[tree][f"{name}, {call}", "p50 ms"] = statistics.median(times)
+                    figures[tree][f"{name}, {call}", "processor ms"] = processor
+            return figures
+
+        filled = (time.monotonic() - begun) / 60
+        note(f"both trees are filled after {filled * 60:.0f} s")
+        report(await compare(that, Rounds(options.rounds, options.minutes - filled), one_round), that)
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="20000 operations and few requests (half a minute)")
+    parser.add_argument("--operations", type=int, help="operations of the long call (1000000; with --against 200000)")
+    parser.add_argument("--requests", type=int, help="requests per figure (200; with --against 20 in each round)")
+    parser.add_argument("--rounds", type=int, help="rounds of --against at most (30)")
+    trees.add_options(parser)
+    options = parser.parse_args()
+    quick = {"operations": 20_000, "requests": 10 if options.against else 20, "rounds": 3}
+    full = {"operations": 1_000_000, "requests": 200, "rounds": 30}
+    if options.against:
+        full |= {"operations": 200_000, "requests": 20}
+    trees.fill_in(options, quick if options.quick else full)
+    return options
+
+
+async def main(options: argparse.Namespace) -> None:
+    """Measure what the options ask for."""
+    if options.against:
+        await compare_trees(options, trees.checked_out(options.against))
+    else:
+        await measure_one(options)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--operations", type=int, default=1_000_000, help="operations of the long call (1000000)")
-    parser.add_argument("--rounds", type=int, default=200, help="requests per figure and call (200)")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        server = start_server(Path(directory))
-        os.environ.update(TRACKER_LOG_LEVEL="error")
-        os.environ.update(REDIS_URL=server.url, TRACKER_AUTH="none", TRACKER_PORT=str(free_port()))
-        try:
-            asyncio.run(main(arguments, load()))
-        finally:
-            server.stop()
+    asyncio.run(main(parse()))

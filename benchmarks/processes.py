@@ -1,4 +1,4 @@
-"""A worker with all its processes: stopped, continued, weighed and ended. Linux only, by /proc."""
+"""Processes that a benchmark starts: their life, their processor time and their memory. Linux only, by /proc."""
 
 import asyncio
 import os
@@ -14,21 +14,24 @@ from typing import NamedTuple
 from tracker.runtime.processes import die_with_parent
 
 ROOT = Path(__file__).parents[1]
+"""The checkout that this code is in."""
 PROC = Path("/proc")
 END_WITHIN = 15.0
-"""Seconds that a worker has to end after SIGTERM."""
+"""The longest time in seconds from SIGTERM to SIGKILL."""
+LONGEST_LINE = 2**24
+"""The longest line in bytes that is read from a process. asyncio's own limit of 64 KiB is less than some answers."""
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Memory(NamedTuple):
-    """Bytes of one process: what is resident, and its share when what is shared counts once."""
+    """Memory of one process in bytes: all that is resident, and its proportional share of what several use."""
 
     rss: int
     pss: int
 
 
 def stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the third (state) on; none when the process is gone."""
+    """The fields of /proc/PID/stat from the third (state) on. The list is empty when the process is gone."""
     try:
         return (PROC / str(pid) / "stat").read_text().rpartition(") ")[2].split()
     except OSError:
@@ -36,7 +39,7 @@ def stat(pid: int) -> list[str]:
 
 
 def tree(root: int) -> list[int]:
-    """The process and all that descend from it, each after its parent."""
+    """The process and all its descendants, each after its parent."""
     parents = {int(path.name): fields[1] for path in PROC.glob("[0-9]*") if (fields := stat(int(path.name)))}
     found = [root] if root in parents else []
     for parent in found:
@@ -45,7 +48,7 @@ def tree(root: int) -> list[int]:
 
 
 def signal_tree(root: int, signum: signal.Signals) -> None:
-    """Signal the process and its descendants, those too that are born meanwhile."""
+    """Signal the process and its descendants, until no new descendant is found."""
     reached: set[int] = set()
     while new := set(tree(root)) - reached:
         for pid in new:
@@ -55,14 +58,14 @@ def signal_tree(root: int, signum: signal.Signals) -> None:
 
 
 def cpu_seconds(root: int) -> float:
-    """Processor time of the process, its descendants, and children of theirs that have ended."""
+    """Processor time of the process, its descendants, and their children that have ended. Counts in ticks of 10 ms."""
     return sum(sum(map(int, stat(pid)[11:15])) for pid in tree(root)) / _TICK
 
 
 def cpu_time(root: int) -> float:
-    """Processor seconds of the process and its living descendants, far finer than the ticks of `cpu_seconds`.
+    """Processor time in seconds of the process and its living descendants, in nanosecond steps.
 
-    A process's clock has the number that clock_getcpuclockid(3) makes of its pid.
+    clock_getcpuclockid(3) derives the number of a process's clock from its pid by the same formula.
     """
     total = 0.0
     for pid in tree(root):
@@ -72,7 +75,7 @@ def cpu_time(root: int) -> float:
 
 
 def memory(pid: int) -> Memory:
-    """What the process takes now."""
+    """The memory of the process now."""
     rollup = dict(
         line.split(":", 1) for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines() if ":" in line
     )
@@ -80,15 +83,21 @@ def memory(pid: int) -> Memory:
 
 
 @asynccontextmanager
-async def running(*argv: str, env: Mapping[str, str], pipes: bool = False) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process, for as long as the body runs; then it and all its descendants are gone."""
+async def running(
+    *argv: str, env: Mapping[str, str], pipes: bool = False, cwd: Path = ROOT
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a process while the body runs. At the end the process and all its descendants are ended.
+
+    With `pipes`, standard input and output are pipes. `cwd` is the checkout that `python -m` imports from.
+    """
     pipe = asyncio.subprocess.PIPE if pipes else None
     process = await asyncio.create_subprocess_exec(
         *argv,
-        cwd=ROOT,
+        cwd=cwd,
         env={**os.environ, **env},
         stdin=pipe or asyncio.subprocess.DEVNULL,
         stdout=pipe or sys.stderr,
+        limit=LONGEST_LINE,
         preexec_fn=partial(die_with_parent, signal.SIGKILL, parent=os.getpid()),
     )
     try:
@@ -98,7 +107,7 @@ async def running(*argv: str, env: Mapping[str, str], pipes: bool = False) -> As
 
 
 async def end(process: asyncio.subprocess.Process) -> None:
-    """SIGTERM to the process, and SIGKILL to whatever of its tree is left after `END_WITHIN`."""
+    """Send SIGTERM to the process, and SIGKILL to what is left of its tree after `END_WITHIN`."""
     family = {pid: stat(pid)[19] for pid in tree(process.pid)}
     signal_tree(process.pid, signal.SIGCONT)
     with suppress(ProcessLookupError):
@@ -112,7 +121,7 @@ async def end(process: asyncio.subprocess.Process) -> None:
 
 
 def survivors(family: Mapping[int, str]) -> Iterator[int]:
-    """Those that live on, by pid and time of birth."""
+    """The processes that still live. `family` maps each pid to its start time, because a pid may be used again."""
     for pid, born in family.items():
         fields = stat(pid)
         if fields and fields[0] != "Z" and fields[19] == born:
@@ -120,7 +129,7 @@ def survivors(family: Mapping[int, str]) -> Iterator[int]:
 
 
 def pin(pid: int, core: int) -> None:
-    """Let the process, with all its threads and what it starts later, run on one core only."""
+    """Let the process run on one core only, with all its threads and with what it starts later."""
     for thread in (PROC / str(pid) / "task").iterdir():
         with suppress(ProcessLookupError):
             os.sched_setaffinity(int(thread.name), {core})

@@ -1,103 +1,69 @@
-"""Thousands of held requests on one process: `python -m benchmarks.waits [--waiters N] [--rate N] [--seconds N]`.
+"""Thousands of held requests on one API process: `make bench-waits`, or `python -m benchmarks.waits`.
 
-Starts a private Valkey (`appendfsync always`) and one `tracker serve`, lets N operations run, and holds a `Prefer:
-wait=60` request to each, every one on a connection of its own. Then operations end at the rate; whoever is answered
-waits for another at once, so that N always wait. Printed are
+The benchmark starts a private Valkey (`appendfsync always`) and one `tracker serve`, and lets N operations run. For
+each operation it holds one `Prefer: wait=60` request, each on a connection of its own. Then operations succeed at a
+steady rate. A connection that gets its answer waits for the next operation at once, so that N requests always wait.
+The output has
 
-* the time from an operation's transition (its record's `completedDateTime`) to the last byte of the answer that tells
-  of it, on the same machine's clock, and beside it the time to the message that tells of it, as a subscription of
-  the benchmark's own hears it: the rest is the server's doing;
-* what each waiter takes of the server's resident memory, beside a bare aiohttp handler that awaits a future and is
-  asked with the same bytes in the same run;
-* the server's connections to Redis, and its processor time while operations ended.
+* the time from an operation's transition (`completedDateTime` in its record) to the last byte of the answer, by the
+  clock of the same machine; beside it the time from the transition to its message, as a subscription of the
+  benchmark gets it. The difference is the API's share.
+* the resident memory of the API per held request, beside a bare aiohttp handler that awaits a future and gets the
+  same requests.
+* the API's connections to Redis, and its processor time while operations end.
 
-It needs 2 * N + some open files; the soft limit is raised to the hard one, and N lowered when that is not enough.
+N requests need 2 * N + some open files. The benchmark raises the soft limit to the hard limit, and lowers N when
+that is too low.
+
+`--against COMMIT` measures this tree and the commit in turns. docs/benchmarks.md describes the rows.
 """
 
 import argparse
 import asyncio
 import gc
-import json
-import os
 import resource
-import socket
 import sys
-import tempfile
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from datetime import datetime
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from uuid import uuid4
 
 import aiohttp
+import uvloop
 from aiohttp import web
 
-from benchmarks.processes import cpu_seconds, memory, running
+from benchmarks import trees
+from benchmarks.drain import free_port, fresh_server
+from benchmarks.held_requests import Answers, answer_times, holding, message_times
+from benchmarks.processes import cpu_time, memory, running
+from benchmarks.ratios import NotMeasured, Rounds, compare, report
+from benchmarks.store_calls import store_calls
+from benchmarks.trees import THIS, Tree
 from tracker.api.app import BACKLOG
-from tracker.config import Settings, load
-from tracker.domain import lifecycle
-from tracker.domain.operation import DONE
-from tracker.domain.policy import Policy
-from tracker.domain.record import Record
-from tracker.domain.type_registry import COMMS_OPERATION, canonical
-from tracker.events.feed import Event
-from tracker.runtime.background import run
-from tracker.runtime.dev_valkey import start_server
-from tracker.store.connection import open_redis
-from tracker.store.keys import Keys
-from tracker.store.script_replies import Room
-from tracker.store.store import Store, pack
 
-CALL = "bench"
-OPENING = 128
-"""Connections that are being opened at once."""
 BATCH = 100
-LEASE = 3600.0
-"""Seconds; nobody beats."""
-TICK = 0.02
-"""Seconds between two batches of ends."""
+"""How many operations are created or claimed by one script call."""
 
 
-class Held(asyncio.Protocol):
-    """One connection with one request under way; its answers go to a queue, with the time at which they were there."""
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """What was measured of one API process. Times are milliseconds after the transition, in ascending order."""
 
-    def __init__(self, answers: "asyncio.Queue[tuple[float, bytes, Held]]") -> None:
-        self._answers, self._received = answers, b""
-        self.transport: Any = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep what is written to."""
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """Collect an answer, whose length its header says."""
-        self._received += data
-        head, found, body = self._received.partition(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or b"0")
-        if found and len(body) >= length:
-            self._received = b""
-            self._answers.put_nowait((time.time(), body, self))
-
-    def ask(self, operation: str) -> None:
-        """Send the request that is held."""
-        self.transport.write(
-            f"GET /communications/calls/{CALL}/operations/{operation} HTTP/1.1\r\nHost: bench\r\n"
-            "Prefer: wait=60\r\nAccept: application/json\r\n\r\n".encode()
-        )
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    answers: Sequence[float]
+    messages: Sequence[float]
+    ends_per_second: float
+    opened_within: float
+    """Seconds until all requests were held."""
+    bytes_each: float
+    """Resident bytes per held request."""
+    processor: float
+    """The share of one core that the API used while operations ended."""
+    subscriptions: int
+    connections: int
 
 
 async def serve_bare(port: int) -> None:
-    """A handler that does nothing but wait."""
+    """Serve a handler that never answers."""
 
     async def handle(_: web.Request) -> web.Response:
         await asyncio.get_running_loop().create_future()
@@ -112,7 +78,7 @@ async def serve_bare(port: int) -> None:
 
 
 async def until_listening(port: int) -> None:
-    """Wait until somebody answers there."""
+    """Wait until a server listens on the port. Raises TimeoutError after 20 s."""
     async with asyncio.timeout(20), aiohttp.ClientSession() as session:
         while True:
             try:
@@ -122,93 +88,17 @@ async def until_listening(port: int) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def operations(store: Store, count: int) -> list[Record]:
-    """Operations that run."""
-    room = Room(BATCH, 0, {canonical(COMMS_OPERATION): "coroutines"})
-    started: list[Record] = []
-    while len(started) < count:
-        keys = [uuid4() for _ in range(BATCH)]
-        records = (Record(k.hex, "default", CALL, str(k), COMMS_OPERATION, k.hex, policy=Policy()) for k in keys)
-        await asyncio.gather(*(store.create(record) for record in records))
-        claims = await store.claim("bench", room, batch=keys[0].hex, lease=LEASE)
-        started += claims.started
-    return started
-
-
-@asynccontextmanager
-async def holding(
-    port: int, asked: Sequence[str], answers: "asyncio.Queue[tuple[float, bytes, Held]]"
-) -> AsyncIterator[None]:
-    """Held requests, one for each operation, each on its own connection."""
-    loop = asyncio.get_running_loop()
-    gate = asyncio.Semaphore(OPENING)
-    held: list[Held] = []
-
-    async def hold(operation: str) -> None:
-        async with gate:
-            _, one = await loop.create_connection(lambda: Held(answers), "127.0.0.1", port)
-        held.append(one)
-        one.ask(operation)
-
-    await asyncio.gather(*(hold(operation) for operation in asked))
-    try:
-        yield
-    finally:
-        for one in held:
-            one.transport.close()
-
-
 async def settled(pid: int) -> None:
-    """Wait until a process does nothing."""
+    """Wait until a process is idle, ten seconds at most."""
     for _ in range(20):
-        before = cpu_seconds(pid)
+        before = cpu_time(pid)
         await asyncio.sleep(0.5)
-        if cpu_seconds(pid) - before <= 0.03:
+        if cpu_time(pid) - before <= 0.03:
             return
 
 
-async def end(store: Store, running_ones: Sequence[Record], rate: int) -> None:
-    """End operations at that rate, in small batches."""
-    begun, done = time.monotonic(), 0
-    while done < len(running_ones):
-        due = min(len(running_ones), int((time.monotonic() - begun) * rate))
-        if batch := running_ones[done:due]:
-            await store.write([pack(lifecycle.succeed(record, DONE, {})) for record in batch])
-            done = due
-        await asyncio.sleep(TICK)
-
-
-async def overhear(settings: Settings, count: int) -> list[float]:
-    """Milliseconds from transition to message, of that many, on a subscription of the benchmark's own: the floor."""
-    late: list[float] = []
-    async with open_redis(settings) as redis, redis.pubsub(ignore_subscribe_messages=True) as subscription:
-        await subscription.subscribe(Keys().events)
-        while len(late) < count:
-            message = await subscription.get_message(timeout=10)
-            received = time.time() * 1e6
-            lines = message["data"].split("\n")[1:] if message else []
-            late += [(received - Event.read(line).changed) / 1000 for line in lines]
-    return late
-
-
-async def collect(
-    answers: "asyncio.Queue[tuple[float, bytes, Held]]", next_ones: "deque[str]", count: int
-) -> list[float]:
-    """Milliseconds from transition to answer, of that many; whoever is answered waits for the next operation."""
-    late: list[float] = []
-    while len(late) < count:
-        received, body, held = await answers.get()
-        answer = json.loads(body)
-        if answer["status"] == "Running":  # the time was up
-            held.ask(answer["id"])
-            continue
-        late.append((received - datetime.fromisoformat(answer["completedDateTime"]).timestamp()) * 1000)
-        held.ask(next_ones.popleft())
-    return late
-
-
-async def bare(waiters: int) -> tuple[float, float]:
-    """Bytes that each waiter takes of the bare server, and the seconds until all were there."""
+async def measure_bare(waiters: int) -> tuple[float, float]:
+    """Bytes of the bare server per held request, and seconds until all requests were held."""
     port = free_port()
     async with running(sys.executable, "-m", "benchmarks.waits", "--bare", str(port), env={}) as server:
         await until_listening(port)
@@ -219,74 +109,132 @@ async def bare(waiters: int) -> tuple[float, float]:
             return (memory(server.pid).rss - before) / waiters, opened
 
 
-async def main(settings: Settings, waiters: int, rate: int, seconds: float) -> None:
-    """Measure both, and print."""
-    gc.disable()  # its pauses would count as the server's
-    bare_bytes, bare_opened = await bare(waiters)
-    ends = int(rate * seconds)
-    answers: asyncio.Queue[tuple[float, bytes, Held]] = asyncio.Queue()
-    async with (
-        running(sys.executable, "-m", "tracker.cli.main", "serve", env={}) as server,
-        open_redis(settings) as redis,
-    ):
-        await until_listening(settings.port)
-        store = Store(redis, settings)
-        records = await operations(store, waiters + ends)
-        next_ones = deque(record.id for record in records)
-        before = memory(server.pid).rss
-        begun = time.monotonic()
-        async with holding(settings.port, [next_ones.popleft() for _ in range(waiters)], answers):
-            opened = time.monotonic() - begun
-            await settled(server.pid)
-            ours = (memory(server.pid).rss - before) / waiters
-            feeds = len(await redis.client_list(_type="pubsub"))
-            clients = len(await redis.client_list())
-            spent, begun = cpu_seconds(server.pid), time.monotonic()
-            async with asyncio.timeout(seconds * 4 + 20):
-                late, heard, _ = await asyncio.gather(
-                    collect(answers, next_ones, ends), overhear(settings, ends), end(store, records[:ends], rate)
-                )
-            took, spent = time.monotonic() - begun, cpu_seconds(server.pid) - spent
-    print(f"{waiters:,} held at once, {ends / took:.0f} operations a second ended")
-    print(f"asked within {opened:.1f} s; of a bare aiohttp handler: {bare_opened:.1f} s")
-    show("transition to answer", late)
-    show("transition to message", heard)
-    print(f"memory per waiter: {ours / 1024:.1f} KiB; of a bare aiohttp handler: {bare_bytes / 1024:.1f} KiB")
-    print(f"connections to Redis: {feeds} subscribed, {clients} in all, with the benchmark's own")
-    print(f"the server's processor time while they ended: {spent / took * 100:.0f} % of one core")
+async def measure(tree: Tree, waiters: int, rate: int, seconds: float) -> Waits:
+    """Measure the API of a tree, on a new Valkey. Raises NotMeasured when answers are missing."""
+    ends, port = int(rate * seconds), free_port()
+    answers: Answers = asyncio.Queue()
+    async with fresh_server("always") as (redis, url, _):
+        env = {"REDIS_URL": url, "TRACKER_AUTH": "none", "TRACKER_PORT": str(port), "TRACKER_LOG_LEVEL": "warning"}
+        async with (
+            running(*tree.tracker("serve"), env=env, cwd=tree.root) as server,
+            store_calls(tree, url) as calls,
+        ):
+            await until_listening(port)
+            created = await calls.ask(f"create {waiters + ends} {BATCH}")
+            await calls.ask(f"claim {waiters + ends} {BATCH}")
+            next_ones = iter(created["ids"])
+            before, begun = memory(server.pid).rss, time.monotonic()
+            async with holding(port, [next(next_ones) for _ in range(waiters)], answers):
+                opened = time.monotonic() - begun
+                await settled(server.pid)
+                bytes_each = (memory(server.pid).rss - before) / waiters
+                subscriptions, connections = len(redis.client_list(_type="pubsub")), len(redis.client_list())
+                spent, begun = cpu_time(server.pid), time.monotonic()
+                try:
+                    async with asyncio.timeout(seconds * 4 + 20):
+                        late, heard, _ = await asyncio.gather(
+                            answer_times(answers, next_ones, ends),
+                            message_times(url, ends),
+                            calls.ask(f"end {ends} {rate}"),
+                        )
+                except TimeoutError:
+                    raise NotMeasured(f"{tree.name}: not all of {ends} ends were answered") from None
+                took, spent = time.monotonic() - begun, cpu_time(server.pid) - spent
+    return Waits(
+        answers=sorted(late),
+        messages=sorted(heard),
+        ends_per_second=ends / took,
+        opened_within=opened,
+        bytes_each=bytes_each,
+        processor=spent / took,
+        subscriptions=subscriptions,
+        connections=connections,
+    )
 
 
-def show(name: str, late: list[float]) -> None:
-    """Print latencies."""
-    late.sort()
-    part = {name: late[min(len(late) - 1, int(len(late) * share))] for name, share in (("p50", 0.5), ("p99", 0.99))}
-    figures = "   ".join(f"{name} {value:7.1f} ms" for name, value in part.items())
-    print(f"{name + ':':24}{figures}   most {late[-1]:.1f} ms   ({len(late):,})")
+def figures(one: Waits) -> dict[tuple[str, str], float]:
+    """The figures of a comparison."""
+    return {
+        ("transition to answer", "p50 ms"): quantile(one.answers, 0.5),
+        ("transition to answer", "p99 ms"): quantile(one.answers, 0.99),
+        ("transition to message", "p50 ms"): quantile(one.messages, 0.5),
+        ("opening of all requests", "s"): one.opened_within,
+        ("held request", "KiB of the API"): one.bytes_each / 1024,
+        ("end of an operation", "API us"): one.processor / one.ends_per_second * 1e6,
+    }
+
+
+def quantile(ascending: Sequence[float], share: float) -> float:
+    """The value that this share of values is at most."""
+    return ascending[min(len(ascending) - 1, int(len(ascending) * share))]
+
+
+def show(name: str, ascending: Sequence[float]) -> None:
+    """Print a line of latencies."""
+    parts = "   ".join(f"{word} {quantile(ascending, share):7.1f} ms" for word, share in (("p50", 0.5), ("p99", 0.99)))
+    print(f"{name + ':':24}{parts}   most {ascending[-1]:.1f} ms   ({len(ascending):,})")
+
+
+async def measure_one(options: argparse.Namespace) -> None:
+    """Measure this tree beside the bare handler, and print."""
+    waiters = affordable(options.waiters)
+    bare_bytes, bare_opened = await measure_bare(waiters)
+    one = await measure(THIS, waiters, options.rate, options.seconds)
+    print(f"{waiters:,} held at once, {one.ends_per_second:.0f} operations a second ended")
+    print(f"asked within {one.opened_within:.1f} s; of a bare aiohttp handler: {bare_opened:.1f} s")
+    show("transition to answer", one.answers)
+    show("transition to message", one.messages)
+    print(f"memory per waiter: {one.bytes_each / 1024:.1f} KiB; of a bare aiohttp handler: {bare_bytes / 1024:.1f} KiB")
+    print(f"connections to Redis: {one.subscriptions} subscribed, {one.connections} in all, with the benchmark's own")
+    print(f"the server's processor time while they ended: {one.processor * 100:.0f} % of one core")
+
+
+async def compare_trees(options: argparse.Namespace, that: Tree) -> None:
+    """Measure two trees in turns, and print ratios."""
+    waiters = affordable(options.waiters)
+
+    async def one_round(order: Sequence[Tree]) -> Mapping[Tree, Mapping[tuple[str, str], float]]:
+        return {tree: figures(await measure(tree, waiters, options.rate, options.seconds)) for tree in order}
+
+    print(f"{waiters:,} requests held; {options.rate} operations a second end, for {options.seconds:g} s in each round")
+    report(await compare(that, Rounds(options.rounds, options.minutes), one_round), that)
 
 
 def affordable(waiters: int) -> int:
-    """As many as open files allow; raises the soft limit, which child processes get too."""
+    """As many requests as open files allow. Raises the soft limit, also for child processes."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return waiters if hard == resource.RLIM_INFINITY else min(waiters, hard - 500)
 
 
-if __name__ == "__main__":
+def parse() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--waiters", type=int, default=10_000, help="requests held at once (10000)")
-    parser.add_argument("--rate", type=int, default=500, help="operations that end in a second (500)")
-    parser.add_argument("--seconds", type=float, default=20.0, help="seconds that operations end for (20)")
+    parser.add_argument("--quick", action="store_true", help="1000 requests, 200 ends a second for 3 s (half a minute)")
+    parser.add_argument("--waiters", type=int, help="requests held at once (10000)")
+    parser.add_argument("--rate", type=int, help="operations that end in a second (500)")
+    parser.add_argument("--seconds", type=float, help="seconds in which operations end (20; with --against 10)")
+    parser.add_argument("--rounds", type=int, help="rounds of --against at most (10)")
     parser.add_argument("--bare", type=int, metavar="PORT", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.bare:
-        run(serve_bare(arguments.bare))
-        sys.exit()
-    with tempfile.TemporaryDirectory() as directory:
-        valkey = start_server(Path(directory))
-        os.environ.update(
-            REDIS_URL=valkey.url, TRACKER_AUTH="none", TRACKER_PORT=str(free_port()), TRACKER_LOG_LEVEL="warning"
-        )
-        try:
-            run(main(load(), affordable(arguments.waiters), arguments.rate, arguments.seconds))
-        finally:
-            valkey.stop()
+    trees.add_options(parser)
+    options = parser.parse_args()
+    quick = {"waiters": 1000, "rate": 200, "seconds": 3.0, "rounds": 2}
+    full = {"waiters": 10_000, "rate": 500, "seconds": 10.0 if options.against else 20.0, "rounds": 10}
+    trees.fill_in(options, quick if options.quick else full)
+    return options
+
+
+async def main(options: argparse.Namespace) -> None:
+    """Measure what the options ask for."""
+    if options.bare:
+        await serve_bare(options.bare)
+        return
+    gc.disable()  # a pause of this process would count as one of the API
+    if options.against:
+        await compare_trees(options, trees.checked_out(options.against))
+    else:
+        await measure_one(options)
+
+
+if __name__ == "__main__":
+    uvloop.run(main(parse()))

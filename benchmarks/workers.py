@@ -1,18 +1,21 @@
-"""How fast workers drain a queue: `python -m benchmarks.workers`, or `make bench-workers`.
+"""Speed of workers at draining a queue: `make bench-workers`, or `python -m benchmarks.workers`.
 
-Ours beside stock RQ, Celery, Dramatiq, Taskiq, arq and SAQ: the same tasks, one worker each, the same Valkey on
-the same machine (over 127.0.0.1, with its append-only file), results kept. Rounds alternate, figures are medians.
+The tracker beside stock RQ, Celery, Dramatiq, Taskiq, arq and SAQ. Each system has one worker and does the same
+tasks on the same machine, with results kept, on a Valkey with an append-only file at 127.0.0.1. Rounds alternate, and
+figures are medians.
 
-* `noop` answers the number it was given; `sleep` waits 5 ms first, in a coroutine where the system has those.
-* A worker that is up and warm is stopped (SIGSTOP), the load is enqueued, and the time runs from SIGCONT until the
-  last result is in Redis: nobody pays for its start, nor for the client. It is looked for by one cheap command, ten
-  times a second at most until the end is near. Then every result is read through the interface that the system's
-  documentation names, and compared; for ours these are records `Completed`, with the stamps of both transitions.
-* bytes and keys per task are what is left in Redis when everybody has left: `used_memory` and DBSIZE, less those of
-  the empty server.
-* CPU is processor time per task: of the worker with all its processes, and of the server.
+* `noop` answers its number. `sleep` waits 5 ms first, in a coroutine where the system has coroutines.
+* A worker that has started is stopped by SIGSTOP, and the load is enqueued. The time runs from SIGCONT until the last
+  result is in Redis. It holds neither the worker's start nor the client's work. One cheap command looks for the end,
+  at most ten times a second until the end is near. Then every result is read by the interface that the system
+  documents, and compared. The tracker's results are `Completed` records with the times of both transitions.
+* `bytes/task` and `keys/task` are what is left in Redis after worker and client: `used_memory` and DBSIZE, less the
+  values of the empty server.
+* `CPU` is processor time per task: of the worker with all its processes, and of the server.
 
-What ours keeps per task is a public record with its history, in four indexes; the others keep a result.
+The tracker keeps a public record with its history per task, in four indexes. The others keep a result.
+
+`--against COMMIT` measures the tracker only: this tree and the commit in turns. docs/benchmarks.md describes the rows.
 """
 
 import argparse
@@ -20,10 +23,14 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from benchmarks import trees
 from benchmarks.drain import Drain, Entry, Load, Unfinished, drain
 from benchmarks.figures import Figures, table
 from benchmarks.peers.system import CONCURRENCY, CORES
+from benchmarks.ratios import Rounds, compare, note, report
+from benchmarks.trees import Tree
 
 SIMPLE = "rq-simple"
 SYSTEMS = [
@@ -37,12 +44,15 @@ SYSTEMS = [
     Entry("arq", "arq", "", f"coroutines, {CONCURRENCY} at once; polls every 0.1 s, uvloop"),
     Entry("saq", "saq", "", f"coroutines, {CONCURRENCY} at once; uvloop"),
 ]
-QUICK = ("tracker", "tracker-functions", "rq-simple", "rq-worker")
-"""What the project installs anyway."""
+NAMES = [entry.name for entry in SYSTEMS]
+OWN = ["tracker", "tracker-functions"]
+"""The systems that `--against` measures."""
+QUICK = [*OWN, "rq-simple", "rq-worker"]
+"""The systems that need no environment of their own."""
 
 
-async def compare(entries: Sequence[Entry], load: Load, rounds: int) -> bool:
-    """Measure and print one table; returns whether all came to their ends."""
+async def measure_all(entries: Sequence[Entry], load: Load, rounds: int) -> bool:
+    """Measure all systems and print one table. Returns whether every drain came to its end."""
     drains: dict[str, list[Drain]] = {}
     failures: dict[str, str] = {}
     for number in range(1, rounds + 1):
@@ -56,12 +66,12 @@ async def compare(entries: Sequence[Entry], load: Load, rounds: int) -> bool:
                 drains.setdefault(entry.name, []).append(one)
                 note(f"{load.workload} {number} {entry.name}: {one.rate:,.0f}/s")
     print(f"\n{load.workload}, {load.tasks:,} tasks, appendfsync {load.appendfsync}, rounds: {rounds}\n")
-    report(entries, {name: took for name, took in drains.items() if name not in failures}, failures)
+    show(entries, {name: took for name, took in drains.items() if name not in failures}, failures)
     return not failures
 
 
-def report(entries: Sequence[Entry], drains: Mapping[str, Sequence[Drain]], failures: Mapping[str, str]) -> None:
-    """Print the table, what did not finish, and what each row is."""
+def show(entries: Sequence[Entry], drains: Mapping[str, Sequence[Drain]], failures: Mapping[str, str]) -> None:
+    """Print the table, the systems that did not finish, and a description of each row."""
     figures = {name: Figures.of(took) for name, took in drains.items()}
     for line in table(figures, simple=SIMPLE, peers=[entry.name for entry in entries if entry.peer]):
         print(f"  {line}")
@@ -75,45 +85,70 @@ def report(entries: Sequence[Entry], drains: Mapping[str, Sequence[Drain]], fail
     sys.stdout.flush()
 
 
-def note(line: str) -> None:
-    """Say how far it is."""
-    print(line, file=sys.stderr, flush=True)
+async def compare_trees(options: argparse.Namespace, that: Tree) -> None:
+    """Measure the tracker's worker of two trees in turns, and print ratios."""
+    entries = [entry for entry in SYSTEMS if entry.name in set(options.systems) & set(OWN)]
+    loads = [
+        Load(workload, options.tasks, appendfsync, options.limit)
+        for appendfsync in options.fsync
+        for workload in options.workloads
+    ]
+
+    async def one_round(order: Sequence[Tree]) -> dict[Tree, dict[tuple[str, str], float]]:
+        figures: dict[Tree, dict[tuple[str, str], float]] = {tree: {} for tree in order}
+        for load in loads:
+            for entry in entries:
+                for tree in order:
+                    row = f"{load.workload}, {entry.variant}, appendfsync {load.appendfsync}"
+                    one = await drain(replace(entry, tree=tree), load)
+                    note(f"{tree.name}: {row}: {one.rate:,.0f}/s")
+                    figures[tree] |= {
+                        (row, "tasks/s"): one.rate,
+                        (row, "worker us/task"): one.cpu / one.tasks * 1e6,
+                        (row, "Valkey us/task"): one.server_cpu / one.tasks * 1e6,
+                    }
+        return figures
+
+    report(await compare(that, Rounds(options.rounds, options.minutes), one_round), that)
 
 
 async def run(options: argparse.Namespace) -> bool:
-    """Measure everything that was asked for."""
+    """Measure what the options ask for."""
+    if options.against:
+        await compare_trees(options, trees.checked_out(options.against))
+        return True
     entries = [entry for entry in SYSTEMS if entry.name in options.systems]
     good = True
     for appendfsync in options.fsync:
         for workload in options.workloads:
             load = Load(workload, options.tasks, appendfsync, options.limit)
-            good &= await compare(entries, load, options.rounds)
+            good &= await measure_all(entries, load, options.rounds)
     return good
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [entry.name for entry in SYSTEMS]
-    parser.add_argument("--quick", action="store_true", help="1 round of 500 no-op tasks, without the peers (a minute)")
-    parser.add_argument("--tasks", type=int, help="tasks per drain (5000)")
-    parser.add_argument("--rounds", type=int, help="rounds (3)")
-    parser.add_argument("--limit", type=float, default=300.0, help="seconds that a drain may take (300)")
-    parser.add_argument("--systems", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)} (all)")
-    parser.add_argument("--workloads", nargs="+", choices=["noop", "sleep"], help="(both)")
-    parser.add_argument("--fsync", nargs="+", choices=["always", "everysec"], help="appendfsync of the server (both)")
+    parser.add_argument("--quick", action="store_true", help="500 no-op tasks, without the peers (a minute)")
+    parser.add_argument("--tasks", type=int, help="tasks per drain (5000; with --against 10000)")
+    parser.add_argument("--rounds", type=int, help="rounds at most (3; with --against 12)")
+    parser.add_argument("--limit", type=float, default=300.0, help="longest time of a drain in seconds (300)")
+    parser.add_argument("--systems", nargs="+", choices=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)} (all)")
+    parser.add_argument("--workloads", nargs="+", choices=["noop", "sleep"], help="(both; with --against noop)")
+    parser.add_argument(
+        "--fsync", nargs="+", choices=["always", "everysec"], help="appendfsync (both; with --against everysec)"
+    )
+    trees.add_options(parser)
     options = parser.parse_args()
-    quick = {"tasks": 500, "rounds": 1, "systems": QUICK, "workloads": ["noop"], "fsync": ["always"]}
-    full = {
-        "tasks": 5000,
-        "rounds": 3,
-        "systems": names,
-        "workloads": ["noop", "sleep"],
-        "fsync": ["always", "everysec"],
-    }
-    for name, value in (quick if options.quick else full).items():
-        if getattr(options, name) is None:
-            setattr(options, name, value)
+    if options.against:
+        short = {"tasks": 500, "rounds": 2} if options.quick else {"tasks": 10_000, "rounds": 12}
+        defaults = {"systems": OWN, "workloads": ["noop"], "fsync": ["everysec"], **short}
+    elif options.quick:
+        defaults = {"tasks": 500, "rounds": 1, "systems": QUICK, "workloads": ["noop"], "fsync": ["always"]}
+    else:
+        both = {"workloads": ["noop", "sleep"], "fsync": ["always", "everysec"]}
+        defaults = {"tasks": 5000, "rounds": 3, "systems": NAMES, **both}
+    trees.fill_in(options, defaults)
     return options
 
 

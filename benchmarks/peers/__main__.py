@@ -1,7 +1,11 @@
-"""One system of the benchmark, in its own environment: `python -m benchmarks.peers MODULE VARIANT WORKLOAD PART`.
+"""Worker and driver of one system, in its own environment: `python -m benchmarks.peers MODULE VARIANT WORKLOAD PART`.
 
-As `worker` it becomes the system's worker. As `driver` it obeys lines of standard input, and answers each with a
-line of JSON: `load N`, `watch SECONDS` (until all are done), `prove`.
+With the part `worker` the process becomes the system's worker. With the part `driver` it reads commands from standard
+input, and answers each with a line of JSON: `load N` enqueues N tasks, `watch SECONDS` waits until all are done, and
+`prove` compares the results.
+
+A comparison of two trees runs this command in the other tree's checkout, so the commands and answers of the module
+`tracker` stay as they are.
 """
 
 import asyncio
@@ -16,11 +20,11 @@ from typing import Any
 from benchmarks.peers.system import System
 
 SHORTEST, LONGEST = 0.002, 0.1
-"""Seconds between two looks at how many tasks are done: half of what seems to be left, within these."""
+"""Bounds in seconds of the pause between two counts of the tasks that are done. The pause is half of the time left."""
 
 
 def watch(system: System, seconds: float) -> dict[str, Any]:
-    """Wait until every task is done; answer when that was, on the machine's monotonic clock, and how many are."""
+    """Wait until every task is done. Answers how many are done, and the time on the machine's monotonic clock."""
     begun, wanted = time.monotonic(), len(system.ids)
     while True:
         done, now = system.done(), time.monotonic()
@@ -31,7 +35,7 @@ def watch(system: System, seconds: float) -> dict[str, Any]:
 
 
 async def obey(system: System) -> None:
-    """Answer commands until standard input ends. Numbers go on from one load to the next."""
+    """Answer commands until standard input ends. Each load continues the numbers of the load before."""
     await system.open()
     answer({"versions": {name: version(name) for name in system.packages}})
     numbers = range(0)
@@ -49,12 +53,12 @@ async def obey(system: System) -> None:
 
 
 def answer(message: dict[str, Any]) -> None:
-    """Write one line of JSON."""
+    """Write an answer as one line of JSON."""
     print(json.dumps(message), flush=True)
 
 
 def main(module: str, variant: str, workload: str, part: str) -> None:
-    """Be the worker, or its driver."""
+    """Run the worker or the driver."""
     system: System = import_module(f"benchmarks.peers.{module}").Queue(variant, workload)
     if part == "worker":
         argv = system.worker()
