@@ -1,4 +1,7 @@
-"""When it is worth asking for an operation again, from how others of its type went and from what is ahead of it."""
+"""Estimates for `Retry-After`: when an operation that has not ended is worth asking for again.
+
+An estimate uses the run times of earlier operations of the type, and the length of the queue before the operation.
+"""
 
 import asyncio
 import math
@@ -25,29 +28,29 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 LEAST, MOST = 1, 60
-"""Bounds of the answer, in seconds."""
+"""The shortest and the longest estimate, in seconds."""
 EVERY = 1.0
-"""Seconds between two looks at the queues."""
+"""Seconds between two readings of the queues."""
 LEARNT_AT_ONCE = 20
-"""Ended operations whose run times are learnt between two looks."""
+"""How many run times are learnt between two readings of the queues at most."""
 MOST_TYPES = 1000
-"""Types whose run times are kept."""
+"""How many types have their run time kept at most."""
 NEWEST = 0.2
-"""What the newest figure counts in a mean of run times or rates; the older ones count less and less."""
+"""The weight of the newest value in a moving average of run times or rates."""
 AGAIN = 0.1
-"""The part of its run time after which one that runs longer than is usual is worth asking for again."""
+"""An operation that runs longer than usual is asked for again after this part of its run time so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSnapshot:
-    """A queue when it was last looked at: how many tickets, and the number of the first."""
+    """A queue when it was last read: how many tickets it had, and the number of the first."""
 
     depth: int = 0
     head: int = 0
 
 
 class RetryAfterEstimator:
-    """What this process has learnt. Nothing here waits for Redis but `run`."""
+    """Learns run times from events and reads the queues every second. Only `run` waits for Redis."""
 
     def __init__(self, store: "Store") -> None:
         self._store = store
@@ -58,10 +61,10 @@ class RetryAfterEstimator:
         self._ahead = time.time() - time.monotonic()
 
     def retry_after(self, record: Record) -> int:
-        """Whole seconds, from 1 to 60, until an operation that has not ended is worth asking for again.
+        """The estimate for an operation that has not ended, in whole seconds from 1 to 60.
 
-        What runs is expected to take what its type usually does; what waits, to begin when what is ahead of it has
-        ended. Where nothing is known, 1.
+        A running operation is expected to run as long as others of its type. A waiting one is expected to start when
+        the operations before it have ended. Where nothing is known, the estimate is 1.
         """
         usual = self._usual.get(canonical(record.type), 0.0)
         if record.stage is Stage.RUNNING:
@@ -72,14 +75,14 @@ class RetryAfterEstimator:
             if record.not_before:
                 ahead = max(ahead, record.not_before / SECOND - self._now())
             seconds = ahead + usual
-        return max(LEAST, math.ceil(min(MOST, seconds)))  # where nothing ends for an hour, it is infinite
+        return max(LEAST, math.ceil(min(MOST, seconds)))  # infinite where nothing has ended for an hour
 
     def _now(self) -> float:
-        """By Redis's clock."""
+        """The time by Redis's clock, in seconds."""
         return time.monotonic() + self._ahead
 
-    def hear(self, lines: Sequence[str]) -> None:
-        """Learn from what was told of operations. Only a line of one that ends says when its attempt began, `"b"`."""
+    def learn(self, lines: Sequence[str]) -> None:
+        """Learn run times from the lines of a message. Only lines that describe an end have `"b"`, the attempt's start."""
         for line in lines:
             if '"b":' not in line.rpartition("\t")[2]:
                 continue
@@ -91,7 +94,7 @@ class RetryAfterEstimator:
                     self._learn(canonical(event.type), event.ran)
 
     async def run(self) -> None:
-        """Look at the queues every second until cancelled; survives every outage of Redis."""
+        """Read the queues every second until cancelled. Outages of Redis do not end it."""
         looked = time.monotonic()
         while True:
             await asyncio.sleep(EVERY)
@@ -104,7 +107,7 @@ class RetryAfterEstimator:
             looked = time.monotonic()
 
     async def look(self, elapsed: float) -> None:
-        """See what waits, and take into account what ended within that many seconds. Raises Unavailable."""
+        """Read the queues, and update the rate of ends within the `elapsed` seconds. Raises Unavailable."""
         ended, self._ended, self._learnt = self._ended, 0, 0
         async with answering(), self._store.redis.pipeline(transaction=False) as pipe:
             pipe.time()
@@ -115,11 +118,11 @@ class RetryAfterEstimator:
         self._ahead = seconds + micros / SECOND - time.monotonic()
         busy = any(lane.depth for lane in self._lanes.values())
         self._lanes = {lane: _lane(*found[2 * at : 2 * at + 2]) for at, lane in enumerate(QUEUES)}
-        if busy or ended / elapsed > self._rate:  # with nothing to do, nothing ends: that says nothing of the workers
+        if busy or ended / elapsed > self._rate:  # idle workers say nothing about their rate
             self._rate = _mean(self._rate, ended / elapsed)
 
     def _in_queue(self, record: Record) -> float:
-        """Seconds until those ahead of a queued operation have ended, by the rate at which they do."""
+        """Seconds until the operations before a queued one have ended, by the present rate of ends."""
         lane = self._lanes.get(record.policy.priority)
         if record.stage is not Stage.QUEUED or lane is None or not lane.depth or not self._rate:
             return 0.0
@@ -136,6 +139,6 @@ def _mean(before: float | None, new: float) -> float:
 
 
 def _lane(depth: int, first: str | None) -> QueueSnapshot:
-    """A head that is no ticket of ours says nothing of what is behind it."""
+    """The snapshot of a queue. A first ticket that is not ours says nothing about the tickets behind it."""
     ticket = parse_job_id(first) if first else None
     return QueueSnapshot(depth, ticket[1]) if ticket else QueueSnapshot()

@@ -1,4 +1,4 @@
-"""The use cases: what a caller can do with operations, in the caller's own tenant."""
+"""The use cases: what a caller can do with the operations of the caller's tenant."""
 
 import contextlib
 import math
@@ -40,44 +40,51 @@ if TYPE_CHECKING:
     from tracker.domain.lifecycle import Change
 
 TRIES = 20
-"""How often a change is decided anew when the record moves between reading and writing."""
+"""How often a change is decided again at most, when the record changes between reading and writing."""
 REASON_LIMIT = 256
+"""How many characters of a cancel reason are kept at most."""
 ONCE_MARGIN = 300
-"""Seconds that a request's name is remembered beyond the setting, for clients whose clock is ahead."""
+"""Seconds that an idempotency key is kept beyond the setting, for clients whose clock is ahead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the token's name, and the tenant whose operations exist for it."""
+    """Who calls: the name of the token, and the tenant whose operations the caller can see."""
 
     name: str
     tenant: str
 
 
 class Operations:
-    """Every method raises Unavailable while Redis is away, and NotFound or Gone for an id it cannot show."""
+    """The operations of all tenants, as callers see them.
+
+    Every method raises Unavailable while Redis is away, and NotFound or Gone for an operation that the caller cannot
+    see.
+    """
 
     def __init__(self, store: Store, events: EventHub, registry: TypeRegistry, settings: "Settings") -> None:
         self._store, self._events, self._registry, self.settings = store, events, registry, settings
-        self._calls = Pager(store)
+        self._pager = Pager(store)
         self._waiter = RecordWaiter(events, self._reread)
         self.pace = RetryAfterEstimator(store)
-        events.overhear = self.pace.hear
+        events.on_ends = self.pace.learn
         self.turn = store.turn
 
     async def ready(self) -> None:
-        """Whether work can be accepted: Redis answers and the scripts are loaded."""
+        """Return when operations can be accepted: Redis answers, and the scripts are loaded."""
         await self._store.ready()
 
     async def create(
         self, caller: Caller, call_id: str, body: Json, *, once: str = "", strict: bool = False
     ) -> tuple[Record, bool]:
-        """Accept an operation: it is stored, and queued unless it has to wait, when this returns.
+        """Create an operation. When this returns it is stored, and queued unless it has to wait.
 
-        Returns the record and whether it is new; the same id, call and body again is the stored one. `once` is the
-        client's name for this request: sent again, it is answered as it was, with the record as it now is. Raises
-        Invalid naming every wrong member (when `strict`, also those that are ignored otherwise), Conflict when the id
-        is taken, Reused when another body had the name, Gone when the named request's operation was deleted meanwhile.
+        Returns the record and whether it is new. A create with the id, call and body of an earlier one returns the
+        record of that. `once` is the idempotency key of the request; the same key with the same body returns the record
+        of the first request, as it is now.
+
+        Raises Invalid that names every wrong member (when `strict`, also ignored ones), Conflict when the id is taken,
+        Reused when the key was used with another body, Gone when the operation of the first request was deleted.
         """
         [became] = await self.create_each(caller, [self.draft(caller, call_id, body, once=once, strict=strict)])
         if isinstance(became, Exception):
@@ -85,7 +92,7 @@ class Operations:
         return became
 
     def draft(self, caller: Caller, call_id: str, body: Json, *, once: str = "", strict: bool = False) -> CreateArgs:
-        """Judge an operation as `create` does, for `create_each`. Raises Invalid."""
+        """Check a create as `create` does, for `create_each`. Raises Invalid."""
         check_call_id(call_id)
         accept_unknown = self.settings.unknown_types == "accept"
         draft = read_create(call_id, body, self._registry, accept_unknown=accept_unknown, strict=strict)
@@ -106,7 +113,7 @@ class Operations:
         return CreateArgs(record, draft.delay, self._once(caller, once, draft))
 
     async def create_each(self, caller: Caller, many: Sequence[CreateArgs]) -> list[Created | Exception]:
-        """Accept drafts together; of each what `create` returns, or what it raises. Raises Unavailable for all."""
+        """Create operations together. Returns for each what `create` returns or raises. Raises Unavailable for all."""
         became = await self._store.create_each(many)
         failpoints.reach(failpoints.AFTER_CREATE)
         for new, one in zip(many, became, strict=True):
@@ -131,14 +138,14 @@ class Operations:
         return await self._store.find(caller.tenant, operation_id)
 
     async def list(self, caller: Caller, call_id: str, query: ListQuery) -> Page:
-        """A part of a call's operations. Raises Invalid when its order or count would need too much reading."""
+        """A page of a call's operations. Raises Invalid when too many operations would have to be read for it."""
         check_call_id(call_id)
-        return await self._calls.page(caller.tenant, call_id, query)
+        return await self._pager.page(caller.tenant, call_id, query)
 
     async def count(self, caller: Caller, call_id: str, where: Condition | None) -> int:
         """How many of a call's operations satisfy a condition. Raises Invalid like `list`."""
         check_call_id(call_id)
-        return await self._calls.count(caller.tenant, call_id, where)
+        return await self._pager.count(caller.tenant, call_id, where)
 
     async def patch(
         self,
@@ -150,10 +157,10 @@ class Operations:
         conditions: Preconditions = ANY,
         strict: bool = False,
     ) -> Record:
-        """Change what is the client's of an operation, in any stage; what is stored already changes nothing.
+        """Change the client's own members of an operation, in any stage. Stored values that are equal change nothing.
 
-        Raises PreconditionFailed, and Invalid naming every member that cannot be changed; when `strict`, also those
-        that are ignored otherwise.
+        Raises PreconditionFailed, and Invalid that names every member that cannot be changed; when `strict`, also
+        members that are otherwise ignored.
         """
 
         def decide(record: Record) -> "Change | None":
@@ -171,7 +178,7 @@ class Operations:
         reason: str = "",
         conditions: Preconditions = ANY,
     ) -> Record:
-        """Ask an operation to stop; asking again, or asking a finished one, changes nothing."""
+        """Ask an operation to stop. A second request, and one for an operation that has ended, change nothing."""
 
         def decide(record: Record) -> "Change | None":
             if record.status.final or record.cancel_requested:
@@ -181,7 +188,7 @@ class Operations:
         return await self._change(caller, call_id, operation_id, decide, conditions)
 
     async def delete(self, caller: Caller, call_id: str, operation_id: str, *, conditions: Preconditions = ANY) -> None:
-        """Hide an operation from everybody, after canceling it if it has not ended. Raises PreconditionFailed."""
+        """Hide an operation from all clients. An unfinished operation is canceled, too. Raises PreconditionFailed."""
 
         def decide(record: Record) -> "Change":
             return lifecycle.hide(record, by=caller.name)
@@ -210,15 +217,15 @@ class Operations:
     async def follow(
         self, caller: Caller, *, call_id: str | None = None, operation_id: str | None = None, resume: str | None = None
     ) -> StreamItems:
-        """What happens to the tenant's operations, to those of a call, or to one of them: see `Stream.steps`."""
+        """The stream of events of a tenant, of one of its calls, or of one operation: see `Stream.items`."""
         record = None
         if call_id is not None:
             check_call_id(call_id)
             record = None if operation_id is None else await self.get(caller, call_id, operation_id)
-        return Stream(self._store, self._events, Scope(caller.tenant, call_id, record)).steps(resume)
+        return Stream(self._store, self._events, Scope(caller.tenant, call_id, record)).items(resume)
 
     def release(self) -> None:
-        """Let nobody wait any more: the process ends."""
+        """End all waits and streams, because the process ends."""
         self._events.stop()
 
     async def _find(self, tenant: str, call_id: str, operation_id: str) -> Record:
@@ -243,7 +250,7 @@ class Operations:
         decide: "Callable[[Record], Change | None]",
         conditions: Preconditions,
     ) -> Record:
-        """Decide a change on the record as it is, and anew while it moves between reading and writing."""
+        """Read the record, decide a change and apply it. Decide again when the record has changed meanwhile."""
         for _ in range(TRIES):
             record = await self._lookup(caller, call_id, operation_id)
             conditions.check(record)
@@ -259,9 +266,9 @@ class Operations:
 
 @asynccontextmanager
 async def open_operations(settings: "Settings") -> AsyncIterator[Operations]:
-    """The service over its own connections, with the sweeper and the event feed in the background.
+    """The service with its own connections, and the sweeper and the event hub in the background.
 
-    Starts while Redis is away; raises ConfigurationError for types that do not load.
+    It starts even while Redis is away. Raises ConfigurationError for types that do not load.
     """
     registry = load_registry(settings)
     async with open_redis(settings) as redis:

@@ -43,7 +43,7 @@ class Control:
     async def run(self) -> None:
         """Listen for ever; survives every outage of Redis."""
         async with beside(self._stop_jobs()):
-            await listen(self._store.redis, *self._channels, heard=self._heard, connected=self._connected)
+            await listen(self._store.redis, *self._channels, on_message=self._heard, on_connection=self._connected)
 
     def _connected(self, there: bool) -> None:  # noqa: FBT001 - what `listen` tells
         if there:

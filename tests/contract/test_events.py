@@ -53,49 +53,53 @@ async def events(feed: Redis) -> AsyncIterator[EventHub]:
 
 
 async def test_a_change_wakes_those_who_wait_for_that_operation_and_nobody_else(feed: Redis, events: EventHub) -> None:
-    with events.changes.expect(A) as first, events.changes.expect(A) as second, events.changes.expect(B) as other:
+    with (
+        events.changes.next_change(A) as first,
+        events.changes.next_change(A) as second,
+        events.changes.next_change(B) as other,
+    ):
         await feed.publish(CHANNEL, message(line(A)))
-        await asyncio.wait_for(asyncio.gather(first.came, second.came), 5)
-        assert not other.came.done()
+        await asyncio.wait_for(asyncio.gather(first.arrived, second.arrived), 5)
+        assert not other.arrived.done()
 
 
 @pytest.mark.parametrize("stage", ["completed", "failed", "tombstone"])
 async def test_who_waits_for_an_end_is_not_woken_before(feed: Redis, events: EventHub, stage: str) -> None:
     call = 'a "completed" call'
-    with events.ends.expect(A) as end:
-        with events.changes.expect(A) as change:
+    with events.ends.next_change(A) as end:
+        with events.changes.next_change(A) as change:
             await feed.publish(CHANNEL, message(line(A, call), line(B, stage=stage)))
-            await asyncio.wait_for(change.came, 5)
-        assert not end.came.done()
+            await asyncio.wait_for(change.arrived, 5)
+        assert not end.arrived.done()
         await feed.publish(CHANNEL, message(line(A, call, stage=stage)))
-        await asyncio.wait_for(end.came, 5)
+        await asyncio.wait_for(end.arrived, 5)
 
 
 async def test_every_change_of_a_message_wakes(feed: Redis, events: EventHub) -> None:
-    with events.changes.expect(A) as first, events.changes.expect(B) as second:
+    with events.changes.next_change(A) as first, events.changes.next_change(B) as second:
         await feed.publish(CHANNEL, message(line(A), line(B)))
-        await asyncio.wait_for(asyncio.gather(first.came, second.came), 5)
+        await asyncio.wait_for(asyncio.gather(first.arrived, second.arrived), 5)
 
 
 async def test_a_change_that_comes_while_another_is_looked_at_wakes_again(feed: Redis, events: EventHub) -> None:
     for revision in range(3):
-        with events.changes.expect(A) as change:
+        with events.changes.next_change(A) as change:
             await feed.publish(CHANNEL, message(line(A, revision=revision)))
-            await asyncio.wait_for(change.came, 5)
+            await asyncio.wait_for(change.arrived, 5)
 
 
 async def test_nothing_is_kept_of_those_who_stopped_waiting(feed: Redis, events: EventHub) -> None:
     with (
-        events.changes.expect(A) as change,
+        events.changes.next_change(A) as change,
         events.follow("test"),
         events.follow("test", call_id="c"),
         events.follow("t", key=A),
     ):
         pass
-    with events.changes.expect(B) as marker:
+    with events.changes.next_change(B) as marker:
         await feed.publish(CHANNEL, message(line(A), line(B)))
-        await asyncio.wait_for(marker.came, 5)
-    assert not change.came.done()
+        await asyncio.wait_for(marker.arrived, 5)
+    assert not change.arrived.done()
     assert not events.changes.waiting
     assert not events._followers
 
@@ -134,55 +138,55 @@ async def test_what_cannot_be_read_is_left_out(feed: Redis, events: EventHub) ->
 
 
 async def test_who_takes_too_slowly_is_told_so_and_kept_nothing_for(feed: Redis, events: EventHub) -> None:
-    with events.follow("test") as slow, events.changes.expect(B) as marker:
+    with events.follow("test") as slow, events.changes.next_change(B) as marker:
         for _ in range(MOST_BEHIND // 100 + 1):
             await feed.publish(CHANNEL, message(*[line(A)] * 100))
         await feed.publish(CHANNEL, message(line(B)))
-        await asyncio.wait_for(marker.came, 5)
+        await asyncio.wait_for(marker.arrived, 5)
         assert not await slow.take(within=10)
         assert slow.behind
 
 
 async def test_a_stop_wakes_everybody_now_and_later(events: EventHub) -> None:
-    with events.changes.expect(A) as change, events.follow("test") as follower:
+    with events.changes.next_change(A) as change, events.follow("test") as follower:
         events.stop()
-        await asyncio.wait_for(change.came, 5)
+        await asyncio.wait_for(change.arrived, 5)
         assert not await asyncio.wait_for(follower.take(within=60), 5)
         assert follower.stopped
     with events.follow("test") as late:
         assert late.stopped
 
 
-async def test_what_was_heard_since_a_mark_is_known(feed: Redis, events: EventHub) -> None:
-    heard = events.changes.heard
-    before = heard.mark
-    with events.changes.expect(B) as marker:
+async def test_changes_since_a_position_are_known(feed: Redis, events: EventHub) -> None:
+    recent = events.changes.recent
+    before = recent.position
+    with events.changes.next_change(B) as marker:
         await feed.publish(CHANNEL, message(line(A), line(B)))
-        await asyncio.wait_for(marker.came, 5)
-    assert [heard.since(before, key) for key in (A, B, "c" * 32)] == [True, True, False]
-    assert not heard.since(heard.mark, A)
-    assert heard.since(-1, "c" * 32), "nothing is known of what was before the first mark"
+        await asyncio.wait_for(marker.arrived, 5)
+    assert [recent.changed_since(before, key) for key in (A, B, "c" * 32)] == [True, True, False]
+    assert not recent.changed_since(recent.position, A)
+    assert recent.changed_since(-1, "c" * 32), "nothing is known of what was before the first mark"
 
 
-def test_what_was_heard_is_remembered_for_a_while_and_then_uncertain_never_denied() -> None:
-    heard = RecentChanges()
-    heard.note([A])
-    before = heard.mark
-    heard.note([B])
+def test_changes_are_remembered_for_a_while_and_then_uncertain_never_denied() -> None:
+    recent = RecentChanges()
+    recent.add([A])
+    before = recent.position
+    recent.add([B])
     for number in range(REMEMBERED - 2):
-        heard.note([str(number)])
-        heard.note([str(number)])
-    assert (heard.since(before, B), heard.since(before, A)) == (True, False)
+        recent.add([str(number)])
+        recent.add([str(number)])
+    assert (recent.changed_since(before, B), recent.changed_since(before, A)) == (True, False)
     for number in range(REMEMBERED):
-        heard.note([f"x{number}"])
-    assert heard.since(before, B)
-    assert heard.since(before, A), "it is not known any more"
-    after = heard.mark
-    assert not heard.since(after, A)
-    heard.forget()
-    assert heard.since(after, A)
-    assert not heard.since(heard.mark, A)
-    assert len(heard._recent) + len(heard._older) <= 2 * REMEMBERED
+        recent.add([f"x{number}"])
+    assert recent.changed_since(before, B)
+    assert recent.changed_since(before, A), "it is not known any more"
+    after = recent.position
+    assert not recent.changed_since(after, A)
+    recent.forget_all()
+    assert recent.changed_since(after, A)
+    assert not recent.changed_since(recent.position, A)
+    assert len(recent._recent) + len(recent._older) <= 2 * REMEMBERED
 
 
 async def test_an_event_says_what_was_told(events: EventHub, feed: Redis) -> None:
@@ -206,17 +210,17 @@ async def test_a_lost_connection_wakes_everybody_and_the_feed_goes_on(settings: 
         events = EventHub(redis, CHANNEL)
         async with beside(events.run()):
             await asyncio.wait_for(events.subscribed.wait(), 5)
-            before = events.ends.heard.mark
+            before = events.ends.recent.position
             with (
-                events.changes.expect(A) as change,
-                events.ends.expect(A) as end,
+                events.changes.next_change(A) as change,
+                events.ends.next_change(A) as end,
                 events.follow("test") as follower,
             ):
                 await redis.client_kill_filter(_type="pubsub")
-                await asyncio.wait_for(asyncio.gather(change.came, end.came), 5)
-                assert events.ends.heard.since(before, A), "it may have ended meanwhile"
+                await asyncio.wait_for(asyncio.gather(change.arrived, end.arrived), 5)
+                assert events.ends.recent.changed_since(before, A), "it may have ended meanwhile"
                 assert not await asyncio.wait_for(follower.take(within=60), 5)
                 assert follower.missed
-            with events.changes.expect(A) as change:
+            with events.changes.next_change(A) as change:
                 await redis.publish(CHANNEL, message(line(A)))
-                await asyncio.wait_for(change.came, 5)
+                await asyncio.wait_for(change.arrived, 5)

@@ -56,34 +56,34 @@ def test_of_what_nothing_is_known_one_second_is_said(pace: RetryAfterEstimator) 
 def test_what_runs_is_worth_asking_for_when_its_types_usual_time_is_over(
     pace: RetryAfterEstimator, ran: float, said: int
 ) -> None:
-    pace.hear([ended(20)])
+    pace.learn([ended(20)])
     assert pace.retry_after(running(ran)) in {said, said - 1}, "a second may have begun meanwhile"
 
 
 def test_a_types_name_counts_whatever_its_case_and_other_types_do_not(pace: RetryAfterEstimator) -> None:
-    pace.hear([ended(30), ended(5, "#other")])
+    pace.learn([ended(30), ended(5, "#other")])
     assert pace.retry_after(make_record(type="contoso.SLOW")) == 30
     assert pace.retry_after(make_record(type="#other")) == 5
 
 
 def test_newer_run_times_count_more_and_canceled_ones_not_at_all(pace: RetryAfterEstimator) -> None:
-    pace.hear([ended(10), ended(20)])
+    pace.learn([ended(10), ended(20)])
     assert pace.retry_after(waiting()) == 12
-    pace.hear([ended(60, canceled=True)])
+    pace.learn([ended(60, canceled=True)])
     assert pace.retry_after(waiting()) == 12
 
 
 async def test_of_many_that_end_at_once_a_few_are_looked_at(pace: RetryAfterEstimator) -> None:
-    pace.hear([ended(10)] * LEARNT_AT_ONCE)
-    pace.hear([ended(50)])
+    pace.learn([ended(10)] * LEARNT_AT_ONCE)
+    pace.learn([ended(50)])
     assert pace.retry_after(waiting()) == 10
     await pace.look(1.0)
-    pace.hear([ended(60)])
+    pace.learn([ended(60)])
     assert pace.retry_after(waiting()) == 20
 
 
 async def test_types_are_forgotten_before_they_are_too_many(pace: RetryAfterEstimator) -> None:
-    pace.hear([ended(10)])
+    pace.learn([ended(10)])
     for number in range(MOST_TYPES):
         pace._learn(f"type{number}", SECOND)
     assert len(pace._usual) == MOST_TYPES
@@ -95,7 +95,7 @@ async def test_types_are_forgotten_before_they_are_too_many(pace: RetryAfterEsti
     ["", "x", f'{KEY}\t"k":\t[1,"running",1,1]', f'{KEY}\tc\t[1,"failed",0,1,{{"k":"#a"}}]', f'{KEY}\tc\t["k":'],
 )
 def test_lines_that_teach_nothing_do_no_harm(pace: RetryAfterEstimator, line: str) -> None:
-    pace.hear([line])
+    pace.learn([line])
     assert pace.retry_after(waiting()) == 1
 
 
@@ -104,7 +104,7 @@ async def test_what_waits_is_worth_asking_for_when_those_ahead_have_ended(
 ) -> None:
     await filled(redis, store, *range(101, 301))
     await pace.look(1.0)
-    pace.hear([ended(0.1)] * 10)
+    pace.learn([ended(0.1)] * 10)
     await pace.look(1.0)
     assert pace.retry_after(waiting(ticket=301)) == 21, "two hundred at ten a second, and then itself"
     assert pace.retry_after(waiting(ticket=151)) == 6, "its ticket says where it stands"
@@ -116,7 +116,7 @@ async def test_what_waits_is_worth_asking_for_when_those_ahead_have_ended(
 async def test_an_idle_hour_says_nothing_of_how_fast_workers_are(
     pace: RetryAfterEstimator, store: Store, redis: Redis
 ) -> None:
-    pace.hear([ended(0.1)] * 10)
+    pace.learn([ended(0.1)] * 10)
     for _ in range(100):
         await pace.look(1.0)
     await filled(redis, store, *range(1, 101))
@@ -129,7 +129,7 @@ async def test_an_idle_hour_says_nothing_of_how_fast_workers_are(
 
 async def test_a_head_that_is_no_ticket_says_nothing(pace: RetryAfterEstimator, store: Store, redis: Redis) -> None:
     await redis.rpush(store.keys.queue(), "foreign", f"{KEY}-7")
-    pace.hear([ended(0.1)])
+    pace.learn([ended(0.1)])
     await pace.look(1.0)
     await pace.look(1.0)
     assert pace.retry_after(waiting(ticket=8)) == 1
@@ -144,7 +144,7 @@ def test_what_is_delayed_is_worth_asking_for_when_it_is_due(pace: RetryAfterEsti
 
 async def test_a_process_learns_from_what_it_hears(redis: Redis, store: Store, pace: RetryAfterEstimator) -> None:
     events = EventHub(redis, store.keys.events)
-    events.overhear = pace.hear
+    events.on_ends = pace.learn
     async with beside(events.run()):
         await eventually(subscribed(events))
         record = await claim(store, (await store.create(make_record(type=SLOW)))[0])
@@ -187,7 +187,7 @@ async def test_a_queue_at_which_nothing_ends_for_an_hour_has_an_answer_all_the_s
     pace: RetryAfterEstimator, redis: Redis, store: Store
 ) -> None:
     await filled(redis, store, *range(1, 10))
-    pace.hear([ended(1)] * 10)
+    pace.learn([ended(1)] * 10)
     for _ in range(4000):  # by then what ends in a second is too little for a number
         await pace.look(1.0)
     assert pace.retry_after(waiting(ticket=9)) == 60
@@ -196,7 +196,7 @@ async def test_a_queue_at_which_nothing_ends_for_an_hour_has_an_answer_all_the_s
 def test_only_what_ends_is_counted_and_no_calls_name_takes_part_in_that(pace: RetryAfterEstimator) -> None:
     changed = f'{KEY}\tc\t[4,"completed",1,1000000000,{{"k":"{SLOW}"}}]'
     queued = f'{KEY}\tx"b":y\t[1,"queued",0,1000000000]'
-    pace.hear([changed, queued])
+    pace.learn([changed, queued])
     assert pace._ended == 0
-    pace.hear([ended(1)])
+    pace.learn([ended(1)])
     assert pace._ended == 1

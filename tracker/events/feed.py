@@ -1,17 +1,23 @@
-"""What is told of operations, and kept for a while.
+"""The feed: messages about changes of operations, their form, and the recent ones that each tenant's stream keeps.
 
-Whatever changes operations tells it by one message for each tenant (`lua/tell.lua`): it is published, and an entry of
-the tenant's feed, a bounded stream. A message is lines of text:
+A script that changes operations writes one message for each tenant (`store/lua`). It publishes the message, and adds it
+as an entry to the tenant's feed, a bounded stream of Redis. A message is lines of text:
 
-    <tenant's digest> TAB <id of the entry>                                  in the published one only
+    <tenant's digest> TAB <id of the entry>                                  in the published message only
     <key> TAB <callId> TAB [<revision>,"<stage>",<attempt>,<time>,{…}]       for each change
 
-The object, left out when it is empty, holds what there is of: `i` the public id, unless it is the key as a UUID; `p`
-percent; `d` detail; `q` when a cancel was asked for; `c` 1 for canceled; and of an operation that has ended `k` its
-type, `f` its result, stored as records do, and `b`, where it ends with this change, when its last attempt began. Such
-a line also has, only as it is published and unless that would be long, `r` what the handler has set, and `x` when the
-record expires: with them, who knows the record as it was before need not read it again. Times are microseconds. Of an
-operation that is deleted, or whose retention has ended, one last line says `tombstone`.
+The object is left out when it is empty. Its members are left out when there is nothing to say:
+
+* `i`: the public id, unless it is the key as a UUID. `p`: percent. `d`: detail.
+* `q`: the time of a cancel request. `c`: 1 for a canceled operation.
+* `k`, `f`: type and result of an operation that has ended, in the form of the record.
+* `b`: when the last attempt began, of an operation that ends with this change.
+* `r`, `x`: the members that the handler set, and when the record expires, of an operation that ends with this change.
+  Only published messages have them, and only short ones. A process that knows the earlier record need not read the new
+  one.
+
+Times are microseconds. An operation that is deleted or whose retention has ended has one last line, with the stage
+`tombstone`.
 """
 
 import re
@@ -35,7 +41,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 READ_AT_ONCE = 100
-"""Entries of a feed that are read in one round trip."""
+"""How many entries of a feed are read in one round trip at most."""
 
 _POSITION = re.compile(r"([0-9]{1,15})-([0-9]{1,15})-([0-9]{1,6})")
 _LAST = {Stage.COMPLETED, Stage.FAILED, Stage.TOMBSTONE}
@@ -43,7 +49,7 @@ _ENDED = {Stage.COMPLETED: OperationStatus.COMPLETED, Stage.FAILED: OperationSta
 
 
 class Position(NamedTuple):
-    """Where in its tenant's feed a change is told: the entry's id, in two parts, and the line, from 1."""
+    """The position of a change in its tenant's feed: the two parts of the entry's id, and the line, from 1."""
 
     time: int
     sequence: int
@@ -51,19 +57,19 @@ class Position(NamedTuple):
 
     @classmethod
     def read(cls, text: str) -> Self | None:
-        """Read what `str` wrote; None when it is no position."""
+        """Read a position from its text. None when the text is no position."""
         match = _POSITION.fullmatch(text)
         return cls(*map(int, match.groups())) if match else None
 
     @classmethod
     def of(cls, entry: str, line: int) -> Self:
-        """A line of an entry."""
+        """The position of a line of an entry."""
         time, _, sequence = entry.partition("-")
         return cls(int(time), int(sequence), line)
 
     @property
     def entry(self) -> str:
-        """The entry's id, as Redis has it."""
+        """The id of the entry, as Redis writes it."""
         return f"{self.time}-{self.sequence}"
 
     def __str__(self) -> str:
@@ -71,14 +77,15 @@ class Position(NamedTuple):
 
 
 BEGINNING = Position(0, 0, 0)
-"""Where a feed ends that holds nothing."""
+"""The end of an empty feed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One change, as it was told: what the operation is since then. `gone`: nobody can see it any more.
+    """One change: the operation as it is after it. `gone`: clients cannot see the operation any more.
 
-    `type` and `ran` (what the last attempt took) are known of operations that have ended only. Times are microseconds.
+    `type` and `ran`, the length of the last attempt, are known only after the operation has ended. Times are
+    microseconds.
     """
 
     key: str
@@ -99,13 +106,13 @@ class Event:
 
     @property
     def etag(self) -> str:
-        """The record's, as it was then."""
+        """The ETag of the record after this change."""
         return f'W/"{self.revision}"'
 
     @classmethod
     def read(cls, line: str) -> Self:
-        """Read a line. Raises ValueError when it is none."""
-        key, call_id, revision, stage, attempt, changed, more = _told(line)
+        """Read a line of a message. Raises ValueError when the form is unknown."""
+        key, call_id, revision, stage, attempt, changed, more = _parse(line)
         running = OperationStatus.RUNNING if attempt else OperationStatus.NOT_STARTED
         return cls(
             key=key,
@@ -127,7 +134,7 @@ class Event:
 
     @classmethod
     def of(cls, record: Record) -> Self:
-        """What a record would be told as."""
+        """The event that describes a record as it is."""
         return cls(
             key=record.key,
             call_id=record.call_id,
@@ -146,20 +153,20 @@ class Event:
 
 
 class PositionedEvent(NamedTuple):
-    """An event, and where it is told."""
+    """An event and its position."""
 
     position: Position
     event: Event
 
 
 class Feed:
-    """What a tenant's feed still holds. Every method raises Unavailable while Redis is away."""
+    """The feed of one tenant. Every method raises Unavailable while Redis is away."""
 
     def __init__(self, redis: "Redis", name: str) -> None:
         self._redis, self._name = redis, name
 
     async def end(self) -> Position:
-        """Where it ends: whatever is told later comes after this."""
+        """The position of the end: later changes come after it."""
         async with answering():
             last: Any = await self._redis.xrevrange(self._name, count=1)
         for entry, fields in last:
@@ -167,40 +174,41 @@ class Feed:
         return BEGINNING
 
     async def holds(self, position: Position) -> bool:
-        """Whether all that was told after a position is still there: the entry itself is, or nothing was cut yet."""
+        """Whether the feed still has all changes after a position: it has that entry, or has never been cut."""
         async with answering():
             if position == BEGINNING:
                 return int(await self._redis.xlen(self._name)) < FEED_LENGTH
             return bool(await self._redis.xrange(self._name, position.entry, position.entry, count=1))
 
     async def after(self, position: Position) -> AsyncIterator[tuple[Position, str]]:
-        """The lines after a position, oldest first, to what is the end meanwhile."""
+        """The lines after a position, each with its own position, oldest first."""
         start, more = position.entry, True
         while more:
             async with answering():
                 entries: Any = await self._redis.xrange(self._name, start, "+", count=READ_AT_ONCE)
             for entry, fields in entries:
                 for number, line in enumerate(_text(fields).split("\n"), 1):
-                    place = Position.of(entry, number)
-                    if place > position:
-                        yield place, line
+                    line_position = Position.of(entry, number)
+                    if line_position > position:
+                        yield line_position, line
                 start = f"({entry}"
             more = len(entries) == READ_AT_ONCE
 
 
-def ended(known: Record, line: str) -> Record | None:
-    """What a record is now for clients, by the line of its end; None where that does not tell, and it must be read.
+def record_after_end(known: Record, line: str) -> Record | None:
+    """The record after its operation has ended, made from the earlier record and the line that describes the end.
 
-    What they are not shown (`worker`, `charged`) stays as it was known.
+    None when the line does not say enough: the record must be read then. Fields that clients never see (`worker`,
+    `charged`) keep their earlier values.
     """
     try:
-        return _ended(known, line)
-    except (ValueError, TypeError, KeyError):  # of a newer version, in an update
+        return _after_end(known, line)
+    except (ValueError, TypeError, KeyError):  # a newer version wrote the line
         return None
 
 
-def _ended(known: Record, line: str) -> Record | None:
-    _, _, revision, stage, attempt, changed, more = _told(line)
+def _after_end(known: Record, line: str) -> Record | None:
+    _, _, revision, stage, attempt, changed, more = _parse(line)
     claims = int(known.stage is not Stage.RUNNING)
     nothing_else = (revision, attempt) == (known.revision + claims + 1, known.attempt + claims)
     if "r" not in more or not nothing_else or known.results:
@@ -227,7 +235,7 @@ def _ended(known: Record, line: str) -> Record | None:
 
 
 def readable(line: str) -> Event | None:
-    """The event of a line, or None when it is not of a form that this version knows (a newer one's, in an update)."""
+    """The event of a line. None when this version does not know its form: a newer version may have written it."""
     try:
         return Event.read(line)
     except (ValueError, TypeError):
@@ -235,15 +243,15 @@ def readable(line: str) -> Event | None:
         return None
 
 
-def tells_end(line: str) -> bool:
-    """Whether a line tells of an operation that has ended, or that nobody can see any more."""
+def is_end(line: str) -> bool:
+    """Whether a line describes an operation that has ended, or that clients cannot see any more."""
     return line.rpartition("\t")[2].partition('"')[2].partition('"')[0] in _LAST
 
 
-def _told(line: str) -> tuple[str, str, int, Stage, int, Micros, Json]:
-    """Key, callId, revision, stage, attempt, time and the object of a line. Raises ValueError when it is none."""
-    key, call_id, told = line.split("\t", 2)
-    revision, word, attempt, changed, *more = decode(told)
+def _parse(line: str) -> tuple[str, str, int, Stage, int, Micros, Json]:
+    """Key, callId, revision, stage, attempt, time and object of a line. Raises ValueError when the form is unknown."""
+    key, call_id, rest = line.split("\t", 2)
+    revision, word, attempt, changed, *more = decode(rest)
     return key, call_id, revision, Stage(word), attempt, changed, more[0] if more else {}
 
 

@@ -1,4 +1,4 @@
-"""One Redis subscription per process, fanned out to everybody here who waits or follows."""
+"""The hub of a process: one subscription to Redis, whose events go to all who wait or follow in this process."""
 
 import asyncio
 from collections import deque
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import structlog
 
-from tracker.events.feed import BEGINNING, Position, PositionedEvent, readable, tells_end
+from tracker.events.feed import BEGINNING, Position, PositionedEvent, is_end, readable
 from tracker.events.subscriber import listen
 from tracker.store.keys import owner_digest
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 REMEMBERED = 4096
-"""Operations of which it is remembered that a change was heard, or up to twice as many."""
+"""How many operations with recent changes are remembered: at least so many, at most twice as many."""
 KEY_LENGTH = 32
-"""Characters of an internal key, with which every line begins."""
+"""How many characters an internal key has. Every line of a message begins with one."""
 MOST_BEHIND = 1000
-"""Events that a follower may leave untaken."""
+"""How many events a follower may leave untaken at most."""
 
 
 class Follower:
-    """Takes events as they are told. Whoever takes too slowly loses them all, and is told so."""
+    """A queue of events for one reader. A reader that takes them too slowly loses them all, and `behind` says so."""
 
     __slots__ = ("_events", "_wanted", "behind", "missed", "stopped")
 
@@ -36,26 +36,29 @@ class Follower:
         self.behind = False
         """Whether events were lost because too many were left untaken."""
         self.missed = False
-        """Whether events may have been lost with the connection to Redis; for the follower to reset."""
+        """Whether events may have been lost with the connection to Redis. The reader resets it."""
         self.stopped = False
         """Whether this process stops listening."""
 
-    def offer(self, told: PositionedEvent) -> None:
+    def offer(self, event: PositionedEvent) -> None:
         """Add an event."""
         if len(self._events) >= MOST_BEHIND:
             self.behind = True
             self._events.clear()
         if not self.behind:
-            self._events.append(told)
+            self._events.append(event)
         self.wake()
 
     def wake(self) -> None:
-        """Let `take` return."""
+        """Let `take` return now."""
         if self._wanted is not None and not self._wanted.done():
             self._wanted.set_result(None)
 
     async def take(self, *, within: float) -> Sequence[PositionedEvent]:
-        """All events that there are, as soon as there is one or something to know; none after `within` seconds."""
+        """Take all events, as soon as there is one.
+
+        Returns also when `behind`, `missed` or `stopped` is set, and without events after `within` seconds.
+        """
         if not (self._events or self.behind or self.missed or self.stopped):
             loop = asyncio.get_running_loop()
             self._wanted = loop.create_future()
@@ -70,16 +73,17 @@ class Follower:
 
 
 class ChangeWaiter:
-    """The next change of an operation: `came` is done with it, or when everybody is woken. Thousands wait at once.
+    """Waits for the next change of one operation, within a `with` block. Thousands wait at once.
 
-    `came` is the line that told of it, or "".
+    `arrived` is done when the change has arrived, or when everybody is woken. Its result is the line that describes the
+    change, or "" without one.
     """
 
-    __slots__ = ("_key", "_waiting", "came")
+    __slots__ = ("_key", "_waiting", "arrived")
 
     def __init__(self, waiting: dict[str, set["ChangeWaiter"]], key: str) -> None:
         self._waiting, self._key = waiting, key
-        self.came: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.arrived: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def __enter__(self) -> Self:
         self._waiting.setdefault(self._key, set()).add(self)
@@ -92,96 +96,101 @@ class ChangeWaiter:
             if not others:
                 del self._waiting[self._key]
 
-    def end(self, line: str = "") -> None:
-        """Let whoever waits look again."""
-        if not self.came.done():
-            self.came.set_result(line)
+    def arrive(self, line: str = "") -> None:
+        """End the wait, with the line that describes the change, if there is one."""
+        if not self.arrived.done():
+            self.arrived.set_result(line)
 
     async def within(self, seconds: float) -> str:
-        """Wait for it, but no longer than this; the line that told of it, or "" when there was none."""
-        timer = asyncio.get_running_loop().call_later(seconds, self.end)
+        """Wait for the change, for at most `seconds`. Returns the line that describes it, or "" without one."""
+        timer = asyncio.get_running_loop().call_later(seconds, self.arrive)
         try:
-            return await self.came
+            return await self.arrived
         finally:
             timer.cancel()
 
 
 class RecentChanges:
-    """Which operations' changes have been heard lately. A mark is the number of messages heard before."""
+    """Operations whose changes this process has received lately.
+
+    `position` is the number of messages received so far.
+    """
 
     def __init__(self) -> None:
-        self.mark = 0
+        self.position = 0
         self._recent: dict[str, int] = {}
         self._older: dict[str, int] = {}
         self._begun = self._begun_older = 0
 
-    def note(self, keys: Iterable[str]) -> None:
-        """Changes of these operations were heard, in one message."""
-        self.mark += 1
-        self._recent.update(dict.fromkeys(keys, self.mark))
+    def add(self, keys: Iterable[str]) -> None:
+        """Remember that a message with changes of these operations was received."""
+        self.position += 1
+        self._recent.update(dict.fromkeys(keys, self.position))
         if len(self._recent) >= REMEMBERED:
             self._older, self._recent = self._recent, {}
-            self._begun_older, self._begun = self._begun, self.mark
+            self._begun_older, self._begun = self._begun, self.position
 
-    def forget(self) -> None:
-        """Something may have been missed: nothing is certain about what came before."""
-        self.mark += 1
-        self._begun_older = self._begun = self.mark
+    def forget_all(self) -> None:
+        """Forget all changes, because messages may have been missed. Every operation may have changed before now."""
+        self.position += 1
+        self._begun_older = self._begun = self.position
         self._recent, self._older = {}, {}
 
-    def since(self, mark: int, key: str) -> bool:
-        """Whether the operation may have changed since that mark."""
-        return mark < self._begun_older or max(self._recent.get(key, 0), self._older.get(key, 0)) > mark
+    def changed_since(self, position: int, key: str) -> bool:
+        """Whether the operation may have changed since that position."""
+        latest = max(self._recent.get(key, 0), self._older.get(key, 0))
+        return position < self._begun_older or latest > position
 
 
 class Waiters:
-    """One kind of change: who waits for an operation's next one, and of which operations one has been heard lately."""
+    """All who wait for one kind of change, and the operations that had such a change lately."""
 
     def __init__(self) -> None:
-        self.heard = RecentChanges()
+        self.recent = RecentChanges()
         self.waiting: dict[str, set[ChangeWaiter]] = {}
 
-    def expect(self, key: str) -> ChangeWaiter:
-        """The next change of an operation, by internal key, from the `with` on that it is for."""
+    def next_change(self, key: str) -> ChangeWaiter:
+        """A wait for the next change of the operation with this internal key. It begins with its `with` block."""
         return ChangeWaiter(self.waiting, key)
 
-    def tell(self, lines: Mapping[str, str]) -> None:
-        """These were heard in one message: the line of each operation, by internal key."""
-        self.heard.note(lines)
+    def deliver(self, lines: Mapping[str, str]) -> None:
+        """Wake those who wait for a change in this message. `lines`: the line of each operation, by internal key."""
+        self.recent.add(lines)
         for key in self.waiting.keys() & lines.keys():
             self._wake(key, lines[key])
 
-    def wake(self) -> None:
-        """Let everybody look again."""
+    def wake_all(self) -> None:
+        """Wake everybody who waits, without a line."""
         for key in list(self.waiting):
             self._wake(key)
 
     def _wake(self, key: str, line: str = "") -> None:
         for change in self.waiting.pop(key):
-            change.end(line)
+            change.arrive(line)
 
 
 class EventHub:
-    """Wakes whoever waits for an operation to change, and hands its events to those who follow.
+    """Wakes requests that wait for a change, and hands events to those who follow operations.
 
-    A wake-up says only "look again": after a lost connection everybody is woken, since changes may have been missed.
+    After a lost connection everybody is woken, because changes may have been missed. So a wake-up without a line means:
+    read the record again.
     """
 
     def __init__(self, redis: "Redis", channel: str) -> None:
         self._redis, self._channel = redis, channel
         self.changes, self.ends = Waiters(), Waiters()
-        """All changes, and those by which an operation ends or is no longer there."""
+        """All changes, and those with which an operation ends or disappears."""
         self._followers: dict[str, set[Follower]] = {}
         self._latest: dict[str, Position] = {}
         self.stopped = False
-        """Whether `stop` was called."""
+        """Whether `stop` has been called."""
         self.subscribed = asyncio.Event()
-        self.overhear: Callable[[Sequence[str]], None] | None = None
-        """Who else is given the lines that tell of ends, of every message."""
+        self.on_ends: Callable[[Sequence[str]], None] | None = None
+        """A function that gets the lines of each message that describe ends."""
 
     @contextmanager
     def follow(self, tenant: str, *, call_id: str | None = None, key: str | None = None) -> Iterator[Follower]:
-        """Follow a tenant's operations, those of one of its calls, or one, by internal key."""
+        """Follow the operations of a tenant, those of one of its calls, or one operation, by its internal key."""
         owner = owner_digest(tenant)
         name = key or (owner if call_id is None else f"{owner}\t{call_id}")
         follower = Follower()
@@ -196,30 +205,30 @@ class EventHub:
                 del self._followers[name]
 
     async def run(self) -> None:
-        """Listen until cancelled; survives every outage of Redis."""
-        await listen(self._redis, self._channel, heard=self._heard, connected=self._connected)
+        """Receive messages until cancelled. Outages of Redis do not end it."""
+        await listen(self._redis, self._channel, on_message=self._receive, on_connection=self._on_connection)
 
     def stop(self) -> None:
-        """Wake everybody for the last time: this process ends."""
+        """Wake everybody for the last time, because this process ends."""
         self.stopped = True
         self._wake()
         for follower in self._all_followers():
             follower.stopped = True
             follower.wake()
 
-    def end(self, tenant: str) -> Position:
-        """Where the latest message of a tenant's ends that was heard while anybody followed."""
+    def latest_position(self, tenant: str) -> Position:
+        """The position of the end of the tenant's latest message, of those received while anybody followed."""
         return self._latest.get(owner_digest(tenant), BEGINNING)
 
-    def _heard(self, _: str, text: str) -> None:
+    def _receive(self, _: str, text: str) -> None:
         head, *lines = text.split("\n")
         changes = {line[:KEY_LENGTH]: line for line in lines}
-        ends = {key: line for key, line in changes.items() if tells_end(line)}
-        self.changes.tell(changes)
+        ends = {key: line for key, line in changes.items() if is_end(line)}
+        self.changes.deliver(changes)
         if ends:
-            self.ends.tell(ends)
-            if self.overhear is not None:
-                self.overhear([*ends.values()])
+            self.ends.deliver(ends)
+            if self.on_ends is not None:
+                self.on_ends([*ends.values()])
         if self._followers and lines:
             try:
                 owner, entry = head.split("\t")
@@ -227,9 +236,9 @@ class EventHub:
             except ValueError:
                 log.warning("message_unreadable", head=head[:200])
             else:
-                self._hand_on(owner, entry, lines)
+                self._offer(owner, entry, lines)
 
-    def _hand_on(self, owner: str, entry: str, lines: Sequence[str]) -> None:
+    def _offer(self, owner: str, entry: str, lines: Sequence[str]) -> None:
         for number, line in enumerate(lines, 1):
             key, _, rest = line.partition("\t")
             call_id = rest.partition("\t")[0]
@@ -237,26 +246,26 @@ class EventHub:
             event = readable(line) if any(groups) else None
             if event is None:
                 continue
-            told = PositionedEvent(Position.of(entry, number), event)
+            positioned = PositionedEvent(Position.of(entry, number), event)
             for group in groups:
                 for follower in group or ():
-                    follower.offer(told)
+                    follower.offer(positioned)
 
-    def _connected(self, there: bool) -> None:  # noqa: FBT001 - what `listen` tells
-        if there:
+    def _on_connection(self, connected: bool) -> None:  # noqa: FBT001 - `listen` calls it so
+        if connected:
             self.subscribed.set()
         else:
             self.subscribed.clear()
-        for watch in (self.changes, self.ends):
-            watch.heard.forget()
+        for waiters in (self.changes, self.ends):
+            waiters.recent.forget_all()
         self._wake()
         for follower in self._all_followers():
             follower.missed = True
             follower.wake()
 
     def _wake(self) -> None:
-        self.changes.wake()
-        self.ends.wake()
+        self.changes.wake_all()
+        self.ends.wake_all()
 
     def _all_followers(self) -> Iterator[Follower]:
         for followers in self._followers.values():

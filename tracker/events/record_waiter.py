@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tracker.domain.record import Record
 from tracker.errors import Unavailable
-from tracker.events.feed import ended
+from tracker.events.feed import record_after_end
 from tracker.events.hub import EventHub, Waiters
 
 
@@ -39,7 +39,7 @@ class RecordWaiter:
     @property
     def position(self) -> HubPosition:
         """The present position, for a wait that begins later."""
-        return HubPosition(self._hub.changes.heard.mark, self._hub.ends.heard.mark)
+        return HubPosition(self._hub.changes.recent.position, self._hub.ends.recent.position)
 
     async def until_changed(self, known: Record, *, seconds: float, since: HubPosition) -> Record:
         """Wait until the record differs from `known`, for at most `seconds`; return the record as it is then.
@@ -56,7 +56,7 @@ class RecordWaiter:
         While Redis is away, and once the hub has stopped, that is the record as far as it is known here.
         """
         record = await self._wait(self._hub.ends, known, seconds=seconds, since=since.ends, until=lambda _: False)
-        changed = self._hub.changes.heard.since(since.changes, known.key)
+        changed = self._hub.changes.recent.changed_since(since.changes, known.key)
         if changed and not record.status.final and not self._hub.stopped:
             with contextlib.suppress(Unavailable):
                 record = await self._reread(known)
@@ -69,12 +69,12 @@ class RecordWaiter:
         loop = asyncio.get_running_loop()
         deadline, record = loop.time() + seconds, known
         while True:
-            with waiters.expect(known.key) as change:
-                if waiters.heard.since(since, known.key):
-                    since = waiters.heard.mark
+            with waiters.next_change(known.key) as change:
+                if waiters.recent.changed_since(since, known.key):
+                    since = waiters.recent.position
                     record = await self._reread(known)
                 left = deadline - loop.time()
                 if until(record) or record.status.final or left <= 0 or self._hub.stopped:
                     return record
-                if (line := await change.within(left)) and (final := ended(record, line)):
+                if (line := await change.within(left)) and (final := record_after_end(record, line)):
                     return final

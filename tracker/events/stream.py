@@ -1,4 +1,4 @@
-"""What one reader of events is told: what there was, then what happens, without a gap and without repeats."""
+"""Streams of events for one reader: first the history, then live events, without gaps and repeats."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from tracker.store.store import Store
 
 HEARTBEAT = 15.0
-"""Seconds without an event after which a reader is told how far it is."""
+"""Seconds without an event after which a reader gets its position."""
 CHUNK = 100
-"""Events of the history that are handed on at once."""
+"""How many events of the history are passed on together at most."""
 
 
 StreamItems = AsyncGenerator[Sequence["StreamItem"], None]
 
 
 class TooSlow(TrackerError):
-    """The reader left too many events untaken; what it missed is in the history."""
+    """The reader left too many events untaken. The history has the events that it missed."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamItem:
-    """How far a reader is, with the event that has brought it there, if there is one.
+    """A reader's position, with the event at that position, if there is one.
 
-    `reset`: what was between may be lost, as the history does not reach back to where the reader was.
+    `reset`: events between the reader's last position and this one may be lost, because the history is not that long.
     """
 
     position: Position
@@ -40,7 +40,7 @@ class StreamItem:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whose events: a tenant's, those of one of its calls, or of one operation, which is given by its record."""
+    """Whose events a reader wants: those of a tenant, of one of its calls, or of the operation of `record`."""
 
     tenant: str
     call_id: str | None = None
@@ -48,12 +48,12 @@ class Scope:
 
     @property
     def key(self) -> str | None:
-        """The operation's internal key."""
+        """The internal key of the operation, if the scope is one operation."""
         return None if self.record is None else self.record.key
 
 
 class Stream:
-    """One reader's stream. It ends by itself with its operation, and when this process stops."""
+    """The stream of one reader. It ends with its operation, and when this process stops."""
 
     def __init__(self, store: "Store", events: "EventHub", scope: Scope) -> None:
         self._store, self._events, self._scope = store, events, scope
@@ -62,43 +62,43 @@ class Stream:
         self._revision = 0
         self._ended = False
 
-    async def steps(self, resume: str | None) -> StreamItems:
-        """Whatever a reader is to be told next; first what there is now, or since `resume`, a position as text.
+    async def items(self, resume: str | None) -> StreamItems:
+        """The items of the stream: first the present state, or the events after `resume`, a position as text.
 
-        Nothing at all when that was the operation's last. Raises NotFound, Gone, TooSlow, and Unavailable while Redis
-        is away, but not any more once it has begun.
+        There are no items when `resume` is the position of the operation's last event. Raises NotFound, Gone, TooSlow,
+        and Unavailable while Redis is away; once the stream has begun, it waits for Redis instead.
         """
         scope = self._scope
         with self._events.follow(scope.tenant, call_id=scope.call_id, key=scope.key) as follower:
             async for chunk in self._begin(resume):
                 yield chunk
-            if self._ended or (resume is not None and await self._was_all()):
+            if self._ended or (resume is not None and await self._has_ended()):
                 return
             if resume is not None:
                 yield [StreamItem(self._last)]
-            async for chunk in self._go_on(follower):
+            async for chunk in self._follow(follower):
                 yield chunk
 
     async def _begin(self, resume: str | None) -> AsyncIterator[Sequence[StreamItem]]:
-        after = None if resume is None else Position.read(resume)  # the beginning may be that of another, long gone
+        after = None if resume is None else Position.read(resume)  # position 0 may be that of a feed long gone
         if after is not None and after > BEGINNING and await self._feed.holds(after):
             self._last = after
             async for chunk in self._catch_up():
                 yield chunk
         else:
-            yield await self._state(reset=resume is not None)
+            yield await self._present(reset=resume is not None)
 
-    async def _was_all(self) -> bool:
-        """Whether nothing more can come: the reader of one operation has been told of its end."""
+    async def _has_ended(self) -> bool:
+        """Whether the reader of one operation has got the event of its end, so that no more events come."""
         if self._scope.record is None:
             return False
-        return (await self._look(self._scope.record)).status.final
+        return (await self._read(self._scope.record)).status.final
 
-    async def _go_on(self, follower: "Follower") -> AsyncIterator[Sequence[StreamItem]]:
+    async def _follow(self, follower: "Follower") -> AsyncIterator[Sequence[StreamItem]]:
         outage = ReconnectBackoff()
         while not (self._ended or follower.stopped):
-            told = await follower.take(within=HEARTBEAT)
-            if follower.behind or follower.missed:  # what was told is in the history too
+            events = await follower.take(within=HEARTBEAT)
+            if follower.behind or follower.missed:  # the history has these events, too
                 behind, follower.behind, follower.missed = follower.behind, False, False
                 try:
                     if behind and not await self._feed.holds(self._last):
@@ -109,40 +109,40 @@ class Stream:
                 except Unavailable:
                     follower.missed = True
                     await outage.wait()
-            elif steps := self._new(told):
-                yield steps
+            elif items := self._unseen(events):
+                yield items
             else:
-                self._last = max(self._last, self._events.end(self._scope.tenant))
+                self._last = max(self._last, self._events.latest_position(self._scope.tenant))
                 yield [StreamItem(self._last)]
 
     async def _recover(self) -> AsyncIterator[Sequence[StreamItem]]:
-        """After a lost connection: what was told meanwhile."""
+        """The events that were published while the connection was lost."""
         if await self._feed.holds(self._last):
             async for chunk in self._catch_up():
                 yield chunk
         else:
-            yield await self._state(reset=True)
+            yield await self._present(reset=True)
 
-    async def _state(self, *, reset: bool = False) -> Sequence[StreamItem]:
-        """Where the feed ends, and what the operation then is."""
+    async def _present(self, *, reset: bool = False) -> Sequence[StreamItem]:
+        """The present end of the feed, and the operation as it is then."""
         self._last = await self._feed.end()
-        steps = [StreamItem(self._last, reset=True)] if reset else []
+        items = [StreamItem(self._last, reset=True)] if reset else []
         if self._scope.record is None:
-            return steps or [StreamItem(self._last)]
+            return items or [StreamItem(self._last)]
         try:
-            event = Event.of(await self._look(self._scope.record))
+            event = Event.of(await self._read(self._scope.record))
         except NotFound:
             event = replace(Event.of(self._scope.record), gone=True)
-        return [*steps, *self._new([PositionedEvent(self._last, event)], known=True)]
+        return [*items, *self._unseen([PositionedEvent(self._last, event)], present=True)]
 
-    async def _look(self, record: "Record") -> "Record":
+    async def _read(self, record: "Record") -> "Record":
         found = await self._store.find(self._scope.tenant, record.id)
         if found.key != record.key:
             raise NotFound(f"There is no operation '{record.id}' any more.")
         return found
 
     async def _catch_up(self) -> AsyncIterator[Sequence[StreamItem]]:
-        """What the history has after where the reader is."""
+        """The events of the history after the reader's position."""
         chunk: list[PositionedEvent] = []
         scope, last = self._scope, self._last
         async for position, line in self._feed.after(self._last):
@@ -151,19 +151,22 @@ class Stream:
                 event = readable(line)
                 chunk += [] if event is None else [PositionedEvent(position, event)]
             if len(chunk) == CHUNK:
-                yield self._new(chunk)
+                yield self._unseen(chunk)
                 chunk = []
             last = position
-        steps = self._new(chunk)
+        items = self._unseen(chunk)
         self._last = last
-        if steps:
-            yield steps
+        if items:
+            yield items
 
-    def _new(self, told: Sequence[PositionedEvent], *, known: bool = False) -> list[StreamItem]:
-        """What of this the reader has not been told; `known` for what is no place in the feed."""
-        steps = []
-        for position, event in told:
-            if self._ended or not (known or position > self._last):
+    def _unseen(self, events: Sequence[PositionedEvent], *, present: bool = False) -> list[StreamItem]:
+        """Those events that the reader has not got yet.
+
+        `present`: the event is the present state, and its position is the end of the feed.
+        """
+        items = []
+        for position, event in events:
+            if self._ended or not (present or position > self._last):
                 continue
             if self._scope.record is not None:
                 if event.revision <= self._revision and not event.gone:
@@ -171,5 +174,5 @@ class Stream:
                 self._revision = event.revision
                 self._ended = event.gone or event.status.final
             self._last = position
-            steps.append(StreamItem(position, event))
-        return steps
+            items.append(StreamItem(position, event))
+        return items

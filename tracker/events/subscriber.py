@@ -1,4 +1,4 @@
-"""Listening to what is published in Redis, for ever."""
+"""A subscriber to channels of Redis that reconnects after every outage."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 CHECK_EVERY = 10.0
-"""Seconds of silence after which the connection is asked whether it still lives, and then to wait for its answer."""
+"""Seconds without a message after which a PING is sent, and the longest time to wait for its answer."""
 
 
 async def listen(
-    redis: "Redis", *channels: str, heard: Callable[[str, str], None], connected: Callable[[bool], None]
+    redis: "Redis", *channels: str, on_message: Callable[[str, str], None], on_connection: Callable[[bool], None]
 ) -> None:
-    """Hand on every message with its channel, on a connection of its own; survives every outage of Redis.
+    """Receive messages on a connection of its own, until cancelled. Outages of Redis do not end it.
 
-    `connected` is told True for each channel whenever it is subscribed to, and False when the connection is given up:
-    either way something may have been missed.
+    `on_message` is called with channel and text of each message. `on_connection` is called with True for each channel
+    that is subscribed to, and with False when the connection is given up. Either way messages may have been missed.
     """
     outage = ReconnectBackoff()
     while True:
@@ -33,20 +33,22 @@ async def listen(
             async with answering(within=None), redis.pubsub() as subscription:
                 await subscription.subscribe(*channels)
                 outage.over()
-                await _hear(subscription, heard, connected)
+                await _receive(subscription, on_message, on_connection)
         except Unavailable as error:
             log.debug("subscription_interrupted", channels=channels, reason=str(error.__cause__ or error))
         except Exception:
             log.exception("subscription_failed", channels=channels)
-        connected(False)
+        on_connection(False)
         await outage.wait()
 
 
-async def _hear(subscription: Any, heard: Callable[[str, str], None], connected: Callable[[bool], None]) -> None:
-    """Raises Unavailable for a connection that is silent even when it is asked: it may be gone, unknown to us.
+async def _receive(
+    subscription: Any, on_message: Callable[[str, str], None], on_connection: Callable[[bool], None]
+) -> None:
+    """Receive messages of one connection. Raises Unavailable when the connection does not answer a PING.
 
-    Reads the connection itself: `get_message` would do much for each message so that it can connect again by itself,
-    which `listen` does.
+    Plain code is `subscription.get_message()`. It does more for each message, so that it can reconnect by itself, which
+    `listen` does here (benchmarks.waits: processor time per message).
     """
     asked = False
     while True:
@@ -58,7 +60,7 @@ async def _hear(subscription: Any, heard: Callable[[str, str], None], connected:
             case None:
                 await subscription.ping()
             case ["message", channel, text]:
-                heard(channel, str(text))
-                await asyncio.sleep(0)  # of many that are there already, none holds up those whom it is for
+                on_message(channel, str(text))
+                await asyncio.sleep(0)  # lets those who were woken run before the next of many messages
             case ["subscribe", *_]:
-                connected(True)
+                on_connection(True)

@@ -39,7 +39,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[Record]:
 def heard(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[str]:
     """The key of every change that is heard of, after "" as soon as somebody listens; to be asked for before `api`."""
     keys: asyncio.Queue[str] = asyncio.Queue()
-    tell, connect = EventHub._heard, EventHub._connected
+    tell, connect = EventHub._receive, EventHub._on_connection
 
     def note(self: EventHub, channel: str, text: str) -> None:
         tell(self, channel, text)
@@ -50,8 +50,8 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[str]:
         connect(self, there)
         keys.put_nowait("")
 
-    monkeypatch.setattr(EventHub, "_heard", note)
-    monkeypatch.setattr(EventHub, "_connected", connected)
+    monkeypatch.setattr(EventHub, "_receive", note)
+    monkeypatch.setattr(EventHub, "_on_connection", connected)
     return keys
 
 

@@ -325,7 +325,7 @@ async def test_what_was_told_while_nobody_could_hear_is_told_later_once_and_in_o
     async with following(api, f"{COLLECTION}/{record.id}/events") as one, following(api, "/events") as all_of_them:
         await one.next()
         await all_of_them.placed()
-        monkeypatch.setattr(feed_events.EventHub, "_heard", lambda *_: None)
+        monkeypatch.setattr(feed_events.EventHub, "_receive", lambda *_: None)
         running = await claim(store, record)
         monkeypatch.undo()
         running = await store.apply(lifecycle.progress(running, 40, ""))

@@ -20,7 +20,7 @@ from tracker.domain.operation import DONE, ResultInfo
 from tracker.domain.policy import Policy
 from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
-from tracker.events.feed import ended
+from tracker.events.feed import record_after_end
 from tracker.service import Caller, open_operations
 from tracker.store.rq_tickets import TOLD_RESULT
 from tracker.store.store import Store
@@ -80,7 +80,7 @@ async def test_an_end_tells_all_that_a_client_is_shown_of_it(
     stored = await store.apply(ENDS[end](running))
     line = await lines.last()
     for known in (created, running):
-        told = ended(known, line)
+        told = record_after_end(known, line)
         assert told is not None
         assert shown(told) == shown(stored)
 
@@ -90,10 +90,10 @@ async def test_a_cancel_that_was_known_of_is_part_of_the_end(store: Store, lines
     asked = await store.apply(lifecycle.request_cancel(await claim(store, created), "enough"))
     stored = await store.apply(lifecycle.cancel(asked, members={"so": "far"}))
     line = await lines.last()
-    told = ended(asked, line)
+    told = record_after_end(asked, line)
     assert told is not None
     assert shown(told) == shown(stored)
-    assert ended(created, line) is None, "it knows nothing of the cancel, nor of who asked for it"
+    assert record_after_end(created, line) is None, "it knows nothing of the cancel, nor of who asked for it"
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ async def test_who_missed_a_change_before_the_end_must_read(
     changed = await store.apply(change(running))
     stored = await store.apply(lifecycle.succeed(changed, DONE, {}))
     line = await lines.last()
-    assert ended(created, line) is ended(running, line) is None
-    told = ended(changed, line)
+    assert record_after_end(created, line) is record_after_end(running, line) is None
+    told = record_after_end(changed, line)
     assert told is not None
     assert shown(told) == shown(stored)
 
@@ -135,18 +135,18 @@ async def test_what_is_long_or_no_end_is_not_told_whole(
     running = await claim(store, created)
     await store.apply(end(running))
     line = await lines.last()
-    assert ended(created, line) is ended(running, line) is None
+    assert record_after_end(created, line) is record_after_end(running, line) is None
 
 
 async def test_an_end_without_an_attempt_must_be_read(store: Store, lines: Lines) -> None:
     created, _ = await store.create(make_record())
     await store.apply(lifecycle.cancel(created))
-    assert ended(created, await lines.last()) is None
+    assert record_after_end(created, await lines.last()) is None
 
 
 @pytest.mark.parametrize("line", ["", "x", "k\tc\t", "k\tc\t{}", "k\tc\t[3]", 'k\tc\t[2,"completed",1,5,{"r":{}}]'])
 def test_a_line_of_another_form_must_be_read(line: str) -> None:
-    assert ended(make_record(revision=1, stage=Stage.QUEUED), line) is None
+    assert record_after_end(make_record(revision=1, stage=Stage.QUEUED), line) is None
 
 
 def step(seen: Record, choose: Random) -> Change:
@@ -182,7 +182,7 @@ async def test_whoever_knows_any_earlier_record_is_told_the_truth_or_nothing(sto
             seen.append(record)
         line = await lines.last()
         for known in seen[:-1]:
-            if (known_end := ended(known, line)) is not None:
+            if (known_end := record_after_end(known, line)) is not None:
                 told += 1
                 assert shown(known_end) == shown(record), (known, line)
     assert told

@@ -61,7 +61,7 @@ async def read(
     while True:
         stream = Stream(store, events, Scope("test", call_id))
         left = chance.randrange(5, 60)
-        async with aclosing(stream.steps(resume)) as steps:
+        async with aclosing(stream.items(resume)) as steps:
             async for chunk in steps:
                 begun.set()
                 for step in chunk:

@@ -111,9 +111,9 @@ async def test_a_feed_whose_connection_is_gone_without_a_word_wakes_everybody(
         events = EventHub(redis, "tracker:events")
         async with beside(events.run()):
             await asyncio.wait_for(events.subscribed.wait(), 5)
-            with events.changes.expect("a") as change:
+            with events.changes.next_change("a") as change:
                 await network.lose()
-                await asyncio.wait_for(change.came, 5)
+                await asyncio.wait_for(change.arrived, 5)
 
 
 async def test_a_connection_on_which_nothing_happens_is_kept(
