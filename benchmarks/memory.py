@@ -22,7 +22,7 @@ from benchmarks.processes import memory, running, tree
 from tracker import log
 from tracker.cli.dev_stack import EXAMPLE
 from tracker.config import load
-from tracker.domain.type_registry import load_types
+from tracker.domain.type_modules import load_types
 from tracker.events.hub import EventHub
 from tracker.runtime.dev_valkey import start_server
 from tracker.service import Caller, Operations

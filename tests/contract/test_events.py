@@ -7,6 +7,7 @@ import pytest
 from fakeredis import FakeAsyncRedis
 from redis.asyncio import Redis
 
+from tests.support.waiting import LONGEST_WAIT, soon
 from tracker.config import Settings
 from tracker.domain.operation import OperationStatus
 from tracker.events.hub import MOST_BEHIND, REMEMBERED, EventHub, Follower, RecentChanges
@@ -28,8 +29,8 @@ def line(key: str = A, call: str = "call-1", revision: int = 2, stage: str = "ru
 
 async def taken(follower: Follower) -> list[tuple[str, str, int]]:
     """Position, key and revision of what there is for a follower; it must be something."""
-    async with asyncio.timeout(5):
-        events = await follower.take(within=10)
+    async with asyncio.timeout(LONGEST_WAIT):
+        events = await follower.take(within=10 * LONGEST_WAIT)
     return [(str(told.position), told.event.key, told.event.revision) for told in events]
 
 
@@ -48,14 +49,14 @@ async def feed(request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
 async def events(feed: Redis) -> AsyncIterator[EventHub]:
     events = EventHub(feed, CHANNEL)
     async with beside(events.run()):
-        await asyncio.wait_for(events.subscribed.wait(), 5)
+        await soon(events.subscribed.wait())
         yield events
 
 
 async def test_a_change_wakes_those_who_wait_for_that_operation_and_nobody_else(feed: Redis, events: EventHub) -> None:
     with events.changes.expect(A) as first, events.changes.expect(A) as second, events.changes.expect(B) as other:
         await feed.publish(CHANNEL, message(line(A)))
-        await asyncio.wait_for(asyncio.gather(first.came, second.came), 5)
+        await soon(asyncio.gather(first.came, second.came))
         assert not other.came.done()
 
 
@@ -65,23 +66,23 @@ async def test_who_waits_for_an_end_is_not_woken_before(feed: Redis, events: Eve
     with events.ends.expect(A) as end:
         with events.changes.expect(A) as change:
             await feed.publish(CHANNEL, message(line(A, call), line(B, stage=stage)))
-            await asyncio.wait_for(change.came, 5)
+            await soon(change.came)
         assert not end.came.done()
         await feed.publish(CHANNEL, message(line(A, call, stage=stage)))
-        await asyncio.wait_for(end.came, 5)
+        await soon(end.came)
 
 
 async def test_every_change_of_a_message_wakes(feed: Redis, events: EventHub) -> None:
     with events.changes.expect(A) as first, events.changes.expect(B) as second:
         await feed.publish(CHANNEL, message(line(A), line(B)))
-        await asyncio.wait_for(asyncio.gather(first.came, second.came), 5)
+        await soon(asyncio.gather(first.came, second.came))
 
 
 async def test_a_change_that_comes_while_another_is_looked_at_wakes_again(feed: Redis, events: EventHub) -> None:
     for revision in range(3):
         with events.changes.expect(A) as change:
             await feed.publish(CHANNEL, message(line(A, revision=revision)))
-            await asyncio.wait_for(change.came, 5)
+            await soon(change.came)
 
 
 async def test_nothing_is_kept_of_those_who_stopped_waiting(feed: Redis, events: EventHub) -> None:
@@ -94,7 +95,7 @@ async def test_nothing_is_kept_of_those_who_stopped_waiting(feed: Redis, events:
         pass
     with events.changes.expect(B) as marker:
         await feed.publish(CHANNEL, message(line(A), line(B)))
-        await asyncio.wait_for(marker.came, 5)
+        await soon(marker.came)
     assert not change.came.done()
     assert not events.changes.waiting
     assert not events._followers
@@ -138,16 +139,16 @@ async def test_who_takes_too_slowly_is_told_so_and_kept_nothing_for(feed: Redis,
         for _ in range(MOST_BEHIND // 100 + 1):
             await feed.publish(CHANNEL, message(*[line(A)] * 100))
         await feed.publish(CHANNEL, message(line(B)))
-        await asyncio.wait_for(marker.came, 5)
-        assert not await slow.take(within=10)
+        await soon(marker.came)
+        assert not await slow.take(within=10 * LONGEST_WAIT)
         assert slow.behind
 
 
 async def test_a_stop_wakes_everybody_now_and_later(events: EventHub) -> None:
     with events.changes.expect(A) as change, events.follow("test") as follower:
         events.stop()
-        await asyncio.wait_for(change.came, 5)
-        assert not await asyncio.wait_for(follower.take(within=60), 5)
+        await soon(change.came)
+        assert not await soon(follower.take(within=10 * LONGEST_WAIT))
         assert follower.stopped
     with events.follow("test") as late:
         assert late.stopped
@@ -158,7 +159,7 @@ async def test_what_was_heard_since_a_mark_is_known(feed: Redis, events: EventHu
     before = heard.mark
     with events.changes.expect(B) as marker:
         await feed.publish(CHANNEL, message(line(A), line(B)))
-        await asyncio.wait_for(marker.came, 5)
+        await soon(marker.came)
     assert [heard.since(before, key) for key in (A, B, "c" * 32)] == [True, True, False]
     assert not heard.since(heard.mark, A)
     assert heard.since(-1, "c" * 32), "nothing is known of what was before the first mark"
@@ -189,7 +190,7 @@ async def test_an_event_says_what_was_told(events: EventHub, feed: Redis) -> Non
     more = '{"i":"mine","p":40,"d":"half \\/ way\\n","q":3,"c":1,"k":"#a.b","b":4,"f":[499,0,"x"]}'
     with events.follow("test") as follower:
         await feed.publish(CHANNEL, message(f'{A}\tcall\t[7,"failed",2,10,{more}]', f'{B}\tcall\t[1,"queued",0,1]'))
-        ended, queued = [told.event for told in await follower.take(within=5)]
+        ended, queued = [told.event for told in await follower.take(within=10 * LONGEST_WAIT)]
     assert (ended.id, ended.percent, ended.detail, ended.cancel_requested) == ("mine", 40, "half / way\n", 3)
     assert (ended.status, ended.canceled, ended.type, ended.ran) == (OperationStatus.FAILED, True, "#a.b", 6)
     assert ended.result_info is not None
@@ -205,7 +206,7 @@ async def test_a_lost_connection_wakes_everybody_and_the_feed_goes_on(settings: 
     async with open_redis(settings) as redis:
         events = EventHub(redis, CHANNEL)
         async with beside(events.run()):
-            await asyncio.wait_for(events.subscribed.wait(), 5)
+            await soon(events.subscribed.wait())
             before = events.ends.heard.mark
             with (
                 events.changes.expect(A) as change,
@@ -213,10 +214,10 @@ async def test_a_lost_connection_wakes_everybody_and_the_feed_goes_on(settings: 
                 events.follow("test") as follower,
             ):
                 await redis.client_kill_filter(_type="pubsub")
-                await asyncio.wait_for(asyncio.gather(change.came, end.came), 5)
+                await soon(asyncio.gather(change.came, end.came))
                 assert events.ends.heard.since(before, A), "it may have ended meanwhile"
-                assert not await asyncio.wait_for(follower.take(within=60), 5)
+                assert not await soon(follower.take(within=10 * LONGEST_WAIT))
                 assert follower.missed
             with events.changes.expect(A) as change:
                 await redis.publish(CHANNEL, message(line(A)))
-                await asyncio.wait_for(change.came, 5)
+                await soon(change.came)

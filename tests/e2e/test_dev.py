@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from tests.support.dev_stack import TOKEN, TRACKER, Dev, environment, running_dev
+from tests.support.waiting import LONGEST_WAIT
 from tracker.cli import main
 from tracker.cli.orphans import identity
 from tracker.cli.output import Exit
@@ -103,7 +104,7 @@ def test_what_it_tells_to_paste_works(dev: Dev) -> None:
 
 def test_a_second_one_on_the_same_directory_is_refused_and_told_by_whom(dev: Dev) -> None:
     words = (*TRACKER, "dev", "--data-dir", str(dev.data_dir), "--port", dev.url.rpartition(":")[2])
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False, env=environment({}))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_WAIT, check=False, env=environment({}))
     assert (done.returncode, done.stdout) == (Exit.USAGE, "")
     assert f"in use by process {dev.process.pid}:" in done.stderr
 
@@ -112,7 +113,7 @@ def test_a_second_one_on_the_same_directory_is_refused_and_told_by_whom(dev: Dev
 def test_a_port_that_is_taken_is_refused(dev: Dev, tmp_path: Path, option: str) -> None:
     taken = dev.url.rpartition(":")[2]
     words = (*TRACKER, "dev", "--data-dir", str(tmp_path / "data"), "--port", "0", option, taken)
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False, env=environment({}))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_WAIT, check=False, env=environment({}))
     assert (done.returncode, done.stdout) == (Exit.USAGE, "")
     assert f"port {taken}: Address already in use" in done.stderr
 
@@ -130,7 +131,9 @@ def test_a_configuration_that_cannot_work_ends_it_with_the_reason(
     tmp_path: Path, options: tuple[str, ...], changes: dict[str, str], told: str
 ) -> None:
     words = (*TRACKER, "dev", "--data-dir", str(tmp_path / "data"), "--port", "0", "--workers", "0", *options)
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False, env=environment(changes))
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=LONGEST_WAIT, check=False, env=environment(changes)
+    )
     assert (done.returncode, done.stdout) == (Exit.USAGE, "")
     assert told in done.stderr
 
@@ -138,7 +141,7 @@ def test_a_configuration_that_cannot_work_ends_it_with_the_reason(
 def test_a_given_server_that_does_not_answer_ends_it_with_the_reason(tmp_path: Path) -> None:
     words = (*TRACKER, "dev", "--data-dir", str(tmp_path / "data"), "--port", "0")
     changes = environment({"REDIS_URL": "redis://127.0.0.1:1/0"})
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False, env=changes)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_WAIT, check=False, env=changes)
     assert (done.returncode, done.stdout) == (Exit.UNREACHABLE, "")
     assert "REDIS_URL is set, and its server does not answer" in done.stderr
 
@@ -170,7 +173,7 @@ def test_after_a_kill_of_all_the_next_start_finds_its_operations_and_ends_cleanl
         children = second.children
         assert set(children) == {"valkey", "api", "worker"}
         second.process.send_signal(signal.SIGINT)
-        assert second.process.wait(30) == 0
+        assert second.process.wait(LONGEST_WAIT) == 0
         assert {name: identity(pid) for name, pid in children.items()} == dict.fromkeys(children)
 
 

@@ -38,7 +38,7 @@ def states(url: str) -> set[bytes | None]:
 
 
 def test_rq_info_shows_queue_and_workers_and_changes_nothing(tmp_path: Path) -> None:
-    options = ("--workers", "1", "--types", "tests.support.handlers")
+    options = ("--workers", "1", "--types", "tests.support.attempt_types")
     with running_dev(tmp_path / "data", *options, TEST_HANDLERS_DIR=str(tmp_path)) as dev:
         url, client = store_url(dev), Client(dev.url)
         for _ in range(3):
@@ -59,7 +59,7 @@ def stock_worker(url: str, directory: Path) -> Iterator[subprocess.Popen[bytes]]
     environment = {
         **os.environ,
         "REDIS_URL": url,
-        "TRACKER_TYPES": "tests.support.handlers",
+        "TRACKER_TYPES": "tests.support.attempt_types",
         "TEST_HANDLERS_DIR": str(directory),
     }
     words = (*RQ, "worker", "--url", url, "--serializer", "json", "--quiet", "operations")
@@ -73,7 +73,7 @@ def stock_worker(url: str, directory: Path) -> Iterator[subprocess.Popen[bytes]]
 def test_stock_workers_complete_operations_of_three_types_one_of_them_after_its_horse_was_killed(
     tmp_path: Path,
 ) -> None:
-    options = ("--workers", "0", "--types", "tests.support.handlers")
+    options = ("--workers", "0", "--types", "tests.support.attempt_types")
     with running_dev(tmp_path / "data", *options, TEST_HANDLERS_DIR=str(tmp_path)) as dev:
         client = Client(dev.url)
         bodies = [{"@odata.type": "#test.once"}, *[{}] * 9, *[{"@odata.type": "#test.plain", "text": "abc"}] * 10]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.http import COLLECTION, Api
+from tests.support.api_client import COLLECTION, Api
 from tests.support.records import claim, make_record
 from tests.support.waiting import eventually
 from tracker.domain import lifecycle

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos.faults import children
+from tests.support.waiting import LONGEST_WAIT
 
 TOKEN = "dev-token"
 TRACKER = (sys.executable, "-m", "tracker.cli.main")
@@ -63,7 +64,7 @@ def running_dev(data_dir: Path, *options: str, **changes: str) -> Iterator[Dev]:
             yield Dev(process, told.split()[-1], told, data_dir)
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(LONGEST_WAIT)
 
 
 def descendants(pid: int) -> list[int]:

@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support.http import COLLECTION, TYPE, Api
+from tests.support.api_client import COLLECTION, TYPE, Api
 from tests.support.records import claim
 from tracker.domain.operation import Json
 from tracker.store.store import Store

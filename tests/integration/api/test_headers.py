@@ -1,11 +1,12 @@
 """Headers, addresses and everything that is refused before an operation is looked at."""
 
+import socket
 from email.utils import parsedate_to_datetime
 from uuid import UUID
 
 import pytest
 
-from tests.support.http import COLLECTION, Answer, Api, open_api
+from tests.support.api_client import COLLECTION, Answer, Api, open_api
 from tracker.api.guard import Route
 from tracker.api.routes import ROUTES
 from tracker.config import Settings
@@ -200,3 +201,14 @@ async def test_a_crash_is_answered_without_its_text(api: Api, monkeypatch: pytes
     assert (answer.status, answer.error["code"]) == (500, "internalServerError")
     assert b"internal detail" not in answer.body
     assert has_the_promised_headers(answer)
+
+
+async def test_an_address_that_cannot_be_listened_on_is_a_configuration_error(settings: Settings) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for host in ("127.0.0.1", "192.0.2.1"):  # in use, and nobody's here (RFC 5737)
+            with pytest.raises(ConfigurationError, match=f"{host} port {port}"):
+                async with open_api(settings, host=host, port=port):
+                    pass

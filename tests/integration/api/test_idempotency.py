@@ -8,9 +8,9 @@ from email.utils import format_datetime
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.executors import Server
-from tests.support.http import COLLECTION, Answer, Api, open_api
+from tests.support.api_client import COLLECTION, Answer, Api, open_api
 from tests.support.records import claim
+from tests.support.redis_servers import Server
 from tests.support.scheduling import commands
 from tracker.config import Settings
 from tracker.domain import lifecycle
@@ -225,8 +225,8 @@ async def test_what_is_remembered_outlives_the_api_and_the_server(
     mine = settings.model_copy(update={"redis_url": away.url})
     async with open_api(mine) as api:
         first = await api.post(json={"a": 1}, headers=headers)
-    await away.goes("killed")
-    await away.returns("killed")
+    await away.go_away("killed")
+    await away.come_back("killed")
     async with open_api(mine.model_copy(update={"redis_url": away.url})) as api:
         again = await api.post(json={"a": 1}, headers=headers)
         other = await api.post(json={"a": 2}, headers=headers)

@@ -10,7 +10,7 @@ from io import BytesIO
 import pytest
 from yarl import URL
 
-from tests.support.http import COLLECTION, Api
+from tests.support.api_client import COLLECTION, Api
 from tracker.api.app import BODY_LIMIT
 
 JSON = {"Content-Type": "application/json"}
@@ -179,3 +179,10 @@ async def test_a_client_that_vanishes_in_its_body_is_harmless(
             writer.close()
     assert (await api.get(COLLECTION)).json["value"] == []
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "compress"])
+async def test_an_encoding_that_cannot_be_undone_is_refused_as_such(api: Api, encoding: str) -> None:
+    answer = await api.post(data=b"{}", headers={**JSON, "Content-Encoding": encoding})
+    assert (answer.status, answer.error["code"]) == (415, "unsupportedMediaType")
+    assert "gzip" in answer.error["message"]

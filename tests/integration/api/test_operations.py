@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.support.http import COLLECTION, DOCUMENTED, REPRESENTATION, TYPE, Api
+from tests.support.api_client import COLLECTION, DOCUMENTED, REPRESENTATION, TYPE, Api
 from tests.support.records import claim
 from tracker.domain import lifecycle
 from tracker.domain.operation import DONE, Json

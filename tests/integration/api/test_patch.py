@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.executors import began, let_go, running_worker
-from tests.support.http import COLLECTION, Api, open_api
+from tests.support.api_client import COLLECTION, Api, open_api
+from tests.support.handler_files import began, let_go
 from tests.support.records import claim, make_record
-from tests.support.waiting import eventually
+from tests.support.waiting import LONGEST_WAIT, eventually
+from tests.support.worker_processes import running_worker
 from tracker.config import Settings
 from tracker.domain import lifecycle
 from tracker.domain.operation import DONE, Json
@@ -167,8 +168,8 @@ async def test_an_outcome_decided_on_the_record_of_its_claim_keeps_a_patch(api: 
 async def test_a_patch_while_the_handler_runs_is_kept(
     settings: Settings, store: Store, directory: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setenv("TRACKER_TYPES", "tests.support.commanded_types")
-    async with open_api(settings, types=("tests.support.commanded_types",)) as api, running_worker(directory):
+    monkeypatch.setenv("TRACKER_TYPES", "tests.support.file_controlled_types")
+    async with open_api(settings, types=("tests.support.file_controlled_types",)) as api, running_worker(directory):
         operation = await create(api, f"#executor.{kind}", clientContext="old", extra=1)
         record = await store.find("test", operation["id"])
         await began(directory, record)
@@ -189,7 +190,7 @@ async def test_a_patch_while_the_handler_runs_is_kept(
 async def test_who_waits_for_a_change_gets_the_patch(api: Api) -> None:
     first = await api.post(json={"clientContext": "old"})
     path, known = first.headers["Location"], {"If-None-Match": first.headers["ETag"]}
-    async with asyncio.timeout(15), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(LONGEST_WAIT), asyncio.TaskGroup() as group:
         waiting = group.create_task(api.get(path, headers={**known, "Prefer": "wait=25"}))
         patched = await api.request("PATCH", path, json={"clientContext": "new", "note": {"a": 1}})
     assert (waiting.result().status, waiting.result().json) == (200, patched.json)

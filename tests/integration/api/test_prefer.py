@@ -5,8 +5,9 @@ import asyncio
 import aiohttp
 import pytest
 
-from tests.support.http import COLLECTION, DOCUMENTED, Api
+from tests.support.api_client import COLLECTION, DOCUMENTED, Api
 from tests.support.records import claim
+from tests.support.waiting import LONGEST_WAIT
 from tracker.api.app import running
 from tracker.config import Settings
 from tracker.domain import lifecycle
@@ -109,7 +110,7 @@ async def test_a_wait_that_is_too_short_ends_with_202(api: Api) -> None:
 async def test_an_operation_that_ends_in_time_is_answered_as_it_ended(
     heard: asyncio.Queue[str], api: Api, store: Store, held: asyncio.Queue[Record], prefer: str, status: int
 ) -> None:
-    async with asyncio.timeout(15), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(LONGEST_WAIT), asyncio.TaskGroup() as group:
         assert await heard.get() == ""
         sent = group.create_task(api.post(json={"a": 1}, headers={"Prefer": f"respond-async, {prefer}"}))
         created = await held.get()
@@ -132,7 +133,7 @@ async def test_an_operation_that_ends_in_time_is_answered_as_it_ended(
 async def test_an_end_that_is_heard_before_it_is_waited_for_is_not_missed(
     settings: Settings, store: Store, heard: asyncio.Queue[str]
 ) -> None:
-    async with asyncio.timeout(15), open_operations(settings) as operations:
+    async with asyncio.timeout(LONGEST_WAIT), open_operations(settings) as operations:
         assert await heard.get() == ""
         caller, mark = Caller("me", "test"), operations.mark
         record, _ = await operations.create(caller, "call-1", {})
@@ -153,7 +154,7 @@ async def test_whose_time_is_up_while_redis_is_away_is_answered_with_what_is_kno
         asked.append(operation_id)
         raise Unavailable(f"{tenant}: away")
 
-    async with asyncio.timeout(15), open_operations(settings) as operations:
+    async with asyncio.timeout(LONGEST_WAIT), open_operations(settings) as operations:
         assert await heard.get() == ""
         caller, before = Caller("me", "test"), operations.mark
         record, _ = await operations.create(caller, "call-1", {})
@@ -168,7 +169,7 @@ async def test_whose_time_is_up_while_redis_is_away_is_answered_with_what_is_kno
 async def test_one_that_has_only_begun_when_the_time_is_up_is_answered_as_running(
     api: Api, store: Store, held: asyncio.Queue[Record]
 ) -> None:
-    async with asyncio.timeout(15), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(LONGEST_WAIT), asyncio.TaskGroup() as group:
         sent = group.create_task(api.post(json={}, headers={"Prefer": "respond-async, wait=2"}))
         await claim(store, await held.get())
     assert (sent.result().status, sent.result().json["status"]) == (202, "Running")
@@ -184,7 +185,7 @@ async def test_a_client_that_goes_away_frees_its_held_create(
         freed.set()
 
     monkeypatch.setattr(ChangeWaiter, "__exit__", note)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(LONGEST_WAIT):
         sent = asyncio.create_task(api.post(json={}, headers={"Prefer": "respond-async, wait=25"}))
         await held.get()
         sent.cancel()
@@ -192,7 +193,7 @@ async def test_a_client_that_goes_away_frees_its_held_create(
 
 
 async def test_one_that_is_deleted_while_its_create_is_held_was_accepted(api: Api, held: asyncio.Queue[Record]) -> None:
-    async with asyncio.timeout(15), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(LONGEST_WAIT), asyncio.TaskGroup() as group:
         sent = group.create_task(api.post(json={}, headers={"Prefer": "respond-async, wait=25"}))
         record = await held.get()
         assert (await api.delete(f"{COLLECTION}/{record.id}")).status == 204
@@ -211,7 +212,7 @@ async def test_an_accepted_operation_is_not_lost_when_redis_goes_while_it_is_hel
 
 
 async def test_a_stopping_server_answers_held_creates(settings: Settings, held: asyncio.Queue[Record]) -> None:
-    async with asyncio.timeout(15), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(LONGEST_WAIT), aiohttp.ClientSession() as session:
         async with running(settings.model_copy(update={"port": 0})) as url:
             sent = asyncio.create_task(Api(url, session).post(json={}, headers={"Prefer": "respond-async, wait=25"}))
             await held.get()

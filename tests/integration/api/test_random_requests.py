@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
-from tests.support.http import COLLECTION, Api
+from tests.support.api_client import COLLECTION, Api
 from tests.support.scheduling import chance
 from tracker.domain.operation import Json
 

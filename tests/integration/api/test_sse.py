@@ -14,9 +14,9 @@ import pytest
 from redis.asyncio import Redis
 from yarl import URL
 
-from tests.support.http import COLLECTION, Api, open_api
+from tests.support.api_client import COLLECTION, Api, open_api
 from tests.support.records import CALL, claim
-from tests.support.waiting import eventually
+from tests.support.waiting import LONGEST_WAIT, eventually, soon
 from tracker.api import sse as api_streams
 from tracker.api.app import running
 from tracker.api.links import PREFIXES
@@ -53,7 +53,7 @@ class Source:
     async def next(self) -> Message | None:
         """The next message, or None at the stream's end."""
         name, data = "message", []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONGEST_WAIT):
             while raw := await self.response.content.readline():
                 field, _, value = raw.decode().removesuffix("\n").partition(":")
                 value = value.removeprefix(" ")
@@ -82,7 +82,7 @@ class Source:
 
     async def placed(self) -> None:
         """Wait until the stream has said where it is."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONGEST_WAIT):
             while not self.last_id:
                 line = (await self.response.content.readline()).decode()
                 if line.startswith("id: "):
@@ -231,7 +231,7 @@ async def test_who_resumes_with_nothing_missed_is_answered_at_once(api: Api) -> 
     async with following(api, path) as source:
         await source.next()
     for one in (path, f"{COLLECTION}/events", "/events"):
-        async with asyncio.timeout(5), following(api, one, last_id=source.last_id) as again:
+        async with asyncio.timeout(LONGEST_WAIT), following(api, one, last_id=source.last_id) as again:
             await again.placed()
             assert again.last_id == source.last_id
 
@@ -362,7 +362,7 @@ async def test_a_stream_outlives_redis(settings: Settings, tmp_path: Path) -> No
 
 
 async def test_a_stopping_server_ends_its_streams_cleanly(settings: Settings) -> None:
-    async with asyncio.timeout(15), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(LONGEST_WAIT), aiohttp.ClientSession() as session:
         async with running(settings.model_copy(update={"port": 0})) as url:
             api = Api(url, session)
             headers = {"Authorization": "Bearer test-token"}
@@ -439,4 +439,4 @@ async def test_a_reader_that_takes_nothing_is_dropped(
             await store.redis.publish(store.keys.events, f"{owner_digest('test')}\t{number + 1}-0\n{text}")
             if dropped.is_set():
                 break
-        await asyncio.wait_for(dropped.wait(), 10)
+        await soon(dropped.wait())

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.api_client import COLLECTION, Api, open_api
 from tests.support.clock import Clock
-from tests.support.http import COLLECTION, Api, open_api
 from tests.support.records import claim
 from tests.support.scheduling import done, take
 from tests.support.waiting import eventually

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import typer
 
-from tests.support.lifecycle_paths import capped, delayed, in_line, lacked, named, rated, suspect
+from tests.support.placements import capped, delayed, in_line, lacked, named, rated, suspect
 from tests.support.scheduling import KINDS, create, take
 from tracker.cli.doctor import doctor
 from tracker.cli.output import CommandFailed, Exit, OutputFormat

@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
+from tests.support.api_client import COLLECTION, Api
 from tracker.cli import http_client
 from tracker.cli.http_client import Client
 from tracker.cli.output import CommandFailed, Exit
@@ -151,3 +152,21 @@ async def test_wait_for_a_server_that_stays_away_is_unreachable() -> None:
         with pytest.raises(CommandFailed) as stop:
             await cli.wait("call", "1", 0.05, lambda _: None)
     assert stop.value.code is Exit.UNREACHABLE
+
+
+@pytest.mark.parametrize(
+    ("url", "token"), [("http://[", ""), ("http://h:99999", ""), ("ftp://h", ""), ("", "two\nlines")]
+)
+async def test_an_address_or_token_of_no_use_is_a_usage_error(api: Api, url: str, token: str) -> None:
+    async with Client(url or api.url, token) as cli:
+        with pytest.raises(CommandFailed) as stop:
+            await cli.get("call", "id")
+    assert stop.value.code is Exit.USAGE
+
+
+async def test_one_may_wait_without_end(api: Api) -> None:
+    operation = await api.created()
+    await api.post(f"{COLLECTION}/{operation['id']}/cancel")
+    async with Client(api.url, "test-token") as cli:
+        ended = await cli.wait("call-1", operation["id"], float("inf"), lambda _: None)
+    assert ended["status"] == "Failed"

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from chaos.faults import children
+from tests.support.waiting import LONGEST_WAIT
 from tracker.config import Settings
 
 SERVE = (sys.executable, "-m", "tracker.cli.main", "serve")
@@ -31,7 +32,7 @@ def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             yield process, line.split()[1]
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(LONGEST_WAIT)
 
 
 def listeners(url: str) -> set[int]:
@@ -68,7 +69,7 @@ def test_so_many_processes_listen_and_one_that_dies_is_replaced(settings: Settin
         soon(lambda: len({*children(process.pid)} - {killed}) == 2 and len(listeners(url)) == 2)
         assert all(healthy(url) for _ in range(20))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(LONGEST_WAIT) == 0
         assert not healthy(url)
 
 
@@ -80,7 +81,7 @@ def test_a_port_that_is_in_use_is_an_error_before_anything_starts(settings: Sett
         other.listen()
         port = other.getsockname()[1]
         words = (*SERVE, "--port", str(port), "--processes", "2")
-        ended = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+        ended = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_WAIT, check=False)
     assert ended.returncode == 2
     assert f"127.0.0.1 port {port}: Address already in use" in ended.stderr
 
@@ -89,7 +90,7 @@ def test_a_process_that_refuses_its_configuration_ends_all(settings: Settings, m
     assert settings.redis_url
     monkeypatch.setenv("TRACKER_TOKENS", "nonsense")
     ended = subprocess.run(
-        (*SERVE, "--port", "0", "--processes", "2"), capture_output=True, text=True, timeout=30, check=False
+        (*SERVE, "--port", "0", "--processes", "2"), capture_output=True, text=True, timeout=LONGEST_WAIT, check=False
     )
     assert ended.returncode == 2
     assert "is not of the form name:tenant:sha256-of-token" in ended.stderr

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from tests.support.clock import Clock
-from tests.support.lifecycle_paths import (
+from tests.support.placements import (
     Make,
     capped,
     completed,

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from tests.support.clock import Clock
 from tests.support.records import claim, make_record
 from tests.support.scheduling import chance
-from tests.support.waiting import eventually
+from tests.support.waiting import LONGEST_WAIT, eventually
 from tracker.config import Settings
 from tracker.domain import lifecycle
 from tracker.domain.lifecycle import Change
@@ -200,7 +200,7 @@ async def test_who_waits_for_an_end_is_answered_without_a_read(
 
     monkeypatch.setattr(Store, "find", note)
     caller = Caller("me", "test")
-    async with asyncio.timeout(15), open_operations(settings) as operations:
+    async with asyncio.timeout(LONGEST_WAIT), open_operations(settings) as operations:
         events = operations._events
 
         async def waits() -> bool:

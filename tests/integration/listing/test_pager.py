@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.support.clock import Clock
-from tests.support.conditions import holds
+from tests.support.random_conditions import holds
 from tests.support.records import CALL, claim, make_record
 from tracker.api.odata.filter import parse_filter
 from tracker.api.odata.orderby import parse_order

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from tests.support.lifecycle_paths import (
+from tests.support.placements import (
     EVERYTHING,
     SETS,
     WAYS,

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.clock import Clock
 from tests.support.consistency import assert_consistent, take_snapshot
-from tests.support.lifecycle_paths import EVERYTHING, Make, mend, queued, retried, running
+from tests.support.placements import EVERYTHING, Make, mend, queued, retried, running
 from tests.support.scheduling import KINDS, chance, create, done, ids, now, pop, take
 from tracker.config import Settings
 from tracker.domain import lifecycle

@@ -8,8 +8,8 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
-from tests.support.executors import Server
 from tests.support.records import make_record
+from tests.support.redis_servers import Server
 from tracker.domain.record import Record
 from tracker.errors import Conflict, Unavailable
 from tracker.store.batching import MOST_EARLY, MOST_QUESTIONS, MOST_TOGETHER, Batcher
@@ -171,7 +171,7 @@ async def test_all_calls_of_a_turn_learn_of_an_outage(away: Server) -> None:
     async def create(record: Record) -> None:
         await away.store.create(record)
 
-    await away.goes("killed")
+    await away.go_away("killed")
     failed = await asyncio.gather(*(create(make_record()) for _ in range(3)), return_exceptions=True)
     assert [type(error) for error in failed] == [Unavailable] * 3
-    await away.returns("killed")
+    await away.come_back("killed")

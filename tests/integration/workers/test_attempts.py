@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clock import Clock
+from tests.support.processes import ROOT
 from tests.support.records import make_record
 from tests.support.waiting import eventually
 from tracker.config import Settings
@@ -22,7 +24,6 @@ from tracker.maintenance.sweeper import Sweeper
 from tracker.runtime.background import beside
 from tracker.store.store import Store
 
-ROOT = Path(__file__).parents[3]
 OURS = ("-m", "tracker.cli.main", "worker", "--processes", "1")
 BY_RQ = ("-m", "rq.cli", "worker", "--worker-class", "workers.OperationWorker", "--quiet")
 STOCK = ("-m", "rq.cli", "worker", "--serializer", "json", "--quiet", "operations")
@@ -44,7 +45,7 @@ async def worker(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
 @pytest.fixture
 def handlers(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The types of tests/handlers.py, which tell what they do in files of this directory."""
-    monkeypatch.setenv("TRACKER_TYPES", "tests.support.handlers")
+    monkeypatch.setenv("TRACKER_TYPES", "tests.support.attempt_types")
     monkeypatch.setenv("TEST_HANDLERS_DIR", str(tmp_path))
     assert settings.test_clock
     return tmp_path
@@ -207,7 +208,7 @@ async def test_a_dead_workers_operation_runs_again_within_fifteen_seconds(store:
         await process.wait()
     began = asyncio.get_running_loop().time()
     async with worker(*OURS):
-        ended = await eventually(finished(store, record), within=20)
+        ended = await eventually(finished(store, record))
     assert asyncio.get_running_loop().time() - began < 15
     assert (ended.status, ended.attempt, ended.charged) == (OperationStatus.COMPLETED, 2, 1)
     [lost] = await store.history(record.key)
@@ -233,6 +234,29 @@ async def test_an_operation_whose_ticket_was_lost_gets_another(store: Store) -> 
     record = await create(store, "plain", members={"text": "x"})
     assert await store.redis.lpop(store.keys.queue()) is not None
     async with worker(*OURS):
-        ended = await eventually(finished(store, record), within=20)
+        ended = await eventually(finished(store, record))
     assert (ended.status, ended.attempt, ended.charged) == (OperationStatus.COMPLETED, 1, 0)
     assert ended.ticket > record.ticket
+
+
+@pytest.mark.usefixtures("settings")
+@pytest.mark.parametrize("job_id", [f"{'0' * 32}-1", "{known}-99"])
+async def test_a_refused_ticket_leaves_no_zombie(store: Store, job_id: str) -> None:
+    """Under `rq worker --worker-class rq.SimpleWorker` each would stay for ever."""
+    record = await create(store, "plain")
+    program = (
+        "import os\n"
+        "from workers.job import run_ticket\n"
+        f"run_ticket({job_id.format(known=record.key)!r}, worker='w')\n"
+        "try:\n"
+        "    os.waitpid(-1, 0)\n"
+        "except ChildProcessError:\n"
+        "    print('none')\n"
+    )
+    run = asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    done = await run
+    assert done.stdout == "none\n"
+    assert "ticket_refused" in done.stderr
+    assert (await store.read([record.key]))[0].stage is Stage.QUEUED

@@ -9,19 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.executors import (
-    Worker,
-    alive,
-    began,
-    create,
-    exists,
-    final,
-    gone,
-    let_go,
-    now,
-    running_worker,
-    told,
-)
+from tests.support.handler_files import began, exists, let_go, text_of
+from tests.support.processes import alive, gone
+from tests.support.worker_processes import Worker, create, final, now, running_worker
 from tracker.domain import lifecycle
 from tracker.domain.operation import CANCELED, OperationStatus
 from tracker.domain.record import Record
@@ -58,7 +48,7 @@ async def test_a_coroutine_is_cancelled_within_a_tenth_of_a_second_of_the_reques
     for record in records:
         asked = time.monotonic()
         await ask(store, record)
-        took.append(float(await told(tmp_path / f"{record.id}.stopped")) - asked)
+        took.append(float(await text_of(tmp_path / f"{record.id}.stopped")) - asked)
     for record in records:
         assert (await final(store, record)).canceled
     took.sort()
@@ -90,7 +80,7 @@ async def test_a_function_gets_an_exception_where_it_is(store: Store, tmp_path: 
     record = await create(store, "works")
     host = await began(tmp_path, record)
     await ask(store, record)
-    assert await told(tmp_path / f"{record.id}.stopped") == "Stopped"
+    assert await text_of(tmp_path / f"{record.id}.stopped") == "HandlerStopped"
     assert (await final(store, record)).canceled
     again = await create(store, "works")
     assert await began(tmp_path, again) == host, "and its process goes on"
@@ -161,8 +151,8 @@ async def test_a_coroutine_that_outlives_its_deadline_ends_without_it_and_the_ot
     assert ended.result_info is not None
     assert (ended.result_info.code, ended.result_info.subcode, ended.charged) == (408, 1, 1)
     assert 1.0 <= (ended.completed - ended.began) / 1e6 < 3.0, "deadline and grace"
-    assert (await worker.says("handler_stuck"))["pid"] == host
-    assert (await worker.says("host_retired"))["reason"] == "stuck"
+    assert (await worker.wait_for_log("handler_stuck"))["pid"] == host
+    assert (await worker.wait_for_log("host_retired"))["reason"] == "stuck"
     later = await create(store, "waits")
     assert await began(tmp_path, later) != host
     assert alive(host)
@@ -182,13 +172,13 @@ async def test_a_loop_that_is_blocked_is_told_with_its_stack_and_costs_nobody_a_
         await began(tmp_path, neighbour)
         await began(tmp_path, record)
         let_go(tmp_path, neighbour)
-        told_of = await worker.says("loop_blocked")
+        told_of = await worker.wait_for_log("loop_blocked")
         assert {record.id, neighbour.id} >= set(told_of["operations"]) >= {record.id}
         assert "time.sleep(operation.seconds)" in told_of["stack"]
         for each in (record, neighbour):
-            ended = await final(store, each, within=20)
+            ended = await final(store, each)
             assert (ended.status, ended.attempt, ended.charged) == (OperationStatus.COMPLETED, 1, 0)
-        assert len(worker.said("loop_blocked")) == 1
+        assert len(worker.logged("loop_blocked")) == 1
 
 
 async def test_an_order_that_nobody_can_read_stops_nothing(store: Store, worker: Worker, tmp_path: Path) -> None:
@@ -197,7 +187,7 @@ async def test_an_order_that_nobody_can_read_stops_nothing(store: Store, worker:
     channel = store.keys.control((await now(store, record)).worker)
     for text in ("", "cancel", "cancel x y", "cancel a b c d", f"cancel {record.key} 7", "dance a 1", "\u2603"):
         await store.redis.publish(channel, text)
-    await worker.says("order_unreadable")
+    await worker.wait_for_log("order_unreadable")
     await ask(store, record)
     assert (await final(store, record)).canceled
 

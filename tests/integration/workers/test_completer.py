@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from redis import exceptions as redis_errors
 
-from tests.support.executors import create, final, now, reaches, spooled, spools
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, soon
+from tests.support.worker_processes import create, final, now, reaches, spooled, spools
 from tracker.config import Settings
 from tracker.domain import lifecycle
 from tracker.domain.operation import DONE, OperationStatus
@@ -54,7 +54,7 @@ def canceled(record: Record) -> Completion:
 
 
 async def settled(completer: Completer) -> None:
-    await asyncio.wait_for(completer.settled.wait(), 15)
+    await soon(completer.settled.wait())
 
 
 async def test_one_that_is_refused_does_not_hurt_its_neighbours(

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, soon
 from tracker.config import Settings
 from tracker.events import subscriber
 from tracker.events.hub import EventHub
@@ -110,10 +110,10 @@ async def test_a_feed_whose_connection_is_gone_without_a_word_wakes_everybody(
     async with open_redis(mine) as redis:
         events = EventHub(redis, "tracker:events")
         async with beside(events.run()):
-            await asyncio.wait_for(events.subscribed.wait(), 5)
+            await soon(events.subscribed.wait())
             with events.changes.expect("a") as change:
                 await network.lose()
-                await asyncio.wait_for(change.came, 5)
+                await soon(change.came)
 
 
 async def test_a_connection_on_which_nothing_happens_is_kept(

@@ -4,7 +4,6 @@ A worker's manager runs in the test's own process, over a store that can hold or
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.executors import began, create, exists, final, let_go, now, registry
-from tests.support.waiting import eventually
-from tracker import Context, Operation, handles
+from tests.support.executors import registry
+from tests.support.handler_files import began, exists, let_go
+from tests.support.waiting import eventually, soon
+from tests.support.worker_processes import create, final, now
 from tracker.config import Settings
 from tracker.domain.operation import OperationStatus
 from tracker.domain.record import Record
@@ -32,15 +32,6 @@ from workers.fork_server import ForkServer
 from workers.manager import Identity, Limits, Manager
 
 TYPES = ("waits", "works", "dies")
-
-
-class Dies(Operation, type="#executor.dies"):
-    """Ends its host."""
-
-
-@handles(Dies, attempts=1)
-def dies(_operation: Dies, _context: Context) -> None:
-    os._exit(3)
 
 
 class Gated(Store):
@@ -107,7 +98,7 @@ async def running_manager(
 
 
 async def ended(life: asyncio.Task[bool]) -> bool:
-    return await asyncio.wait_for(life, 20)
+    return await soon(life)
 
 
 def outcome(record: Record) -> tuple[Stage, int, int]:
@@ -147,10 +138,10 @@ async def test_what_a_claim_brings_after_the_hand_back_is_handed_back(
     monkeypatch.setattr(Executor, "hand_back", hands_back)
     records = [await create(gated, "waits") for _ in range(3)]
     async with running_manager(gated, fork_server, settings, directory) as (manager, life):
-        await asyncio.wait_for(gated.held.wait(), 15)
+        await soon(gated.held.wait())
         manager.stop()
         manager.stop()
-        await asyncio.wait_for(handed_back.wait(), 15)
+        await soon(handed_back.wait())
         gated.gate.set()
         assert await ended(life), "nothing was left"
     for record in records:
@@ -165,7 +156,7 @@ async def test_what_a_claim_took_whose_answer_was_lost_while_stopping_is_asked_f
     let_go(directory)
     records = [await create(gated, "waits") for _ in range(3)]
     async with running_manager(gated, fork_server, settings, directory) as (manager, life):
-        await asyncio.wait_for(gated.held.wait(), 15)
+        await soon(gated.held.wait())
         late = await create(gated, "waits")
         manager.stop()
         gated.gate.set()
@@ -181,7 +172,7 @@ async def test_a_claim_that_never_reached_redis_takes_nothing_when_it_is_repeate
     gated.loses = "question"
     records = [await create(gated, "waits") for _ in range(3)]
     async with running_manager(gated, fork_server, settings, directory) as (manager, life):
-        await asyncio.wait_for(gated.held.wait(), 15)
+        await soon(gated.held.wait())
         manager.stop()
         gated.gate.set()
         assert await ended(life), "nothing was left"

@@ -9,9 +9,10 @@ from pathlib import Path
 from random import Random
 
 from tests.support.dev_stack import descendants
-from tests.support.executors import let_go, registry, running_engine, running_record
+from tests.support.executors import registry, running_executor, running_record
+from tests.support.handler_files import let_go
 from tests.support.scheduling import chance
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, soon
 from tracker.domain.record import Record
 from workers.attempt import StopReason
 from workers.executor import Executor
@@ -56,9 +57,9 @@ async def test_whatever_happens_each_attempt_ends_once_and_its_room_comes_back(
     begun: list[Record] = []
     fenced: set[str] = set()
     types = registry(*COROUTINE_TYPES, *FUNCTION_TYPES)
-    async with running_engine(fork_server, types, PoolSize(COROUTINES, FUNCTIONS, recycle_after=5)) as (
+    async with running_executor(fork_server, types, PoolSize(COROUTINES, FUNCTIONS, recycle_after=5)) as (
         executor,
-        endings,
+        completions,
     ):
         until = asyncio.get_running_loop().time() + SECONDS
         while asyncio.get_running_loop().time() < until:
@@ -69,7 +70,7 @@ async def test_whatever_happens_each_attempt_ends_once_and_its_room_comes_back(
             fenced |= disturb(executor, fork_server, chances)
             await asyncio.sleep(chances.random() * 0.02)
         let_go(tmp_path)
-        await asyncio.wait_for(executor.idle.wait(), 20)
+        await soon(executor.idle.wait())
 
         async def as_at_first() -> bool:
             coroutines, functions = executor.pool.room()
@@ -77,7 +78,7 @@ async def test_whatever_happens_each_attempt_ends_once_and_its_room_comes_back(
             return coroutines == COROUTINES and functions >= FUNCTIONS and hosts == 1 + FUNCTIONS
 
         await eventually(as_at_first)
-    assert {record.id for record in begun} - endings.keys() == fenced
-    ended = Counter(ending.outcome["outcome"] for ending in endings.values())
+    assert {record.id for record in begun} - completions.keys() == fenced
+    ended = Counter(completion.outcome["outcome"] for completion in completions.values())
     print(dict(ended))
     assert {"succeeded", "stopped", "died"} <= ended.keys()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.http import DOCUMENTED
+from tests.support.api_client import DOCUMENTED
 from tracker.api.request_bodies import DEPTH_LIMIT, DIGITS_LIMIT, parse_object
 from tracker.errors import Invalid
 
@@ -120,3 +120,10 @@ def test_a_member_that_is_there_twice_is_refused_wherever_it_is(
     assert parse_object(f'{{"in": [[], {once}]}}'.encode())
     with pytest.raises(Invalid, match="is there twice"):
         parse_object(f'{{"in": [[], {twice}]}}'.encode())
+
+
+def test_a_long_name_around_many_members_is_read_in_linear_time() -> None:
+    """Work for each member that grows with the name's length would take hours."""
+    name, items = "\N{GRINNING FACE}" + "n" * 2_000_000, 1_000_000
+    body = f'{{"paired": "\\ud83d\\ude00", "{name}": [{"1," * items}1]}}'.encode()
+    assert len(parse_object(body)[name]) == items + 1

@@ -8,7 +8,7 @@ import pytest
 from chaos.checker import RULES, check
 from chaos.history import FAULTS, NOT_LISTED, Sight
 from chaos.leases import TAKEN_OVER
-from tests.support.histories import RESTARTS, broken, done, failed, killed, ran, run, saw, told
+from tests.support.chaos_histories import RESTARTS, broken, done, failed, killed, ran, run, saw, told
 
 NONE: dict[str, Any] = {}
 

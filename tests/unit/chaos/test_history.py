@@ -12,7 +12,7 @@ from chaos.checker import check
 from chaos.history import Fault, read
 from chaos.journal import ANSWERS, EFFECTS, EVENTS, Journal
 from chaos.report import report, story
-from tests.support.histories import killed, ran, run, saw, told
+from tests.support.chaos_histories import killed, ran, run, saw, told
 from tracker.runtime import failpoints
 
 MODULES = ("checker", "history", "journal", "kinds", "leases", "report")

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 
-from tests.support.conditions import conditions, holds, records
+from tests.support.random_conditions import conditions, holds, records
 from tests.support.records import make_record
 from tracker.api.odata.filter import parse_filter
 from tracker.api.odata.search import parse_search

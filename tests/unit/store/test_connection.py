@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from tests.support.waiting import LONGEST_WAIT
 from tracker.config import Settings, load
 from tracker.errors import ConfigurationError
 from tracker.store.connection import open_blocking, open_redis
@@ -73,7 +74,7 @@ def test_a_connection_that_is_closed_already_is_a_broken_one_with_uvloop_too(red
 
 
 async def test_who_finds_no_connection_left_waits_for_one(settings: Settings) -> None:
-    async with asyncio.timeout(10), open_redis(settings, most=1) as redis:
+    async with asyncio.timeout(LONGEST_WAIT), open_redis(settings, most=1) as redis:
         pool: Any = redis.connection_pool
         only = await pool.get_connection()
         waiting = asyncio.create_task(pool.get_connection())
@@ -83,3 +84,10 @@ async def test_who_finds_no_connection_left_waits_for_one(settings: Settings) ->
         assert await waiting is only
         await pool.release(only)
         assert await asyncio.gather(*(redis.echo(str(number)) for number in range(5))) == list("01234")
+
+
+@pytest.mark.parametrize("url", ["redis://h:port/0", "redis://h:99999999/0", "http://h"])
+def test_a_redis_url_that_is_none_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+    with pytest.raises(ConfigurationError, match="REDIS_URL"):
+        open_redis(load())

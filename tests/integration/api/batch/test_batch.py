@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from tests.support.http import COLLECTION, Answer, Api, open_api
+from tests.support.api_client import COLLECTION, Answer, Api, open_api
 from tests.support.waiting import eventually
 from tracker.config import Settings
 from tracker.domain.operation import Json

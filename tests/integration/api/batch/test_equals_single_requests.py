@@ -10,7 +10,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tests.support.http import COLLECTION, Api
+from tests.support.api_client import COLLECTION, Api
+from tests.support.waiting import LONGEST_WAIT
 from tracker.domain.operation import Json
 from tracker.store.batching import Batcher
 from tracker.store.keys import Keys
@@ -248,7 +249,7 @@ async def test_a_batch_of_wrong_creates_does_not_go_to_redis(api: Api, monkeypat
     sent: list[Any] = []
     monkeypatch.setattr(Batcher, "_send", sent.append)
     requests = [{"id": str(n), "method": "POST", "url": COLLECTION, "body": {"id": "a b"}} for n in range(3)]
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(LONGEST_WAIT):
         answers = (await api.post("/$batch", json={"requests": requests})).json["responses"]
     assert [answer["status"] for answer in answers] == [400] * 3
     assert not sent

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from tests.support.http import Api, open_api
+from tests.support.api_client import Api, open_api
 from tracker.api import routes
 from tracker.api.guard import Route
 from tracker.config import Settings

@@ -8,8 +8,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.http import Api, open_api
+from tests.support.api_client import Api, open_api
 from tests.support.records import claim
+from tests.support.waiting import LONGEST_WAIT
 from tracker.api.app import running
 from tracker.api.dialects.google import CODES, code_of
 from tracker.config import Settings
@@ -96,7 +97,7 @@ async def test_a_wait_goes_on_until_the_operation_has_ended(
     api: Api, store: Store, holds: "asyncio.Queue[str]"
 ) -> None:
     made = await api.created()
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(LONGEST_WAIT), asyncio.TaskGroup() as group:
         waiting = group.create_task(api.post(f"/google/operations/{made['id']}:wait", json={"timeout": "15.5s"}))
         assert await holds.get() == "NotStarted"
         record = await claim(store, await store.find("test", made["id"]))
@@ -112,7 +113,7 @@ async def test_a_wait_ends_when_its_time_is_up(api: Api) -> None:
 
 
 async def test_a_stopping_server_answers_a_wait(settings: Settings, holds: "asyncio.Queue[str]") -> None:
-    async with asyncio.timeout(15), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(LONGEST_WAIT), aiohttp.ClientSession() as session:
         async with running(settings.model_copy(update={"port": 0})) as url:
             api = Api(url, session)
             made = await api.created()

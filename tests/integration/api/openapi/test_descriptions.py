@@ -11,8 +11,8 @@ import pytest
 from odatapy.edm.model import Edm
 from odatapy.edm.xml_io import XmlEdmProvider
 
-from tests.support.descriptions import disagreements
-from tests.support.http import COLLECTION, Answer, Api, open_api
+from tests.support.api_client import COLLECTION, Answer, Api, open_api
+from tests.support.openapi_checks import disagreements
 from tracker.api.links import PREFIXES
 from tracker.api.openapi import docs_page
 from tracker.api.openapi.docs_page import NOT_INSTALLED, open_page

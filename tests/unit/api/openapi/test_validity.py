@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.support.descriptions import examples, faults
+from tests.support.openapi_checks import examples, faults
 from tracker.api.error_responses import HTTP_STATUS
 from tracker.api.openapi.components import Text, parameter, ref
 from tracker.api.openapi.document import describe
@@ -16,7 +16,8 @@ from tracker.api.routes import ROUTES
 from tracker.bodies.create import read_create
 from tracker.config import BUILT_IN_TYPES
 from tracker.domain.operation import Json
-from tracker.domain.type_registry import COMMS_OPERATION, load_types
+from tracker.domain.type_modules import load_types
+from tracker.domain.type_registry import COMMS_OPERATION
 
 CATALOGUE = load_types([*BUILT_IN_TYPES, "examples.contoso.operations"])
 DESCRIPTION = describe(ROUTES, CATALOGUE)

@@ -220,3 +220,8 @@ def test_a_host_that_is_not_listed_is_refused(uri: str, hosts: tuple[str, ...]) 
 def test_messages_show_a_uri_without_its_secrets() -> None:
     assert sources.shown("https://name:pass@host/a.wav?signature=secret#x") == "https://host/a.wav"
     assert sources.shown("a\nb" + "x" * 300) == "a\N{REPLACEMENT CHARACTER}b" + "x" * 197 + "…"
+
+
+@pytest.mark.parametrize("credentials", ["user:p@ss@", "user@corp:secret@", ":@@"])
+def test_messages_show_nothing_of_credentials_that_hold_an_at_sign(credentials: str) -> None:
+    assert sources.shown(f"http://{credentials}host/a@b.wav") == "http://host/a@b.wav"

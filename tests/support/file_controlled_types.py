@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -51,6 +52,18 @@ class Grows(Operation, type="#executor.grows"):
     """Takes memory, and keeps it."""
 
     mebibytes: int
+
+
+class Dies(Operation, type="#executor.dies"):
+    """Ends its host's process."""
+
+
+class Tidies(Operation, type="#executor.tidies"):
+    """Cleans up when it is cancelled, until the test lets it end."""
+
+
+class Strays(Operation, type="#executor.strays"):
+    """Ends at once, and leaves a thread that never ends."""
 
 
 def path(name: str) -> Path:
@@ -140,4 +153,26 @@ HOARD: list[bytearray] = []
 @handles(Grows)
 def grows(operation: Grows, context: Context) -> None:
     HOARD.append(bytearray(b"x") * (operation.mebibytes * 1024 * 1024))
+    tell(context, "began", os.getpid())
+
+
+@handles(Dies, attempts=1)
+def dies(_operation: Dies, _context: Context) -> None:
+    os._exit(3)
+
+
+@handles(Tidies)
+async def tidies(_operation: Tidies, context: Context) -> None:
+    tell(context, "began", os.getpid())
+    try:
+        await asyncio.Event().wait()
+    finally:
+        tell(context, "stopped")
+        await wait(context)
+        tell(context, "tidied")
+
+
+@handles(Strays)
+async def strays(_operation: Strays, context: Context) -> None:
+    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
     tell(context, "began", os.getpid())

@@ -8,7 +8,7 @@ from typing import Any
 
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 
-from tests.support.http import Answer
+from tests.support.api_client import Answer
 from tracker.domain.operation import Json
 
 TRANSPORT = {

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from tests.support.waiting import soon
 from tracker.api.app import running
 from tracker.config import Settings
 from tracker.domain.operation import Json
@@ -111,7 +112,7 @@ class Api:
         try:
             writer.write(data)
             await writer.drain()
-            return await asyncio.wait_for(reader.read(), 15)
+            return await soon(reader.read())
         finally:
             writer.close()
 
