@@ -29,6 +29,9 @@ demo: install ## Run four real operations through `tracker dev`, and check every
 test: install ## Run the test suite (pass ARGS='-k word' to choose)
 	$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal $(ARGS)
 
+test-quiet: install ## Run the tests that assert how long something takes (nothing else may use the machine)
+	$(BIN)/python -m pytest -m quiet_machine $(ARGS)
+
 check: install ## Lint, format and type-check, exactly as CI does
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -80,5 +83,5 @@ compose-test: install ## Build the images, run the stack, kill parts of it, chec
 clean: ## Remove what the targets made, and the data of `tracker dev` in .tracker
 	rm -rf $(VENV) $(BENCH) $(CONFORMANCE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
 
-.PHONY: help install demo test check bench bench-workers bench-api bench-profile bench-memory bench-lists bench-waits \
+.PHONY: help install demo test test-quiet check bench bench-workers bench-api bench-profile bench-memory bench-lists bench-waits \
 	chaos conformance compose-test clean

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
@@ -15,6 +16,11 @@ from tracker.domain.type_registry import TypeRegistry, separate_registry
 from tracker.runtime.dev_valkey import start_server
 from tracker.store.connection import open_redis
 from tracker.store.store import Store
+
+hypothesis.settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)  # no test asserts how long something takes
+hypothesis.settings.load_profile("tests")
 
 TOKENS = "\n".join(
     f"{name}:{name}:{hashlib.sha256(f'{name}-token'.encode()).hexdigest()}" for name in ("test", "other")

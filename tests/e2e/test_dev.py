@@ -152,10 +152,10 @@ def test_a_child_that_is_killed_comes_back_and_nothing_is_lost(run: Run, dev: De
     before = json.loads(out)
     killed = dev.children[child]
     os.kill(killed, signal.SIGKILL)
-    assert until(lambda: dev.children[child] != killed and dev.ready(), 20)
+    assert until(lambda: dev.children[child] != killed and dev.ready(), LONGEST_WAIT)
 
     assert json.loads(run(dev, "get", f"killed {child}", before["id"], "-o", "json")[1]) == before
-    code, out, _ = run(dev, "create", f"killed {child}", "--wait", "--timeout", "30", "-o", "json")
+    code, out, _ = run(dev, "create", f"killed {child}", "--wait", "--timeout", "60", "-o", "json")
     assert (code, json.loads(out)["status"]) == (0, "Completed")
 
 
@@ -168,7 +168,7 @@ def test_after_a_kill_of_all_the_next_start_finds_its_operations_and_ends_cleanl
         first.process.kill()
 
     with running_dev(data, "--workers", "1") as second:
-        code, out, _ = run(second, "wait", "call", waiting["id"], "--timeout", "30", "-o", "json")
+        code, out, _ = run(second, "wait", "call", waiting["id"], "--timeout", "60", "-o", "json")
         assert (code, json.loads(out)["status"]) == (0, "Completed")
         children = second.children
         assert set(children) == {"valkey", "api", "worker"}

@@ -12,6 +12,9 @@ from pydantic import Field
 
 from tracker import Context, Operation, Rejected, ResultInfo, Retry, handles
 
+AN_HOUR = 3600
+"""Seconds that no test lasts."""
+
 
 def tell(name: str, text: str = "") -> None:
     (Path(os.environ["TEST_HANDLERS_DIR"]) / name).write_text(f"{text}\n")
@@ -114,7 +117,7 @@ def oversized(operation: Oversized, _context: Context) -> None:
 async def sleeping(_operation: Sleeping, _context: Context) -> None:
     tell("started")
     try:
-        await asyncio.sleep(60)
+        await asyncio.sleep(AN_HOUR)
     finally:
         tell("stopped")
 
@@ -123,7 +126,7 @@ async def sleeping(_operation: Sleeping, _context: Context) -> None:
 def blocking(_operation: Blocking, _context: Context) -> None:
     tell("started")
     try:
-        time.sleep(60)
+        time.sleep(AN_HOUR)
     finally:
         tell("stopped")
 
@@ -132,7 +135,7 @@ def blocking(_operation: Blocking, _context: Context) -> None:
 async def deaf(_operation: Deaf, _context: Context) -> None:
     """Sleeps in C with the interpreter lock held: no thread of this process runs meanwhile."""
     tell("started")
-    ctypes.PyDLL(None).sleep(5)
+    ctypes.PyDLL(None).sleep(AN_HOUR)
 
 
 @handles(Once)
@@ -140,7 +143,7 @@ async def once(_operation: Once, context: Context) -> None:
     """Never ends at the first attempt; tells the pid of its host."""
     if context.attempt == 1:
         tell("started", str(os.getpid()))
-        await asyncio.sleep(60)
+        await asyncio.sleep(AN_HOUR)
 
 
 class Recorded(Operation, type="#test.recorded"):

@@ -35,7 +35,7 @@ class Dev:
 
     def ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=LONGEST_WAIT) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -91,7 +91,7 @@ class Client:
         if data is not None:
             request.add_header("Content-Type", "application/json")
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=LONGEST_WAIT) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             with error:

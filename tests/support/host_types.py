@@ -209,7 +209,7 @@ async def threading(_operation: Threading, context: Context) -> None:
 def sleeping(operation: Sleeping, context: Context) -> None:
     try:
         context.progress(detail="begun")
-        time.sleep(60)
+        time.sleep(3600)
     except BaseException:
         context.progress(detail=f"asked {context.cancel_requested}")
         if not operation.stubborn:
@@ -225,7 +225,7 @@ def chatty(_operation: Chatty, context: Context) -> None:
 
 @handles(Spawning)
 def spawning(operation: Spawning, context: Context) -> None:
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
     context.progress(detail=str(process.pid))
     if operation.wait:
         process.wait()
@@ -244,7 +244,7 @@ def forking(_operation: Forking, _context: Context) -> None:
 def interrupting(_operation: Interrupting, context: Context) -> None:
     """Interrupts a process of its own, as one ends a recording."""
     process = subprocess.Popen(
-        [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"],
+        [sys.executable, "-c", "import time; print(flush=True); time.sleep(3600)"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.api_client import COLLECTION, Api, open_api
+from tests.support.api_client import AN_HOUR, COLLECTION, Api, open_api
 from tests.support.handler_files import began, let_go
 from tests.support.records import claim, make_record
 from tests.support.waiting import LONGEST_WAIT, eventually
@@ -187,11 +187,12 @@ async def test_a_patch_while_the_handler_runs_is_kept(
         assert await with_context(api, "new") == [operation["id"]]
 
 
+@pytest.mark.usefixtures("waits_of_an_hour")
 async def test_who_waits_for_a_change_gets_the_patch(api: Api) -> None:
     first = await api.post(json={"clientContext": "old"})
     path, known = first.headers["Location"], {"If-None-Match": first.headers["ETag"]}
     async with asyncio.timeout(LONGEST_WAIT), asyncio.TaskGroup() as group:
-        waiting = group.create_task(api.get(path, headers={**known, "Prefer": "wait=25"}))
+        waiting = group.create_task(api.get(path, headers={**known, "Prefer": f"wait={AN_HOUR}"}))
         patched = await api.request("PATCH", path, json={"clientContext": "new", "note": {"a": 1}})
     assert (waiting.result().status, waiting.result().json) == (200, patched.json)
     assert waiting.result().headers["ETag"] == patched.headers["ETag"]

@@ -5,7 +5,7 @@ import asyncio
 import aiohttp
 import pytest
 
-from tests.support.api_client import COLLECTION, DOCUMENTED, Api
+from tests.support.api_client import AN_HOUR, COLLECTION, DOCUMENTED, Api
 from tests.support.records import claim
 from tests.support.waiting import LONGEST_WAIT
 from tracker.api.app import running
@@ -19,6 +19,7 @@ from tracker.service import Caller, Mark, Operations, open_operations
 from tracker.store.store import Store
 
 JSON = {"Content-Type": "application/json"}
+pytestmark = pytest.mark.usefixtures("waits_of_an_hour")
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ async def test_a_wait_that_is_too_short_ends_with_202(api: Api) -> None:
         assert answer.headers["Preference-Applied"] == f"respond-async, wait={applied}"
 
 
-@pytest.mark.parametrize(("prefer", "status"), [("wait=500", 201), ("wait=25, return=minimal", 204)])
+@pytest.mark.parametrize(("prefer", "status"), [("wait=5000", 201), ("wait=3600, return=minimal", 204)])
 async def test_an_operation_that_ends_in_time_is_answered_as_it_ended(
     heard: asyncio.Queue[str], api: Api, store: Store, held: asyncio.Queue[Record], prefer: str, status: int
 ) -> None:
@@ -125,9 +126,9 @@ async def test_an_operation_that_ends_in_time_is_answered_as_it_ended(
     assert "Retry-After" not in answer.headers
     if status == 201:
         assert answer.json == shown
-        assert answer.headers["Preference-Applied"] == "wait=60"
+        assert answer.headers["Preference-Applied"] == "wait=3600"
     else:
-        assert answer.headers["Preference-Applied"] == "wait=25, return=minimal"
+        assert answer.headers["Preference-Applied"] == "wait=3600, return=minimal"
 
 
 async def test_an_end_that_is_heard_before_it_is_waited_for_is_not_missed(
@@ -139,7 +140,7 @@ async def test_an_end_that_is_heard_before_it_is_waited_for_is_not_missed(
         record, _ = await operations.create(caller, "call-1", {})
         await store.apply(lifecycle.succeed(await claim(store, record), DONE, {}))
         assert [await heard.get() for _ in range(3)] == [record.key] * 3
-        ended = await operations.wait_for_end(caller, record, seconds=60, mark=mark)
+        ended = await operations.wait_for_end(caller, record, seconds=AN_HOUR, mark=mark)
     assert ended.status == "Completed"
 
 
@@ -186,7 +187,7 @@ async def test_a_client_that_goes_away_frees_its_held_create(
 
     monkeypatch.setattr(ChangeWaiter, "__exit__", note)
     async with asyncio.timeout(LONGEST_WAIT):
-        sent = asyncio.create_task(api.post(json={}, headers={"Prefer": "respond-async, wait=25"}))
+        sent = asyncio.create_task(api.post(json={}, headers={"Prefer": f"respond-async, wait={AN_HOUR}"}))
         await held.get()
         sent.cancel()
         await freed.wait()
@@ -194,7 +195,7 @@ async def test_a_client_that_goes_away_frees_its_held_create(
 
 async def test_one_that_is_deleted_while_its_create_is_held_was_accepted(api: Api, held: asyncio.Queue[Record]) -> None:
     async with asyncio.timeout(LONGEST_WAIT), asyncio.TaskGroup() as group:
-        sent = group.create_task(api.post(json={}, headers={"Prefer": "respond-async, wait=25"}))
+        sent = group.create_task(api.post(json={}, headers={"Prefer": f"respond-async, wait={AN_HOUR}"}))
         record = await held.get()
         assert (await api.delete(f"{COLLECTION}/{record.id}")).status == 204
     assert (sent.result().status, sent.result().json["id"]) == (202, record.id)
@@ -207,14 +208,16 @@ async def test_an_accepted_operation_is_not_lost_when_redis_goes_while_it_is_hel
         raise Unavailable("away")
 
     monkeypatch.setattr(Operations, "wait_for_end", gone)
-    answer = await api.post(json={}, headers={"Prefer": "respond-async, wait=25"})
+    answer = await api.post(json={}, headers={"Prefer": f"respond-async, wait={AN_HOUR}"})
     assert answer.status == 202
 
 
 async def test_a_stopping_server_answers_held_creates(settings: Settings, held: asyncio.Queue[Record]) -> None:
     async with asyncio.timeout(LONGEST_WAIT), aiohttp.ClientSession() as session:
         async with running(settings.model_copy(update={"port": 0})) as url:
-            sent = asyncio.create_task(Api(url, session).post(json={}, headers={"Prefer": "respond-async, wait=25"}))
+            sent = asyncio.create_task(
+                Api(url, session).post(json={}, headers={"Prefer": f"respond-async, wait={AN_HOUR}"})
+            )
             await held.get()
         answer = await sent
     assert (answer.status, answer.json["status"]) == (202, "NotStarted")

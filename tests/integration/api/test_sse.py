@@ -225,7 +225,8 @@ async def test_a_call_is_followed_again_from_where_it_was_left(api: Api) -> None
         assert [m.data["id"] for m in (await source.next(), await source.next()) if m] == ids[1:]
 
 
-async def test_who_resumes_with_nothing_missed_is_answered_at_once(api: Api) -> None:
+async def test_who_resumes_with_nothing_missed_is_answered_at_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "HEARTBEAT", 10 * LONGEST_WAIT)
     operation = await api.created()
     path = f"{COLLECTION}/{operation['id']}/events"
     async with following(api, path) as source:

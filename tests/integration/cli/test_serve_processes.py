@@ -5,9 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 from chaos.faults import children
 from tests.support.waiting import LONGEST_WAIT
 from tracker.config import Settings
+from tracker.runtime.dev_valkey import until
 
 SERVE = (sys.executable, "-m", "tracker.cli.main", "serve")
 
@@ -44,17 +44,10 @@ def listeners(url: str) -> set[int]:
 
 def healthy(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/healthz", timeout=5) as answer:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=LONGEST_WAIT) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
-
-
-def soon(true: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < ends
-        time.sleep(0.05)
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="looks into /proc")
@@ -66,7 +59,7 @@ def test_so_many_processes_listen_and_one_that_dies_is_replaced(settings: Settin
         assert len(before) == 2
         killed = min(before)
         os.kill(killed, signal.SIGKILL)
-        soon(lambda: len({*children(process.pid)} - {killed}) == 2 and len(listeners(url)) == 2)
+        assert until(lambda: len({*children(process.pid)} - {killed}) == 2 and len(listeners(url)) == 2, LONGEST_WAIT)
         assert all(healthy(url) for _ in range(20))
         process.send_signal(signal.SIGTERM)
         assert process.wait(LONGEST_WAIT) == 0

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 import tracker
 from tests.support.clock import Clock
+from tests.support.pubsub import subscribed
 from tests.support.records import CALL, claim, make_record
 from tracker.domain import lifecycle
 from tracker.domain.operation import DONE, ResultInfo
@@ -62,19 +63,16 @@ async def test_a_batch_is_one_message_and_one_entry(store: Store, redis: Redis, 
     for number in range(5):
         await store.create(make_record(id=f"mine-{number}"))
     end = await feed.end()
-    async with redis.pubsub(ignore_subscribe_messages=True) as listener:
-        await listener.subscribe(store.keys.events)
-        await listener.get_message(timeout=5)
+    async with subscribed(redis, store.keys.events) as subscription:
         claims = await store.claim("w1", Room(10, 0, KINDS), batch="1")
         await store.write([pack(lifecycle.succeed(record, DONE, {})) for record in claims.started])
-        first, second = [await listener.get_message(timeout=5) for _ in range(2)]
-        assert await listener.get_message(timeout=0.1) is None
-    assert [message["data"].count("\n") for message in (first, second)] == [5, 5]
+        first, second = await subscription.texts()
+    assert [message.count("\n") for message in (first, second)] == [5, 5]
     entries: Any = await redis.xrange(store.keys.feed("test"), f"({end.entry}", "+")
     only_published = re.compile(r',"r":\{\},"x":\d{16}(?=}])')
-    assert len(only_published.findall(second["data"])) == 5
+    assert len(only_published.findall(second)) == 5
     assert [f"{entry}\n{fields['']}" for entry, fields in entries] == [
-        only_published.sub("", message["data"]).partition("\t")[2] for message in (first, second)
+        only_published.sub("", message).partition("\t")[2] for message in (first, second)
     ]
 
 

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from random import Random
-from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from tests.support.clock import Clock
+from tests.support.pubsub import Subscription, subscribed
 from tests.support.records import claim, make_record
 from tests.support.scheduling import chance
 from tests.support.waiting import LONGEST_WAIT, eventually
@@ -32,24 +32,18 @@ LONG = "x" * TOLD_RESULT
 class Lines:
     """What is published of operations."""
 
-    def __init__(self, listener: Any) -> None:
-        self._listener = listener
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
 
     async def last(self) -> str:
         """The last line until now."""
-        found = ""
-        while message := await self._listener.get_message(timeout=0.05):
-            found = str(message["data"]).rpartition("\n")[2]
-        assert found
-        return found
+        return (await self._subscription.texts())[-1].rpartition("\n")[2]
 
 
 @pytest.fixture
 async def lines(redis: Redis, store: Store) -> AsyncIterator[Lines]:
-    async with redis.pubsub(ignore_subscribe_messages=True) as listener:
-        await listener.subscribe(store.keys.events)
-        await listener.get_message(timeout=5)
-        yield Lines(listener)
+    async with subscribed(redis, store.keys.events) as subscription:
+        yield Lines(subscription)
 
 
 def shown(record: Record) -> Record:
@@ -209,7 +203,7 @@ async def test_who_waits_for_an_end_is_answered_without_a_read(
         await events.subscribed.wait()
         mark = operations.mark
         record, _ = await operations.create(caller, "call-1", {"a": 1})
-        waiting = asyncio.create_task(operations.wait_for_end(caller, record, seconds=30, mark=mark))
+        waiting = asyncio.create_task(operations.wait_for_end(caller, record, seconds=3600, mark=mark))
         running = await claim(store, record)
         await eventually(waits)
         stored = await store.apply(lifecycle.succeed(running, DONE, {"b": 2}))

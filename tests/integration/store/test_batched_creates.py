@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from tests.support.pubsub import subscribed
 from tests.support.records import CALL, make_record
 from tracker.config import Settings
 from tracker.domain.operation import SECOND
@@ -132,15 +133,11 @@ async def fields_of(store: Store, job: str) -> dict[str, Any]:
 
 
 async def test_idle_workers_hear_once_of_a_queue_that_creates_have_filled(store: Store, redis: Redis) -> None:
-    async with redis.pubsub() as pubsub:
-        await pubsub.subscribe(store.keys.wake)
-        assert await pubsub.get_message(timeout=1)
+    async with subscribed(redis, store.keys.wake) as subscription:
         await asyncio.gather(*(store.create(make_record()) for _ in range(5)))
-        heard = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1)
-        assert heard is not None
-        assert heard["data"] == "operations"
+        assert await subscription.texts() == ["operations"]
         await asyncio.gather(*(store.create(make_record()) for _ in range(5)))
-        assert await pubsub.get_message(ignore_subscribe_messages=True, timeout=0.1) is None
+        assert await subscription.texts() == []
 
 
 async def test_a_hash_that_tickets_are_copies_of_is_made_again_when_it_is_lost(store: Store, redis: Redis) -> None:

@@ -14,7 +14,7 @@ from tests.support.handler_files import began, exists, let_go, text_of
 from tests.support.processes import gone
 from tests.support.waiting import eventually, soon
 from tracker.domain.record import Record
-from tracker.domain.transitions import Transition
+from tracker.domain.transitions import Stage, Transition
 from workers import attempt as attempts
 from workers import pool
 from workers.attempt import Attempt, StopReason
@@ -149,10 +149,11 @@ async def test_a_host_that_we_killed_is_replaced_at_once_however_many_were_befor
         hosts = []
         for _ in range(3):
             await eventually(has_room(executor, (0, 1)))
-            record = running_record("deaf", run_within=0.1, grace=0.1)
+            record = running_record("deaf", grace=0.1)
             executor.begin(record)
-            assert (await completions.of(record)).outcome["signal"] == -signal.SIGKILL
             hosts.append(await began(directory, record))
+            executor.stop(record.key, record.attempt, StopReason.DEADLINE)
+            assert (await completions.of(record)).outcome["signal"] == -signal.SIGKILL
         await eventually(has_room(executor, (0, 1)))
         assert len(set(hosts)) == len(hosts)
 
@@ -186,3 +187,20 @@ async def test_a_host_that_is_gone_is_never_signalled(fork_server: ForkServer, d
             host.kill()
             host.stop(1)
     assert not asked
+
+
+@pytest.mark.parametrize(("kind", "size"), [("waits", PoolSize(1, 0)), ("works", PoolSize(0, 1))])
+async def test_a_handler_is_asked_to_stop_at_its_deadline(
+    fork_server: ForkServer, directory: Path, kind: str, size: PoolSize
+) -> None:
+    record = running_record(kind, attempts=1)
+    async with running_executor(fork_server, registry("waits", "works"), size) as (executor, completions):
+        executor.begin(record)
+        await began(directory, record)
+        [attempt] = executor.running.values()
+        attempt.ends_at = 0.0
+        completion = await completions.of(record)
+    assert exists(directory / f"{record.id}.stopped")
+    assert completion.change is not None
+    result = completion.change.fields["result_info"]
+    assert (completion.change.stage, result.code, result.subcode) == (Stage.FAILED, 408, 1)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.executors import registry
 from tests.support.handler_files import began, exists, let_go
-from tests.support.waiting import eventually, soon
+from tests.support.waiting import LONGEST_WAIT, eventually, soon
 from tests.support.worker_processes import create, final, now
 from tracker.config import Settings
 from tracker.domain.operation import OperationStatus
@@ -91,9 +91,8 @@ async def running_manager(
         yield manager, life
     finally:
         life.cancel()
-        await asyncio.wait(
-            {life}, timeout=20
-        )  # it closes its fork_server meanwhile, which cancelling it again cuts short
+        # It closes its fork server meanwhile. To cancel it again would cut that short.
+        await asyncio.wait({life}, timeout=LONGEST_WAIT)
         await end(life)
 
 

@@ -6,12 +6,15 @@ import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
+
 from tests.support.executors import registry, running_executor, running_record
 from tests.support.handler_files import began, exists, let_go, text_of
 from tests.support.processes import alive, gone
 from tests.support.waiting import eventually, soon
 from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
+from workers import attempt as attempts
 from workers.attempt import StopReason
 from workers.executor import Executor
 from workers.fork_server import ForkServer
@@ -27,13 +30,14 @@ def stop(executor: Executor, record: Record, why: StopReason = StopReason.CANCEL
 async def test_a_coroutine_that_does_not_stop_ends_without_its_handler_and_the_others_end_well(
     fork_server: ForkServer, directory: Path
 ) -> None:
-    clinging, other = running_record("clings", attempts=1, run_within=0.3, grace=0.2), running_record("waits")
+    clinging, other = running_record("clings", attempts=1, grace=0.2), running_record("waits")
     async with running_executor(fork_server, registry("clings", "waits"), PoolSize(2, 0)) as (executor, completions):
         executor.begin(clinging)
         executor.begin(other)
         host = await began(directory, clinging)
         assert await began(directory, other) == host
 
+        stop(executor, clinging, StopReason.DEADLINE)
         completion = await completions.of(clinging)
         assert completion.change is not None
         result = completion.change.fields["result_info"]
@@ -65,12 +69,13 @@ def has_room(executor: Executor, *, coroutines: int = 0, functions: int = 0) -> 
 async def test_a_function_that_hears_no_signal_is_killed_after_its_grace_and_its_neighbour_ends_well(
     fork_server: ForkServer, directory: Path
 ) -> None:
-    deaf, other = running_record("deaf", attempts=1, run_within=0.3, grace=0.2), running_record("works")
+    deaf, other = running_record("deaf", attempts=1, grace=0.2), running_record("works")
     async with running_executor(fork_server, registry("deaf", "works"), PoolSize(0, 2)) as (executor, completions):
         executor.begin(deaf)
         executor.begin(other)
         host, its_neighbours = await began(directory, deaf), await began(directory, other)
         assert host != its_neighbours
+        stop(executor, deaf, StopReason.DEADLINE)
         completion = await completions.of(deaf)
         assert completion.change is not None
         assert (completion.change.stage, completion.change.fields["result_info"].code) == (Stage.FAILED, 408)
@@ -157,8 +162,9 @@ async def test_a_host_is_replaced_after_so_many_operations(fork_server: ForkServ
 
 
 async def test_a_host_that_is_replaced_with_several_operations_at_hand_ends_after_them(
-    fork_server: ForkServer, directory: Path
+    fork_server: ForkServer, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(attempts, "PATIENCE", 3600.0)
     async with running_executor(fork_server, registry("works"), PoolSize(0, 1, recycle_after=3)) as (
         executor,
         completions,
@@ -179,13 +185,14 @@ async def test_a_host_that_is_replaced_with_several_operations_at_hand_ends_afte
 async def test_a_function_that_hears_no_signal_is_killed_whatever_waits_behind_it(
     fork_server: ForkServer, directory: Path
 ) -> None:
-    deaf = running_record("deaf", attempts=1, run_within=0.2, grace=0.2)
+    deaf = running_record("deaf", attempts=1, grace=0.2)
     behind = [running_record("works") for _ in range(3)]
     async with running_executor(fork_server, registry("deaf", "works"), PoolSize(0, 1)) as (executor, completions):
         executor.pool._took = 0.001
         for record in (deaf, *behind):
             executor.begin(record)
         host = await began(directory, deaf)
+        stop(executor, deaf, StopReason.DEADLINE)
         assert (await completions.of(deaf)).outcome["signal"] == -signal.SIGKILL
         for record in behind:
             change = (await completions.of(record)).change

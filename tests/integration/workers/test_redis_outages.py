@@ -14,6 +14,7 @@ from tests.support.waiting import eventually
 from tests.support.worker_processes import Worker, create, final, now, one_ticket, reaches, running_worker, spools
 from tracker.domain import lifecycle
 from tracker.domain.operation import OperationStatus
+from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.maintenance.sweeper import Sweeper
 from tracker.store.store import Store
@@ -75,12 +76,7 @@ async def test_a_lease_that_ran_out_during_an_outage_is_renewed_and_not_lost(awa
         await away.come_back("killed")
         await Clock(store.redis, store.keys.clock).advance(LONGER_THAN_A_LEASE)
         await worker.wait_for_log("store_back")
-
-        async def renewed() -> bool:
-            ends = await store.redis.zscore(store.keys.leases, record.key)
-            return ends is not None and ends > (await now_micros(store))
-
-        await eventually(renewed)
+        await eventually(lease_renewed(store, record))
         let_go(tmp_path, record)
         ended = await final(store, record)
         assert (ended.status, ended.attempt, ended.charged) == (OperationStatus.COMPLETED, 1, 0)
@@ -104,11 +100,22 @@ async def test_a_server_that_hangs_for_longer_than_a_lease_costs_nobody_a_lease(
         await away.go_away("paused")
         await asyncio.sleep(HANGS_FOR)
         await away.come_back("paused")
-        await asyncio.sleep(2.0)  # as long as a sweeper and the beats may take
+        for record in records:
+            await eventually(lease_renewed(store, record))
         let_go(tmp_path, *records)
         for record in records:
             ended = await final(store, record)
             assert (ended.status, ended.attempt, ended.charged) == (OperationStatus.COMPLETED, 1, 0)
+
+
+def lease_renewed(store: Store, record: Record) -> Callable[[], Awaitable[bool]]:
+    """To wait for with `eventually`: the record's lease ends in the future."""
+
+    async def check() -> bool:
+        ends = await store.redis.zscore(store.keys.leases, record.key)
+        return ends is not None and ends > (await now_micros(store))
+
+    return check
 
 
 async def now_micros(store: Store) -> int:

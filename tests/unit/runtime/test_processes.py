@@ -1,3 +1,5 @@
+"""Children that are kept alive, and their ends."""
+
 import asyncio
 import os
 import signal
@@ -10,8 +12,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.waiting import soon
-from tracker.cli.orphans import identity
+from tests.support.processes import alive
+from tests.support.waiting import LONGEST_WAIT, soon
 from tracker.errors import ConfigurationError
 from tracker.runtime.dev_valkey import until
 from tracker.runtime.processes import Backoff, Child, Supervisor
@@ -194,6 +196,6 @@ def test_a_process_that_lost_its_parent_before_it_asked_dies_too() -> None:
 @pytest.fixture
 def wait_for_end() -> Callable[[int], None]:
     def wait(pid: int) -> None:
-        assert until(lambda: identity(pid) is None, 10)
+        assert until(lambda: not alive(pid), LONGEST_WAIT)
 
     return wait

@@ -184,7 +184,6 @@ def test_a_missing_file_is_not_found(media_dir: Path) -> None:
         assert refusal(lambda uri=uri: read(uri, media_dir))[0] is MediaSubcode.NOT_FOUND  # type: ignore[misc]
 
 
-@pytest.mark.timeout(10)
 def test_what_is_no_regular_file_is_refused_without_waiting(media_dir: Path) -> None:
     os.mkfifo(media_dir / "fifo.wav")
     (media_dir / "circle.wav").symlink_to("circle.wav")
