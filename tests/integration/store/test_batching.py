@@ -17,7 +17,7 @@ from tracker.store.batching import MOST_EARLY, MOST_QUESTIONS, MOST_TOGETHER, Ba
 from tracker.store.store import Store
 
 PAUSE = 10 * 1000 * int(LONGEST_WAIT)
-"""Milliseconds for which the server answers nobody: longer than a test lasts."""
+"""Milliseconds for which the server runs no script: longer than a test lasts. It still takes CLIENT UNPAUSE."""
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def test_a_round_trip_that_nobody_waits_for_any_more_ends(redis: Redis, pi
     """Else it would go on, and connect anew, after its client has been closed."""
     echo = script(redis, "return ARGV[1]")
     await pipeline.call(echo, [], ["loaded"])
-    await redis.client_pause(PAUSE)
+    await redis.client_pause(PAUSE, all=False)
     calls = [pipeline.call(echo, [], [letter]) for letter in "ab"]
     await asyncio.sleep(0.05)
     [trip] = pipeline._sending
@@ -85,7 +85,7 @@ async def test_a_round_trip_that_takes_too_long_is_ended_for_all_who_wait(redis:
     pipeline = Batcher(redis, within=0.1)
     echo = script(redis, "return ARGV[1]")
     await pipeline.call(echo, [], ["loaded"])
-    await redis.client_pause(PAUSE)
+    await redis.client_pause(PAUSE, all=False)
     calls = [pipeline.call(echo, [], [letter]) for letter in "ab"]
     outcomes = await soon(asyncio.gather(*calls, return_exceptions=True))
     assert [type(outcome) for outcome in outcomes] == [TimeoutError, TimeoutError]
@@ -98,7 +98,7 @@ async def test_a_round_trip_that_takes_too_long_is_ended_for_all_who_wait(redis:
 async def test_a_read_that_is_given_up_ends_its_round_trip(store: Store) -> None:
     record, _ = await store.create(make_record())
     pipeline = store._scripts.find._pipeline
-    await store.redis.client_pause(PAUSE)
+    await store.redis.client_pause(PAUSE, all=False)
     reads = [asyncio.ensure_future(store.find(record.tenant, record.id)) for _ in range(2)]
     await asyncio.sleep(0.05)
     [trip] = pipeline._sending
