@@ -61,7 +61,7 @@ async def test_a_change_wakes_those_who_wait_for_that_operation_and_nobody_else(
 
 
 @pytest.mark.parametrize("stage", ["completed", "failed", "tombstone"])
-async def test_who_waits_for_an_end_is_not_woken_before(feed: Redis, events: EventHub, stage: str) -> None:
+async def test_a_waiter_for_an_end_is_not_woken_by_other_changes(feed: Redis, events: EventHub, stage: str) -> None:
     call = 'a "completed" call'
     with events.ends.expect(A) as end:
         with events.changes.expect(A) as change:
@@ -72,20 +72,20 @@ async def test_who_waits_for_an_end_is_not_woken_before(feed: Redis, events: Eve
         await soon(end.came)
 
 
-async def test_every_change_of_a_message_wakes(feed: Redis, events: EventHub) -> None:
+async def test_every_change_in_a_message_wakes_its_waiters(feed: Redis, events: EventHub) -> None:
     with events.changes.expect(A) as first, events.changes.expect(B) as second:
         await feed.publish(CHANNEL, message(line(A), line(B)))
         await soon(asyncio.gather(first.came, second.came))
 
 
-async def test_a_change_that_comes_while_another_is_looked_at_wakes_again(feed: Redis, events: EventHub) -> None:
+async def test_a_change_that_arrives_while_another_is_read_wakes_again(feed: Redis, events: EventHub) -> None:
     for revision in range(3):
         with events.changes.expect(A) as change:
             await feed.publish(CHANNEL, message(line(A, revision=revision)))
             await soon(change.came)
 
 
-async def test_nothing_is_kept_of_those_who_stopped_waiting(feed: Redis, events: EventHub) -> None:
+async def test_waiters_and_followers_that_stopped_leave_nothing_behind(feed: Redis, events: EventHub) -> None:
     with (
         events.changes.expect(A) as change,
         events.follow("test"),
@@ -101,7 +101,7 @@ async def test_nothing_is_kept_of_those_who_stopped_waiting(feed: Redis, events:
     assert not events._followers
 
 
-async def test_who_follows_gets_the_events_of_their_operation_their_call_or_their_tenant_in_order(
+async def test_a_follower_gets_the_events_of_its_operation_call_or_tenant_in_order(
     feed: Redis, events: EventHub
 ) -> None:
     with (
@@ -118,14 +118,14 @@ async def test_who_follows_gets_the_events_of_their_operation_their_call_or_thei
         assert not await stranger.take(within=0)
 
 
-async def test_two_tenants_calls_of_one_name_are_two(feed: Redis, events: EventHub) -> None:
+async def test_calls_with_the_same_name_in_two_tenants_have_separate_events(feed: Redis, events: EventHub) -> None:
     with events.follow("test", call_id="call-1") as mine, events.follow("other", call_id="call-1") as theirs:
         await feed.publish(CHANNEL, message(line(A), tenant="other"))
         assert len(await taken(theirs)) == 1
         assert not await mine.take(within=0)
 
 
-async def test_what_cannot_be_read_is_left_out(feed: Redis, events: EventHub) -> None:
+async def test_lines_that_cannot_be_read_are_skipped(feed: Redis, events: EventHub) -> None:
     with events.follow("test") as follower:
         bad = ["", "x", f"{A}\tcall-1", f"{A}\tcall-1\t[1", f'{A}\tcall-1\t[1,"new",0,1]', f"{A}\tcall-1\t7"]
         await feed.publish(CHANNEL, message(*bad))
@@ -134,7 +134,9 @@ async def test_what_cannot_be_read_is_left_out(feed: Redis, events: EventHub) ->
         assert await taken(follower) == [("1-0-1", B, 2)]
 
 
-async def test_who_takes_too_slowly_is_told_so_and_kept_nothing_for(feed: Redis, events: EventHub) -> None:
+async def test_a_follower_that_is_too_slow_is_marked_as_behind_and_its_events_are_dropped(
+    feed: Redis, events: EventHub
+) -> None:
     with events.follow("test") as slow, events.changes.expect(B) as marker:
         for _ in range(MOST_BEHIND // 100 + 1):
             await feed.publish(CHANNEL, message(*[line(A)] * 100))
@@ -144,7 +146,7 @@ async def test_who_takes_too_slowly_is_told_so_and_kept_nothing_for(feed: Redis,
         assert slow.behind
 
 
-async def test_a_stop_wakes_everybody_now_and_later(events: EventHub) -> None:
+async def test_a_stop_wakes_every_waiter_and_follower_now_and_later(events: EventHub) -> None:
     with events.changes.expect(A) as change, events.follow("test") as follower:
         events.stop()
         await soon(change.came)
@@ -154,7 +156,7 @@ async def test_a_stop_wakes_everybody_now_and_later(events: EventHub) -> None:
         assert late.stopped
 
 
-async def test_what_was_heard_since_a_mark_is_known(feed: Redis, events: EventHub) -> None:
+async def test_changes_received_since_a_position_are_known(feed: Redis, events: EventHub) -> None:
     heard = events.changes.heard
     before = heard.mark
     with events.changes.expect(B) as marker:
@@ -165,7 +167,7 @@ async def test_what_was_heard_since_a_mark_is_known(feed: Redis, events: EventHu
     assert heard.since(-1, "c" * 32), "nothing is known of what was before the first mark"
 
 
-def test_what_was_heard_is_remembered_for_a_while_and_then_uncertain_never_denied() -> None:
+def test_a_received_change_is_known_for_a_while_and_then_uncertain_but_never_denied() -> None:
     heard = RecentChanges()
     heard.note([A])
     before = heard.mark
@@ -186,7 +188,7 @@ def test_what_was_heard_is_remembered_for_a_while_and_then_uncertain_never_denie
     assert len(heard._recent) + len(heard._older) <= 2 * REMEMBERED
 
 
-async def test_an_event_says_what_was_told(events: EventHub, feed: Redis) -> None:
+async def test_an_event_has_every_field_that_was_published(events: EventHub, feed: Redis) -> None:
     more = '{"i":"mine","p":40,"d":"half \\/ way\\n","q":3,"c":1,"k":"#a.b","b":4,"f":[499,0,"x"]}'
     with events.follow("test") as follower:
         await feed.publish(CHANNEL, message(f'{A}\tcall\t[7,"failed",2,10,{more}]', f'{B}\tcall\t[1,"queued",0,1]'))
@@ -202,7 +204,7 @@ async def test_an_event_says_what_was_told(events: EventHub, feed: Redis) -> Non
     )
 
 
-async def test_a_lost_connection_wakes_everybody_and_the_feed_goes_on(settings: Settings) -> None:
+async def test_a_lost_connection_wakes_every_waiter_and_the_feed_goes_on(settings: Settings) -> None:
     async with open_redis(settings) as redis:
         events = EventHub(redis, CHANNEL)
         async with beside(events.run()):

@@ -257,7 +257,7 @@ async def test_a_stop_of_an_earlier_attempts_job_stops_nothing(
     assert worker.process.returncode is None
 
 
-async def test_kill_horse_is_refused_and_told(store: Store, blocking: Any, worker: OurWorker, tmp_path: Path) -> None:
+async def test_kill_horse_is_refused_and_logged(store: Store, blocking: Any, worker: OurWorker, tmp_path: Path) -> None:
     record = await create(store, "works")
     await began(tmp_path, record)
     send_kill_horse_command(blocking, name_of(blocking))

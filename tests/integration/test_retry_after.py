@@ -51,13 +51,13 @@ async def filled(redis: Redis, store: Store, *tickets: int, lane: str = "default
     await redis.rpush(store.keys.queue(lane), *(f"{KEY}-{ticket}" for ticket in tickets))
 
 
-def test_of_what_nothing_is_known_one_second_is_said(pace: RetryAfterEstimator) -> None:
+def test_the_default_is_one_second(pace: RetryAfterEstimator) -> None:
     assert pace.retry_after(waiting(ticket=1)) == 1
     assert pace.retry_after(running(2)) == 1
 
 
 @pytest.mark.parametrize(("ran", "said"), [(0, 20), (15, 5), (19.9, 2), (100, 11), (100_000, 60)])
-def test_what_runs_is_worth_asking_for_when_its_types_usual_time_is_over(
+def test_a_running_operation_is_expected_to_take_the_usual_time_of_its_type(
     pace: RetryAfterEstimator, ran: float, said: int
 ) -> None:
     pace.hear([ended(20)])
@@ -77,7 +77,7 @@ def test_newer_run_times_count_more_and_canceled_ones_not_at_all(pace: RetryAfte
     assert pace.retry_after(waiting()) == 12
 
 
-async def test_of_many_that_end_at_once_a_few_are_looked_at(pace: RetryAfterEstimator) -> None:
+async def test_of_many_ends_at_once_only_a_few_are_learnt_from(pace: RetryAfterEstimator) -> None:
     pace.hear([ended(10)] * LEARNT_AT_ONCE)
     pace.hear([ended(50)])
     assert pace.retry_after(waiting()) == 10
@@ -103,7 +103,7 @@ def test_lines_that_teach_nothing_do_no_harm(pace: RetryAfterEstimator, line: st
     assert pace.retry_after(waiting()) == 1
 
 
-async def test_what_waits_is_worth_asking_for_when_those_ahead_have_ended(
+async def test_a_waiting_operation_is_expected_after_those_before_it(
     pace: RetryAfterEstimator, store: Store, redis: Redis
 ) -> None:
     await filled(redis, store, *range(101, 301))
@@ -140,13 +140,15 @@ async def test_a_head_that_is_no_ticket_says_nothing(pace: RetryAfterEstimator, 
     await redis.delete(store.keys.queue())
 
 
-def test_what_is_delayed_is_worth_asking_for_when_it_is_due(pace: RetryAfterEstimator) -> None:
+def test_a_delayed_operation_is_expected_when_it_is_due(pace: RetryAfterEstimator) -> None:
     due = round((NOW + 30) * SECOND)
     assert pace.retry_after(make_record(stage=Stage.DELAYED, not_before=due)) == 30
     assert pace.retry_after(make_record(stage=Stage.DELAYED, not_before=due + 3600 * SECOND)) == 60
 
 
-async def test_a_process_learns_from_what_it_hears(redis: Redis, store: Store, pace: RetryAfterEstimator) -> None:
+async def test_a_process_learns_from_the_events_that_it_receives(
+    redis: Redis, store: Store, pace: RetryAfterEstimator
+) -> None:
     events = EventHub(redis, store.keys.events)
     events.overhear = pace.hear
     async with beside(events.run()):
@@ -197,7 +199,7 @@ async def test_a_queue_at_which_nothing_ends_for_an_hour_has_an_answer_all_the_s
     assert pace.retry_after(waiting(ticket=9)) == 60
 
 
-def test_only_what_ends_is_counted_and_no_calls_name_takes_part_in_that(pace: RetryAfterEstimator) -> None:
+def test_only_ends_are_counted_whatever_the_name_of_a_call(pace: RetryAfterEstimator) -> None:
     changed = f'{KEY}\tc\t[4,"completed",1,1000000000,{{"k":"{SLOW}"}}]'
     queued = f'{KEY}\tx"b":y\t[1,"queued",0,1000000000]'
     pace.hear([changed, queued])

@@ -1,4 +1,4 @@
-"""A running API over real HTTP, and raw bytes for what no client library would send."""
+"""A running API and its client over real HTTP, which can also send raw bytes."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A `tracker dev` for tests, its processes, and a client for its API."""
+"""A running `tracker dev`, its processes, and a client of its API."""
 
 import json
 import os
@@ -21,7 +21,7 @@ TRACKER = (sys.executable, "-m", "tracker.cli.main")
 
 @dataclass(frozen=True)
 class Dev:
-    """A `tracker dev` that said it is ready."""
+    """A `tracker dev` that has printed `ready`. `told` is all that it printed until then."""
 
     process: subprocess.Popen[str]
     url: str
@@ -73,18 +73,18 @@ def descendants(pid: int) -> list[int]:
 
 
 def parent(pid: int) -> int:
-    """The process that started it."""
+    """The pid of the process that started a process."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 class Client:
-    """Plain HTTP with the dev token; an API that is away or says "try again" is asked again."""
+    """A plain HTTP client with the dev token."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def __call__(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """One request; the status and the JSON answered. Raises OSError while the API cannot be reached."""
+        """Send one request; the status and the JSON of the response. Raises OSError while the API cannot be reached."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self._url}{path}", data, method=method)
         request.add_header("Authorization", f"Bearer {TOKEN}")

@@ -30,7 +30,7 @@ def registry(*names: str) -> TypeRegistry:
 
 
 def running_record(kind: str, **policy: Any) -> Record:
-    """A record as a claim gives it."""
+    """A record of a file-controlled type, as a claim returns it."""
     return make_record(type=f"#executor.{kind}", stage=Stage.RUNNING, attempt=1, ticket=1, policy=Policy(**policy))
 
 

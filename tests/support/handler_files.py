@@ -1,4 +1,4 @@
-"""The files by which a test and the handlers of `file_controlled_types` in other processes talk to each other."""
+"""The test's side of the files that control the handlers of `file_controlled_types`."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from tracker.domain.record import Record
 
 
 async def began(directory: Path, record: Record) -> int:
-    """Wait until its handler has begun; the pid of its host."""
+    """Wait until the operation's handler has begun; the pid of its host."""
     return int(await text_of(directory / f"{record.id}.began"))
 
 
 async def text_of(path: Path) -> str:
-    """What is in a file, as soon as it is there."""
+    """Wait until a file exists; its text."""
 
     async def there() -> bool:
         return exists(path)
@@ -26,6 +26,6 @@ def exists(path: Path) -> bool:
 
 
 def let_go(directory: Path, *records: Record) -> None:
-    """Let handlers that wait go on; all, when none is named."""
+    """Let the handlers of these operations go on, or all handlers when none is given."""
     for name in [record.id for record in records] or ["all"]:
         (directory / f"{name}.go").touch()

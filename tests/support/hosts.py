@@ -40,7 +40,7 @@ class HostClient:
             self._changed.notify_all()
 
     def start(self, host: Host, name: str, **members: Any) -> int:
-        """Order an attempt; returns its ref."""
+        """Send an attempt to a host; its reference number."""
         self._ref += 1
         order = {"ref": self._ref, "type": f"#hosts.{name}", "id": f"op-{self._ref}", "call_id": "call", "attempt": 2}
         host.send({**order, "key": "a key", "members": members, "client_context": "mine"})

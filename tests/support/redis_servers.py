@@ -1,4 +1,4 @@
-"""A Redis server of the test's own, to take away from workers and the API."""
+"""A Redis server of one test, which the test can stop, pause, and start again."""
 
 import asyncio
 import signal
@@ -13,7 +13,7 @@ from tracker.store.store import Store
 
 
 class Server:
-    """A Redis server that can be taken away and given back, with all its data; `store` is over it."""
+    """A Redis server that keeps its data while it is away. `store` is connected to it."""
 
     store: Store
 
@@ -48,7 +48,7 @@ class Server:
 
 @asynccontextmanager
 async def own_server(directory: Path, settings: Settings) -> AsyncIterator[Server]:
-    """A server for one test."""
+    """Run a server for one test."""
     server = Server(directory)
     await server.start()
     mine = settings.model_copy(update={"redis_url": server.url})

@@ -23,12 +23,12 @@ BY_RQ = ("-m", "rq.cli", "worker", "--worker-class", "workers.OperationWorker", 
 
 
 def one_ticket(record: Record) -> tuple[str, ...]:
-    """What RQ's own worker has its work horse do."""
+    """The command of the process that RQ's own worker starts for a ticket."""
     return "-c", f"from workers.job import run_ticket; run_ticket('{record.key}-{record.ticket}', worker='stock/1')"
 
 
 class Worker:
-    """A worker process, and what it says."""
+    """A worker process and its log."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self.process, self._log = process, log
@@ -37,11 +37,12 @@ class Worker:
         return self._log.read_text()
 
     def logged(self, event: str) -> list[dict[str, Any]]:
+        """The log lines of an event."""
         lines = self.printed().splitlines()
         return [line for text in lines if text.startswith("{") and (line := json.loads(text))["event"] == event]
 
     async def wait_for_log(self, event: str) -> dict[str, Any]:
-        """The first line of that event, as soon as it is there; fails when the worker ends before."""
+        """Wait for the first log line of an event. Fails when the worker ends before."""
 
         async def line() -> dict[str, Any] | None:
             for found in self.logged(event):
@@ -60,7 +61,7 @@ class Worker:
 async def running_worker(
     directory: Path, *options: str, command: tuple[str, ...] = TRACKER, url: str = "", **environment: str
 ) -> AsyncIterator[Worker]:
-    """A worker of the executor's types; killed at the end, if it still lives."""
+    """A worker with the file-controlled types. It is killed at the end if it is still alive."""
     url = url or os.environ["REDIS_URL"]
     log = directory / f"worker-{token_hex(4)}.log"
     changes = {
@@ -85,7 +86,7 @@ async def running_worker(
 
 
 def spooled(spool: Path) -> list[list[str]]:
-    """The outcomes on disk."""
+    """The outcomes in the spool."""
     lines: list[str] = []
     for file in spool.glob("*"):
         with suppress(FileNotFoundError):  # its outcomes have been written meanwhile
@@ -94,7 +95,7 @@ def spooled(spool: Path) -> list[list[str]]:
 
 
 def spools(spool: Path, count: int) -> Callable[[], Awaitable[bool]]:
-    """To wait for with `eventually`: so many outcomes are on disk."""
+    """A condition for `eventually`: the spool has so many outcomes."""
 
     async def check() -> bool:
         return len(spooled(spool)) == count
@@ -103,6 +104,7 @@ def spools(spool: Path, count: int) -> Callable[[], Awaitable[bool]]:
 
 
 async def create(store: Store, kind: str, *, members: dict[str, Any] | None = None, **policy: Any) -> Record:
+    """Store an operation of a file-controlled type."""
     record = make_record(type=f"#executor.{kind}", members=members or {}, policy=Policy(**policy))
     return (await store.create(record))[0]
 
@@ -113,7 +115,7 @@ async def now(store: Store, record: Record) -> Record:
 
 
 async def final(store: Store, record: Record) -> Record:
-    """The record, as soon as it is final."""
+    """Wait until the operation has ended; its record."""
 
     async def ended() -> Record | None:
         found = await now(store, record)
@@ -123,7 +125,7 @@ async def final(store: Store, record: Record) -> Record:
 
 
 def reaches(store: Store, record: Record, stage: Stage) -> Callable[[], Awaitable[Record | None]]:
-    """To wait for with `eventually`."""
+    """A condition for `eventually`: the operation is in a stage."""
 
     async def check() -> Record | None:
         found = await now(store, record)

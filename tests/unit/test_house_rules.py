@@ -164,7 +164,7 @@ def test_every_key_is_on_the_page_of_keys() -> None:
     assert not [name for name in names if name not in page]
 
 
-def test_the_architecture_page_draws_every_arrow_and_no_other() -> None:
+def test_the_architecture_page_draws_every_transition_and_no_other() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     drawn = set(re.findall(r"^\s*(\[\*\]|\w+) --> (\[\*\]|\w+) : (\w+)", page, re.MULTILINE))
     table = set()

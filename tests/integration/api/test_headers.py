@@ -79,7 +79,7 @@ async def test_json_is_sent_to_everybody_who_takes_it(api: Api, accept: str) -> 
     assert (await api.get(COLLECTION, headers={"Accept": accept})).status == 200
 
 
-async def test_who_excludes_json_creates_nothing(api: Api) -> None:
+async def test_a_create_that_does_not_accept_json_creates_nothing(api: Api) -> None:
     answer = await api.post(json={}, headers={"Accept": "application/xml"})
     assert (answer.status, answer.error["code"]) == (406, "notAcceptable")
     assert (await api.get(COLLECTION)).json["value"] == []
@@ -170,7 +170,7 @@ async def test_a_trusted_proxy_says_how_clients_see_the_api(settings: Settings) 
         assert odd.headers["Location"].startswith(api.url)
 
 
-async def test_nobody_else_does(settings: Settings) -> None:
+async def test_headers_of_an_untrusted_proxy_are_ignored(settings: Settings) -> None:
     async with open_api(settings, trusted_proxies=("10.0.0.0/8", "::1")) as api:
         answer = await api.post(json={}, headers=FORWARDED)
         assert answer.headers["Location"].startswith(api.url)
@@ -192,7 +192,7 @@ async def test_the_description_is_served_to_everybody(api: Api) -> None:
     assert answer.json["openapi"].startswith("3.1")
 
 
-async def test_a_crash_is_answered_without_its_text(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unexpected_error_is_answered_without_its_text(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     async def crash(*_: object) -> None:
         raise RuntimeError("internal detail")
 

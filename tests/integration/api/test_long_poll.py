@@ -130,7 +130,9 @@ async def test_a_stopping_server_answers_what_it_holds(settings: Settings, held:
     assert (answer.status, answer.json["status"]) == (200, "NotStarted")
 
 
-async def test_for_a_client_that_went_before_nothing_is_held(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_held_for_a_client_that_has_disconnected_before(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reading, gone, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
     get, lost = Operations.get, Connection.connection_lost
 

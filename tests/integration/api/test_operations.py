@@ -157,7 +157,7 @@ async def test_a_cancel_before_the_start_ends_the_operation(api: Api) -> None:
     assert (monitored["status"], monitored["error"]["code"]) == ("Canceled", "canceled")
 
 
-async def test_a_cancel_while_running_is_a_mark(api: Api, store: Store) -> None:
+async def test_a_cancel_of_a_running_operation_is_only_recorded(api: Api, store: Store) -> None:
     operation = await api.created()
     await start(store, operation)
     answer = await api.post(f"{path_of(operation)}/cancel", data=b"")

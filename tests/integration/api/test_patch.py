@@ -137,7 +137,7 @@ async def test_of_two_patches_with_one_etag_the_second_is_refused(api: Api) -> N
     assert sorted(answer.status for answer in answers) == [200, 412, 412, 412, 412]
 
 
-async def test_a_patch_on_an_old_sight_of_the_record_is_refused(store: Store) -> None:
+async def test_a_patch_based_on_an_old_version_of_the_record_is_refused(store: Store) -> None:
     record, _ = await store.create(make_record(members={"a": 1}))
     await store.apply(lifecycle.patch(record, {"members": {"a": 2}}))
     with pytest.raises(Refused):
@@ -188,7 +188,7 @@ async def test_a_patch_while_the_handler_runs_is_kept(
 
 
 @pytest.mark.usefixtures("waits_of_an_hour")
-async def test_who_waits_for_a_change_gets_the_patch(api: Api) -> None:
+async def test_a_held_request_is_answered_with_the_patch(api: Api) -> None:
     first = await api.post(json={"clientContext": "old"})
     path, known = first.headers["Location"], {"If-None-Match": first.headers["ETag"]}
     async with asyncio.timeout(LONGEST_WAIT), asyncio.TaskGroup() as group:

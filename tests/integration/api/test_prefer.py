@@ -131,7 +131,7 @@ async def test_an_operation_that_ends_in_time_is_answered_as_it_ended(
         assert answer.headers["Preference-Applied"] == "wait=3600, return=minimal"
 
 
-async def test_an_end_that_is_heard_before_it_is_waited_for_is_not_missed(
+async def test_an_end_that_arrives_before_the_wait_begins_is_not_missed(
     settings: Settings, store: Store, heard: asyncio.Queue[str]
 ) -> None:
     async with asyncio.timeout(LONGEST_WAIT), open_operations(settings) as operations:
@@ -145,7 +145,7 @@ async def test_an_end_that_is_heard_before_it_is_waited_for_is_not_missed(
 
 
 @pytest.mark.parametrize("changed", [False, True])
-async def test_whose_time_is_up_while_redis_is_away_is_answered_with_what_is_known(
+async def test_a_wait_that_ends_while_redis_is_away_is_answered_from_what_is_known(
     settings: Settings, heard: asyncio.Queue[str], monkeypatch: pytest.MonkeyPatch, changed: bool
 ) -> None:
     """And where nothing was heard of a change, it is not even asked."""
@@ -167,7 +167,7 @@ async def test_whose_time_is_up_while_redis_is_away_is_answered_with_what_is_kno
     assert asked == [record.id] * changed
 
 
-async def test_one_that_has_only_begun_when_the_time_is_up_is_answered_as_running(
+async def test_an_operation_that_has_begun_when_the_wait_ends_is_answered_as_running(
     api: Api, store: Store, held: asyncio.Queue[Record]
 ) -> None:
     async with asyncio.timeout(LONGEST_WAIT), asyncio.TaskGroup() as group:
@@ -193,7 +193,9 @@ async def test_a_client_that_goes_away_frees_its_held_create(
         await freed.wait()
 
 
-async def test_one_that_is_deleted_while_its_create_is_held_was_accepted(api: Api, held: asyncio.Queue[Record]) -> None:
+async def test_an_operation_that_is_deleted_while_its_create_is_held_was_accepted(
+    api: Api, held: asyncio.Queue[Record]
+) -> None:
     async with asyncio.timeout(LONGEST_WAIT), asyncio.TaskGroup() as group:
         sent = group.create_task(api.post(json={}, headers={"Prefer": f"respond-async, wait={AN_HOUR}"}))
         record = await held.get()
@@ -264,7 +266,7 @@ async def test_a_minimal_answer_to_a_patch_has_no_body(api: Api) -> None:
     assert (full.status, full.json["a"], full.headers["Preference-Applied"]) == (200, 2, "return=representation")
 
 
-async def test_caches_are_told_what_an_answer_depends_on(api: Api) -> None:
+async def test_vary_names_the_headers_that_an_answer_depends_on(api: Api) -> None:
     path = f"{COLLECTION}/{(await api.created())['id']}"
     read = await api.get(path)
     unchanged = await api.get(path, headers={"If-None-Match": read.headers["ETag"]})

@@ -63,7 +63,7 @@ def headers(chances: Random) -> dict[str, str]:
     return {**sent, "Content-Type": chances.choice(("application/json",) * 9 + ("text/plain",))}
 
 
-async def test_no_request_is_answered_with_a_failure_of_ours(api: Api) -> None:
+async def test_no_random_request_is_answered_with_a_server_error(api: Api) -> None:
     chances = chance()
     known = ["missing"]
     for _ in range(REQUESTS):

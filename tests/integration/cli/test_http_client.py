@@ -108,7 +108,7 @@ async def test_a_refusal_ends_with_its_exit_code_and_the_servers_words(
     assert stop.value.code is code
 
 
-async def test_a_refusal_without_a_body_is_told_too(cli: Client, script: Script) -> None:
+async def test_a_refusal_without_a_body_is_reported_too(cli: Client, script: Script) -> None:
     script.then(502)
     with pytest.raises(CommandFailed, match="502 Bad Gateway"):
         await cli.get("call", "1")
@@ -164,7 +164,7 @@ async def test_an_address_or_token_of_no_use_is_a_usage_error(api: Api, url: str
     assert stop.value.code is Exit.USAGE
 
 
-async def test_one_may_wait_without_end(api: Api) -> None:
+async def test_a_wait_may_have_no_time_limit(api: Api) -> None:
     operation = await api.created()
     await api.post(f"{COLLECTION}/{operation['id']}/cancel")
     async with Client(api.url, "test-token") as cli:

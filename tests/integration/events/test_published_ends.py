@@ -62,7 +62,7 @@ ENDS: dict[str, Callable[[Record], Change]] = {
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("own_id", [False, True])
-async def test_an_end_tells_all_that_a_client_is_shown_of_it(
+async def test_an_end_has_everything_that_a_client_is_shown(
     store: Store, clock: Clock, lines: Lines, end: str, own_id: bool
 ) -> None:
     fields = {"id": "mine"} if own_id else {}
@@ -79,7 +79,7 @@ async def test_an_end_tells_all_that_a_client_is_shown_of_it(
         assert shown(told) == shown(stored)
 
 
-async def test_a_cancel_that_was_known_of_is_part_of_the_end(store: Store, lines: Lines) -> None:
+async def test_a_cancel_that_was_known_before_is_part_of_the_end(store: Store, lines: Lines) -> None:
     created, _ = await store.create(make_record())
     asked = await store.apply(lifecycle.request_cancel(await claim(store, created), "enough"))
     stored = await store.apply(lifecycle.cancel(asked, members={"so": "far"}))
@@ -98,7 +98,7 @@ async def test_a_cancel_that_was_known_of_is_part_of_the_end(store: Store, lines
         lifecycle.request_cancel,
     ],
 )
-async def test_who_missed_a_change_before_the_end_must_read(
+async def test_a_waiter_that_missed_a_change_before_the_end_reads_the_record(
     store: Store, lines: Lines, change: Callable[[Record], Change]
 ) -> None:
     created, _ = await store.create(make_record())
@@ -122,7 +122,7 @@ async def test_who_missed_a_change_before_the_end_must_read(
         lambda seen: lifecycle.fail(seen, ResultInfo(code=500), {}),
     ],
 )
-async def test_what_is_long_or_no_end_is_not_told_whole(
+async def test_long_records_and_changes_that_are_no_ends_are_not_published_whole(
     store: Store, lines: Lines, end: Callable[[Record], Change]
 ) -> None:
     created, _ = await store.create(make_record())
@@ -158,7 +158,7 @@ def step(seen: Record, choose: Random) -> Change:
     return choose.choice(changes)()
 
 
-async def test_whoever_knows_any_earlier_record_is_told_the_truth_or_nothing(store: Store, lines: Lines) -> None:
+async def test_from_any_earlier_record_an_end_gives_the_stored_record_or_nothing(store: Store, lines: Lines) -> None:
     """Random lives: the line of the end, over each record that there was on the way."""
     choose, told = chance(), 0
     for _ in range(60):
@@ -182,7 +182,7 @@ async def test_whoever_knows_any_earlier_record_is_told_the_truth_or_nothing(sto
     assert told
 
 
-async def test_who_waits_for_an_end_is_answered_without_a_read(
+async def test_a_waiter_for_an_end_is_answered_without_a_read(
     store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []

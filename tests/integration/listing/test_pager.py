@@ -221,7 +221,7 @@ def examine(monkeypatch: pytest.MonkeyPatch) -> int:
     return 12
 
 
-async def test_a_page_ends_early_at_the_bound_and_leads_on(store: Store, lists: Pager, examine: int) -> None:
+async def test_a_page_ends_early_at_the_bound_and_has_a_next_link(store: Store, lists: Pager, examine: int) -> None:
     made = [await created(store, client_context="x" if number in {0, 1, 20} else "y") for number in range(30)]
     found = await pages(lists, ListQuery(parse_filter("endswith(clientContext,'x')"), top=2))
     assert [len(page.records) for page in found] == [1, 0, 2]

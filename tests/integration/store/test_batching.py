@@ -141,7 +141,7 @@ async def test_a_call_that_many_join_takes_a_hundred_at_most_and_no_question_is_
     assert [set(answer) for answer in answers] == [{MOST_TOGETHER // 3 * 3}] * 3 + [{MOST_TOGETHER // 3}]
 
 
-async def test_who_joins_a_call_that_fails_learns_of_it_and_who_gives_up_takes_nobody_with_it(
+async def test_a_failed_call_fails_all_that_joined_it_and_a_canceled_caller_affects_no_other(
     redis: Redis, pipeline: Batcher
 ) -> None:
     fail, echo = script(redis, "return redis.error_reply('ERR no')"), script(redis, "return ARGV")
@@ -152,7 +152,7 @@ async def test_who_joins_a_call_that_fails_learns_of_it_and_who_gives_up_takes_n
     assert await second == ["b"]
 
 
-async def test_a_caller_that_gives_up_takes_nobody_with_it(redis: Redis, pipeline: Batcher) -> None:
+async def test_a_caller_that_gives_up_affects_no_other(redis: Redis, pipeline: Batcher) -> None:
     echo = script(redis, "return ARGV[1]")
     first = asyncio.ensure_future(pipeline.call(echo, [], ["a"]))
     second = asyncio.ensure_future(pipeline.call(echo, [], ["b"]))
@@ -172,7 +172,7 @@ async def test_creates_of_one_turn_are_judged_one_by_one(store: Store) -> None:
     assert isinstance(other, Conflict)
 
 
-async def test_all_calls_of_a_turn_learn_of_an_outage(away: Server) -> None:
+async def test_an_outage_fails_every_call_of_a_turn(away: Server) -> None:
     async def create(record: Record) -> None:
         await away.store.create(record)
 

@@ -61,7 +61,7 @@ async def test_a_repeated_change_whose_answer_was_lost_is_the_same_change(store:
     assert await store.apply(change) == first
 
 
-async def test_a_server_that_became_a_replica_is_unavailable(away: Server) -> None:
+async def test_a_store_whose_server_became_a_replica_is_unavailable(away: Server) -> None:
     await away.go_away("read only")
     with pytest.raises(Unavailable):
         await away.store.create(make_record())

@@ -41,7 +41,7 @@ async def test_a_claim_takes_as_many_of_each_kind_as_there_is_room_for_first_in_
     await assert_consistent(store)
 
 
-async def test_what_there_is_no_room_for_stays_in_its_place(store: Store) -> None:
+async def test_operations_without_room_keep_their_position(store: Store) -> None:
     made = [await create(store, kind) for kind in ("function", "function", "plain", "function", "plain")]
     assert ids(await take(store, functions=0)) == ids([made[2], made[4]])
     assert await queued(store) == [made[number].key for number in (0, 1, 3)]
@@ -96,7 +96,7 @@ async def test_a_suspended_service_starts_nothing_until_it_is_resumed(store: Sto
 # --- types that nobody has
 
 
-async def test_what_a_worker_lacks_waits_for_one_that_has_it(store: Store) -> None:
+async def test_a_type_that_a_worker_lacks_waits_for_a_worker_that_has_it(store: Store) -> None:
     first, second = await create(store), await create(store)
     answer = await claims(store, "w1", kinds=WITHOUT_PLAIN)
     assert ids(answer.parked) == ids([first, second])
@@ -144,7 +144,7 @@ async def test_a_type_that_nobody_has_in_time_ends_with_501(store: Store, clock:
 # --- what is told
 
 
-async def test_idle_workers_hear_of_a_queue_that_is_no_longer_empty(store: Store) -> None:
+async def test_idle_workers_are_woken_when_a_queue_is_no_longer_empty(store: Store) -> None:
     async with subscribed(store.redis, store.keys.wake) as subscription:
         await create(store, priority="low")
         await create(store)
@@ -156,7 +156,7 @@ async def test_idle_workers_hear_of_a_queue_that_is_no_longer_empty(store: Store
         assert len(await subscription.texts()) == 1
 
 
-async def test_a_worker_hears_at_once_of_a_cancel_of_what_it_runs(store: Store) -> None:
+async def test_a_cancel_is_published_to_the_worker_that_runs_the_operation(store: Store) -> None:
     record, other = await create(store), await create(store)
     await take(store, "w7")
     async with subscribed(store.redis, store.keys.control("w7")) as subscription:

@@ -32,7 +32,7 @@ def test_a_connection_that_is_closed_already_is_a_broken_one_with_uvloop_too(red
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "REDIS_URL": redis_url}, cwd=ROOT)
 
 
-async def test_who_finds_no_connection_left_waits_for_one(settings: Settings) -> None:
+async def test_a_caller_that_finds_no_free_connection_waits_for_one(settings: Settings) -> None:
     async with asyncio.timeout(LONGEST_WAIT), open_redis(settings, most=1) as redis:
         pool: Any = redis.connection_pool
         only = await pool.get_connection()

@@ -191,7 +191,7 @@ def port_of(client: BlockingRedis) -> Callable[[], Awaitable[int | None]]:
     return check
 
 
-async def test_operations_that_run_while_sentinel_fails_over_end_as_if_nothing_had_been(
+async def test_operations_that_run_during_a_failover_of_sentinel_end_once_and_uncharged(
     pair: Pair, settings: Settings, tmp_path: Path, unused_tcp_port: int
 ) -> None:
     url = f"sentinel://:{PASSWORD_IN_URL}@127.0.0.1:1,127.0.0.1:{unused_tcp_port}/{MASTER}/0"
@@ -229,7 +229,7 @@ async def test_operations_that_run_while_sentinel_fails_over_end_as_if_nothing_h
         assert not worker.logged("background_task_died")
 
 
-async def test_whoever_is_told_that_its_server_is_a_replica_finds_the_new_master(
+async def test_a_client_whose_server_became_a_replica_finds_the_new_master(
     pair: Pair, settings: Settings, tmp_path: Path
 ) -> None:
     proxy = Proxy(pair.ports[0])

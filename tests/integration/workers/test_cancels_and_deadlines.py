@@ -163,7 +163,7 @@ async def test_a_coroutine_that_outlives_its_deadline_ends_without_it_and_the_ot
     assert not exists(tmp_path / f"{clinging.id}.let_go")
 
 
-async def test_a_loop_that_is_blocked_is_told_with_its_stack_and_costs_nobody_a_lease(
+async def test_a_blocked_loop_is_logged_with_its_stack_and_costs_no_lease(
     store: Store, worker: Worker, tmp_path: Path
 ) -> None:
     """For longer than a lease."""
@@ -181,7 +181,7 @@ async def test_a_loop_that_is_blocked_is_told_with_its_stack_and_costs_nobody_a_
         assert len(worker.logged("loop_blocked")) == 1
 
 
-async def test_an_order_that_nobody_can_read_stops_nothing(store: Store, worker: Worker, tmp_path: Path) -> None:
+async def test_an_unreadable_control_message_stops_nothing(store: Store, worker: Worker, tmp_path: Path) -> None:
     record = await create(store, "waits")
     await began(tmp_path, record)
     channel = store.keys.control((await now(store, record)).worker)
@@ -193,7 +193,7 @@ async def test_an_order_that_nobody_can_read_stops_nothing(store: Store, worker:
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_cancel_that_the_channel_did_not_bring_comes_with_the_next_beat(store: Store, tmp_path: Path) -> None:
+async def test_a_cancel_that_was_not_received_comes_with_the_next_heartbeat(store: Store, tmp_path: Path) -> None:
     record = await create(store, "waits")
     await began(tmp_path, record)
     await store.redis.hset(store.keys.operation(record.key), "cancel_requested", str(record.created))

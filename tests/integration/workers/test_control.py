@@ -80,7 +80,7 @@ class Heard(list[str]):
         return check
 
 
-async def test_a_connection_that_is_gone_without_a_word_is_noticed_and_replaced(
+async def test_a_connection_that_is_silently_lost_is_noticed_and_replaced(
     store: Store, settings: Settings, network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscriber, "CHECK_EVERY", 0.3)
@@ -102,7 +102,7 @@ async def test_a_connection_that_is_gone_without_a_word_is_noticed_and_replaced(
             assert network.connections > before
 
 
-async def test_a_feed_whose_connection_is_gone_without_a_word_wakes_everybody(
+async def test_a_feed_whose_connection_is_silently_lost_wakes_every_waiter(
     settings: Settings, network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscriber, "CHECK_EVERY", 0.3)

@@ -104,7 +104,7 @@ def outcome(record: Record) -> tuple[Stage, int, int]:
     return record.stage, record.attempt, record.charged
 
 
-async def test_a_claim_is_the_larger_the_more_waits(
+async def test_a_claim_is_larger_when_more_operations_wait(
     fork_server: ForkServer, store: Store, settings: Settings, directory: Path
 ) -> None:
     noted = Noted(store.redis, settings)
@@ -201,7 +201,7 @@ def lease_renewed(store: Store, record: Record, since: float) -> Callable[[], An
     return check
 
 
-async def test_trouble_in_the_books_of_rq_costs_no_attempt_its_lease(
+async def test_a_fault_in_the_keys_of_rq_costs_no_attempt_its_lease(
     fork_server: ForkServer, store: Store, settings: Settings, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat, "BEAT_EVERY", 0.05)
@@ -239,7 +239,7 @@ async def test_a_burst_does_not_end_while_dead_hosts_are_replaced_and_tickets_ar
     assert [(await now(store, record)).status for record in good] == [OperationStatus.COMPLETED] * len(good)
 
 
-async def test_workers_that_were_killed_are_off_the_list_though_nobody_reads_it(store: Store) -> None:
+async def test_killed_workers_are_removed_from_the_registry_though_nobody_reads_it(store: Store) -> None:
     workers = WorkerRegistry(store)
     for name in ("killed", "lives"):
         await workers.announce(name, {})

@@ -37,7 +37,7 @@ asyncio.run(main(ForkServer.fork(load_types(["tests.support.host_types"]))))
 
 
 @pytest.mark.parametrize("kind", HostKind)
-async def test_a_host_that_is_told_to_finish_ends_after_its_orders(host_client: HostClient, kind: HostKind) -> None:
+async def test_a_host_that_is_asked_to_finish_ends_after_its_attempts(host_client: HostClient, kind: HostKind) -> None:
     host = await host_client.host(kind)
     refs = [
         host_client.start(host, "echo" if kind is COROUTINE else "echoFunction", text="x" * 60_000) for _ in range(20)
@@ -61,7 +61,7 @@ async def test_what_a_function_left_running_ends_with_its_host_not_before(host_c
     await gone(left)
 
 
-async def test_what_a_host_said_is_heard_before_its_death(host_client: HostClient) -> None:
+async def test_messages_of_a_host_are_received_before_its_death(host_client: HostClient) -> None:
     host = await host_client.host(FUNCTION)
     done = [host_client.start(host, "echoFunction", text="x" * 60_000) for _ in range(20)]
     last = host_client.start(host, "endingFunction", how="kill")
@@ -115,7 +115,7 @@ async def test_when_the_fork_server_dies_its_hosts_die_and_the_manager_knows(hos
 
 
 @on_linux
-async def test_a_host_whose_last_messages_nobody_waits_for_leaves_no_line_open() -> None:
+async def test_a_host_whose_last_messages_nobody_waits_for_leaves_no_connection_open() -> None:
     ours, theirs = socket.socketpair()
     _, line = await asyncio.get_running_loop().create_unix_connection(lambda: Line(lambda _: None), sock=ours)
     with theirs:
@@ -127,7 +127,7 @@ async def test_a_host_whose_last_messages_nobody_waits_for_leaves_no_line_open()
 
 
 @on_linux
-async def test_a_host_that_is_born_while_its_fork_server_is_closed_leaves_no_line_open(
+async def test_a_host_that_starts_while_its_fork_server_is_closed_leaves_no_connection_open(
     host_fork_server: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -218,7 +218,7 @@ async def written(kind: HostKind, name: str, **members: object) -> str:
     return output.decode()
 
 
-async def test_a_handler_that_blocks_the_loop_is_told_once_with_its_stack() -> None:
+async def test_a_handler_that_blocks_the_loop_is_logged_once_with_its_stack() -> None:
     told = await written(COROUTINE, "blocking", seconds=2.2)
     assert told.count("loop_blocked") == 1
     assert "op-1" in told

@@ -35,7 +35,9 @@ async def test_whatever_ends_a_handler_is_an_outcome_and_its_host_goes_on(
 
 
 @pytest.mark.parametrize("kind", HostKind)
-async def test_a_report_that_is_no_text_harms_nobody_else(host_client: HostClient, kind: HostKind) -> None:
+async def test_a_progress_report_that_is_no_text_affects_no_other_attempt(
+    host_client: HostClient, kind: HostKind
+) -> None:
     host = await host_client.host(kind)
     name, other = ("ending", "echo") if kind is COROUTINE else ("endingFunction", "echoFunction")
     refs = [host_client.start(host, name, how="bytes as detail"), host_client.start(host, other, text="next")]
@@ -57,7 +59,9 @@ async def test_half_a_surrogate_pair_becomes_a_question_mark(host_client: HostCl
     assert (await host_client.outcome(ref))["outcome"] == "succeeded"
 
 
-async def test_a_function_reports_before_its_outcome_which_tells_its_memory(host_client: HostClient) -> None:
+async def test_a_function_reports_progress_before_its_outcome_and_its_outcome_has_its_memory(
+    host_client: HostClient,
+) -> None:
     host = await host_client.host(FUNCTION)
     small = host.rss()
     await host_client.run(host, "eating", mib=200)
@@ -82,7 +86,7 @@ async def test_large_messages_both_ways_block_nobody(host_client: HostClient, ki
     assert all([(await host_client.outcome(ref))["members"] == {"echo": text} for ref in refs])
 
 
-async def test_a_coroutine_that_is_stopped_says_so_and_its_neighbours_go_on(host_client: HostClient) -> None:
+async def test_a_stopped_coroutine_reports_it_and_other_coroutines_go_on(host_client: HostClient) -> None:
     host = await host_client.host(COROUTINE)
     one, other = host_client.start(host, "waiting"), host_client.start(host, "waiting", gate="other")
     await host_client.first_message(one)
@@ -116,7 +120,7 @@ async def test_a_stop_that_comes_before_the_handler_has_begun_counts(host_client
         assert (await host_client.outcome(ref))["outcome"] == "stopped"
 
 
-async def test_a_function_that_is_stopped_says_so_and_its_host_goes_on(host_client: HostClient) -> None:
+async def test_a_stopped_function_reports_it_and_its_host_goes_on(host_client: HostClient) -> None:
     host = await host_client.host(FUNCTION)
     ref = host_client.start(host, "sleeping")
     await host_client.first_message(ref)

@@ -14,7 +14,7 @@ from workers.host import HostKind
 
 
 @pytest.mark.parametrize("kind", HostKind)
-async def test_a_type_that_a_host_does_not_have_is_an_outcome(host_client: HostClient, kind: HostKind) -> None:
+async def test_an_unknown_type_in_a_host_is_an_outcome(host_client: HostClient, kind: HostKind) -> None:
     host = await host_client.host(kind)
     assert (await host_client.run(host, "unknown"))["outcome"] == "raised"
 

@@ -50,7 +50,7 @@ def disturb(executor: Executor, fork_server: ForkServer, chances: Random) -> set
     return fenced
 
 
-async def test_whatever_happens_each_attempt_ends_once_and_its_room_comes_back(
+async def test_each_attempt_ends_once_and_frees_its_capacity_whatever_happens(
     fork_server: ForkServer, tmp_path: Path
 ) -> None:
     chances = chance()

@@ -25,7 +25,7 @@ def tell(worker: Worker, signum: signal.Signals = TERM) -> None:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-async def test_a_worker_that_is_told_to_stop_claims_no_more_and_lets_its_operations_end(
+async def test_a_draining_worker_claims_no_more_and_lets_its_operations_end(
     store: Store, tmp_path: Path, signum: signal.Signals
 ) -> None:
     records = [await create(store, kind) for kind in ("waits", "works")]
@@ -90,7 +90,7 @@ async def test_handlers_that_do_not_stop_are_killed_and_handed_back(store: Store
         assert (back.stage, back.attempt, back.charged) == (Stage.QUEUED, 1, 0)
 
 
-async def test_a_work_horse_of_rqs_own_worker_that_is_told_to_stop_hands_back(store: Store, tmp_path: Path) -> None:
+async def test_a_work_horse_of_rqs_own_worker_hands_back_at_sigterm(store: Store, tmp_path: Path) -> None:
     record = await create(store, "works")
     async with running_worker(tmp_path, command=one_ticket(record)) as horse:
         await began(tmp_path, record)
@@ -176,7 +176,7 @@ async def test_a_host_that_dies_costs_its_own_operations_one_attempt_and_is_repl
     assert entry["started"] < entry["ended"] <= ended[0].began
 
 
-async def test_a_worker_that_leaves_is_on_no_list(store: Store, tmp_path: Path) -> None:
+async def test_a_worker_that_ends_is_removed_from_the_registry(store: Store, tmp_path: Path) -> None:
     async with running_worker(tmp_path) as worker:
         name = (await worker.wait_for_log("worker_ready"))["worker"]
 

@@ -69,7 +69,7 @@ def test_a_delay_is_a_number_of_seconds_or_a_duration(value: Any, seconds: float
         *(True, [], {"seconds": 1}),
     ],
 )
-def test_what_is_no_delay_is_refused(value: Any) -> None:
+def test_a_malformed_delay_is_refused(value: Any) -> None:
     with pytest.raises(Invalid) as refused:
         draft(delay=value)
     assert [detail.target for detail in refused.value.details] == ["delay"]
@@ -115,7 +115,7 @@ def test_a_date_may_be_a_year_ahead_and_no_more() -> None:
         draft(notBefore=(ahead + timedelta(minutes=1)).isoformat())
 
 
-def test_both_are_judged_with_the_rest() -> None:
+def test_a_wrong_delay_and_a_wrong_date_are_named_with_the_other_errors() -> None:
     with pytest.raises(Invalid) as refused:
         draft(delay="x", notBefore="y", status=7)
     assert {detail.target for detail in refused.value.details} == {"delay", "notBefore", "status"}
@@ -128,7 +128,7 @@ def test_members_of_these_names_that_a_type_declares_are_its_own() -> None:
         draft("#test.own")
 
 
-def test_the_same_request_again_is_told_from_one_that_waits_otherwise() -> None:
+def test_a_request_with_another_delay_is_another_request() -> None:
     plain = draft().digest
     assert draft(delay=None, notBefore=None).digest == plain
     others = [draft(delay=0), draft(delay=90), draft(delay="90s"), draft(notBefore="2026-01-31T12:00:00Z")]

@@ -73,7 +73,7 @@ async def test_a_child_that_is_killed_is_started_again() -> None:
         assert keeper.pids == {"a": second}
 
 
-async def test_each_start_is_told() -> None:
+async def test_each_start_is_reported() -> None:
     told: list[tuple[str, int]] = []
     async with keeping([python("a", SAY_PID)], on_start=lambda *start: told.append(start)) as (_, lines):
         pid = int((await lines.next())[1])

@@ -101,7 +101,7 @@ def test_a_policy_that_cannot_be_is_refused() -> None:
         handles_url(Transcode, URL, attempts=0)
 
 
-def test_it_is_public() -> None:
+def test_handles_url_is_public() -> None:
     assert tracker.handles_url is handles_url
 
 
@@ -119,7 +119,7 @@ def test_a_module_with_nothing_but_url_types_loads(tmp_path: Path, monkeypatch: 
     sys.modules.pop("only_urls")
 
 
-def test_the_place_of_a_wrong_declaration_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_the_line_of_a_wrong_declaration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = 'from tracker import Operation, handles_url\nclass T(Operation, type="#wrong.t"): ...\nhandles_url(T, "x")\n'
     (tmp_path / "wrong_url.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))

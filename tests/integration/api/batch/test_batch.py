@@ -300,7 +300,7 @@ async def test_a_batch_may_have_a_megabyte_in_all(api: Api, length: int, status:
     assert {response["status"] for response in answer.json.get("responses", [])} == ({201} if status == 200 else set())
 
 
-async def test_no_line_of_a_part_is_longer_than_one_that_comes_by_itself(api: Api) -> None:
+async def test_header_lines_of_a_part_have_the_limit_of_single_requests(api: Api) -> None:
     """Readers of filters, preferences and types are made for short texts, and remember them."""
     long = "x" * 9000
     for request in ({"method": "GET", "url": f"{COLLECTION}?$filter={long}"}, {**CREATE, "headers": {"Prefer": long}}):
@@ -308,7 +308,7 @@ async def test_no_line_of_a_part_is_longer_than_one_that_comes_by_itself(api: Ap
         assert (answer.status, answer.error["code"]) == (400, "badRequest")
 
 
-async def test_a_wait_of_googles_is_no_part(api: Api) -> None:
+async def test_a_wait_of_the_google_dialect_cannot_be_part_of_a_batch(api: Api) -> None:
     await api.created(id="mine")
     part = {"method": "POST", "url": f"{api.url}/google/operations/mine:wait", "body": {}}
     assert (await only(api, part))["status"] == 400

@@ -222,7 +222,9 @@ async def test_errors_have_googles_form(
     assert "request-id" in answer.headers
 
 
-async def test_the_store_that_is_away_is_told_in_the_words_of_each_dialect(settings: Settings, tmp_path: Path) -> None:
+async def test_an_outage_of_the_store_is_reported_in_the_form_of_each_dialect(
+    settings: Settings, tmp_path: Path
+) -> None:
     async with open_api(settings, redis_url=f"unix://{tmp_path}/nobody.sock") as api:
         for path in ("/google/operations/x", "/ogc/jobs/x"):
             answer = await api.get(path)

@@ -166,7 +166,7 @@ def test_an_answer_may_be_of_a_type_that_is_gone_but_not_of_one_that_is_here_and
     assert faults({**play_prompt, "completionReason": "tired"}, ANSWER, DESCRIPTION)
 
 
-def test_a_create_says_what_its_wishes_and_its_names_do() -> None:
+def test_the_description_of_a_create_has_its_preferences_and_keys() -> None:
     route = next(route for route in ROUTES if route.name == "createOperation")
     parameters = [parameter("header", name, "x") for name in ("Prefer", "Repeatability-Request-ID", "If-Match")]
     text = Text("x", {HTTPStatus.ACCEPTED: ref("operation"), HTTPStatus.NO_CONTENT: None}, parameters)

@@ -98,7 +98,7 @@ def test_broken_media_has_a_subcode_for_its_cause(subcode: MediaSubcode, media: 
     assert refusal(lambda: count_frames(media))[0] is subcode
 
 
-def test_a_cut_off_file_tells_both_sizes() -> None:
+def test_the_error_for_a_truncated_file_has_both_sizes() -> None:
     message = refusal(lambda: count_frames(wav(frames=1600)[:-1200]))[1]
     assert "2000 bytes of sound of the 3200" in message
 
