@@ -1,4 +1,4 @@
-"""What every feed of events must do, over the fake Redis and over a real one."""
+"""The contract of an event hub, passed over the fake Redis and over a real server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable

@@ -1,4 +1,4 @@
-"""What RQ sees of an attempt that our own worker claimed is, field by field, what RQ's worker would have written."""
+"""RQ's keys of an attempt by our worker: field by field what RQ's own worker writes."""
 
 import re
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What RQ's tools see of our worker, field by field as of RQ's own, and what they can bid it do."""
+"""RQ's keys of our worker, field by field as of RQ's own worker, and the commands that RQ's tools send to it."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The chaos harness's short form: load, and every kind of fault once, in half a minute."""
+"""The short form of the chaos harness: load for half a minute, and every kind of fault once."""
 
 import os
 import random

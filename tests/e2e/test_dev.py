@@ -1,4 +1,4 @@
-"""`tracker dev` as a person runs it, and the commands against it."""
+"""`tracker dev` as a person runs it, and the other commands against it."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`Retry-After`: what is known of an operation's time, and what is not."""
+"""`Retry-After`: how it is estimated from the run times and the queues that a process has seen."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Headers, addresses and everything that is refused before an operation is looked at."""
+"""Authentication, headers and addresses: everything that is checked before an operation is read."""
 
 import socket
 from email.utils import parsedate_to_datetime

@@ -1,4 +1,4 @@
-"""Creates that are sent again under the name that their client gave them, over real HTTP and a real server."""
+"""Creates that are sent again with the same idempotency key, over real HTTP and a real server."""
 
 import asyncio
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Bytes that are wrong: bodies over limits, encodings that lie, requests that are no HTTP, clients that vanish."""
+"""Malformed input: bodies over limits, wrong encodings, bytes that are not HTTP, clients that disconnect."""
 
 import asyncio
 import gzip

@@ -1,4 +1,4 @@
-"""Whatever a client writes into a body and into headers that mean something: never a failure of ours."""
+"""Random bodies and headers are never answered with a server error."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Redis goes away and comes back; the API stays, says so, and recovers by itself. And it stops when told."""
+"""The API while Redis is away and when it is back, and how `serve` starts and ends."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""`tracker doctor`: what it tells of the work, and `--verify` and `--repair` as commands. `test_cli` has its checks."""
+"""`tracker doctor`: the state of the work that it shows, `--verify` and `--repair`. `test_commands` has its checks."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The command line's HTTP client, against a server that answers by a script."""
+"""The HTTP client of the command line, against a server that answers by a script."""
 
 from collections.abc import AsyncIterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""`tracker why`: each way in which an operation waits, runs or has ended, as the command tells it."""
+"""`tracker why`: what the command says of each way in which an operation waits, runs or has ended."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What scripts tell of the operations that they change, and what is kept of it."""
+"""Events that scripts publish of the operations that they change, and the history that is kept of them."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is published of an operation's end is enough for who knows the operation, or it says so."""
+"""A published end is enough for a waiter that knows the operation, or it says that the record must be read."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""Readers of events, while operations change at random and connections are lost at random."""
+"""Readers of events, while operations change and connections are lost at random."""
 
 import asyncio
 import random

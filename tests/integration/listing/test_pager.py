@@ -1,4 +1,4 @@
-"""Lists against a real server: what they find, their pages while operations come and go, and what they cost."""
+"""Lists against a real server: what they find, and their pages while operations come and end."""
 
 import random
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""`tracker doctor --verify` beside a service at work, and the order in which a call's line is put right."""
+"""The verifier beside a service at work, and the order in which a serial queue is repaired."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,3 +1,5 @@
+"""The private server of `tracker dev` and of tests, and the children that a killed run leaves."""
+
 import json
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Creates that share a call of their script: what becomes of them is what becomes of them one after another."""
+"""Creates that share a script call have the results of creates one after another."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""Claims: who gets which operation, in which order, and what is told to whom."""
+"""Claims: which worker gets which operation, in which order, and what is published about it."""
 
 from typing import TYPE_CHECKING, Any
 

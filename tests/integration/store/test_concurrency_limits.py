@@ -1,4 +1,4 @@
-"""Caps of a type: never more than so many at once, over all workers."""
+"""The concurrency limit of a type, over all workers."""
 
 from collections.abc import Callable
 from typing import Any

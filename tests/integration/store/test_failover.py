@@ -1,4 +1,4 @@
-"""Failovers: Sentinel's after the master was killed, and one behind a proxy whose old master lives on as a replica."""
+"""Failovers: by Sentinel after the master was killed, and behind a proxy with the old master as a replica."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""A long random walk: whatever happens in whatever order, everything stays where it belongs, and everything ends."""
+"""A long random walk: every index stays consistent, and every operation ends."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable

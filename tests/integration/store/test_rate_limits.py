@@ -1,4 +1,4 @@
-"""Rates of a type, over all workers: a token bucket; and cap, rate and serial calls at once."""
+"""The rate limit of a type, over all workers, alone and beside a concurrency limit and serial calls."""
 
 from itertools import combinations
 from typing import Any

@@ -1,4 +1,4 @@
-"""The scripts, against a real server."""
+"""Create, claim and change by the scripts, against a real server."""
 
 import asyncio
 import dataclasses

@@ -1,4 +1,4 @@
-"""URL handlers against real servers: what is sent, what each answer means, and what a cancel does."""
+"""URL handlers against real servers: the request, the meaning of each response, and a cancel."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""Attempts under real RQ workers: ours and RQ's own."""
+"""Attempts under real workers: ours and RQ's own."""
 
 import asyncio
 import os

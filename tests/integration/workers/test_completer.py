@@ -1,4 +1,4 @@
-"""Outcomes on their way into the record: in batches, each for itself, once, whatever becomes of an answer."""
+"""The completer: outcomes are written in batches, each once, although replies are lost."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence

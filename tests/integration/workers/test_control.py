@@ -1,4 +1,4 @@
-"""The line on which a worker is told what to do, over a network that loses things."""
+"""The connection by which a worker receives control messages, over a network that loses connections."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -1,4 +1,4 @@
-"""What seldom happens to attempts in hosts, and whom it must not cost anything."""
+"""The executor in rare cases: functions at hand, drains, replaced hosts, and deadlines."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What seldom happens to claims and leases: answers that are late or lost, records nobody can read, trouble elsewhere.
+"""The fetcher and leases in rare cases: late and lost replies, unreadable records, faults of RQ's keys.
 
 A worker's manager runs in the test's own process, over a store that can hold or lose an answer.
 """

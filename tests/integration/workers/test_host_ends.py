@@ -1,4 +1,4 @@
-"""How hosts end: by themselves, when told to, when killed, and with those they belong to."""
+"""The ends of hosts: by themselves, when asked, when killed, and with their fork server and manager."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The processes that run handlers: real ones, without Redis."""
+"""Hosts, the processes that run handlers, without Redis."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What handlers do that they should not, and what their hosts must not keep."""
+"""Hosts whose handlers report from threads, fork, or report after their end; and what hosts do not inherit."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Hosts: how they are stopped, how they die, how they are replaced, and that nothing of them stays behind."""
+"""The pool of hosts: how hosts are stopped, killed and replaced."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Redis goes away in every way there is, and comes back: workers live on, and no outcome is lost or written twice."""
+"""Workers while Redis is away and when it is back: they go on, and each outcome is written once."""
 
 import asyncio
 import signal

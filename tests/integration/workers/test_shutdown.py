@@ -1,4 +1,4 @@
-"""How a worker ends: when it is told, when it is killed, when its fork_server dies, and when it has done its part."""
+"""The ends of a worker: at a signal, when killed, when its fork server dies, and at the limits of RQ's options."""
 
 import asyncio
 import os

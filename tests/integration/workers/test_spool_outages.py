@@ -1,4 +1,4 @@
-"""What waits in the spool when a worker ends while Redis is away, and who writes it."""
+"""Outcomes that a worker leaves in the spool because Redis is away, and the worker that writes them."""
 
 import signal
 from pathlib import Path

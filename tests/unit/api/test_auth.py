@@ -1,3 +1,5 @@
+"""Tokens and the callers that they belong to."""
+
 from hashlib import sha256
 from pathlib import Path
 

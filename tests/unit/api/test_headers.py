@@ -1,3 +1,5 @@
+"""Request headers as they are parsed."""
+
 import pytest
 
 from tracker.api.headers import (

@@ -1,4 +1,4 @@
-"""When an operation may start, as a create request says it."""
+"""Bodies of creates: names, delays and dates, and members."""
 
 import json
 from datetime import UTC, datetime, timedelta

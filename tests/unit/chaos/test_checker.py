@@ -1,4 +1,4 @@
-"""The chaos harness's checker: what must not happen is found, in made-up histories, and what may happen is not."""
+"""The checker of the chaos harness finds what must not happen in invented histories, and nothing else."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""The chaos harness's clients write down what is new, and lose nothing that the checker needs; its clocks are wrong."""
+"""The clients of the chaos harness record what the checker needs, and shift the clocks of processes."""
 
 import subprocess
 import sys

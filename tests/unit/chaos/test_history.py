@@ -1,4 +1,4 @@
-"""The chaos harness's journals and report, and that neither knows anything of the tracker."""
+"""The journals and the report of the chaos harness, which import nothing of the tracker."""
 
 import ast
 from math import inf

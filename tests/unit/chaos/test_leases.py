@@ -1,4 +1,4 @@
-"""The chaos harness's checker: what it may say of attempts whose workers were killed and stopped, and what not."""
+"""The checker of the chaos harness on attempts whose workers were killed or stopped."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What `tracker why` says of facts that are hard to come by."""
+"""Sentences of `tracker why` for facts that are hard to produce with a server."""
 
 import re
 from pathlib import Path

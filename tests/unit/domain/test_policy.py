@@ -1,4 +1,4 @@
-"""What `handles` takes, and durations and rates as people write them."""
+"""The options of `handles`, and durations and rates as people write them."""
 
 import math
 from datetime import timedelta

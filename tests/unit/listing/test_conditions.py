@@ -1,4 +1,4 @@
-"""What conditions mean, how they are written, and where their operations are looked for."""
+"""Conditions: their meaning, their text, and the indexes that are read for them."""
 
 import pytest
 from hypothesis import given

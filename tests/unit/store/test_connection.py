@@ -1,4 +1,4 @@
-"""What REDIS_URL may say."""
+"""Values of REDIS_URL."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What is in the spool survives any death, is handed to exactly one worker, and goes when it is written."""
+"""The spool survives the death of its worker, and exactly one other worker takes it over."""
 
 import json
 import multiprocessing

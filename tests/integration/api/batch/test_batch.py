@@ -1,4 +1,4 @@
-"""`/$batch` over real HTTP: its format, its order, and what cannot stand in it."""
+"""`/$batch` over real HTTP: its format, its order, and the requests that it refuses."""
 
 import asyncio
 import io

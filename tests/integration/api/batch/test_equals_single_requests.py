@@ -1,4 +1,4 @@
-"""A request in a batch is answered as the same request alone; and how often a batch goes to Redis."""
+"""A request in a batch has the response of the same request alone; and the round trips to Redis of a batch."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The dialect of google.longrunning.Operations, as it is on the wire."""
+"""The dialect of google.longrunning.Operations over real HTTP."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Google's own operations client, as it is, against a running `tracker dev`."""
+"""Google's own operations client against a running `tracker dev`."""
 
 import json
 import urllib.request

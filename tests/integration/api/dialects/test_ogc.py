@@ -1,4 +1,4 @@
-"""The dialect of OGC API – Processes, as it is on the wire."""
+"""The dialect of OGC API – Processes over real HTTP."""
 
 from typing import Any
 

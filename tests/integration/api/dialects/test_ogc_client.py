@@ -1,4 +1,4 @@
-"""OWSLib's client of OGC API – Processes, as it is, against a running `tracker dev`."""
+"""OWSLib's client of OGC API – Processes against a running `tracker dev`."""
 
 from collections.abc import Iterator
 from pathlib import Path

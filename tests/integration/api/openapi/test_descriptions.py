@@ -1,4 +1,4 @@
-"""The descriptions of the API over HTTP: they are there, and every answer is as they say."""
+"""The descriptions of the API over HTTP, and responses compared with them."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The handler as a worker calls it, with real files and a real HTTP server."""
+"""The handler of playPrompt with real files and a real HTTP server."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""`$metadata`, read by an OData library that is not ours."""
+"""`$metadata`, read by an OData library from another project."""
 
 import re
 from xml.etree import ElementTree as ET

@@ -1,3 +1,5 @@
+"""The OpenAPI document: every route and type, and references that resolve."""
+
 import json
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the description says of a type: its policy in words, an example, its members."""
+"""The description of an operation type: its policy, an example, its members."""
 
 from datetime import timedelta
 from typing import Any, Literal

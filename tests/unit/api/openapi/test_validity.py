@@ -1,4 +1,4 @@
-"""The description is valid by a validator that is not ours, and its examples are what it says they are."""
+"""The description is valid by a validator from another project, and its examples keep their schemas."""
 
 import json
 from http import HTTPStatus

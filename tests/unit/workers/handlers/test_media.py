@@ -1,3 +1,5 @@
+"""Media files of prompts: their formats, and which files and servers may be read."""
+
 import asyncio
 import io
 import os

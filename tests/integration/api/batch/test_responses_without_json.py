@@ -1,4 +1,4 @@
-"""What becomes in a batch of answers that are not JSON."""
+"""Responses in a batch whose bodies are not JSON."""
 
 from base64 import b64decode
 from collections.abc import AsyncIterator
