@@ -34,6 +34,9 @@ demo: install ## Run four real operations through `tracker dev`, and check every
 test: install ## Run the test suite (pass ARGS='-k word' to choose)
 	$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal $(ARGS)
 
+test-quiet: install ## Run the tests that assert how long something takes (nothing else may use the machine)
+	$(BIN)/python -m pytest -m quiet_machine $(ARGS)
+
 check: install ## Lint, format and type-check, exactly as CI does
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -101,5 +104,5 @@ compose-test: install ## Build the images, run the stack, kill parts of it, chec
 clean: ## Remove what the targets made, and the data of `tracker dev` in .tracker
 	rm -rf $(VENV) $(BENCH) $(CONFORMANCE) $(DOCS) site .against .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
 
-.PHONY: help install demo test check docs configuration bench bench-workers bench-api bench-profile bench-memory bench-lists bench-waits bench-instructions \
+.PHONY: help install demo test test-quiet check docs configuration bench bench-workers bench-api bench-profile bench-memory bench-lists bench-waits bench-instructions \
 	chaos conformance compose-test clean

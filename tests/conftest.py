@@ -1,23 +1,44 @@
-"""Fixtures that everything shares: one private server for the session, emptied before each test."""
+"""Fixtures of all tests: a registry of types for each test, and one private server, emptied before each test."""
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
 from tests.support.clock import Clock
-from tests.support.leaks import leaks
+from tests.support.key_leaks import leaks
 from tracker.config import Settings
+from tracker.domain.type_registry import TypeRegistry, separate_registry
 from tracker.runtime.dev_valkey import start_server
 from tracker.store.connection import open_redis
 from tracker.store.store import Store
 
+hypothesis.settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)  # no test asserts how long something takes
+hypothesis.settings.load_profile("tests")
+
 TOKENS = "\n".join(
     f"{name}:{name}:{hashlib.sha256(f'{name}-token'.encode()).hexdigest()}" for name in ("test", "other")
 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Import each test module with a registry of its own: which tests it has depends on no other module."""
+    with separate_registry():
+        return (yield)
+
+
+@pytest.fixture(autouse=True)
+def type_registry() -> Iterator[TypeRegistry]:
+    """The registry that `handles` adds to and `load_types` fills during one test; it is empty at first."""
+    with separate_registry() as registry:
+        yield registry
 
 
 @pytest.fixture(scope="session")

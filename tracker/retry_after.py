@@ -82,7 +82,7 @@ class RetryAfterEstimator:
         return time.monotonic() + self._ahead
 
     def learn(self, lines: Sequence[str]) -> None:
-        """Learn run times from the lines of a message. Only lines that describe an end have `"b"`, the attempt's start."""
+        """Learn run times from the lines of a message. Only lines of ends have `"b"`, the start of the attempt."""
         for line in lines:
             if '"b":' not in line.rpartition("\t")[2]:
                 continue

@@ -1,4 +1,4 @@
-"""What RQ sees of an attempt that our own worker claimed is, field by field, what RQ's worker would have written."""
+"""RQ's keys of an attempt by our worker: field by field what RQ's own worker writes."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -146,7 +146,7 @@ async def test_nothing_is_left_of_an_attempt_that_has_ended(
     await assert_consistent(store)
 
 
-async def test_of_an_attempt_that_is_handed_back_only_the_new_ticket_is_left(store: Store, blocking: Any) -> None:
+async def test_an_attempt_that_is_handed_back_leaves_only_its_new_ticket(store: Store, blocking: Any) -> None:
     await create(store)
     [running] = await take(store, "w1")
     record = await store.apply(lifecycle.hand_back(running))
@@ -170,7 +170,7 @@ async def test_what_is_parked_leaves_no_job_behind(store: Store, blocking: Any) 
 
 
 @pytest.mark.parametrize("kinds", [KINDS, {}], ids=["claimed", "parked"])
-async def test_of_a_ticket_that_rq_handed_out_no_key_of_rqs_is_touched(
+async def test_a_ticket_that_rq_handed_out_keeps_its_keys_in_rq(
     store: Store, blocking: Any, kinds: dict[str, str]
 ) -> None:
     record = await create(store)

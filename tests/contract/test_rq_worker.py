@@ -1,4 +1,4 @@
-"""What RQ's tools see of our worker, field by field as of RQ's own, and what they can bid it do."""
+"""RQ's keys of our worker, field by field as of RQ's own worker, and the commands that RQ's tools send to it."""
 
 import asyncio
 import os
@@ -21,9 +21,11 @@ from rq.command import (
 )
 from rq.suspension import resume, suspend
 
-from tests.support.executors import ROOT, began, create, exists, final, let_go, now, reaches, running_worker
-from tests.support.executors import Worker as OurWorker
+from tests.support.handler_files import began, exists, let_go
+from tests.support.processes import ROOT
 from tests.support.waiting import eventually
+from tests.support.worker_processes import Worker as OurWorker
+from tests.support.worker_processes import create, final, now, reaches, running_worker
 from tracker.domain import lifecycle
 from tracker.domain.operation import OperationStatus
 from tracker.domain.record import Record
@@ -116,7 +118,7 @@ async def test_our_workers_hash_has_the_fields_of_a_stock_workers_in_their_forms
     async def counted() -> bool:
         return bool(blocking.hget(key, "successful_job_count")) and bool(blocking.hget(key, "failed_job_count"))
 
-    await eventually(counted, within=25)
+    await eventually(counted)
     ours = form(blocking.hgetall(key))
     assert 0 < blocking.ttl(key) <= 480
     send_shutdown_command(blocking, name_of(blocking))
@@ -142,7 +144,7 @@ async def test_rq_sees_the_worker_its_executions_and_its_counts(
     for record in records:
         await began(tmp_path, record)
     [seen] = Worker.all(connection=blocking)
-    assert seen.name == (await worker.says("worker_ready"))["worker"]
+    assert seen.name == (await worker.wait_for_log("worker_ready"))["worker"]
     assert seen.pid == worker.process.pid
     assert seen.queue_names() == ["operations.high", "operations", "operations.low"]
     assert {execution.job_id for execution in seen.get_current_executions()} == {job_of(record) for record in records}
@@ -179,13 +181,13 @@ async def test_a_suspended_worker_claims_nothing_and_goes_on_with_the_rest(
     await began(tmp_path, running)
     suspend(blocking)
     queued = await create(store, "waits")
-    await worker.says("worker_suspended")
+    await worker.wait_for_log("worker_suspended")
     let_go(tmp_path)
     assert (await final(store, running)).status is OperationStatus.COMPLETED, "outcomes are written"
     assert ((await now(store, queued)).stage, (await now(store, queued)).attempt) == (Stage.QUEUED, 0)
     resume(blocking)
     assert (await final(store, queued)).status is OperationStatus.COMPLETED
-    await worker.says("worker_resumed")
+    await worker.wait_for_log("worker_resumed")
 
 
 async def test_a_suspended_worker_renews_leases_and_cancels(
@@ -194,7 +196,7 @@ async def test_a_suspended_worker_renews_leases_and_cancels(
     running = await create(store, "waits")
     await began(tmp_path, running)
     suspend(blocking)
-    await worker.says("worker_suspended")
+    await worker.wait_for_log("worker_suspended")
     before = await store.redis.zscore(store.keys.leases, running.key)
 
     async def renewed() -> bool:
@@ -210,7 +212,7 @@ async def test_the_shutdown_command_drains(store: Store, blocking: Any, worker: 
     record = await create(store, "waits")
     await began(tmp_path, record)
     send_shutdown_command(blocking, name_of(blocking))
-    await worker.says("worker_draining")
+    await worker.wait_for_log("worker_draining")
     let_go(tmp_path)
     assert await worker.ends() == 0
     assert (await now(store, record)).status is OperationStatus.COMPLETED
@@ -255,11 +257,11 @@ async def test_a_stop_of_an_earlier_attempts_job_stops_nothing(
     assert worker.process.returncode is None
 
 
-async def test_kill_horse_is_refused_and_told(store: Store, blocking: Any, worker: OurWorker, tmp_path: Path) -> None:
+async def test_kill_horse_is_refused_and_logged(store: Store, blocking: Any, worker: OurWorker, tmp_path: Path) -> None:
     record = await create(store, "works")
     await began(tmp_path, record)
     send_kill_horse_command(blocking, name_of(blocking))
-    await worker.says("kill_horse_refused")
+    await worker.wait_for_log("kill_horse_refused")
     let_go(tmp_path)
     assert (await final(store, record)).status is OperationStatus.COMPLETED
     assert not exists(tmp_path / f"{record.id}.stopped")
@@ -275,12 +277,12 @@ async def test_commands_that_nobody_understands_stop_nothing(
     for job_id in strange:
         send_command(blocking, name, "stop-job", job_id=job_id)
     send_command(blocking, name, "dance")
-    assert (await worker.says("rq_command_unknown"))["command"] == "dance"
+    assert (await worker.wait_for_log("rq_command_unknown"))["command"] == "dance"
     record = await create(store, "waits")
     await began(tmp_path, record)
     send_stop_job_command(blocking, job_of(record), serializer="json")
     assert (await final(store, record)).canceled
-    assert not worker.said("background_task_died")
+    assert not worker.logged("background_task_died")
 
 
 async def test_a_worker_that_rq_forgot_is_registered_again(store: Store, blocking: Any, worker: OurWorker) -> None:

@@ -1,4 +1,4 @@
-"""`tracker dev` as a person runs it, and the commands against it."""
+"""`tracker dev` as a person runs it, and the other commands against it."""
 
 import json
 import os
@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from tests.support.dev_stack import TOKEN, TRACKER, Dev, environment, running_dev
+from tests.support.waiting import LONGEST_WAIT
 from tracker.cli import main
 from tracker.cli.orphans import identity
 from tracker.cli.output import Exit
@@ -103,7 +104,7 @@ def test_what_it_tells_to_paste_works(dev: Dev) -> None:
 
 def test_a_second_one_on_the_same_directory_is_refused_and_told_by_whom(dev: Dev) -> None:
     words = (*TRACKER, "dev", "--data-dir", str(dev.data_dir), "--port", dev.url.rpartition(":")[2])
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False, env=environment({}))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_WAIT, check=False, env=environment({}))
     assert (done.returncode, done.stdout) == (Exit.USAGE, "")
     assert f"in use by process {dev.process.pid}:" in done.stderr
 
@@ -112,7 +113,7 @@ def test_a_second_one_on_the_same_directory_is_refused_and_told_by_whom(dev: Dev
 def test_a_port_that_is_taken_is_refused(dev: Dev, tmp_path: Path, option: str) -> None:
     taken = dev.url.rpartition(":")[2]
     words = (*TRACKER, "dev", "--data-dir", str(tmp_path / "data"), "--port", "0", option, taken)
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False, env=environment({}))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_WAIT, check=False, env=environment({}))
     assert (done.returncode, done.stdout) == (Exit.USAGE, "")
     assert f"port {taken}: Address already in use" in done.stderr
 
@@ -130,7 +131,9 @@ def test_a_configuration_that_cannot_work_ends_it_with_the_reason(
     tmp_path: Path, options: tuple[str, ...], changes: dict[str, str], told: str
 ) -> None:
     words = (*TRACKER, "dev", "--data-dir", str(tmp_path / "data"), "--port", "0", "--workers", "0", *options)
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False, env=environment(changes))
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=LONGEST_WAIT, check=False, env=environment(changes)
+    )
     assert (done.returncode, done.stdout) == (Exit.USAGE, "")
     assert told in done.stderr
 
@@ -138,7 +141,7 @@ def test_a_configuration_that_cannot_work_ends_it_with_the_reason(
 def test_a_given_server_that_does_not_answer_ends_it_with_the_reason(tmp_path: Path) -> None:
     words = (*TRACKER, "dev", "--data-dir", str(tmp_path / "data"), "--port", "0")
     changes = environment({"REDIS_URL": "redis://127.0.0.1:1/0"})
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False, env=changes)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_WAIT, check=False, env=changes)
     assert (done.returncode, done.stdout) == (Exit.UNREACHABLE, "")
     assert "REDIS_URL is set, and its server does not answer" in done.stderr
 
@@ -149,10 +152,10 @@ def test_a_child_that_is_killed_comes_back_and_nothing_is_lost(run: Run, dev: De
     before = json.loads(out)
     killed = dev.children[child]
     os.kill(killed, signal.SIGKILL)
-    assert until(lambda: dev.children[child] != killed and dev.ready(), 20)
+    assert until(lambda: dev.children[child] != killed and dev.ready(), LONGEST_WAIT)
 
     assert json.loads(run(dev, "get", f"killed {child}", before["id"], "-o", "json")[1]) == before
-    code, out, _ = run(dev, "create", f"killed {child}", "--wait", "--timeout", "30", "-o", "json")
+    code, out, _ = run(dev, "create", f"killed {child}", "--wait", "--timeout", "60", "-o", "json")
     assert (code, json.loads(out)["status"]) == (0, "Completed")
 
 
@@ -165,12 +168,12 @@ def test_after_a_kill_of_all_the_next_start_finds_its_operations_and_ends_cleanl
         first.process.kill()
 
     with running_dev(data, "--workers", "1") as second:
-        code, out, _ = run(second, "wait", "call", waiting["id"], "--timeout", "30", "-o", "json")
+        code, out, _ = run(second, "wait", "call", waiting["id"], "--timeout", "60", "-o", "json")
         assert (code, json.loads(out)["status"]) == (0, "Completed")
         children = second.children
         assert set(children) == {"valkey", "api", "worker"}
         second.process.send_signal(signal.SIGINT)
-        assert second.process.wait(30) == 0
+        assert second.process.wait(LONGEST_WAIT) == 0
         assert {name: identity(pid) for name, pid in children.items()} == dict.fromkeys(children)
 
 

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 import redis
 
 from tests.support.dev_stack import Client, Dev, descendants, parent, running_dev
+from tests.support.waiting import LONGEST_WAIT
 from tracker.runtime.dev_valkey import PrivateServer, until
 
 PATH = "/communications/calls/stock/operations"
@@ -38,15 +38,15 @@ def states(url: str) -> set[bytes | None]:
 
 
 def test_rq_info_shows_queue_and_workers_and_changes_nothing(tmp_path: Path) -> None:
-    options = ("--workers", "1", "--types", "tests.support.handlers")
+    options = ("--workers", "1", "--types", "tests.support.attempt_types")
     with running_dev(tmp_path / "data", *options, TEST_HANDLERS_DIR=str(tmp_path)) as dev:
         url, client = store_url(dev), Client(dev.url)
         for _ in range(3):
             assert client("POST", PATH, {"@odata.type": "#test.sleeping"})[0] == 201
         running = f"{PATH}/$count?$filter=status%20eq%20'Running'"
-        assert until(lambda: client("GET", running)[1] == 3, 20)
+        assert until(lambda: client("GET", running)[1] == 3, LONGEST_WAIT)
         before = snapshot(url)
-        assert until(lambda: b"busy" in states(url), 10), "RQ learns of a worker's state at its next beat"
+        assert until(lambda: b"busy" in states(url), LONGEST_WAIT), "RQ learns of a worker's state at its next beat"
         shown = subprocess.run((*RQ, "info", "--url", url), capture_output=True, text=True, check=True).stdout
         assert re.search(r"operations .*0, 3 executing", shown), shown
         assert re.search(r": busy operations\.high, operations, operations\.low", shown), shown
@@ -59,7 +59,7 @@ def stock_worker(url: str, directory: Path) -> Iterator[subprocess.Popen[bytes]]
     environment = {
         **os.environ,
         "REDIS_URL": url,
-        "TRACKER_TYPES": "tests.support.handlers",
+        "TRACKER_TYPES": "tests.support.attempt_types",
         "TEST_HANDLERS_DIR": str(directory),
     }
     words = (*RQ, "worker", "--url", url, "--serializer", "json", "--quiet", "operations")
@@ -73,7 +73,7 @@ def stock_worker(url: str, directory: Path) -> Iterator[subprocess.Popen[bytes]]
 def test_stock_workers_complete_operations_of_three_types_one_of_them_after_its_horse_was_killed(
     tmp_path: Path,
 ) -> None:
-    options = ("--workers", "0", "--types", "tests.support.handlers")
+    options = ("--workers", "0", "--types", "tests.support.attempt_types")
     with running_dev(tmp_path / "data", *options, TEST_HANDLERS_DIR=str(tmp_path)) as dev:
         client = Client(dev.url)
         bodies = [{"@odata.type": "#test.once"}, *[{}] * 9, *[{"@odata.type": "#test.plain", "text": "abc"}] * 10]
@@ -85,12 +85,8 @@ def test_stock_workers_complete_operations_of_three_types_one_of_them_after_its_
 
         with stock_worker(store_url(dev), tmp_path) as worker:
             started = tmp_path / "started"
-            assert until(lambda: started.exists() and started.read_text().endswith("\n"), 20)
+            assert until(lambda: started.exists() and started.read_text().endswith("\n"), LONGEST_WAIT)
             horse = next(pid for pid in descendants(worker.pid) if parent(pid) == worker.pid)
             assert int(started.read_text()) in descendants(horse)
             os.kill(horse, signal.SIGKILL)
-            killed = time.monotonic()
-            assert until(lambda: completed()["Completed"] == 20, 25), completed()
-            took = time.monotonic() - killed
-        print(f"20 completed {took:.1f} s after the kill")
-        assert took < 15
+            assert until(lambda: completed()["Completed"] == 20, LONGEST_WAIT), completed()

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.executors import Server, alive, own_server, registry
-from tests.support.http import Api, open_api
+from tests.support.api_client import Api, open_api
+from tests.support.executors import registry
+from tests.support.processes import alive
+from tests.support.redis_servers import Server, own_server
 from tracker.config import Settings
 from tracker.log import configure
 from workers.fork_server import ForkServer

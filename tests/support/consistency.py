@@ -1,4 +1,4 @@
-"""Whether everything is where it belongs: the records, the sets that their stages keep, and RQ's part of them."""
+"""Checks that records, the keys that hold them in their stages, and RQ's keys agree."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +17,7 @@ FINAL = (Stage.COMPLETED, Stage.FAILED, Stage.TOMBSTONE)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Every record, and every key that holds members, as it is now; `now` is the scripts' time."""
+    """Every record and every collection in Redis at one time; `now` is the time of the scripts."""
 
     records: Mapping[str, Record]
     zsets: Mapping[str, Mapping[str, float]]
@@ -27,21 +27,18 @@ class Snapshot:
     now: int
 
     def zset(self, name: str) -> Mapping[str, float]:
-        """A sorted set's members; one that is not there has none."""
+        """The members of a sorted set; none when the key does not exist."""
         return self.zsets.get(name, {})
 
 
 async def assert_consistent(store: Store) -> None:
-    """Check that every operation is in exactly the places that its stage keeps, and nothing else is in any.
-
-    Nobody may write meanwhile.
-    """
+    """Assert that each key holds exactly the operations whose stage it is for. No other client may write meanwhile."""
     seen = await take_snapshot(store)
-    _check_places(store, seen)
+    _check_indexes(store, seen)
     _check_tickets(store, seen)
-    _check_lines(store, seen)
-    _check_gates(store, seen)
-    _check_lacks(store, seen)
+    _check_serial_queues(store, seen)
+    _check_limiters(store, seen)
+    _check_lacking_types(store, seen)
     _check_rq(store, seen)
 
 
@@ -79,8 +76,8 @@ async def _each(store: Store, command: str, names: Iterable[str], *args: Any, **
         return answers
 
 
-def _check_places(store: Store, seen: Snapshot) -> None:
-    """Each operation is in its sets, and in no other; a suspect is in place of its ticket."""
+def _check_indexes(store: Store, seen: Snapshot) -> None:
+    """Each operation is in the sorted sets of its stage and in no others; one with a missed ticket is a suspect."""
     keys = store.keys
     others = {keys.gates, keys.lacking, keys.litter, keys.workers}
     found: dict[str, set[str]] = defaultdict(set)
@@ -90,19 +87,19 @@ def _check_places(store: Store, seen: Snapshot) -> None:
                 found[key].add(name)
     assert set(found) <= set(seen.records), f"no records: {set(found) - set(seen.records)}"
     for key, record in seen.records.items():
-        places = set(_places(store, seen, record))
-        assert found[key] == places, f"{record.stage} {record.type} {key}: {sorted(found[key] ^ places)}"
+        expected = set(_indexes(store, seen, record))
+        assert found[key] == expected, f"{record.stage} {record.type} {key}: {sorted(found[key] ^ expected)}"
 
 
-def _places(store: Store, seen: Snapshot, record: Record) -> Iterator[str]:
-    """The sorted sets of ours that an operation must be in."""
+def _indexes(store: Store, seen: Snapshot, record: Record) -> Iterator[str]:
+    """The sorted sets that must hold an operation."""
     keys, stage = store.keys, record.stage
     match stage:
         case Stage.QUEUED:
             suspect = record.key in seen.zset(keys.suspects)
             yield keys.suspects if suspect else keys.ticketed(record.policy.priority)
         case Stage.PARKED:
-            yield from _blockers_set(store, record)
+            yield from _index_of_blocker(store, record)
         case Stage.DELAYED:
             yield keys.due
         case Stage.RUNNING:
@@ -113,14 +110,14 @@ def _places(store: Store, seen: Snapshot, record: Record) -> Iterator[str]:
         yield keys.deadlines
     if record.policy.serial and stage not in FINAL and (stage is not Stage.DELAYED or record.ticket):
         yield keys.line(record.tenant, record.call_id)
-    if _holds_place(store, seen, record):
+    if _holds_slot(store, seen, record):
         yield keys.gate(record.type, "taken")
     if record.visible:
         yield keys.call(record.tenant, record.call_id)
         yield keys.status(record.tenant, record.call_id, record.status)
 
 
-def _blockers_set(store: Store, record: Record) -> Iterator[str]:
+def _index_of_blocker(store: Store, record: Record) -> Iterator[str]:
     match record.blocker:
         case "serial":
             assert record.policy.serial
@@ -132,8 +129,8 @@ def _blockers_set(store: Store, record: Record) -> Iterator[str]:
             raise AssertionError(f"parked for {other!r}")
 
 
-def _holds_place(store: Store, seen: Snapshot, record: Record) -> bool:
-    """What runs holds a place of a cap; what is queued may have been let through, which a score of 0 says."""
+def _holds_slot(store: Store, seen: Snapshot, record: Record) -> bool:
+    """Whether an operation holds a slot of its limiter: it runs, or was released to the queue (a score of 0)."""
     since = seen.zset(store.keys.gate(record.type, "taken")).get(record.key)
     if record.stage is Stage.RUNNING:
         assert since != 0, "it runs, and counts as queued"
@@ -142,7 +139,7 @@ def _holds_place(store: Store, seen: Snapshot, record: Record) -> bool:
 
 
 def _check_tickets(store: Store, seen: Snapshot) -> None:
-    """A queued operation's ticket is on its lane's list, or the sweeper is about to miss it."""
+    """The ticket of a queued operation is on the list of its queue, or the sweeper is about to miss it."""
     keys = store.keys
     for lane in ("high", "default", "low"):
         tickets = seen.lists.get(keys.queue(lane), [])
@@ -159,8 +156,8 @@ def _check_tickets(store: Store, seen: Snapshot) -> None:
             )
 
 
-def _check_lines(store: Store, seen: Snapshot) -> None:
-    """A call's serial operations: only the head has left the line's wait, and the head waits for nobody."""
+def _check_serial_queues(store: Store, seen: Snapshot) -> None:
+    """Of the serial operations of a call all but the head wait for the head, and the head does not wait for them."""
     for name, line in seen.zsets.items():
         if name.startswith(f"{store.keys.prefix}:line:"):
             head, *others = [seen.records[key] for key in sorted(line, key=line.__getitem__)]
@@ -169,8 +166,8 @@ def _check_lines(store: Store, seen: Snapshot) -> None:
             assert waits <= {(Stage.PARKED, "serial")}, f"{name}: {waits} behind the head"
 
 
-def _check_gates(store: Store, seen: Snapshot) -> None:
-    """No cap is exceeded, every gate that holds somebody back will be looked at, and none waits at an open one."""
+def _check_limiters(store: Store, seen: Snapshot) -> None:
+    """No limit is exceeded, each limiter with waiting operations will be checked, and none waits needlessly."""
     keys = store.keys
     by_gate: dict[str, list[Record]] = defaultdict(list)
     for record in seen.records.values():
@@ -192,15 +189,15 @@ def _check_gates(store: Store, seen: Snapshot) -> None:
             assert full or policy.rate or looked_at <= seen.now, f"{records[0].type}: waits at an open gate"
 
 
-def _check_lacks(store: Store, seen: Snapshot) -> None:
-    """Every type that somebody waits for is known to be lacking, and no other."""
+def _check_lacking_types(store: Store, seen: Snapshot) -> None:
+    """The types for which operations wait for a worker are exactly the types that are noted as lacking."""
     waiting = {name for name in seen.zsets if name.startswith(f"{store.keys.prefix}:lack:")}
     lacking = {store.keys.lack(name) for name in seen.zset(store.keys.lacking)}
     assert lacking == waiting
 
 
 def _check_rq(store: Store, seen: Snapshot) -> None:
-    """RQ knows exactly the executions of ours that run; no job's hash is left that nobody will remove."""
+    """RQ has exactly the executions of running operations, and every job hash that is left will be removed."""
     rq, keys = store.keys.rq_prefix, store.keys
     ours = {f"{record.key}-{record.ticket}": record for record in seen.records.values() if record.rq}
     running = {f"{job}:{record.key}" for job, record in ours.items() if record.stage is Stage.RUNNING}

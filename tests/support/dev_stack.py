@@ -1,4 +1,4 @@
-"""A `tracker dev` for tests, its processes, and a client for its API."""
+"""A running `tracker dev`, its processes, and a client of its API."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos.faults import children
+from tests.support.waiting import LONGEST_WAIT
 
 TOKEN = "dev-token"
 TRACKER = (sys.executable, "-m", "tracker.cli.main")
@@ -20,7 +21,7 @@ TRACKER = (sys.executable, "-m", "tracker.cli.main")
 
 @dataclass(frozen=True)
 class Dev:
-    """A `tracker dev` that said it is ready."""
+    """A `tracker dev` that has printed `ready`. `told` is all that it printed until then."""
 
     process: subprocess.Popen[str]
     url: str
@@ -34,7 +35,7 @@ class Dev:
 
     def ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=LONGEST_WAIT) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
@@ -63,7 +64,7 @@ def running_dev(data_dir: Path, *options: str, **changes: str) -> Iterator[Dev]:
             yield Dev(process, told.split()[-1], told, data_dir)
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(LONGEST_WAIT)
 
 
 def descendants(pid: int) -> list[int]:
@@ -72,25 +73,25 @@ def descendants(pid: int) -> list[int]:
 
 
 def parent(pid: int) -> int:
-    """The process that started it."""
+    """The pid of the process that started a process."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 class Client:
-    """Plain HTTP with the dev token; an API that is away or says "try again" is asked again."""
+    """A plain HTTP client with the dev token."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def __call__(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """One request; the status and the JSON answered. Raises OSError while the API cannot be reached."""
+        """Send one request; the status and the JSON of the response. Raises OSError while the API cannot be reached."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self._url}{path}", data, method=method)
         request.add_header("Authorization", f"Bearer {TOKEN}")
         if data is not None:
             request.add_header("Content-Type", "application/json")
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=LONGEST_WAIT) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             with error:

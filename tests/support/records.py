@@ -1,4 +1,4 @@
-"""Records as tests need them; every argument is a field of Record."""
+"""Records with defaults for tests, and a claim of one. Each argument of make_record is a field of Record."""
 
 from typing import Any
 from uuid import uuid4

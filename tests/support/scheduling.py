@@ -1,4 +1,4 @@
-"""Operations with policies, and workers as the store sees them: an OperationWorker and RQ's own."""
+"""Operations with policies, and claims as an OperationWorker and RQ's own worker make them."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ KINDS: Mapping[str, str] = {
     **dict.fromkeys(("test.plain", "test.serial", "test.capped", "test.rated", "test.all"), "coroutines"),
     "test.function": "functions",
 }
-"""What an able worker has, and of which kind."""
+"""The types of a worker that has all of them, and the kind of handler of each."""
 
 
 async def create(store: Store, kind: str = "plain", *, delay: float = 0.0, **options: Any) -> Record:
@@ -45,13 +45,13 @@ async def claims(
     deep: bool = True,
     batch: str = "",
 ) -> ClaimReply:
-    """Claim as an OperationWorker does; a call is another than the last unless it has the same `batch`."""
+    """Claim as an OperationWorker does. A call with the `batch` of an earlier one repeats that one."""
     room = Room(coroutines, functions, kinds)
     return await store.claim(worker, room, batch=batch or token_hex(4), turn=turn, deep=deep)
 
 
 async def take(store: Store, worker: str = "w1", **options: Any) -> list[Record]:
-    """What such a claim has begun."""
+    """Claim, and return the operations that have begun."""
     return list((await claims(store, worker, **options)).started)
 
 
@@ -65,7 +65,7 @@ async def pop(store: Store, worker: str = "stock", *, kinds: Mapping[str, str] =
 
 
 async def done(store: Store, *records: Record) -> None:
-    """Let attempts succeed."""
+    """End attempts with success."""
     for record in records:
         await store.apply(lifecycle.succeed(record, DONE, {}))
 
@@ -78,7 +78,7 @@ async def now(store: Store, record: Record) -> Record:
 
 
 async def stages(store: Store, records: Iterable[Record]) -> list[Stage]:
-    """Where the records are now."""
+    """The stages of the records as they are now."""
     return [(await now(store, record)).stage for record in records]
 
 
@@ -88,13 +88,13 @@ def ids(records: Iterable[Record]) -> list[str]:
 
 
 def chance() -> Random:
-    """Random choices. The seed is printed; TEST_SEED in the environment plays one again."""
+    """A source of random choices. Its seed is printed; TEST_SEED in the environment repeats one."""
     seed = int(os.environ.get("TEST_SEED") or SystemRandom().randrange(2**32))
     print(f"TEST_SEED={seed}")
     return Random(seed)
 
 
 async def commands(redis: Redis) -> int:
-    """How many commands the server has executed, those of scripts included, but for those that ask for this."""
+    """How many commands the server has executed, with those of scripts and without INFO."""
     stats = await redis.info("commandstats")
     return sum(stat["calls"] for name, stat in stats.items() if name != "cmdstat_info")

@@ -1,4 +1,4 @@
-"""Tickets as RQ itself would make them."""
+"""Jobs that RQ itself enqueues with the fields of our tickets."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tracker.store import rq_tickets
 
 
 def enqueued_by_rq(redis: Any, job_id: str) -> tuple[Queue, Job]:
-    """The queue and the job after `Queue.enqueue_job` of what a ticket says."""
+    """The queue and the job after `Queue.enqueue_job` with the fields of a ticket."""
     rq = Queue("operations", connection=redis, serializer="json")
     job = Job.create(
         rq_tickets.FUNCTION,

@@ -1,16 +1,15 @@
-"""The registry: `@odata.type` → class, handler, policy. The only registry of operation types."""
+"""The registry of operation types: `@odata.type` → class, handler, policy. `handles` adds to the current one."""
 
 import math
 import sys
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
-from importlib import __file__ as import_file
-from importlib import import_module
 from inspect import iscoroutinefunction, signature
-from pathlib import Path
-from traceback import extract_tb
+from types import ModuleType
 from typing import Any, Protocol, TypeVar, Unpack
+from weakref import WeakKeyDictionary
 
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
@@ -192,8 +191,25 @@ class TypeRegistry(Mapping[str, OperationType]):
         return len(self._types)
 
 
-REGISTRY = TypeRegistry()
-"""What `handles` fills; composition roots hand it on, nobody else reads it from here."""
+_REGISTRIES = [TypeRegistry()]
+"""The last registry is the current one. Outside of tests there is no other."""
+DECLARED: WeakKeyDictionary[ModuleType, dict[str, OperationType]] = WeakKeyDictionary()
+"""The types with handlers of each module that is loaded, by canonical names; see `type_modules`."""
+
+
+def current_registry() -> TypeRegistry:
+    """The registry that `handles` adds types to."""
+    return _REGISTRIES[-1]
+
+
+@contextmanager
+def separate_registry() -> Iterator[TypeRegistry]:
+    """Make a new, empty registry the current one until the block ends. It isolates a test from other tests."""
+    _REGISTRIES.append(TypeRegistry())
+    try:
+        yield _REGISTRIES[-1]
+    finally:
+        _REGISTRIES.pop()
 
 
 def handles(
@@ -227,51 +243,22 @@ def handles(
             signature(handler).bind(None, None)
         except TypeError:
             raise ConfigurationError(f"{model.odata_type}: a handler takes (operation, context)") from None
-        REGISTRY.add(OperationType(model.odata_type, model, handler, declared, tuple(retry_on), tuple(never_retry)))
+        entry = OperationType(model.odata_type, model, handler, declared, tuple(retry_on), tuple(never_retry))
+        current_registry().add(entry)
+        if (home := sys.modules.get(module_of(handler))) is not None:
+            DECLARED.setdefault(home, {})[canonical(entry.name)] = entry
         return handler
 
     return register
 
 
+def module_of(handler: Handler | None) -> str:
+    """The name of the module that defines a handler; empty where it is not known."""
+    return getattr(handler, "__module__", None) or ""
+
+
 def _is_exception(item: object) -> bool:
     return isinstance(item, type) and issubclass(item, BaseException)
-
-
-def load_types(modules: Iterable[str], registry: TypeRegistry = REGISTRY) -> TypeRegistry:
-    """Import the modules that declare types.
-
-    Raises ConfigurationError naming a module that does not load, and where in it, or that declares no type with
-    a handler.
-    """
-    for module in modules:
-        try:
-            import_module(module)
-        except ConfigurationError as error:
-            raise ConfigurationError(f"TRACKER_TYPES: {module}: {error.message}{_place(error)}") from error
-        except Exception as error:
-            raise ConfigurationError(f"TRACKER_TYPES: {module} does not load: {error!r}{_place(error)}") from error
-        if not any(_within(module, entry.handler) for entry in registry.values()):
-            raise ConfigurationError(f"TRACKER_TYPES: {module} declares no operation type with a handler (@handles)")
-    return registry
-
-
-def _within(module: str, handler: Handler | None) -> bool:
-    home = getattr(handler, "__module__", "")
-    return home == module or home.startswith(f"{module}.") or hasattr(sys.modules[module], _name(handler))
-
-
-def _name(handler: Handler | None) -> str:
-    return getattr(handler, "__name__", "")
-
-
-_HERE = str(Path(__file__).parents[1])
-
-
-def _place(error: BaseException) -> str:
-    """Where a module's own code raised: the innermost frame that is not the import machinery's, nor ours."""
-    frames = [frame for frame in extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    own = [frame for frame in frames if not frame.filename.startswith(_HERE) and frame.filename != import_file]
-    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
 
 
 def canonical(name: str) -> str:

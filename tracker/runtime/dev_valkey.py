@@ -207,8 +207,8 @@ def start_server(directory: Path, *, port: int | None = None, appendfsync: str =
             start_new_session=True,
             preexec_fn=partial(die_with_parent, parent=os.getpid()),  # noqa: PLW1509 - one prctl call, no locks
         )
-    until(lambda: server.answers() or process.poll() is not None, START_LIMIT)
-    if not server.answers():
+    decided = until(lambda: server.answers() or process.poll() is not None, START_LIMIT)
+    if not decided or process.poll() is not None:
         process.kill()
         process.wait()
         raise ConfigurationError(f"the Redis server did not start: {log.read_text()[-500:]}")

@@ -16,7 +16,8 @@ from pydantic import Field, JsonValue, create_model
 from tracker.config import Settings, load
 from tracker.domain.operation import Operation, OperationStatus, ResultInfo
 from tracker.domain.policy import PolicyOptions
-from tracker.domain.type_registry import Context, Exceptions, TypeRegistry, canonical, handles, load_types
+from tracker.domain.type_modules import load_types
+from tracker.domain.type_registry import Context, Exceptions, TypeRegistry, canonical, handles
 from tracker.durations import Duration, seconds
 from tracker.errors import ConfigurationError
 from tracker.url_handlers import signing

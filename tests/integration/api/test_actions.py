@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.http import Api
+from tests.support.api_client import Api
 from tracker.api.actions import ACTIONS, UNSERVED
 from tracker.api.links import PREFIXES
 from tracker.config import BUILT_IN_TYPES
-from tracker.domain.type_registry import load_types
+from tracker.domain.type_modules import load_types
 
 CALL = "/communications/calls/call-1"
 PROMPTS = [

@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support.http import COLLECTION, TYPE, Api
+from tests.support.api_client import COLLECTION, TYPE, Api
 from tests.support.records import claim
 from tracker.domain.operation import Json
 from tracker.store.store import Store
@@ -253,7 +253,7 @@ async def test_a_date_time_that_utc_does_not_have_is_compared_and_paged(api: Api
     assert (second.status, len(second.json["value"])) == (200, 1)
 
 
-async def test_a_status_without_its_quotes_is_told_so(api: Api) -> None:
+async def test_a_status_without_quotes_is_refused_with_a_hint(api: Api) -> None:
     answer = await api.get(filtered("status eq Running"))
     assert (answer.status, answer.error["target"]) == (400, "$filter")
     assert "'Running'" in answer.error["message"]

@@ -1,11 +1,12 @@
-"""Headers, addresses and everything that is refused before an operation is looked at."""
+"""Authentication, headers and addresses: everything that is checked before an operation is read."""
 
+import socket
 from email.utils import parsedate_to_datetime
 from uuid import UUID
 
 import pytest
 
-from tests.support.http import COLLECTION, Answer, Api, open_api
+from tests.support.api_client import COLLECTION, Answer, Api, open_api
 from tracker.api.guard import Route
 from tracker.api.routes import ROUTES
 from tracker.config import Settings
@@ -78,7 +79,7 @@ async def test_json_is_sent_to_everybody_who_takes_it(api: Api, accept: str) -> 
     assert (await api.get(COLLECTION, headers={"Accept": accept})).status == 200
 
 
-async def test_who_excludes_json_creates_nothing(api: Api) -> None:
+async def test_a_create_that_does_not_accept_json_creates_nothing(api: Api) -> None:
     answer = await api.post(json={}, headers={"Accept": "application/xml"})
     assert (answer.status, answer.error["code"]) == (406, "notAcceptable")
     assert (await api.get(COLLECTION)).json["value"] == []
@@ -169,7 +170,7 @@ async def test_a_trusted_proxy_says_how_clients_see_the_api(settings: Settings) 
         assert odd.headers["Location"].startswith(api.url)
 
 
-async def test_nobody_else_does(settings: Settings) -> None:
+async def test_headers_of_an_untrusted_proxy_are_ignored(settings: Settings) -> None:
     async with open_api(settings, trusted_proxies=("10.0.0.0/8", "::1")) as api:
         answer = await api.post(json={}, headers=FORWARDED)
         assert answer.headers["Location"].startswith(api.url)
@@ -191,7 +192,7 @@ async def test_the_description_is_served_to_everybody(api: Api) -> None:
     assert answer.json["openapi"].startswith("3.1")
 
 
-async def test_a_crash_is_answered_without_its_text(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unexpected_error_is_answered_without_its_text(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     async def crash(*_: object) -> None:
         raise RuntimeError("internal detail")
 
@@ -200,3 +201,14 @@ async def test_a_crash_is_answered_without_its_text(api: Api, monkeypatch: pytes
     assert (answer.status, answer.error["code"]) == (500, "internalServerError")
     assert b"internal detail" not in answer.body
     assert has_the_promised_headers(answer)
+
+
+async def test_an_address_that_cannot_be_listened_on_is_a_configuration_error(settings: Settings) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for host in ("127.0.0.1", "192.0.2.1"):  # in use, and nobody's here (RFC 5737)
+            with pytest.raises(ConfigurationError, match=f"{host} port {port}"):
+                async with open_api(settings, host=host, port=port):
+                    pass

@@ -1,4 +1,4 @@
-"""Creates that are sent again under the name that their client gave them, over real HTTP and a real server."""
+"""Creates that are sent again with the same idempotency key, over real HTTP and a real server."""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,9 +8,9 @@ from email.utils import format_datetime
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.executors import Server
-from tests.support.http import COLLECTION, Answer, Api, open_api
+from tests.support.api_client import COLLECTION, Answer, Api, open_api
 from tests.support.records import claim
+from tests.support.redis_servers import Server
 from tests.support.scheduling import commands
 from tracker.config import Settings
 from tracker.domain import lifecycle
@@ -81,7 +81,7 @@ async def test_fifty_identical_creates_at_once_make_one_operation(
     ("family", "status", "code"),
     [("key", 409, "conflict"), ("repeatability", 400, "badRequest"), ("operation", 400, "badRequest")],
 )
-async def test_another_body_under_a_name_is_refused(api: Api, family: str, status: int, code: str) -> None:
+async def test_another_body_with_the_same_key_is_refused(api: Api, family: str, status: int, code: str) -> None:
     headers = FAMILIES[family]
     await api.post(json={"clientContext": "x"}, headers=headers)
     others: list[Answer] = [
@@ -96,7 +96,7 @@ async def test_another_body_under_a_name_is_refused(api: Api, family: str, statu
     assert await held(api) == 1
 
 
-async def test_names_of_two_headers_or_two_tenants_never_meet(api: Api) -> None:
+async def test_keys_of_two_headers_or_two_tenants_are_separate(api: Api) -> None:
     sent = [{"Idempotency-Key": "a"}, {"Operation-Id": "a"}, repeatability("a")]
     mine = [(await api.post(json={}, headers=headers)).json["id"] for headers in sent]
     theirs = [(await api.post(json={}, headers=headers, token="other-token")).json["id"] for headers in sent]
@@ -115,13 +115,13 @@ async def test_a_deleted_operation_is_not_made_again(api: Api, store: Store, hea
     await store.redis.flushall()
 
 
-async def test_a_refused_create_leaves_its_name_free(api: Api) -> None:
+async def test_a_refused_create_leaves_its_key_free(api: Api) -> None:
     key = FAMILIES["key"]
     assert (await api.post(json={"status": 7}, headers=key)).status == 400
     assert (await api.post(json={"status": "String"}, headers=key)).status == 201
 
 
-async def test_a_stored_operation_that_was_answered_under_a_name_is_answered_so_again(api: Api) -> None:
+async def test_a_stored_operation_that_was_answered_for_a_key_is_answered_again(api: Api) -> None:
     key = FAMILIES["key"]
     first = await api.created(id="mine")
     for _ in range(2):
@@ -191,12 +191,12 @@ async def test_the_answer_to_a_repeatable_request_says_so(api: Api) -> None:
     ],
     ids=str,
 )
-async def test_a_name_that_is_none_is_refused(api: Api, headers: dict[str, str]) -> None:
+async def test_a_malformed_key_is_refused(api: Api, headers: dict[str, str]) -> None:
     answer = await api.post(json={}, headers=headers)
     assert (answer.status, answer.error["code"], answer.error["target"]) == (400, "badRequest", next(iter(headers)))
 
 
-async def test_a_name_is_remembered_as_long_as_the_setting_says(settings: Settings, store: Store) -> None:
+async def test_a_key_is_remembered_as_long_as_the_setting_says(settings: Settings, store: Store) -> None:
     async with open_api(settings, idempotency=3600.0) as api:
         await api.post(json={}, headers={"Operation-Id": "o"})
         refused = await api.post(json={}, headers=repeatability(seconds_ago=3700))
@@ -206,7 +206,7 @@ async def test_a_name_is_remembered_as_long_as_the_setting_says(settings: Settin
     assert refused.status == 412
 
 
-async def test_a_create_without_a_name_costs_nothing_more(api: Api, redis: Redis) -> None:
+async def test_a_create_without_a_key_costs_nothing_more(api: Api, redis: Redis) -> None:
     async def cost(**headers: str) -> int:
         before = await commands(redis)
         await api.post(json={}, headers=headers)
@@ -225,8 +225,8 @@ async def test_what_is_remembered_outlives_the_api_and_the_server(
     mine = settings.model_copy(update={"redis_url": away.url})
     async with open_api(mine) as api:
         first = await api.post(json={"a": 1}, headers=headers)
-    await away.goes("killed")
-    await away.returns("killed")
+    await away.go_away("killed")
+    await away.come_back("killed")
     async with open_api(mine.model_copy(update={"redis_url": away.url})) as api:
         again = await api.post(json={"a": 1}, headers=headers)
         other = await api.post(json={"a": 2}, headers=headers)

@@ -1,4 +1,4 @@
-"""Bytes that are wrong: bodies over limits, encodings that lie, requests that are no HTTP, clients that vanish."""
+"""Malformed input: bodies over limits, wrong encodings, bytes that are not HTTP, clients that disconnect."""
 
 import asyncio
 import gzip
@@ -10,7 +10,7 @@ from io import BytesIO
 import pytest
 from yarl import URL
 
-from tests.support.http import COLLECTION, Api
+from tests.support.api_client import COLLECTION, Api
 from tracker.api.app import BODY_LIMIT
 
 JSON = {"Content-Type": "application/json"}
@@ -62,7 +62,7 @@ async def test_a_compressed_body_is_read(api: Api, encoding: str, compress: obje
     assert (answer.status, answer.json["clientContext"]) == (201, "x")
 
 
-async def test_a_bomb_of_gzip_is_as_large_as_what_it_unpacks_to(api: Api) -> None:
+async def test_the_size_limit_counts_the_bytes_that_gzip_unpacks_to(api: Api) -> None:
     bomb = gzip.compress(b" " * (200 * BODY_LIMIT))
     assert len(bomb) < BODY_LIMIT
     answer = await api.post(data=bomb, headers={**JSON, "Content-Encoding": "gzip"})
@@ -179,3 +179,10 @@ async def test_a_client_that_vanishes_in_its_body_is_harmless(
             writer.close()
     assert (await api.get(COLLECTION)).json["value"] == []
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "compress"])
+async def test_an_encoding_that_cannot_be_undone_is_refused_as_such(api: Api, encoding: str) -> None:
+    answer = await api.post(data=b"{}", headers={**JSON, "Content-Encoding": encoding})
+    assert (answer.status, answer.error["code"]) == (415, "unsupportedMediaType")
+    assert "gzip" in answer.error["message"]

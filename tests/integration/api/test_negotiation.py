@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.support.http import COLLECTION, Api, open_api
+from tests.support.api_client import COLLECTION, Api, open_api
 from tests.support.records import claim
 from tracker.api.routes import PATTERNS, ROUTES
 from tracker.config import Settings
@@ -159,3 +159,11 @@ async def test_a_change_without_if_match_is_refused_where_the_setting_asks_for_i
         assert (changed.status, changed.json["a"]) == (200, 1)
         assert (await api.post(f"{path}/cancel")).status == 202
         assert (await api.delete(path, headers={"If-Match": "*"})).status == 204
+
+
+async def test_an_accept_header_of_two_lines_is_one_list(api: Api) -> None:
+    request = (
+        f"GET {COLLECTION} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer test-token\r\n"
+        "Accept: text/html\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+    )
+    assert (await api.raw(request.encode())).startswith(b"HTTP/1.1 200")

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.support.http import COLLECTION, DOCUMENTED, REPRESENTATION, TYPE, Api
+from tests.support.api_client import COLLECTION, DOCUMENTED, REPRESENTATION, TYPE, Api
 from tests.support.records import claim
 from tracker.domain import lifecycle
 from tracker.domain.operation import DONE, Json
@@ -157,7 +157,7 @@ async def test_a_cancel_before_the_start_ends_the_operation(api: Api) -> None:
     assert (monitored["status"], monitored["error"]["code"]) == ("Canceled", "canceled")
 
 
-async def test_a_cancel_while_running_is_a_mark(api: Api, store: Store) -> None:
+async def test_a_cancel_of_a_running_operation_is_only_recorded(api: Api, store: Store) -> None:
     operation = await api.created()
     await start(store, operation)
     answer = await api.post(f"{path_of(operation)}/cancel", data=b"")

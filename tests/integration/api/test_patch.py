@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from tests.support.executors import began, let_go, running_worker
-from tests.support.http import COLLECTION, Api, open_api
+from tests.support.api_client import AN_HOUR, COLLECTION, Api, open_api
+from tests.support.handler_files import began, let_go
 from tests.support.records import claim, make_record
-from tests.support.waiting import eventually
+from tests.support.waiting import LONGEST_WAIT, eventually
+from tests.support.worker_processes import running_worker
 from tracker.config import Settings
 from tracker.domain import lifecycle
 from tracker.domain.operation import DONE, Json
@@ -136,7 +137,7 @@ async def test_of_two_patches_with_one_etag_the_second_is_refused(api: Api) -> N
     assert sorted(answer.status for answer in answers) == [200, 412, 412, 412, 412]
 
 
-async def test_a_patch_on_an_old_sight_of_the_record_is_refused(store: Store) -> None:
+async def test_a_patch_based_on_an_old_version_of_the_record_is_refused(store: Store) -> None:
     record, _ = await store.create(make_record(members={"a": 1}))
     await store.apply(lifecycle.patch(record, {"members": {"a": 2}}))
     with pytest.raises(Refused):
@@ -167,8 +168,8 @@ async def test_an_outcome_decided_on_the_record_of_its_claim_keeps_a_patch(api: 
 async def test_a_patch_while_the_handler_runs_is_kept(
     settings: Settings, store: Store, directory: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setenv("TRACKER_TYPES", "tests.support.commanded_types")
-    async with open_api(settings, types=("tests.support.commanded_types",)) as api, running_worker(directory):
+    monkeypatch.setenv("TRACKER_TYPES", "tests.support.file_controlled_types")
+    async with open_api(settings, types=("tests.support.file_controlled_types",)) as api, running_worker(directory):
         operation = await create(api, f"#executor.{kind}", clientContext="old", extra=1)
         record = await store.find("test", operation["id"])
         await began(directory, record)
@@ -186,11 +187,12 @@ async def test_a_patch_while_the_handler_runs_is_kept(
         assert await with_context(api, "new") == [operation["id"]]
 
 
-async def test_who_waits_for_a_change_gets_the_patch(api: Api) -> None:
+@pytest.mark.usefixtures("waits_of_an_hour")
+async def test_a_held_request_is_answered_with_the_patch(api: Api) -> None:
     first = await api.post(json={"clientContext": "old"})
     path, known = first.headers["Location"], {"If-None-Match": first.headers["ETag"]}
-    async with asyncio.timeout(15), asyncio.TaskGroup() as group:
-        waiting = group.create_task(api.get(path, headers={**known, "Prefer": "wait=25"}))
+    async with asyncio.timeout(LONGEST_WAIT), asyncio.TaskGroup() as group:
+        waiting = group.create_task(api.get(path, headers={**known, "Prefer": f"wait={AN_HOUR}"}))
         patched = await api.request("PATCH", path, json={"clientContext": "new", "note": {"a": 1}})
     assert (waiting.result().status, waiting.result().json) == (200, patched.json)
     assert waiting.result().headers["ETag"] == patched.headers["ETag"]

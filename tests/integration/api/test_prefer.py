@@ -5,8 +5,9 @@ import asyncio
 import aiohttp
 import pytest
 
-from tests.support.http import COLLECTION, DOCUMENTED, Api
+from tests.support.api_client import AN_HOUR, COLLECTION, DOCUMENTED, Api
 from tests.support.records import claim
+from tests.support.waiting import LONGEST_WAIT
 from tracker.api.app import running
 from tracker.config import Settings
 from tracker.domain import lifecycle
@@ -19,6 +20,7 @@ from tracker.service import Caller, Operations, open_operations
 from tracker.store.store import Store
 
 JSON = {"Content-Type": "application/json"}
+pytestmark = pytest.mark.usefixtures("waits_of_an_hour")
 
 
 @pytest.fixture
@@ -106,11 +108,11 @@ async def test_a_wait_that_is_too_short_ends_with_202(api: Api) -> None:
         assert answer.headers["Preference-Applied"] == f"respond-async, wait={applied}"
 
 
-@pytest.mark.parametrize(("prefer", "status"), [("wait=500", 201), ("wait=25, return=minimal", 204)])
+@pytest.mark.parametrize(("prefer", "status"), [("wait=5000", 201), ("wait=3600, return=minimal", 204)])
 async def test_an_operation_that_ends_in_time_is_answered_as_it_ended(
     heard: asyncio.Queue[str], api: Api, store: Store, held: asyncio.Queue[Record], prefer: str, status: int
 ) -> None:
-    async with asyncio.timeout(15), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(LONGEST_WAIT), asyncio.TaskGroup() as group:
         assert await heard.get() == ""
         sent = group.create_task(api.post(json={"a": 1}, headers={"Prefer": f"respond-async, {prefer}"}))
         created = await held.get()
@@ -125,26 +127,26 @@ async def test_an_operation_that_ends_in_time_is_answered_as_it_ended(
     assert "Retry-After" not in answer.headers
     if status == 201:
         assert answer.json == shown
-        assert answer.headers["Preference-Applied"] == "wait=60"
+        assert answer.headers["Preference-Applied"] == "wait=3600"
     else:
-        assert answer.headers["Preference-Applied"] == "wait=25, return=minimal"
+        assert answer.headers["Preference-Applied"] == "wait=3600, return=minimal"
 
 
-async def test_an_end_that_is_heard_before_it_is_waited_for_is_not_missed(
+async def test_an_end_that_arrives_before_the_wait_begins_is_not_missed(
     settings: Settings, store: Store, heard: asyncio.Queue[str]
 ) -> None:
-    async with asyncio.timeout(15), open_operations(settings) as operations:
+    async with asyncio.timeout(LONGEST_WAIT), open_operations(settings) as operations:
         assert await heard.get() == ""
         caller, position = Caller("me", "test"), operations.position
         record, _ = await operations.create(caller, "call-1", {})
         await store.apply(lifecycle.succeed(await claim(store, record), DONE, {}))
         assert [await heard.get() for _ in range(3)] == [record.key] * 3
-        ended = await operations.wait_for_end(record, seconds=60, since=position)
+        ended = await operations.wait_for_end(record, seconds=AN_HOUR, since=position)
     assert ended.status == "Completed"
 
 
 @pytest.mark.parametrize("changed", [False, True])
-async def test_whose_time_is_up_while_redis_is_away_is_answered_with_what_is_known(
+async def test_a_wait_that_ends_while_redis_is_away_is_answered_from_what_is_known(
     settings: Settings, heard: asyncio.Queue[str], monkeypatch: pytest.MonkeyPatch, changed: bool
 ) -> None:
     """And where nothing was heard of a change, it is not even asked."""
@@ -154,7 +156,7 @@ async def test_whose_time_is_up_while_redis_is_away_is_answered_with_what_is_kno
         asked.append(operation_id)
         raise Unavailable(f"{tenant}: away")
 
-    async with asyncio.timeout(15), open_operations(settings) as operations:
+    async with asyncio.timeout(LONGEST_WAIT), open_operations(settings) as operations:
         assert await heard.get() == ""
         caller, before = Caller("me", "test"), operations.position
         record, _ = await operations.create(caller, "call-1", {})
@@ -166,10 +168,10 @@ async def test_whose_time_is_up_while_redis_is_away_is_answered_with_what_is_kno
     assert asked == [record.id] * changed
 
 
-async def test_one_that_has_only_begun_when_the_time_is_up_is_answered_as_running(
+async def test_an_operation_that_has_begun_when_the_wait_ends_is_answered_as_running(
     api: Api, store: Store, held: asyncio.Queue[Record]
 ) -> None:
-    async with asyncio.timeout(15), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(LONGEST_WAIT), asyncio.TaskGroup() as group:
         sent = group.create_task(api.post(json={}, headers={"Prefer": "respond-async, wait=2"}))
         await claim(store, await held.get())
     assert (sent.result().status, sent.result().json["status"]) == (202, "Running")
@@ -185,16 +187,18 @@ async def test_a_client_that_goes_away_frees_its_held_create(
         freed.set()
 
     monkeypatch.setattr(ChangeWaiter, "__exit__", note)
-    async with asyncio.timeout(15):
-        sent = asyncio.create_task(api.post(json={}, headers={"Prefer": "respond-async, wait=25"}))
+    async with asyncio.timeout(LONGEST_WAIT):
+        sent = asyncio.create_task(api.post(json={}, headers={"Prefer": f"respond-async, wait={AN_HOUR}"}))
         await held.get()
         sent.cancel()
         await freed.wait()
 
 
-async def test_one_that_is_deleted_while_its_create_is_held_was_accepted(api: Api, held: asyncio.Queue[Record]) -> None:
-    async with asyncio.timeout(15), asyncio.TaskGroup() as group:
-        sent = group.create_task(api.post(json={}, headers={"Prefer": "respond-async, wait=25"}))
+async def test_an_operation_that_is_deleted_while_its_create_is_held_was_accepted(
+    api: Api, held: asyncio.Queue[Record]
+) -> None:
+    async with asyncio.timeout(LONGEST_WAIT), asyncio.TaskGroup() as group:
+        sent = group.create_task(api.post(json={}, headers={"Prefer": f"respond-async, wait={AN_HOUR}"}))
         record = await held.get()
         assert (await api.delete(f"{COLLECTION}/{record.id}")).status == 204
     assert (sent.result().status, sent.result().json["id"]) == (202, record.id)
@@ -207,14 +211,16 @@ async def test_an_accepted_operation_is_not_lost_when_redis_goes_while_it_is_hel
         raise Unavailable("away")
 
     monkeypatch.setattr(Operations, "wait_for_end", gone)
-    answer = await api.post(json={}, headers={"Prefer": "respond-async, wait=25"})
+    answer = await api.post(json={}, headers={"Prefer": f"respond-async, wait={AN_HOUR}"})
     assert answer.status == 202
 
 
 async def test_a_stopping_server_answers_held_creates(settings: Settings, held: asyncio.Queue[Record]) -> None:
-    async with asyncio.timeout(15), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(LONGEST_WAIT), aiohttp.ClientSession() as session:
         async with running(settings.model_copy(update={"port": 0})) as url:
-            sent = asyncio.create_task(Api(url, session).post(json={}, headers={"Prefer": "respond-async, wait=25"}))
+            sent = asyncio.create_task(
+                Api(url, session).post(json={}, headers={"Prefer": f"respond-async, wait={AN_HOUR}"})
+            )
             await held.get()
         answer = await sent
     assert (answer.status, answer.json["status"]) == (202, "NotStarted")
@@ -261,7 +267,7 @@ async def test_a_minimal_answer_to_a_patch_has_no_body(api: Api) -> None:
     assert (full.status, full.json["a"], full.headers["Preference-Applied"]) == (200, 2, "return=representation")
 
 
-async def test_caches_are_told_what_an_answer_depends_on(api: Api) -> None:
+async def test_vary_names_the_headers_that_an_answer_depends_on(api: Api) -> None:
     path = f"{COLLECTION}/{(await api.created())['id']}"
     read = await api.get(path)
     unchanged = await api.get(path, headers={"If-None-Match": read.headers["ETag"]})

@@ -1,4 +1,4 @@
-"""Redis goes away and comes back; the API stays, says so, and recovers by itself. And it stops when told."""
+"""The API while Redis is away and when it is back, and how `serve` starts and ends."""
 
 import asyncio
 import os
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
-from tests.support.http import COLLECTION, Api, open_api
+from tests.support.api_client import COLLECTION, Api, open_api
+from tests.support.waiting import LONGEST_WAIT
 from tracker.api.app import serve
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
@@ -63,7 +64,7 @@ async def test_serve_tells_its_address_and_ends_on_a_signal(settings: Settings, 
         urls.append(url)
         os.kill(os.getpid(), number)
 
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(LONGEST_WAIT):
         await serve(settings.model_copy(update={"port": 0}), on_ready=told)
     assert URL(urls[0]).host == "127.0.0.1"
     with pytest.raises(OSError, match=r"refused|Connect"):

@@ -14,9 +14,9 @@ import pytest
 from redis.asyncio import Redis
 from yarl import URL
 
-from tests.support.http import COLLECTION, Api, open_api
+from tests.support.api_client import COLLECTION, Api, open_api
 from tests.support.records import CALL, claim
-from tests.support.waiting import eventually
+from tests.support.waiting import LONGEST_WAIT, eventually, soon
 from tracker.api import sse as api_streams
 from tracker.api.app import running
 from tracker.api.links import PREFIXES
@@ -53,7 +53,7 @@ class Source:
     async def next(self) -> Message | None:
         """The next message, or None at the stream's end."""
         name, data = "message", []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONGEST_WAIT):
             while raw := await self.response.content.readline():
                 field, _, value = raw.decode().removesuffix("\n").partition(":")
                 value = value.removeprefix(" ")
@@ -82,7 +82,7 @@ class Source:
 
     async def placed(self) -> None:
         """Wait until the stream has said where it is."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LONGEST_WAIT):
             while not self.last_id:
                 line = (await self.response.content.readline()).decode()
                 if line.startswith("id: "):
@@ -159,7 +159,7 @@ async def test_an_event_shows_members_of_the_operation_as_they_then_are(api: Api
     )
 
 
-async def test_who_resumes_gets_what_they_missed_once_and_nobody_is_sent_back_to_what_ended(
+async def test_a_resumed_stream_has_the_missed_events_once_and_ends_with_204_after_the_end(
     api: Api, store: Store
 ) -> None:
     record = await created(api, store)
@@ -193,7 +193,9 @@ async def test_a_last_id_that_is_not_in_the_history_is_answered_by_a_reset_and_w
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-async def test_a_calls_stream_has_its_operations_and_a_tenants_all_of_the_tenants(api: Api, prefix: str) -> None:
+async def test_a_call_stream_has_the_operations_of_the_call_and_a_tenant_stream_those_of_the_tenant(
+    api: Api, prefix: str
+) -> None:
     async with (
         following(api, f"{prefix}{COLLECTION}/events") as call,
         following(api, f"{prefix}/events") as tenant,
@@ -225,18 +227,21 @@ async def test_a_call_is_followed_again_from_where_it_was_left(api: Api) -> None
         assert [m.data["id"] for m in (await source.next(), await source.next()) if m] == ids[1:]
 
 
-async def test_who_resumes_with_nothing_missed_is_answered_at_once(api: Api) -> None:
+async def test_a_resumed_stream_without_missed_events_is_answered_at_once(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "HEARTBEAT", 10 * LONGEST_WAIT)
     operation = await api.created()
     path = f"{COLLECTION}/{operation['id']}/events"
     async with following(api, path) as source:
         await source.next()
     for one in (path, f"{COLLECTION}/events", "/events"):
-        async with asyncio.timeout(5), following(api, one, last_id=source.last_id) as again:
+        async with asyncio.timeout(LONGEST_WAIT), following(api, one, last_id=source.last_id) as again:
             await again.placed()
             assert again.last_id == source.last_id
 
 
-async def test_a_long_history_is_told_in_order_without_gaps(api: Api, store: Store) -> None:
+async def test_a_long_history_is_sent_in_order_without_gaps(api: Api, store: Store) -> None:
     ids = [(await api.created())["id"] for _ in range(250)]
     entries: Any = await store.redis.xrange(store.keys.feed("test"), count=1)
     async with following(api, "/events", last_id=f"{entries[0][0]}-1") as source:
@@ -262,7 +267,7 @@ async def test_a_deleted_operations_stream_says_that_it_is_gone_and_ends(api: Ap
     assert (await api.get(f"{COLLECTION}/mine/events")).status == 410
 
 
-async def test_streams_ask_for_what_reads_ask_for(api: Api) -> None:
+async def test_streams_have_the_requirements_of_reads(api: Api) -> None:
     operation = await api.created()
     path = f"{COLLECTION}/{operation['id']}/events"
     assert (await api.get(f"{COLLECTION}/unknown/events")).error["code"] == "notFound"
@@ -280,19 +285,19 @@ async def test_streams_ask_for_what_reads_ask_for(api: Api) -> None:
 
 
 @pytest.mark.parametrize("accept", ["*/*", "text/*", "text/event-stream", "text/event-stream, application/json;q=0.1"])
-async def test_who_takes_events_gets_them(api: Api, accept: str) -> None:
+async def test_an_accept_header_that_includes_events_gets_events(api: Api, accept: str) -> None:
     async with following(api, "/events", Accept=accept) as source:
         await source.placed()
 
 
-async def test_events_is_no_operations_id(api: Api) -> None:
+async def test_an_operation_cannot_have_the_id_events(api: Api) -> None:
     answer = await api.post(json={"id": "events"})
     assert (answer.status, answer.error["target"]) == (400, "id")
     assert (await api.delete(f"{COLLECTION}/events")).status == 405
     assert (await api.post(json={"id": "Events"})).status == 201
 
 
-async def test_silence_is_broken_by_comments_that_move_the_readers_place_on(
+async def test_a_silent_stream_sends_comments_that_advance_the_last_event_id(
     api: Api, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "HEARTBEAT", 0.1)
@@ -318,7 +323,7 @@ async def test_silence_is_broken_by_comments_that_move_the_readers_place_on(
         assert after.data["id"] == "next"
 
 
-async def test_what_was_told_while_nobody_could_hear_is_told_later_once_and_in_order(
+async def test_events_published_while_the_connection_was_lost_are_sent_later_once_and_in_order(
     api: Api, store: Store, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = await created(api, store)
@@ -362,7 +367,7 @@ async def test_a_stream_outlives_redis(settings: Settings, tmp_path: Path) -> No
 
 
 async def test_a_stopping_server_ends_its_streams_cleanly(settings: Settings) -> None:
-    async with asyncio.timeout(15), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(LONGEST_WAIT), aiohttp.ClientSession() as session:
         async with running(settings.model_copy(update={"port": 0})) as url:
             api = Api(url, session)
             headers = {"Authorization": "Bearer test-token"}
@@ -391,9 +396,7 @@ async def test_a_reader_that_goes_away_is_forgotten(settings: Settings, follower
     assert len(followers) >= 2
 
 
-async def test_a_reader_that_leaves_too_much_untaken_catches_up_from_the_history(
-    api: Api, followers: list[Follower]
-) -> None:
+async def test_a_reader_that_is_behind_catches_up_from_the_history(api: Api, followers: list[Follower]) -> None:
     async with following(api, "/events") as source:
         await source.placed()
         followers[0].behind = True  # before it is told, so that nothing is kept for it
@@ -439,4 +442,4 @@ async def test_a_reader_that_takes_nothing_is_dropped(
             await store.redis.publish(store.keys.events, f"{owner_digest('test')}\t{number + 1}-0\n{text}")
             if dropped.is_set():
                 break
-        await asyncio.wait_for(dropped.wait(), 10)
+        await soon(dropped.wait())

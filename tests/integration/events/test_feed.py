@@ -1,4 +1,4 @@
-"""What scripts tell of the operations that they change, and what is kept of it."""
+"""Events that scripts publish of the operations that they change, and the history that is kept of them."""
 
 import re
 from pathlib import Path
@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 import tracker
 from tests.support.clock import Clock
+from tests.support.pubsub import subscribed
 from tests.support.records import CALL, claim, make_record
 from tracker.domain import lifecycle
 from tracker.domain.operation import DONE, ResultInfo
@@ -36,7 +37,7 @@ async def steps(feed: Feed) -> list[tuple[int, str, int]]:
     return [(event.revision, "gone" if event.gone else str(event.status), event.attempt) for event in await told(feed)]
 
 
-async def test_every_change_is_told_once_with_what_the_record_then_says(store: Store, feed: Feed) -> None:
+async def test_every_change_is_published_once_with_the_record_as_it_then_is(store: Store, feed: Feed) -> None:
     record, _ = await store.create(make_record())
     seen = [record]
     seen.append(await claim(store, record))
@@ -49,7 +50,7 @@ async def test_every_change_is_told_once_with_what_the_record_then_says(store: S
     assert (await told(feed))[-1].ran == seen[-1].completed - seen[-1].began
 
 
-async def test_a_change_after_the_end_tells_of_no_run_again(store: Store, feed: Feed) -> None:
+async def test_a_change_after_the_end_has_no_run_time_again(store: Store, feed: Feed) -> None:
     record, _ = await store.create(make_record())
     ended = await store.apply(lifecycle.succeed(await claim(store, record), DONE, {}))
     await store.apply(lifecycle.patch(ended, {"client_context": "later"}))
@@ -62,19 +63,16 @@ async def test_a_batch_is_one_message_and_one_entry(store: Store, redis: Redis, 
     for number in range(5):
         await store.create(make_record(id=f"mine-{number}"))
     end = await feed.end()
-    async with redis.pubsub(ignore_subscribe_messages=True) as listener:
-        await listener.subscribe(store.keys.events)
-        await listener.get_message(timeout=5)
+    async with subscribed(redis, store.keys.events) as subscription:
         claims = await store.claim("w1", Room(10, 0, KINDS), batch="1")
         await store.write([pack(lifecycle.succeed(record, DONE, {})) for record in claims.started])
-        first, second = [await listener.get_message(timeout=5) for _ in range(2)]
-        assert await listener.get_message(timeout=0.1) is None
-    assert [message["data"].count("\n") for message in (first, second)] == [5, 5]
+        first, second = await subscription.texts()
+    assert [message.count("\n") for message in (first, second)] == [5, 5]
     entries: Any = await redis.xrange(store.keys.feed("test"), f"({end.entry}", "+")
     only_published = re.compile(r',"r":\{\},"x":\d{16}(?=}])')
-    assert len(only_published.findall(second["data"])) == 5
+    assert len(only_published.findall(second)) == 5
     assert [f"{entry}\n{fields['']}" for entry, fields in entries] == [
-        only_published.sub("", message["data"]).partition("\t")[2] for message in (first, second)
+        only_published.sub("", message).partition("\t")[2] for message in (first, second)
     ]
 
 
@@ -85,7 +83,7 @@ async def test_tenants_have_feeds_of_their_own(store: Store, feed: Feed, redis: 
     assert len(await told(feed)) == len(await told(Feed(redis, store.keys.feed("other")))) == 2
 
 
-async def test_of_a_deleted_operation_only_its_end_is_told(store: Store, feed: Feed) -> None:
+async def test_a_deleted_running_operation_publishes_only_its_end(store: Store, feed: Feed) -> None:
     record, _ = await store.create(make_record())
     running = await claim(store, record)
     hidden = await store.apply(lifecycle.hide(running))
@@ -95,7 +93,7 @@ async def test_of_a_deleted_operation_only_its_end_is_told(store: Store, feed: F
 
 
 @pytest.mark.parametrize("ended", [False, True])
-async def test_a_delete_tells_that_the_operation_is_gone(store: Store, feed: Feed, ended: bool) -> None:
+async def test_a_delete_publishes_that_the_operation_is_gone(store: Store, feed: Feed, ended: bool) -> None:
     record, _ = await store.create(make_record(id="mine"))
     if ended:
         record = await store.apply(lifecycle.cancel(record))
@@ -104,7 +102,7 @@ async def test_a_delete_tells_that_the_operation_is_gone(store: Store, feed: Fee
     assert {event.id for event in await told(feed)} == {"mine"}
 
 
-async def test_the_end_of_the_retention_is_told_and_a_forgotten_tombstone_is_not(
+async def test_the_end_of_the_retention_is_published_and_the_end_of_a_tombstone_is_not(
     store: Store, feed: Feed, clock: Clock
 ) -> None:
     record, _ = await store.create(make_record(policy=Policy(retention=10, tombstone=10)))
@@ -115,7 +113,9 @@ async def test_the_end_of_the_retention_is_told_and_a_forgotten_tombstone_is_not
     assert await steps(feed) == [(1, "NotStarted", 0), (2, "Failed", 0), (3, "gone", 0)]
 
 
-async def test_whom_a_change_releases_is_told_of_in_the_same_message(store: Store, feed: Feed, redis: Redis) -> None:
+async def test_operations_that_a_change_releases_are_in_the_same_message(
+    store: Store, feed: Feed, redis: Redis
+) -> None:
     policy = Policy(serial=True)
     first, _ = await store.create(make_record(policy=policy))
     second, _ = await store.create(make_record(policy=policy))
@@ -125,7 +125,7 @@ async def test_whom_a_change_releases_is_told_of_in_the_same_message(store: Stor
     assert [event.key for event in await told(feed, end)] == [first.key, second.key]
 
 
-async def test_what_the_sweepers_look_opens_is_told(store: Store, feed: Feed, clock: Clock) -> None:
+async def test_operations_that_the_sweeper_releases_are_published(store: Store, feed: Feed, clock: Clock) -> None:
     record, _ = await store.create(make_record())
     [parked] = (await store.claim("w1", Room(1, 0, {}), batch="1")).parked
     await clock.advance(rq_tickets.PROBE_AFTER + 1)
@@ -135,7 +135,7 @@ async def test_what_the_sweepers_look_opens_is_told(store: Store, feed: Feed, cl
     assert (await store.find("test", record.id)).revision == 3
 
 
-async def test_a_repeated_call_tells_nothing_again(store: Store, feed: Feed) -> None:
+async def test_a_repeated_call_publishes_nothing_again(store: Store, feed: Feed) -> None:
     record = make_record()
     created, _ = await store.create(record)
     await store.create(record)
@@ -148,7 +148,7 @@ async def test_a_repeated_call_tells_nothing_again(store: Store, feed: Feed) -> 
     assert created.revision == 1
 
 
-async def test_a_long_result_is_told_without_its_message(store: Store, feed: Feed) -> None:
+async def test_a_long_result_is_published_without_its_message(store: Store, feed: Feed) -> None:
     record, _ = await store.create(make_record())
     running = await claim(store, record)
     await store.apply(lifecycle.reject(running, ResultInfo(code=-400, subcode=-7, message='"' * 2000), {}))
@@ -182,7 +182,7 @@ async def test_the_end_of_a_feed_is_where_what_comes_next_begins(store: Store, f
 
 
 @pytest.mark.parametrize("text", ["", "1-2", "1-2-3-4", "x-1-1", "1--1", "1-1-1\n", "٣-1-1", f"{'9' * 16}-1-1"])
-def test_what_is_no_position_is_none(text: str) -> None:
+def test_a_malformed_position_is_none(text: str) -> None:
     assert Position.read(text) is None
 
 

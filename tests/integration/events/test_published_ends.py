@@ -1,18 +1,18 @@
-"""What is published of an operation's end is enough for who knows the operation, or it says so."""
+"""A published end is enough for a waiter that knows the operation, or it says that the record must be read."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from random import Random
-from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from tests.support.clock import Clock
+from tests.support.pubsub import Subscription, subscribed
 from tests.support.records import claim, make_record
 from tests.support.scheduling import chance
-from tests.support.waiting import eventually
+from tests.support.waiting import LONGEST_WAIT, eventually
 from tracker.config import Settings
 from tracker.domain import lifecycle
 from tracker.domain.lifecycle import Change
@@ -32,24 +32,18 @@ LONG = "x" * TOLD_RESULT
 class Lines:
     """What is published of operations."""
 
-    def __init__(self, listener: Any) -> None:
-        self._listener = listener
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
 
     async def last(self) -> str:
         """The last line until now."""
-        found = ""
-        while message := await self._listener.get_message(timeout=0.05):
-            found = str(message["data"]).rpartition("\n")[2]
-        assert found
-        return found
+        return (await self._subscription.texts())[-1].rpartition("\n")[2]
 
 
 @pytest.fixture
 async def lines(redis: Redis, store: Store) -> AsyncIterator[Lines]:
-    async with redis.pubsub(ignore_subscribe_messages=True) as listener:
-        await listener.subscribe(store.keys.events)
-        await listener.get_message(timeout=5)
-        yield Lines(listener)
+    async with subscribed(redis, store.keys.events) as subscription:
+        yield Lines(subscription)
 
 
 def shown(record: Record) -> Record:
@@ -68,7 +62,7 @@ ENDS: dict[str, Callable[[Record], Change]] = {
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("own_id", [False, True])
-async def test_an_end_tells_all_that_a_client_is_shown_of_it(
+async def test_an_end_has_everything_that_a_client_is_shown(
     store: Store, clock: Clock, lines: Lines, end: str, own_id: bool
 ) -> None:
     fields = {"id": "mine"} if own_id else {}
@@ -85,7 +79,7 @@ async def test_an_end_tells_all_that_a_client_is_shown_of_it(
         assert shown(told) == shown(stored)
 
 
-async def test_a_cancel_that_was_known_of_is_part_of_the_end(store: Store, lines: Lines) -> None:
+async def test_a_cancel_that_was_known_before_is_part_of_the_end(store: Store, lines: Lines) -> None:
     created, _ = await store.create(make_record())
     asked = await store.apply(lifecycle.request_cancel(await claim(store, created), "enough"))
     stored = await store.apply(lifecycle.cancel(asked, members={"so": "far"}))
@@ -104,7 +98,7 @@ async def test_a_cancel_that_was_known_of_is_part_of_the_end(store: Store, lines
         lifecycle.request_cancel,
     ],
 )
-async def test_who_missed_a_change_before_the_end_must_read(
+async def test_a_waiter_that_missed_a_change_before_the_end_reads_the_record(
     store: Store, lines: Lines, change: Callable[[Record], Change]
 ) -> None:
     created, _ = await store.create(make_record())
@@ -128,7 +122,7 @@ async def test_who_missed_a_change_before_the_end_must_read(
         lambda seen: lifecycle.fail(seen, ResultInfo(code=500), {}),
     ],
 )
-async def test_what_is_long_or_no_end_is_not_told_whole(
+async def test_long_records_and_changes_that_are_no_ends_are_not_published_whole(
     store: Store, lines: Lines, end: Callable[[Record], Change]
 ) -> None:
     created, _ = await store.create(make_record())
@@ -164,7 +158,7 @@ def step(seen: Record, choose: Random) -> Change:
     return choose.choice(changes)()
 
 
-async def test_whoever_knows_any_earlier_record_is_told_the_truth_or_nothing(store: Store, lines: Lines) -> None:
+async def test_from_any_earlier_record_an_end_gives_the_stored_record_or_nothing(store: Store, lines: Lines) -> None:
     """Random lives: the line of the end, over each record that there was on the way."""
     choose, told = chance(), 0
     for _ in range(60):
@@ -188,7 +182,7 @@ async def test_whoever_knows_any_earlier_record_is_told_the_truth_or_nothing(sto
     assert told
 
 
-async def test_who_waits_for_an_end_is_answered_without_a_read(
+async def test_a_waiter_for_an_end_is_answered_without_a_read(
     store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
@@ -200,7 +194,7 @@ async def test_who_waits_for_an_end_is_answered_without_a_read(
 
     monkeypatch.setattr(Store, "find", note)
     caller = Caller("me", "test")
-    async with asyncio.timeout(15), open_operations(settings) as operations:
+    async with asyncio.timeout(LONGEST_WAIT), open_operations(settings) as operations:
         events = operations._events
 
         async def waits() -> bool:
@@ -209,7 +203,7 @@ async def test_who_waits_for_an_end_is_answered_without_a_read(
         await events.subscribed.wait()
         position = operations.position
         record, _ = await operations.create(caller, "call-1", {"a": 1})
-        waiting = asyncio.create_task(operations.wait_for_end(record, seconds=30, since=position))
+        waiting = asyncio.create_task(operations.wait_for_end(record, seconds=3600, since=position))
         running = await claim(store, record)
         await eventually(waits)
         stored = await store.apply(lifecycle.succeed(running, DONE, {"b": 2}))

@@ -1,4 +1,4 @@
-"""Readers of events, while operations change at random and connections are lost at random."""
+"""Readers of events, while operations change and connections are lost at random."""
 
 import asyncio
 import random
@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.support.records import claim, make_record
-from tests.support.waiting import eventually
+from tests.support.waiting import LONGEST_WAIT, eventually
 from tracker.config import Settings
 from tracker.domain import lifecycle
 from tracker.domain.operation import DONE
@@ -89,7 +89,7 @@ async def test_every_change_is_read_once_and_in_order_whatever_is_lost(store: St
         read(store, events, chance, found, gate, call_id=call_id)
         for (call_id, found), gate in zip(seen.items(), gates, strict=True)
     ]
-    async with beside(events.run()), asyncio.timeout(60), beside(*readers):
+    async with beside(events.run()), asyncio.timeout(LONGEST_WAIT), beside(*readers):
         await asyncio.gather(events.subscribed.wait(), *(gate.wait() for gate in gates))
         records: list[Record] = []
         for _ in range(300):

@@ -1,4 +1,4 @@
-"""What lists cost: round trips, and the commands that the server runs for them."""
+"""The cost of lists: round trips, and the commands that the server runs for them."""
 
 from collections.abc import Awaitable, Callable
 

@@ -1,4 +1,4 @@
-"""Lists against a real server: what they find, their pages while operations come and go, and what they cost."""
+"""Lists against a real server: what they find, and their pages while operations come and end."""
 
 import random
 from collections.abc import Awaitable, Callable
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.support.clock import Clock
-from tests.support.conditions import holds
+from tests.support.random_conditions import holds
 from tests.support.records import CALL, claim, make_record
 from tracker.api.odata.filter import parse_filter
 from tracker.api.odata.orderby import parse_order
@@ -221,7 +221,7 @@ def examine(monkeypatch: pytest.MonkeyPatch) -> int:
     return 12
 
 
-async def test_a_page_ends_early_at_the_bound_and_leads_on(store: Store, lists: Pager, examine: int) -> None:
+async def test_a_page_ends_early_at_the_bound_and_has_a_next_link(store: Store, lists: Pager, examine: int) -> None:
     made = [await created(store, client_context="x" if number in {0, 1, 20} else "y") for number in range(30)]
     found = await pages(lists, ListQuery(parse_filter("endswith(clientContext,'x')"), top=2))
     assert [len(page.records) for page in found] == [1, 0, 2]

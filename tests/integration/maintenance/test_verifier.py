@@ -1,21 +1,21 @@
-"""`tracker doctor --verify` and `--repair`: every place broken by hand is named, and mended."""
+"""`tracker doctor --verify` and `--repair`: each index that a test breaks is named and repaired."""
 
 from itertools import product
 
 import pytest
 
-from tests.support.lifecycle_paths import (
+from tests.support.placements import (
     EVERYTHING,
+    PLACEMENTS,
     SETS,
-    WAYS,
     Make,
-    in_line,
     key_of,
-    mend,
     queued,
-    rated,
+    repair_all,
     retried,
     running,
+    waiting_for_rate,
+    waiting_in_serial_queue,
 )
 from tests.support.scheduling import create, ids, now, take
 from tracker.config import Settings
@@ -43,17 +43,17 @@ async def take_out(store: Store, record: Record, place: str) -> str:
     return name
 
 
-@pytest.mark.parametrize("make", WAYS)
-async def test_what_is_where_it_belongs_is_no_fault(store: Store, verifier: Verifier, make: Make) -> None:
+@pytest.mark.parametrize("make", PLACEMENTS)
+async def test_a_placement_without_faults_has_none(store: Store, verifier: Verifier, make: Make) -> None:
     record = await make(store)
     verdict = await verifier.verify()
     assert verdict.faults == []
     assert verdict.operations == await store.redis.hlen(store.keys.ids(record.tenant))
-    assert verdict.members >= len(WAYS[make]) - 2, "a ticket and a gate hold no operations of their own"
+    assert verdict.members >= len(PLACEMENTS[make]) - 2, "a ticket and a gate hold no operations of their own"
 
 
-@pytest.mark.parametrize(("make", "place"), [(make, place) for make, places in WAYS.items() for place in places])
-async def test_what_is_not_where_it_belongs_is_named_and_mended(
+@pytest.mark.parametrize(("make", "place"), [(make, place) for make, places in PLACEMENTS.items() for place in places])
+async def test_a_missing_index_entry_is_named_and_repaired(
     store: Store, verifier: Verifier, make: Make, place: str
 ) -> None:
     record = await make(store)
@@ -63,16 +63,16 @@ async def test_what_is_not_where_it_belongs_is_named_and_mended(
     found = (await verifier.verify()).faults
     assert (record.key, where) in {(fault.key, fault.where) for fault in found}
     assert {fault.id for fault in found if fault.key == record.key} == {record.id}
-    await mend(store, verifier, record)
+    await repair_all(store, verifier, record)
     assert (await now(store, record)).stage in {record.stage, Stage.QUEUED, Stage.PARKED}
     assert (record.stage in {Stage.QUEUED, Stage.PARKED}) or (await now(store, record)) == record, "its record stays"
 
 
 @pytest.mark.parametrize(
     ("make", "place"),
-    [(make, place) for make, place in product(WAYS, SETS) if place not in WAYS[make]],
+    [(make, place) for make, place in product(PLACEMENTS, SETS) if place not in PLACEMENTS[make]],
 )
-async def test_what_is_where_it_does_not_belong_is_named_and_mended(
+async def test_a_surplus_index_entry_is_named_and_repaired(
     store: Store, verifier: Verifier, make: Make, place: str
 ) -> None:
     record = await make(store)
@@ -80,7 +80,7 @@ async def test_what_is_where_it_does_not_belong_is_named_and_mended(
     await store.redis.zadd(where, {record.key: 7})
     found = (await verifier.verify()).faults
     assert (record.key, where) in {(fault.key, fault.where) for fault in found}
-    await mend(store, verifier, record)
+    await repair_all(store, verifier, record)
 
 
 async def test_a_record_that_is_gone_is_taken_out_of_everything_and_whoever_waited_for_it_goes_on(
@@ -90,10 +90,10 @@ async def test_a_record_that_is_gone_is_taken_out_of_everything_and_whoever_wait
     following = await create(store, "all", **EVERYTHING)
     await store.redis.delete(store.keys.operation(record.key))
     found = (await verifier.verify()).faults
-    gone = {key_of(store, record, place) for place in WAYS[retried]}
+    gone = {key_of(store, record, place) for place in PLACEMENTS[retried]}
     assert {(fault.key, fault.where) for fault in found} == {(record.key, where) for where in gone}
     assert {(fault.id, fault.what) for fault in found} == {("", "in it, and its record is gone")}
-    await mend(store, verifier, record)
+    await repair_all(store, verifier, record)
     assert ids(await take(store)) == [following.id]
 
 
@@ -103,7 +103,7 @@ async def test_an_id_that_leads_to_another_operation_is_named_and_left(store: St
     [lost, wrong] = sorted((await verifier.verify()).faults, key=lambda fault: fault.stray)
     assert (lost.key, lost.what) == (one.key, "queued, and not in it")
     assert (wrong.key, wrong.stray, wrong.what) == (other.key, one.id, "in it, and belongs elsewhere")
-    await mend(store, verifier, one)
+    await repair_all(store, verifier, one)
     assert (await store.find("test", one.id)).key == one.key
     assert (await store.find("test", other.id)).key == other.key
 
@@ -125,24 +125,24 @@ async def test_a_record_that_this_version_does_not_know_is_named_and_left_alone(
 @pytest.mark.parametrize(
     ("make", "field", "value", "what"),
     [
-        (in_line, "blocker", "moon", "parked, and blocked by moon"),
-        (in_line, "blocker", "", "parked, and blocked by nothing"),
-        (rated, "blocker", "serial", "parked, and blocked by serial"),
+        (waiting_in_serial_queue, "blocker", "moon", "parked, and blocked by moon"),
+        (waiting_in_serial_queue, "blocker", "", "parked, and blocked by nothing"),
+        (waiting_for_rate, "blocker", "serial", "parked, and blocked by serial"),
         (queued, "ticket", "99", "queued with ticket 99, and in it with"),
     ],
 )
-async def test_a_record_that_contradicts_its_place_is_named_and_mended(
+async def test_a_record_that_contradicts_its_placement_is_named_and_repaired(
     store: Store, verifier: Verifier, make: Make, field: str, value: str, what: str
 ) -> None:
     record = await make(store)
     await store.redis.hset(store.keys.operation(record.key), field, value)
     assert any(fault.what.startswith(what) for fault in (await verifier.verify()).faults)
-    await mend(store, verifier, record)
+    await repair_all(store, verifier, record)
 
 
-async def test_places_of_a_cap_say_who_runs(store: Store, verifier: Verifier) -> None:
+async def test_the_slots_of_a_concurrency_limit_say_who_runs(store: Store, verifier: Verifier) -> None:
     record = await running(store)
     await store.redis.zadd(store.keys.gate(record.type, "taken"), {record.key: 0})
     [fault] = (await verifier.verify()).faults
     assert fault.what == "running, and in it as queued"
-    await mend(store, verifier, record)
+    await repair_all(store, verifier, record)

@@ -1,4 +1,4 @@
-"""`tracker doctor --verify` beside a service at work, and the order in which a call's line is put right."""
+"""The verifier beside a service at work, and the order in which a serial queue is repaired."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.clock import Clock
 from tests.support.consistency import assert_consistent, take_snapshot
-from tests.support.lifecycle_paths import EVERYTHING, Make, mend, queued, retried, running
+from tests.support.placements import EVERYTHING, Make, queued, repair_all, retried, running
 from tests.support.scheduling import KINDS, chance, create, done, ids, now, pop, take
 from tracker.config import Settings
 from tracker.domain import lifecycle
@@ -37,15 +37,15 @@ async def line_of(store: Store, record: Record) -> list[str]:
 
 
 @pytest.mark.parametrize("make", [queued, running, retried])
-async def test_a_line_that_was_lost_is_made_anew_in_its_order(store: Store, verifier: Verifier, make: Make) -> None:
+async def test_a_lost_serial_queue_is_made_again_in_its_order(store: Store, verifier: Verifier, make: Make) -> None:
     head = await make(store)
     others = [await create(store, "all", **EVERYTHING) for _ in range(4)]
     await store.redis.delete(store.keys.line(head.tenant, head.call_id))
-    await mend(store, verifier, head)
+    await repair_all(store, verifier, head)
     assert await line_of(store, head) == [head.key, *(record.key for record in others)]
 
 
-async def test_whoever_runs_is_put_before_those_that_wait_and_nobody_starts_beside_it(
+async def test_a_running_operation_is_put_before_the_waiting_ones_and_no_other_starts(
     store: Store, verifier: Verifier
 ) -> None:
     head = await running(store)
@@ -56,23 +56,23 @@ async def test_whoever_runs_is_put_before_those_that_wait_and_nobody_starts_besi
         "running, and not the head of it",
         "parked, and the head of it",
     }
-    await mend(store, verifier, head)
+    await repair_all(store, verifier, head)
     assert await line_of(store, head) == [head.key, following.key]
     assert await take(store) == [], "one at a time"
 
 
-async def test_who_waits_is_never_put_before_one_that_may_begin(store: Store, verifier: Verifier) -> None:
+async def test_a_waiting_operation_is_never_put_before_one_that_may_begin(store: Store, verifier: Verifier) -> None:
     first, second, third = [await create(store, "all", **EVERYTHING) for _ in range(3)]
     line = store.keys.line(first.tenant, first.call_id)
     await done(store, *await take(store))
     await take(store)
     await store.redis.zadd(line, {third.key: 1})  # now before the second, which runs
-    await mend(store, verifier, first)
+    await repair_all(store, verifier, first)
     assert await line_of(store, first) == [second.key, third.key]
     assert (await now(store, third)).stage is Stage.PARKED
 
 
-async def test_who_was_lost_from_a_line_comes_after_whoever_runs_even_if_it_is_older(
+async def test_an_operation_lost_from_a_serial_queue_comes_after_the_running_one_even_if_it_is_older(
     store: Store, verifier: Verifier
 ) -> None:
     head = await running(store)
@@ -86,7 +86,7 @@ async def test_who_was_lost_from_a_line_comes_after_whoever_runs_even_if_it_is_o
     await assert_consistent(store)
 
 
-async def test_of_two_that_have_begun_in_one_line_both_go_on(store: Store, verifier: Verifier) -> None:
+async def test_two_operations_that_have_begun_in_one_serial_queue_both_go_on(store: Store, verifier: Verifier) -> None:
     head = await running(store)
     second = await create(store, "all", **EVERYTHING)
     await store.redis.zrem(store.keys.line(head.tenant, head.call_id), head.key)
@@ -166,7 +166,7 @@ class Bustle:
         await self.sweeper.sweep()
 
 
-async def test_nothing_that_only_moves_is_told_as_a_fault(store: Store, settings: Settings) -> None:
+async def test_operations_that_only_move_are_not_reported_as_faults(store: Store, settings: Settings) -> None:
     verifier = Verifier(store, settings, patience=0.1)
     async with Bustle(store) as bustle:
         while bustle.moves < 1200:
@@ -177,9 +177,7 @@ async def test_nothing_that_only_moves_is_told_as_a_fault(store: Store, settings
             assert bustle.moves > before
 
 
-async def test_what_is_lost_beside_moving_operations_is_named_alone_and_mended(
-    store: Store, settings: Settings
-) -> None:
+async def test_faults_beside_moving_operations_are_named_alone_and_repaired(store: Store, settings: Settings) -> None:
     verifier = Verifier(store, settings, patience=0.1)
     still = [await create(store, "plain", delay=3600, call_id="still") for _ in range(3)]
     async with Bustle(store):
@@ -198,7 +196,7 @@ async def test_what_is_lost_beside_moving_operations_is_named_alone_and_mended(
     assert (await now(store, still[1])) == still[1]
 
 
-async def test_a_fault_that_is_put_right_within_the_patience_is_none(
+async def test_a_fault_that_is_corrected_before_the_second_look_is_none(
     store: Store, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = await running(store)

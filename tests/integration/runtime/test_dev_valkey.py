@@ -1,3 +1,5 @@
+"""The private server of `tracker dev` and of tests, and the children that a killed run leaves."""
+
 import json
 import os
 import shutil
@@ -121,7 +123,7 @@ def test_a_server_on_the_path_serves_where_the_wheel_does_not_exist(monkeypatch:
     assert dev_valkey.find_server() == "/opt/redis-server"
 
 
-def test_a_directory_is_held_by_one_process_and_the_other_is_told_by_which(tmp_path: Path) -> None:
+def test_a_directory_is_locked_by_one_process_and_the_error_names_it(tmp_path: Path) -> None:
     with locked(tmp_path), pytest.raises(ConfigurationError, match=f"process {os.getpid()}:"), locked(tmp_path):
         pass
     with locked(tmp_path):
@@ -158,13 +160,13 @@ def test_a_stranger_with_a_recorded_pid_is_left_alone(tmp_path: Path) -> None:
     assert ChildRecords(tmp_path).orphans() == {}
 
 
-def test_a_damaged_roster_is_reported(tmp_path: Path) -> None:
+def test_a_damaged_file_of_children_is_reported(tmp_path: Path) -> None:
     (tmp_path / "children.json").write_text("[")
     with pytest.raises(ConfigurationError, match="damaged"):
         ChildRecords(tmp_path).orphans()
 
 
-def test_a_roster_that_cannot_be_written_is_told_and_stops_nothing(
+def test_a_file_of_children_that_cannot_be_written_is_reported_and_stops_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "children.new").mkdir()  # where the roster writes its draft

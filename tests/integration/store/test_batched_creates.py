@@ -1,4 +1,4 @@
-"""Creates that share a call of their script: what becomes of them is what becomes of them one after another."""
+"""Creates that share a script call have the results of creates one after another."""
 
 import asyncio
 import random
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from tests.support.pubsub import subscribed
 from tests.support.records import CALL, make_record
 from tracker.config import Settings
 from tracker.domain.operation import SECOND
@@ -95,14 +96,14 @@ async def test_creates_of_one_script_call_are_judged_as_one_after_another(
         await store.redis.flushdb()
 
 
-async def test_each_is_stored_as_it_was_answered_whatever_stands_beside_it(store: Store, rng: random.Random) -> None:
+async def test_each_create_is_stored_as_it_was_answered_whatever_is_beside_it(store: Store, rng: random.Random) -> None:
     for _ in range(30):
         answers = await became(store, drawn(rng, rng.choice([2, 3, 20])))
         records = [answer[0] for answer in answers if isinstance(answer, tuple)]
         assert await store.read(record.key for record in records) == records
 
 
-async def test_the_order_of_creation_is_that_of_the_asking(store: Store) -> None:
+async def test_operations_are_created_in_the_order_of_the_requests(store: Store) -> None:
     records = [make_record() for _ in range(30)]
     stored = await store.create_each([CreateArgs(record) for record in records])
     created = [one[0].created for one in stored if isinstance(one, tuple)]
@@ -131,16 +132,12 @@ async def fields_of(store: Store, job: str) -> dict[str, Any]:
     return {name: await store.redis.hget(hash_of_job, name) for name in names}
 
 
-async def test_idle_workers_hear_once_of_a_queue_that_creates_have_filled(store: Store, redis: Redis) -> None:
-    async with redis.pubsub() as pubsub:
-        await pubsub.subscribe(store.keys.wake)
-        assert await pubsub.get_message(timeout=1)
+async def test_idle_workers_are_woken_once_by_creates_into_an_empty_queue(store: Store, redis: Redis) -> None:
+    async with subscribed(redis, store.keys.wake) as subscription:
         await asyncio.gather(*(store.create(make_record()) for _ in range(5)))
-        heard = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1)
-        assert heard is not None
-        assert heard["data"] == "operations"
+        assert await subscription.texts() == ["operations"]
         await asyncio.gather(*(store.create(make_record()) for _ in range(5)))
-        assert await pubsub.get_message(ignore_subscribe_messages=True, timeout=0.1) is None
+        assert await subscription.texts() == []
 
 
 async def test_a_hash_that_tickets_are_copies_of_is_made_again_when_it_is_lost(store: Store, redis: Redis) -> None:
@@ -153,7 +150,9 @@ async def test_a_hash_that_tickets_are_copies_of_is_made_again_when_it_is_lost(s
     assert await redis.exists(copied)
 
 
-async def test_creates_of_different_calls_and_tenants_in_one_turn_do_not_meet(store: Store, settings: Settings) -> None:
+async def test_creates_of_different_calls_and_tenants_in_one_turn_are_separate(
+    store: Store, settings: Settings
+) -> None:
     records = [
         make_record(tenant=f"tenant-{number % 2}", call_id=f"call-{number % 3}", id=f"id-{number // 2}")
         for number in range(12)

@@ -8,17 +8,21 @@ from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 from redis.exceptions import ResponseError
 
-from tests.support.executors import Server
 from tests.support.records import make_record
+from tests.support.redis_servers import Server
+from tests.support.waiting import LONGEST_WAIT, soon
 from tracker.domain.record import Record
 from tracker.errors import Conflict, Unavailable
 from tracker.store.batching import MOST_EARLY, MOST_QUESTIONS, MOST_TOGETHER, Batcher
 from tracker.store.store import Store
 
+PAUSE = 10 * 1000 * int(LONGEST_WAIT)
+"""Milliseconds for which the server runs no script: longer than a test lasts. It still takes CLIENT UNPAUSE."""
+
 
 @pytest.fixture
 def pipeline(redis: Redis) -> Batcher:
-    return Batcher(redis, within=5)
+    return Batcher(redis, within=LONGEST_WAIT)
 
 
 def script(redis: Redis, text: str) -> AsyncScript:
@@ -61,7 +65,7 @@ async def test_a_round_trip_that_nobody_waits_for_any_more_ends(redis: Redis, pi
     """Else it would go on, and connect anew, after its client has been closed."""
     echo = script(redis, "return ARGV[1]")
     await pipeline.call(echo, [], ["loaded"])
-    await redis.client_pause(300)
+    await redis.client_pause(PAUSE, all=False)
     calls = [pipeline.call(echo, [], [letter]) for letter in "ab"]
     await asyncio.sleep(0.05)
     [trip] = pipeline._sending
@@ -71,35 +75,36 @@ async def test_a_round_trip_that_nobody_waits_for_any_more_ends(redis: Redis, pi
     assert not trip.done()
     calls[1].cancel()
     pipeline.leave()
-    await asyncio.wait({trip}, timeout=0.1)
+    await soon(asyncio.wait({trip}))
     assert trip.cancelled()
     assert not pipeline._sending
+    await redis.client_unpause()
 
 
 async def test_a_round_trip_that_takes_too_long_is_ended_for_all_who_wait(redis: Redis) -> None:
     pipeline = Batcher(redis, within=0.1)
     echo = script(redis, "return ARGV[1]")
     await pipeline.call(echo, [], ["loaded"])
-    await redis.client_pause(500)
+    await redis.client_pause(PAUSE, all=False)
     calls = [pipeline.call(echo, [], [letter]) for letter in "ab"]
-    outcomes = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 0.4)
+    outcomes = await soon(asyncio.gather(*calls, return_exceptions=True))
     assert [type(outcome) for outcome in outcomes] == [TimeoutError, TimeoutError]
     assert not pipeline._sending
     await redis.client_unpause()
-    pipeline = Batcher(redis, within=5)
+    pipeline = Batcher(redis, within=LONGEST_WAIT)
     assert await pipeline.call(echo, [], ["c"]) == "c", "the answers that came too late are nobody's"
 
 
 async def test_a_read_that_is_given_up_ends_its_round_trip(store: Store) -> None:
     record, _ = await store.create(make_record())
     pipeline = store._scripts.find._pipeline
-    await store.redis.client_pause(300)
+    await store.redis.client_pause(PAUSE, all=False)
     reads = [asyncio.ensure_future(store.find(record.tenant, record.id)) for _ in range(2)]
     await asyncio.sleep(0.05)
     [trip] = pipeline._sending
     for read in reads:
         read.cancel()
-    await asyncio.wait({trip, *reads}, timeout=0.1)
+    await soon(asyncio.wait({trip, *reads}))
     assert trip.cancelled()
     await store.redis.client_unpause()
 
@@ -136,7 +141,7 @@ async def test_a_call_that_many_join_takes_a_hundred_at_most_and_no_question_is_
     assert [set(answer) for answer in answers] == [{MOST_TOGETHER // 3 * 3}] * 3 + [{MOST_TOGETHER // 3}]
 
 
-async def test_who_joins_a_call_that_fails_learns_of_it_and_who_gives_up_takes_nobody_with_it(
+async def test_a_failed_call_fails_all_that_joined_it_and_a_canceled_caller_affects_no_other(
     redis: Redis, pipeline: Batcher
 ) -> None:
     fail, echo = script(redis, "return redis.error_reply('ERR no')"), script(redis, "return ARGV")
@@ -147,7 +152,7 @@ async def test_who_joins_a_call_that_fails_learns_of_it_and_who_gives_up_takes_n
     assert await second == ["b"]
 
 
-async def test_a_caller_that_gives_up_takes_nobody_with_it(redis: Redis, pipeline: Batcher) -> None:
+async def test_a_caller_that_gives_up_affects_no_other(redis: Redis, pipeline: Batcher) -> None:
     echo = script(redis, "return ARGV[1]")
     first = asyncio.ensure_future(pipeline.call(echo, [], ["a"]))
     second = asyncio.ensure_future(pipeline.call(echo, [], ["b"]))
@@ -167,11 +172,11 @@ async def test_creates_of_one_turn_are_judged_one_by_one(store: Store) -> None:
     assert isinstance(other, Conflict)
 
 
-async def test_all_calls_of_a_turn_learn_of_an_outage(away: Server) -> None:
+async def test_an_outage_fails_every_call_of_a_turn(away: Server) -> None:
     async def create(record: Record) -> None:
         await away.store.create(record)
 
-    await away.goes("killed")
+    await away.go_away("killed")
     failed = await asyncio.gather(*(create(make_record()) for _ in range(3)), return_exceptions=True)
     assert [type(error) for error in failed] == [Unavailable] * 3
-    await away.returns("killed")
+    await away.come_back("killed")

@@ -1,6 +1,5 @@
-"""Claims: who gets which operation, in which order, and what is told to whom."""
+"""Claims: which worker gets which operation, in which order, and what is published about it."""
 
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +8,7 @@ from rq.suspension import resume, suspend
 
 from tests.support.clock import Clock
 from tests.support.consistency import assert_consistent
+from tests.support.pubsub import subscribed
 from tests.support.scheduling import KINDS, claims, create, done, ids, now, pop, take
 from tracker.domain import lifecycle
 from tracker.domain.operation import ResultInfo
@@ -41,7 +41,7 @@ async def test_a_claim_takes_as_many_of_each_kind_as_there_is_room_for_first_in_
     await assert_consistent(store)
 
 
-async def test_what_there_is_no_room_for_stays_in_its_place(store: Store) -> None:
+async def test_operations_without_room_keep_their_position(store: Store) -> None:
     made = [await create(store, kind) for kind in ("function", "function", "plain", "function", "plain")]
     assert ids(await take(store, functions=0)) == ids([made[2], made[4]])
     assert await queued(store) == [made[number].key for number in (0, 1, 3)]
@@ -96,7 +96,7 @@ async def test_a_suspended_service_starts_nothing_until_it_is_resumed(store: Sto
 # --- types that nobody has
 
 
-async def test_what_a_worker_lacks_waits_for_one_that_has_it(store: Store) -> None:
+async def test_a_type_that_a_worker_lacks_waits_for_a_worker_that_has_it(store: Store) -> None:
     first, second = await create(store), await create(store)
     answer = await claims(store, "w1", kinds=WITHOUT_PLAIN)
     assert ids(answer.parked) == ids([first, second])
@@ -144,43 +144,26 @@ async def test_a_type_that_nobody_has_in_time_ends_with_501(store: Store, clock:
 # --- what is told
 
 
-@asynccontextmanager
-async def listening(store: Store, channel: str) -> Any:
-    """A function that answers the texts heard on a channel since it was last called."""
-    async with store.redis.pubsub() as pubsub:
-        await pubsub.subscribe(channel)
-        assert (await pubsub.get_message(timeout=5))["type"] == "subscribe"
-
-        async def heard() -> list[str]:
-            await store.redis.publish(channel, "end")
-            texts: list[str] = []
-            while (message := await pubsub.get_message(timeout=5)) is not None and message["data"] != "end":
-                texts.append(message["data"])
-            return texts
-
-        yield heard
-
-
-async def test_idle_workers_hear_of_a_queue_that_is_no_longer_empty(store: Store) -> None:
-    async with listening(store, store.keys.wake) as heard:
+async def test_idle_workers_are_woken_when_a_queue_is_no_longer_empty(store: Store) -> None:
+    async with subscribed(store.redis, store.keys.wake) as subscription:
         await create(store, priority="low")
         await create(store)
-        assert await heard() == ["operations.low", "operations"]
+        assert await subscription.texts() == ["operations.low", "operations"]
         await create(store)
-        assert await heard() == []
+        assert await subscription.texts() == []
         [record, *_] = await take(store)
         await store.apply(lifecycle.hand_back(record))
-        assert len(await heard()) == 1
+        assert len(await subscription.texts()) == 1
 
 
-async def test_a_worker_hears_at_once_of_a_cancel_of_what_it_runs(store: Store) -> None:
+async def test_a_cancel_is_published_to_the_worker_that_runs_the_operation(store: Store) -> None:
     record, other = await create(store), await create(store)
     await take(store, "w7")
-    async with listening(store, store.keys.control("w7")) as heard:
+    async with subscribed(store.redis, store.keys.control("w7")) as subscription:
         await store.apply(lifecycle.request_cancel(await now(store, record), "enough"))
-        assert await heard() == [f"cancel {record.key} 1"]
+        assert await subscription.texts() == [f"cancel {record.key} 1"]
         await store.apply(lifecycle.hide(await now(store, other)))
-        assert await heard() == [f"cancel {other.key} 1"]
+        assert await subscription.texts() == [f"cancel {other.key} 1"]
 
 
 async def test_the_last_attempts_that_did_not_end_well_are_kept(store: Store, clock: Clock) -> None:

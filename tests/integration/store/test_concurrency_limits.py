@@ -1,4 +1,4 @@
-"""Caps of a type: never more than so many at once, over all workers."""
+"""The concurrency limit of a type, over all workers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -46,7 +46,7 @@ async def test_never_more_than_the_cap_run_over_all_workers_and_the_oldest_is_ne
 
 
 @pytest.mark.parametrize("ending", [*ENDINGS, "hands back", "retries"])
-async def test_every_end_of_an_attempt_gives_its_place_back(store: Store, ending: str) -> None:
+async def test_every_end_of_an_attempt_frees_its_slot(store: Store, ending: str) -> None:
     first, second = await capped(store, 2, cap=1)
     [running] = await take(store)
     again: dict[str, Callable[[Record], Change]] = {
@@ -60,7 +60,7 @@ async def test_every_end_of_an_attempt_gives_its_place_back(store: Store, ending
     await assert_consistent(store)
 
 
-async def test_a_lost_worker_gives_its_place_back(store: Store, clock: Clock) -> None:
+async def test_a_lost_worker_frees_its_slot(store: Store, clock: Clock) -> None:
     first, second = await capped(store, 2, cap=1)
     await take(store)
     await take(store)
@@ -81,20 +81,20 @@ async def released(store: Store, cap: int = 1) -> tuple[Record, Record]:
     return first, second
 
 
-async def test_a_released_operation_that_is_canceled_gives_its_place_to_the_next(store: Store) -> None:
+async def test_a_released_operation_that_is_canceled_frees_its_slot_for_the_next(store: Store) -> None:
     first, second = await released(store)
     await store.apply(lifecycle.request_cancel(await now(store, first)))
     assert ids(await take(store)) == [second.id]
     await assert_consistent(store)
 
 
-async def test_a_released_operation_that_is_deleted_gives_its_place_to_the_next(store: Store) -> None:
+async def test_a_released_operation_that_is_deleted_frees_its_slot_for_the_next(store: Store) -> None:
     first, second = await released(store)
     await store.apply(lifecycle.hide(await now(store, first)))
     assert ids(await take(store)) == [second.id]
 
 
-async def test_an_operation_deleted_while_it_runs_keeps_its_place_until_it_has_stopped(store: Store) -> None:
+async def test_an_operation_deleted_while_it_runs_keeps_its_slot_until_it_has_stopped(store: Store) -> None:
     first, second = await capped(store, 2, cap=1)
     await take(store)
     hidden = await store.apply(lifecycle.hide(await now(store, first)))
@@ -104,7 +104,7 @@ async def test_an_operation_deleted_while_it_runs_keeps_its_place_until_it_has_s
     await assert_consistent(store)
 
 
-async def test_a_released_operation_that_meets_a_worker_without_its_type_takes_no_place_with_it(store: Store) -> None:
+async def test_a_released_operation_that_a_worker_without_its_type_claims_frees_its_slot(store: Store) -> None:
     """It left the queue again: when it comes back, it has to go through the gate as everybody does."""
     first, second = await released(store)
     assert await take(store, "w2", kinds=NOT_CAPPED) == []
@@ -116,7 +116,7 @@ async def test_a_released_operation_that_meets_a_worker_without_its_type_takes_n
     await assert_consistent(store)
 
 
-async def test_a_released_operation_whose_ticket_vanished_takes_no_place_with_it(store: Store, clock: Clock) -> None:
+async def test_a_released_operation_whose_ticket_vanished_frees_its_slot(store: Store, clock: Clock) -> None:
     first, second = await released(store)
     await store.redis.delete(store.keys.queue())
     sweeper = Sweeper(store)

@@ -1,4 +1,4 @@
-"""Failovers: Sentinel's after the master was killed, and one behind a proxy whose old master lives on as a replica."""
+"""Failovers: by Sentinel after the master was killed, and behind a proxy with the old master as a replica."""
 
 import asyncio
 import os
@@ -14,8 +14,9 @@ from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tests.support.executors import began, create, final, let_go, now, running_worker, told
+from tests.support.handler_files import began, let_go, text_of
 from tests.support.waiting import eventually
+from tests.support.worker_processes import create, final, now, running_worker
 from tracker.cli.dev_stack import unreachable
 from tracker.config import Settings
 from tracker.domain import lifecycle
@@ -164,7 +165,7 @@ async def patiently(store: Store, record: Record) -> Record:
             return found if found.status.final else None
         return None
 
-    return await eventually(ended, within=20)
+    return await eventually(ended)
 
 
 def created(store: Store) -> Callable[[], Awaitable[Record | None]]:
@@ -190,7 +191,7 @@ def port_of(client: BlockingRedis) -> Callable[[], Awaitable[int | None]]:
     return check
 
 
-async def test_operations_that_run_while_sentinel_fails_over_end_as_if_nothing_had_been(
+async def test_operations_that_run_during_a_failover_of_sentinel_end_once_and_uncharged(
     pair: Pair, settings: Settings, tmp_path: Path, unused_tcp_port: int
 ) -> None:
     url = f"sentinel://:{PASSWORD_IN_URL}@127.0.0.1:1,127.0.0.1:{unused_tcp_port}/{MASTER}/0"
@@ -212,7 +213,7 @@ async def test_operations_that_run_while_sentinel_fails_over_end_as_if_nothing_h
         pair.servers[0].process.kill()
         let_go(tmp_path, *records)
         for record in records:
-            await told(tmp_path / f"{record.id}.ended.1")
+            await text_of(tmp_path / f"{record.id}.ended.1")
         for record in records:
             ended = await patiently(store, record)
             assert (ended.status, ended.attempt, ended.charged) == (OperationStatus.COMPLETED, 1, 0)
@@ -225,10 +226,10 @@ async def test_operations_that_run_while_sentinel_fails_over_end_as_if_nothing_h
         with open_blocking(mine) as client:
             assert await eventually(port_of(client)) == pair.ports[1]
         assert worker.process.returncode is None
-        assert not worker.said("background_task_died")
+        assert not worker.logged("background_task_died")
 
 
-async def test_whoever_is_told_that_its_server_is_a_replica_finds_the_new_master(
+async def test_a_client_whose_server_became_a_replica_finds_the_new_master(
     pair: Pair, settings: Settings, tmp_path: Path
 ) -> None:
     proxy = Proxy(pair.ports[0])
@@ -255,7 +256,7 @@ async def test_whoever_is_told_that_its_server_is_a_replica_finds_the_new_master
                 await eventually(left(pair.stores[old]))
                 await pair.in_step(new)
             assert worker.process.returncode is None
-            assert not worker.said("background_task_died")
+            assert not worker.logged("background_task_died")
 
 
 def left(store: Store) -> Callable[[], Awaitable[bool]]:

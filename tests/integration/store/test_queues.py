@@ -1,4 +1,4 @@
-"""What a claim makes of the queues: their order, their lanes, and what does not belong on them."""
+"""Claims from the queues: their order, their priorities, and entries that are not tickets."""
 
 from collections import Counter
 from random import Random

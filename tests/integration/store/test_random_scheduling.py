@@ -1,4 +1,4 @@
-"""A long random walk: whatever happens in whatever order, everything stays where it belongs, and everything ends."""
+"""A long random walk: every index stays consistent, and every operation ends."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -189,7 +189,7 @@ WEIGHTS = {
 }
 
 
-async def test_a_random_walk_keeps_everything_in_its_place_and_everything_ends(store: Store, clock: Clock) -> None:
+async def test_a_random_walk_keeps_every_index_consistent_and_every_operation_ends(store: Store, clock: Clock) -> None:
     walk = Walk(store, clock, chance())
     trail: list[str] = []
     steps: list[Callable[[Walk], Awaitable[None]]] = list(WEIGHTS)

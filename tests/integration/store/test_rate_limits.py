@@ -1,4 +1,4 @@
-"""Rates of a type, over all workers: a token bucket; and cap, rate and serial calls at once."""
+"""The rate limit of a type, over all workers, alone and beside a concurrency limit and serial calls."""
 
 from itertools import combinations
 from typing import Any
@@ -62,7 +62,7 @@ async def test_intervals_below_a_second_and_rates_above_any_clock_work(store: St
     assert_within(rate, per, started)
 
 
-async def test_the_sweeper_opens_a_gate_for_rqs_own_workers(store: Store, clock: Clock) -> None:
+async def test_the_sweeper_releases_rate_limited_operations_for_rqs_own_workers(store: Store, clock: Clock) -> None:
     await rated(store, 3, rate=1, per=10.0)
     started = 0
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""What we push is what RQ would have pushed."""
+"""Tickets are field by field what RQ enqueues."""
 
 import asyncio
 import re

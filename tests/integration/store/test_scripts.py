@@ -1,4 +1,4 @@
-"""The scripts, against a real server."""
+"""Create, claim and change by the scripts, against a real server."""
 
 import asyncio
 import dataclasses
@@ -85,7 +85,7 @@ async def test_the_same_id_with_another_body_is_a_conflict(store: Store) -> None
         await store.create(make_record(id="mine", digest="e"))
 
 
-async def test_one_id_in_two_tenants_is_two_operations(store: Store) -> None:
+async def test_the_same_id_in_two_tenants_is_two_operations(store: Store) -> None:
     one = await queued(store, id="mine", tenant="a")
     two = await queued(store, id="mine", tenant="b")
     assert one.key != two.key
@@ -243,7 +243,7 @@ async def test_retention_ends_in_a_tombstone_and_then_in_nothing(store: Store, c
 
 @pytest.mark.parametrize("stage", Stage)
 @pytest.mark.parametrize("transition", [transition for transition in Transition if transition is not Transition.CREATE])
-async def test_python_and_lua_agree_on_every_arrow_from_every_stage(
+async def test_python_and_lua_agree_on_every_transition_from_every_stage(
     store: Store, clock: Clock, transition: Transition, stage: Stage
 ) -> None:
     before = await put(store, stage)
@@ -314,7 +314,7 @@ DECISIONS: Mapping[Transition, Callable[[Record], Change]] = {
 
 
 @pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.QUEUED])
-async def test_a_change_decided_on_an_old_sight_of_the_record_is_refused(store: Store, stage: Stage) -> None:
+async def test_a_change_based_on_an_old_version_of_the_record_is_refused(store: Store, stage: Stage) -> None:
     record = await put(store, stage)
     stale = record._replace(stage=Stage.QUEUED)
     with pytest.raises(Refused):

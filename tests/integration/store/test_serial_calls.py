@@ -35,7 +35,7 @@ async def test_a_calls_serial_operations_run_one_at_a_time_in_the_order_of_creat
     assert ids(ran) == ids(made)
 
 
-async def test_serial_operations_of_two_types_share_their_calls_line_and_two_calls_share_none(store: Store) -> None:
+async def test_serial_operations_of_two_types_share_the_queue_of_their_call_and_calls_share_none(store: Store) -> None:
     one = await create(store, "serial", serial=True)
     two = await create(store, "all", serial=True)
     other = await create(store, "serial", serial=True, call_id="call-2")
@@ -82,7 +82,7 @@ AGAIN: dict[str, Callable[[Record], Change]] = {
 
 
 @pytest.mark.parametrize("how", AGAIN)
-async def test_a_head_that_has_to_run_again_keeps_its_place(store: Store, clock: Clock, how: str) -> None:
+async def test_a_head_that_runs_again_keeps_its_position(store: Store, clock: Clock, how: str) -> None:
     first, second = await serial(store, 2)
     [record] = await take(store)
     await clock.advance(11)
@@ -96,7 +96,7 @@ async def test_a_head_that_has_to_run_again_keeps_its_place(store: Store, clock:
     assert ids(await take(store)) == [second.id]
 
 
-async def test_a_head_whose_ticket_vanished_keeps_its_place(store: Store, clock: Clock) -> None:
+async def test_a_head_whose_ticket_vanished_keeps_its_position(store: Store, clock: Clock) -> None:
     first, second = await serial(store, 2)
     await store.redis.delete(store.keys.queue())
     sweeper = Sweeper(store)
@@ -110,7 +110,7 @@ async def test_a_head_whose_ticket_vanished_keeps_its_place(store: Store, clock:
     assert ids(await take(store)) == [first.id]
 
 
-async def test_a_serial_operation_that_is_canceled_in_the_line_is_passed_over(store: Store) -> None:
+async def test_a_serial_operation_that_is_canceled_while_it_waits_is_skipped(store: Store) -> None:
     first, second, third = await serial(store, 3)
     await store.apply(lifecycle.request_cancel(second))
     await done(store, *await take(store))
@@ -119,7 +119,7 @@ async def test_a_serial_operation_that_is_canceled_in_the_line_is_passed_over(st
     await assert_consistent(store)
 
 
-async def test_a_delayed_operation_joins_its_calls_line_when_it_is_due(store: Store, clock: Clock) -> None:
+async def test_a_delayed_operation_joins_the_serial_queue_when_it_is_due(store: Store, clock: Clock) -> None:
     late = await create(store, "serial", serial=True, delay=60)
     soon = await create(store, "serial", serial=True, delay=30)
     [first] = await serial(store, 1)

@@ -1,4 +1,4 @@
-"""When an operation may start, and when it must have."""
+"""The earliest start of an operation, and the latest."""
 
 from typing import Any
 

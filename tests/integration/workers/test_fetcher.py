@@ -1,10 +1,9 @@
-"""What seldom happens to claims and leases: answers that are late or lost, records nobody can read, trouble elsewhere.
+"""The fetcher and leases in rare cases: late and lost replies, unreadable records, faults of RQ's keys.
 
 A worker's manager runs in the test's own process, over a store that can hold or lose an answer.
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.executors import began, create, exists, final, let_go, now, registry
-from tests.support.waiting import eventually
-from tracker import Context, Operation, handles
+from tests.support.executors import registry
+from tests.support.handler_files import began, exists, let_go
+from tests.support.waiting import LONGEST_WAIT, eventually, soon
+from tests.support.worker_processes import create, final, now
 from tracker.config import Settings
 from tracker.domain.operation import OperationStatus
 from tracker.domain.record import Record
@@ -32,15 +32,6 @@ from workers.fork_server import ForkServer
 from workers.manager import Identity, Limits, Manager
 
 TYPES = ("waits", "works", "dies")
-
-
-class Dies(Operation, type="#executor.dies"):
-    """Ends its host."""
-
-
-@handles(Dies, attempts=1)
-def dies(_operation: Dies, _context: Context) -> None:
-    os._exit(3)
 
 
 class Gated(Store):
@@ -100,21 +91,20 @@ async def running_manager(
         yield manager, life
     finally:
         life.cancel()
-        await asyncio.wait(
-            {life}, timeout=20
-        )  # it closes its fork_server meanwhile, which cancelling it again cuts short
+        # It closes its fork server meanwhile. To cancel it again would cut that short.
+        await asyncio.wait({life}, timeout=LONGEST_WAIT)
         await end(life)
 
 
 async def ended(life: asyncio.Task[bool]) -> bool:
-    return await asyncio.wait_for(life, 20)
+    return await soon(life)
 
 
 def outcome(record: Record) -> tuple[Stage, int, int]:
     return record.stage, record.attempt, record.charged
 
 
-async def test_a_claim_is_the_larger_the_more_waits(
+async def test_a_claim_is_larger_when_more_operations_wait(
     fork_server: ForkServer, store: Store, settings: Settings, directory: Path
 ) -> None:
     noted = Noted(store.redis, settings)
@@ -147,10 +137,10 @@ async def test_what_a_claim_brings_after_the_hand_back_is_handed_back(
     monkeypatch.setattr(Executor, "hand_back", hands_back)
     records = [await create(gated, "waits") for _ in range(3)]
     async with running_manager(gated, fork_server, settings, directory) as (manager, life):
-        await asyncio.wait_for(gated.held.wait(), 15)
+        await soon(gated.held.wait())
         manager.stop()
         manager.stop()
-        await asyncio.wait_for(handed_back.wait(), 15)
+        await soon(handed_back.wait())
         gated.gate.set()
         assert await ended(life), "nothing was left"
     for record in records:
@@ -165,7 +155,7 @@ async def test_what_a_claim_took_whose_answer_was_lost_while_stopping_is_asked_f
     let_go(directory)
     records = [await create(gated, "waits") for _ in range(3)]
     async with running_manager(gated, fork_server, settings, directory) as (manager, life):
-        await asyncio.wait_for(gated.held.wait(), 15)
+        await soon(gated.held.wait())
         late = await create(gated, "waits")
         manager.stop()
         gated.gate.set()
@@ -181,7 +171,7 @@ async def test_a_claim_that_never_reached_redis_takes_nothing_when_it_is_repeate
     gated.loses = "question"
     records = [await create(gated, "waits") for _ in range(3)]
     async with running_manager(gated, fork_server, settings, directory) as (manager, life):
-        await asyncio.wait_for(gated.held.wait(), 15)
+        await soon(gated.held.wait())
         manager.stop()
         gated.gate.set()
         assert await ended(life), "nothing was left"
@@ -211,7 +201,7 @@ def lease_renewed(store: Store, record: Record, since: float) -> Callable[[], An
     return check
 
 
-async def test_trouble_in_the_books_of_rq_costs_no_attempt_its_lease(
+async def test_a_fault_in_the_keys_of_rq_costs_no_attempt_its_lease(
     fork_server: ForkServer, store: Store, settings: Settings, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat, "BEAT_EVERY", 0.05)
@@ -249,7 +239,7 @@ async def test_a_burst_does_not_end_while_dead_hosts_are_replaced_and_tickets_ar
     assert [(await now(store, record)).status for record in good] == [OperationStatus.COMPLETED] * len(good)
 
 
-async def test_workers_that_were_killed_are_off_the_list_though_nobody_reads_it(store: Store) -> None:
+async def test_killed_workers_are_removed_from_the_registry_though_nobody_reads_it(store: Store) -> None:
     workers = WorkerRegistry(store)
     for name in ("killed", "lives"):
         await workers.announce(name, {})

@@ -1,103 +1,13 @@
-"""The processes that run handlers: real ones, without Redis."""
+"""Hosts, the processes that run handlers, without Redis."""
 
-import asyncio
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support import host_handlers
-from tests.support.executors import alive
+from tests.support.hosts import COROUTINE, FUNCTION, HostClient
 from tracker.domain.operation import Json
-from tracker.domain.type_registry import load_types
-from workers.fork_server import ForkServer
-from workers.host import Death, Host, HostKind
-
-ROOT = Path(__file__).parents[3]
-COROUTINE, FUNCTION = HostKind.COROUTINE, HostKind.FUNCTION
-WITHIN = 15.0
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-
-
-class Crew:
-    """Hosts of one fork_server, and what each attempt said."""
-
-    def __init__(self, fork_server: ForkServer) -> None:
-        self.fork_server = fork_server
-        self.said: dict[int, list[Json]] = {}
-        self._news = asyncio.Condition()
-        self._told: set[asyncio.Task[None]] = set()
-        self._ref = 0
-
-    async def host(self, kind: HostKind) -> Host:
-        return await asyncio.wait_for(self.fork_server.host(kind, self.hear), WITHIN)
-
-    def hear(self, message: Json) -> None:
-        self.said.setdefault(message["ref"], []).append(message)
-        task = asyncio.ensure_future(self._tell())
-        self._told.add(task)
-        task.add_done_callback(self._told.discard)
-
-    async def _tell(self) -> None:
-        async with self._news:
-            self._news.notify_all()
-
-    def begin(self, host: Host, name: str, **members: Any) -> int:
-        """Order an attempt; returns its ref."""
-        self._ref += 1
-        order = {"ref": self._ref, "type": f"#hosts.{name}", "id": f"op-{self._ref}", "call_id": "call", "attempt": 2}
-        host.send({**order, "key": "a key", "members": members, "client_context": "mine"})
-        return self._ref
-
-    async def until(self, check: Callable[[], Any]) -> None:
-        async with self._news:
-            await asyncio.wait_for(self._news.wait_for(check), WITHIN)
-
-    async def begun(self, ref: int) -> Json:
-        """The attempt's first message."""
-        await self.until(lambda: self.said.get(ref))
-        return self.said[ref][0]
-
-    async def outcome(self, ref: int) -> Json:
-        await self.until(lambda: "outcome" in (self.said.get(ref) or [{}])[-1])
-        return self.said[ref][-1]
-
-    async def run(self, host: Host, name: str, **members: Any) -> Json:
-        return await self.outcome(self.begin(host, name, **members))
-
-    def outcomes(self) -> list[str]:
-        return [line["outcome"] for lines in self.said.values() for line in lines if "outcome" in line]
-
-
-@pytest.fixture
-def fork_server() -> Iterator[ForkServer]:
-    forked = ForkServer.fork(load_types([host_handlers.__name__]))
-    yield forked
-    assert not alive(forked.pid)
-
-
-@pytest.fixture
-async def crew(fork_server: ForkServer) -> AsyncIterator[Crew]:
-    await fork_server.open()
-    try:
-        yield Crew(fork_server)
-    finally:
-        await fork_server.close()
-
-
-def gone(*pids: int) -> Callable[[], Awaitable[bool]]:
-    async def check() -> bool:
-        return not any(alive(pid) for pid in pids)
-
-    return check
-
-
-async def death(host: Host) -> Death:
-    return await asyncio.wait_for(asyncio.shield(host.died), WITHIN)
+from workers.host import HostKind
 
 
 @pytest.mark.parametrize("kind", HostKind)
@@ -114,148 +24,161 @@ async def death(host: Host) -> Death:
     ],
 )
 async def test_whatever_ends_a_handler_is_an_outcome_and_its_host_goes_on(
-    crew: Crew, kind: HostKind, how: str, outcome: Json
+    host_client: HostClient, kind: HostKind, how: str, outcome: Json
 ) -> None:
-    host = await crew.host(kind)
+    host = await host_client.host(kind)
     name, other = ("ending", "echo") if kind is COROUTINE else ("endingFunction", "echoFunction")
-    said = await crew.run(host, name, how=how)
+    said = await host_client.run(host, name, how=how)
     assert {key: said[key] for key in outcome} == outcome
     assert "a secret" not in str(said["result"])
-    assert (await crew.run(host, other, text="still here"))["members"] == {"echo": "still here"}
+    assert (await host_client.run(host, other, text="still here"))["members"] == {"echo": "still here"}
 
 
 @pytest.mark.parametrize("kind", HostKind)
-async def test_a_report_that_is_no_text_harms_nobody_else(crew: Crew, kind: HostKind) -> None:
-    host = await crew.host(kind)
+async def test_a_progress_report_that_is_no_text_affects_no_other_attempt(
+    host_client: HostClient, kind: HostKind
+) -> None:
+    host = await host_client.host(kind)
     name, other = ("ending", "echo") if kind is COROUTINE else ("endingFunction", "echoFunction")
-    refs = [crew.begin(host, name, how="bytes as detail"), crew.begin(host, other, text="next")]
-    assert [len(await crew.outcome(ref)) > 0 for ref in refs] == [True, True]
+    refs = [host_client.start(host, name, how="bytes as detail"), host_client.start(host, other, text="next")]
+    assert [len(await host_client.outcome(ref)) > 0 for ref in refs] == [True, True]
 
 
 @pytest.mark.parametrize(("how", "retryable"), [("timeout", True), ("file", False), ("value", False)])
-async def test_what_a_handler_raises_is_retried_as_its_type_says(crew: Crew, how: str, retryable: bool) -> None:
-    host = await crew.host(COROUTINE)
-    assert (await crew.run(host, "ending", how=how))["retryable"] is retryable
+async def test_what_a_handler_raises_is_retried_as_its_type_says(
+    host_client: HostClient, how: str, retryable: bool
+) -> None:
+    host = await host_client.host(COROUTINE)
+    assert (await host_client.run(host, "ending", how=how))["retryable"] is retryable
 
 
-async def test_half_a_surrogate_pair_becomes_a_question_mark(crew: Crew) -> None:
-    host = await crew.host(FUNCTION)
-    ref = crew.begin(host, "endingFunction", how="half a surrogate pair")
-    assert (await crew.begun(ref))["detail"] == "caf?"
-    assert (await crew.outcome(ref))["outcome"] == "succeeded"
+async def test_half_a_surrogate_pair_becomes_a_question_mark(host_client: HostClient) -> None:
+    host = await host_client.host(FUNCTION)
+    ref = host_client.start(host, "endingFunction", how="half a surrogate pair")
+    assert (await host_client.first_message(ref))["detail"] == "caf?"
+    assert (await host_client.outcome(ref))["outcome"] == "succeeded"
 
 
-async def test_a_function_reports_before_its_outcome_which_tells_its_memory(crew: Crew) -> None:
-    host = await crew.host(FUNCTION)
+async def test_a_function_reports_progress_before_its_outcome_and_its_outcome_has_its_memory(
+    host_client: HostClient,
+) -> None:
+    host = await host_client.host(FUNCTION)
     small = host.rss()
-    await crew.run(host, "eating", mib=200)
-    outcome = await crew.run(host, "echoFunction", text="abc")
+    await host_client.run(host, "eating", mib=200)
+    outcome = await host_client.run(host, "echoFunction", text="abc")
     ref = outcome["ref"]
-    assert crew.said[ref][0] == {"ref": ref, "progress": 40, "detail": "begun"}
+    assert host_client.messages[ref][0] == {"ref": ref, "progress": 40, "detail": "begun"}
     assert outcome["result"] == {"code": 200, "subcode": 2, "message": "a key"}
     assert outcome["rss"] > small + 150 * 1024 * 1024 > host.rss() > 0
 
 
-async def test_a_thousand_coroutines_run_at_once_in_one_host(crew: Crew) -> None:
-    host = await crew.host(COROUTINE)
-    refs = [crew.begin(host, "meeting", number=1000) for _ in range(1000)]
-    assert {(await crew.outcome(ref))["outcome"] for ref in refs} == {"succeeded"}
+async def test_a_thousand_coroutines_run_at_once_in_one_host(host_client: HostClient) -> None:
+    host = await host_client.host(COROUTINE)
+    refs = [host_client.start(host, "meeting", number=1000) for _ in range(1000)]
+    assert {(await host_client.outcome(ref))["outcome"] for ref in refs} == {"succeeded"}
 
 
 @pytest.mark.parametrize("kind", HostKind)
-async def test_large_messages_both_ways_block_nobody(crew: Crew, kind: HostKind) -> None:
-    host = await crew.host(kind)
+async def test_large_messages_both_ways_block_nobody(host_client: HostClient, kind: HostKind) -> None:
+    host = await host_client.host(kind)
     text = "x" * 60_000
-    refs = [crew.begin(host, "echo" if kind is COROUTINE else "echoFunction", text=text) for _ in range(100)]
-    assert all([(await crew.outcome(ref))["members"] == {"echo": text} for ref in refs])
+    refs = [host_client.start(host, "echo" if kind is COROUTINE else "echoFunction", text=text) for _ in range(100)]
+    assert all([(await host_client.outcome(ref))["members"] == {"echo": text} for ref in refs])
 
 
-async def test_a_coroutine_that_is_stopped_says_so_and_its_neighbours_go_on(crew: Crew) -> None:
-    host = await crew.host(COROUTINE)
-    one, other = crew.begin(host, "waiting"), crew.begin(host, "waiting", gate="other")
-    await crew.begun(one)
+async def test_a_stopped_coroutine_reports_it_and_other_coroutines_go_on(host_client: HostClient) -> None:
+    host = await host_client.host(COROUTINE)
+    one, other = host_client.start(host, "waiting"), host_client.start(host, "waiting", gate="other")
+    await host_client.first_message(one)
     host.stop(one)
-    assert (await crew.outcome(one))["outcome"] == "stopped"
-    assert crew.said[one][-2]["detail"] == "asked True"
-    await crew.run(host, "opening", gate="other")
-    assert (await crew.outcome(other))["outcome"] == "succeeded"
+    assert (await host_client.outcome(one))["outcome"] == "stopped"
+    assert host_client.messages[one][-2]["detail"] == "asked True"
+    await host_client.run(host, "opening", gate="other")
+    assert (await host_client.outcome(other))["outcome"] == "succeeded"
 
 
-async def test_a_coroutine_that_swallows_its_stop_runs_on_and_a_second_stop_does_nothing(crew: Crew) -> None:
-    host = await crew.host(COROUTINE)
-    ref = crew.begin(host, "waiting", gate="stubborn", stubborn=True)
-    await crew.begun(ref)
+async def test_a_coroutine_that_swallows_its_stop_runs_on_and_a_second_stop_does_nothing(
+    host_client: HostClient,
+) -> None:
+    host = await host_client.host(COROUTINE)
+    ref = host_client.start(host, "waiting", gate="stubborn", stubborn=True)
+    await host_client.first_message(ref)
     host.stop(ref)
-    await crew.until(lambda: len(crew.said[ref]) > 1)
+    await host_client.until(lambda: len(host_client.messages[ref]) > 1)
     host.stop(ref)
-    await crew.run(host, "opening", gate="stubborn")
-    assert (await crew.outcome(ref))["outcome"] == "succeeded"
-    assert [line.get("detail") for line in crew.said[ref]] == ["begun", "asked True", None]
+    await host_client.run(host, "opening", gate="stubborn")
+    assert (await host_client.outcome(ref))["outcome"] == "succeeded"
+    assert [line.get("detail") for line in host_client.messages[ref]] == ["begun", "asked True", None]
 
 
 @pytest.mark.parametrize("kind", HostKind)
-async def test_a_stop_that_comes_before_the_handler_has_begun_counts(crew: Crew, kind: HostKind) -> None:
-    host = await crew.host(kind)
+async def test_a_stop_that_comes_before_the_handler_has_begun_counts(host_client: HostClient, kind: HostKind) -> None:
+    host = await host_client.host(kind)
     for _ in range(50):
-        ref = crew.begin(host, "waiting" if kind is COROUTINE else "sleeping")
+        ref = host_client.start(host, "waiting" if kind is COROUTINE else "sleeping")
         host.stop(ref)
-        assert (await crew.outcome(ref))["outcome"] == "stopped"
+        assert (await host_client.outcome(ref))["outcome"] == "stopped"
 
 
-async def test_a_function_that_is_stopped_says_so_and_its_host_goes_on(crew: Crew) -> None:
-    host = await crew.host(FUNCTION)
-    ref = crew.begin(host, "sleeping")
-    await crew.begun(ref)
+async def test_a_stopped_function_reports_it_and_its_host_goes_on(host_client: HostClient) -> None:
+    host = await host_client.host(FUNCTION)
+    ref = host_client.start(host, "sleeping")
+    await host_client.first_message(ref)
     host.stop(ref)
-    assert (await crew.outcome(ref))["outcome"] == "stopped"
-    assert (await crew.run(host, "echoFunction", text="next"))["outcome"] == "succeeded"
+    assert (await host_client.outcome(ref))["outcome"] == "stopped"
+    assert (await host_client.run(host, "echoFunction", text="next"))["outcome"] == "succeeded"
     assert not host.died.done()
 
 
-async def test_a_function_that_swallows_its_stop_wins(crew: Crew) -> None:
-    host = await crew.host(FUNCTION)
-    ref = crew.begin(host, "sleeping", stubborn=True)
-    await crew.begun(ref)
+async def test_a_function_that_swallows_its_stop_wins(host_client: HostClient) -> None:
+    host = await host_client.host(FUNCTION)
+    ref = host_client.start(host, "sleeping", stubborn=True)
+    await host_client.first_message(ref)
     host.stop(ref)
-    assert (await crew.outcome(ref))["outcome"] == "succeeded"
+    assert (await host_client.outcome(ref))["outcome"] == "succeeded"
 
 
-async def test_a_stop_hits_no_other_attempt_than_its_own(crew: Crew) -> None:
+async def test_a_stop_hits_no_other_attempt_than_its_own(host_client: HostClient) -> None:
     """Each stop races with the end of its function and the beginning of the next."""
-    host = await crew.host(FUNCTION)
+    host = await host_client.host(FUNCTION)
     for number in range(300):
-        ended, follower = crew.begin(host, "echoFunction"), crew.begin(host, "echoFunction", text=str(number))
-        await crew.begun(ended)
+        ended, follower = (
+            host_client.start(host, "echoFunction"),
+            host_client.start(host, "echoFunction", text=str(number)),
+        )
+        await host_client.first_message(ended)
         host.stop(ended)
-        assert (await crew.outcome(follower))["members"] == {"echo": str(number)}
-        assert (await crew.outcome(ended))["outcome"] in {"succeeded", "stopped"}
+        assert (await host_client.outcome(follower))["members"] == {"echo": str(number)}
+        assert (await host_client.outcome(ended))["outcome"] in {"succeeded", "stopped"}
 
 
-async def test_a_function_that_reports_without_end_can_be_stopped(crew: Crew) -> None:
+async def test_a_function_that_reports_without_end_can_be_stopped(host_client: HostClient) -> None:
     """Its line is full: a stop must not cut a message in two."""
-    host = await crew.host(FUNCTION)
+    host = await host_client.host(FUNCTION)
     for _ in range(20):
-        ref = crew.begin(host, "chatty")
-        await crew.begun(ref)
+        ref = host_client.start(host, "chatty")
+        await host_client.first_message(ref)
         host.stop(ref)
-        assert (await crew.outcome(ref))["outcome"] == "stopped"
+        assert (await host_client.outcome(ref))["outcome"] == "stopped"
 
 
-async def test_a_process_that_a_function_starts_can_be_interrupted(crew: Crew) -> None:
-    host = await crew.host(FUNCTION)
-    ref = crew.begin(host, "interrupting")
-    assert (await crew.outcome(ref))["outcome"] == "succeeded"
-    assert crew.said[ref][0]["detail"] == "ended True"
+async def test_a_process_that_a_function_starts_can_be_interrupted(host_client: HostClient) -> None:
+    host = await host_client.host(FUNCTION)
+    ref = host_client.start(host, "interrupting")
+    assert (await host_client.outcome(ref))["outcome"] == "succeeded"
+    assert host_client.messages[ref][0]["detail"] == "ended True"
 
 
 @pytest.mark.parametrize("kind", HostKind)
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_to_every_process_is_the_managers_business(crew: Crew, kind: HostKind, signum: int) -> None:
+async def test_a_signal_to_every_process_is_the_managers_business(
+    host_client: HostClient, kind: HostKind, signum: int
+) -> None:
     """systemd and terminals send it to all; the manager decides, its hosts and fork_server work on."""
-    host = await crew.host(kind)
+    host = await host_client.host(kind)
     name = "echo" if kind is COROUTINE else "echoFunction"
-    await crew.run(host, name)
-    os.kill(crew.fork_server.pid, signum)
+    await host_client.run(host, name)
+    os.kill(host_client.fork_server.pid, signum)
     os.kill(host.pid, signum)
-    assert (await crew.run(host, name))["outcome"] == "succeeded"
-    assert (await crew.run(await crew.host(kind), name))["outcome"] == "succeeded"
+    assert (await host_client.run(host, name))["outcome"] == "succeeded"
+    assert (await host_client.run(await host_client.host(kind), name))["outcome"] == "succeeded"

@@ -1,4 +1,4 @@
-"""Redis goes away in every way there is, and comes back: workers live on, and no outcome is lost or written twice."""
+"""Workers while Redis is away and when it is back: they go on, and each outcome is written once."""
 
 import asyncio
 import signal
@@ -8,23 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.clock import Clock
-from tests.support.executors import (
-    Server,
-    Worker,
-    began,
-    create,
-    final,
-    let_go,
-    now,
-    one_ticket,
-    reaches,
-    running_worker,
-    spools,
-    told,
-)
+from tests.support.handler_files import began, let_go, text_of
+from tests.support.redis_servers import Server
 from tests.support.waiting import eventually
+from tests.support.worker_processes import Worker, create, final, now, one_ticket, reaches, running_worker, spools
 from tracker.domain import lifecycle
 from tracker.domain.operation import OperationStatus
+from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.maintenance.sweeper import Sweeper
 from tracker.store.store import Store
@@ -42,23 +32,23 @@ async def test_handlers_go_on_without_redis_and_their_outcomes_are_written_when_
     async with running_worker(tmp_path, url=away.url) as worker:
         for record in records:
             await began(tmp_path, record)
-        await away.goes(how)
+        await away.go_away(how)
         let_go(tmp_path, *records)
         for record in records:
-            await told(tmp_path / f"{record.id}.ended.1")
+            await text_of(tmp_path / f"{record.id}.ended.1")
         await eventually(spools(spool, 2))
         assert worker.process.returncode is None
-        await away.returns(how)
+        await away.come_back(how)
 
         for record in records:
-            ended = await final(store, record, within=30)
+            ended = await final(store, record)
             assert (ended.status, ended.attempt, ended.charged) == (OperationStatus.COMPLETED, 1, 0)
             assert ended.members["answer"] == "of attempt 1"
         await eventually(spools(spool, 0))
         later = await create(store, "waits")
         let_go(tmp_path, later)
         assert (await final(store, later)).status is OperationStatus.COMPLETED
-        assert not worker.said("background_task_died") + worker.said("outcome_refused")
+        assert not worker.logged("background_task_died") + worker.logged("outcome_refused")
 
 
 @pytest.mark.parametrize("kind", ["waits", "works"])
@@ -67,10 +57,10 @@ async def test_an_attempt_under_rqs_own_worker_outlives_an_outage(away: Server, 
     record = await create(store, kind)
     async with running_worker(tmp_path, command=one_ticket(record), url=away.url) as horse:
         await began(tmp_path, record)
-        await away.goes("killed")
+        await away.go_away("killed")
         let_go(tmp_path, record)
-        await horse.says("outcomes_wait")
-        await away.returns("killed")
+        await horse.wait_for_log("outcomes_wait")
+        await away.come_back("killed")
         assert await horse.ends() == 0
     ended = await now(store, record)
     assert (ended.status, ended.attempt, ended.charged) == (OperationStatus.COMPLETED, 1, 0)
@@ -81,17 +71,12 @@ async def test_a_lease_that_ran_out_during_an_outage_is_renewed_and_not_lost(awa
     record = await create(store, "waits")
     async with running_worker(tmp_path, url=away.url) as worker:
         await began(tmp_path, record)
-        await away.goes("killed")
+        await away.go_away("killed")
         await eventually(both_noticed(worker))
-        await away.returns("killed")
+        await away.come_back("killed")
         await Clock(store.redis, store.keys.clock).advance(LONGER_THAN_A_LEASE)
-        await worker.says("store_back")
-
-        async def renewed() -> bool:
-            ends = await store.redis.zscore(store.keys.leases, record.key)
-            return ends is not None and ends > (await now_micros(store))
-
-        await eventually(renewed)
+        await worker.wait_for_log("store_back")
+        await eventually(lease_renewed(store, record))
         let_go(tmp_path, record)
         ended = await final(store, record)
         assert (ended.status, ended.attempt, ended.charged) == (OperationStatus.COMPLETED, 1, 0)
@@ -101,7 +86,7 @@ def both_noticed(worker: Worker) -> Callable[[], Awaitable[bool]]:
     """Whether the fetcher and the sweeper have."""
 
     async def check() -> bool:
-        return len(worker.said("store_away")) == 2
+        return len(worker.logged("store_away")) == 2
 
     return check
 
@@ -112,14 +97,25 @@ async def test_a_server_that_hangs_for_longer_than_a_lease_costs_nobody_a_lease(
     async with running_worker(tmp_path, url=away.url):
         for record in records:
             await began(tmp_path, record)
-        await away.goes("paused")
+        await away.go_away("paused")
         await asyncio.sleep(HANGS_FOR)
-        await away.returns("paused")
-        await asyncio.sleep(2.0)  # as long as a sweeper and the beats may take
+        await away.come_back("paused")
+        for record in records:
+            await eventually(lease_renewed(store, record))
         let_go(tmp_path, *records)
         for record in records:
             ended = await final(store, record)
             assert (ended.status, ended.attempt, ended.charged) == (OperationStatus.COMPLETED, 1, 0)
+
+
+def lease_renewed(store: Store, record: Record) -> Callable[[], Awaitable[bool]]:
+    """To wait for with `eventually`: the record's lease ends in the future."""
+
+    async def check() -> bool:
+        ends = await store.redis.zscore(store.keys.leases, record.key)
+        return ends is not None and ends > (await now_micros(store))
+
+    return check
 
 
 async def now_micros(store: Store) -> int:
@@ -139,10 +135,10 @@ async def test_the_outcome_of_a_worker_that_lost_its_lease_is_refused_and_the_re
         async with running_worker(tmp_path):
             await eventually(reaches(store, record, Stage.RUNNING))
             let_go(tmp_path, record)
-            await told(tmp_path / f"{record.id}.ended.1")  # its host was not stopped
+            await text_of(tmp_path / f"{record.id}.ended.1")  # its host was not stopped
             ended = await final(store, record)
         slow.process.send_signal(signal.SIGCONT)
-        await slow.says("outcome_refused")
+        await slow.wait_for_log("outcome_refused")
         assert await now(store, record) == ended
     assert (ended.attempt, ended.charged, ended.members["answer"]) == (2, 1, "of attempt 2")
     [lost] = await store.history(record.key)
@@ -163,7 +159,7 @@ async def test_connections_that_are_cut_again_and_again_cost_nothing(store: Stor
         for record in records:
             ended = await final(store, record)
             assert (ended.status, ended.attempt, ended.charged) == (OperationStatus.COMPLETED, 1, 0)
-        assert not worker.said("background_task_died")
+        assert not worker.logged("background_task_died")
         last = await create(store, "waits")
         await began(tmp_path, last)
         await store.apply(lifecycle.request_cancel(await now(store, last)))
@@ -177,4 +173,4 @@ async def test_a_server_that_forgot_the_scripts_gets_them_again(store: Store, tm
         await store.redis.script_flush()
         let_go(tmp_path, record)
         assert (await final(store, record)).status is OperationStatus.COMPLETED
-        assert not worker.said("commit_failed") + worker.said("claim_failed")
+        assert not worker.logged("commit_failed") + worker.logged("claim_failed")

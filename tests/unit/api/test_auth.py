@@ -1,3 +1,5 @@
+"""Tokens and the callers that they belong to."""
+
 from hashlib import sha256
 from pathlib import Path
 
@@ -105,3 +107,10 @@ def test_without_authentication_everybody_on_this_machine_is_anonymous(host: str
 def test_no_authentication_is_refused_where_others_can_reach_it(host: str) -> None:
     with pytest.raises(ConfigurationError, match="loopback"):
         open_callers(Settings(auth="none", host=host))
+
+
+def test_one_token_cannot_belong_to_two_tenants() -> None:
+    digest = "0" * 64
+    lines = f"one:a:{digest}\ntwo:b:{digest}"
+    with pytest.raises(ConfigurationError, match="line 2 gives two the token of one"):
+        open_callers(Settings(tokens=lines))

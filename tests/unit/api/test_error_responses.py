@@ -1,3 +1,5 @@
+"""HTTP statuses of errors, and Graph's codes for statuses."""
+
 import pytest
 
 from tracker import errors

@@ -1,9 +1,12 @@
+"""Request headers as they are parsed."""
+
 import pytest
 
 from tracker.api.headers import (
     accepts_events,
     accepts_json,
     client_request_id,
+    forwarded,
     is_json,
     is_readable_encoding,
     odata_version,
@@ -147,3 +150,17 @@ def test_anything_else_is_no_whole_number(text: str | None) -> None:
 )
 def test_only_encodings_that_can_be_undone_are_taken(value: str, readable: bool) -> None:
     assert is_readable_encoding(value) is readable
+
+
+@pytest.mark.parametrize(
+    ("lines", "parameters"),
+    [
+        ((), {}),
+        (("proto=https",), {"proto": "https"}),
+        (("for=a;proto=http, For=b ; PROTO=https",), {"for": "b", "proto": "https"}),
+        (("proto=http", "host=b"), {"host": "b"}),
+        (('host="a;b,c=\\"d\\""',), {"host": 'a;b,c="d"'}),
+    ],
+)
+def test_the_last_element_of_forwarded_counts(lines: tuple[str, ...], parameters: dict[str, str]) -> None:
+    assert forwarded(lines) == parameters

@@ -1,3 +1,5 @@
+"""Operations as JSON."""
+
 import json
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""The API benchmark: what its tables say follows from what was measured, and its client counts what was answered."""
+"""The API benchmark: its tables follow from its measurements, and its client counts responses."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The benchmark's arithmetic: what its table says follows from what was measured."""
+"""The worker benchmark: its tables follow from its measurements."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""When an operation may start, as a create request says it."""
+"""Bodies of creates: names, delays and dates, and members."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracker import Operation
-from tracker.bodies.create import read_create
+from tracker.bodies.create import check_call_id, read_create
 from tracker.bodies.members import _known_result
 from tracker.bodies.start_time import LONGEST_WAIT
+from tracker.config import BUILT_IN_TYPES
 from tracker.domain.operation import SECOND
+from tracker.domain.type_modules import load_types
 from tracker.domain.type_registry import OperationType, TypeRegistry
 from tracker.errors import Invalid
 
@@ -67,7 +69,7 @@ def test_a_delay_is_a_number_of_seconds_or_a_duration(value: Any, seconds: float
         *(True, [], {"seconds": 1}),
     ],
 )
-def test_what_is_no_delay_is_refused(value: Any) -> None:
+def test_a_malformed_delay_is_refused(value: Any) -> None:
     with pytest.raises(Invalid) as refused:
         draft(delay=value)
     assert [detail.target for detail in refused.value.details] == ["delay"]
@@ -113,7 +115,7 @@ def test_a_date_may_be_a_year_ahead_and_no_more() -> None:
         draft(notBefore=(ahead + timedelta(minutes=1)).isoformat())
 
 
-def test_both_are_judged_with_the_rest() -> None:
+def test_a_wrong_delay_and_a_wrong_date_are_named_with_the_other_errors() -> None:
     with pytest.raises(Invalid) as refused:
         draft(delay="x", notBefore="y", status=7)
     assert {detail.target for detail in refused.value.details} == {"delay", "notBefore", "status"}
@@ -126,7 +128,7 @@ def test_members_of_these_names_that_a_type_declares_are_its_own() -> None:
         draft("#test.own")
 
 
-def test_the_same_request_again_is_told_from_one_that_waits_otherwise() -> None:
+def test_a_request_with_another_delay_is_another_request() -> None:
     plain = draft().digest
     assert draft(delay=None, notBefore=None).digest == plain
     others = [draft(delay=0), draft(delay=90), draft(delay="90s"), draft(notBefore="2026-01-31T12:00:00Z")]
@@ -172,3 +174,36 @@ def test_a_result_is_judged_by_the_types_of_its_members_also_where_one_that_equa
     with pytest.raises(Invalid, match=r"resultInfo/code"):
         draft(resultInfo={"other": 1})
     assert draft(resultInfo={"code": 1, "subcode": None, "message": "m", "other": []}).result_info.message == "m"
+
+
+@pytest.fixture
+def built_in() -> TypeRegistry:
+    return load_types(BUILT_IN_TYPES)
+
+
+def test_a_client_cannot_set_a_result_member_by_its_python_name(built_in: TypeRegistry) -> None:
+    body = {
+        "@odata.type": "#microsoft.graph.playPromptOperation",
+        "prompts": [{"mediaInfo": {"uri": "http://media/a.wav"}}],
+        "completion_reason": "completedSuccessfully",
+    }
+    draft = read_create("call", body, built_in)
+    operation: Any = draft.type.model.from_members(draft.members, None)
+    assert operation.completion_reason is None
+
+
+def test_a_dynamic_member_may_have_the_python_name_of_a_declared_one(built_in: TypeRegistry) -> None:
+    assert read_create("call", {"client_context": 7}, built_in).members == {"client_context": 7}
+
+
+def test_a_call_id_holds_no_control_character() -> None:
+    with pytest.raises(Invalid):
+        check_call_id("a\x85b")
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_name_that_clients_take_out_of_a_path_is_refused(built_in: TypeRegistry, name: str) -> None:
+    with pytest.raises(Invalid):
+        check_call_id(name)
+    with pytest.raises(Invalid):
+        read_create("call", {"id": name}, built_in)

@@ -1,4 +1,4 @@
-"""What a PATCH may change, as its body says it."""
+"""Bodies of patches: what they may change."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The chaos harness's checker: what must not happen is found, in made-up histories, and what may happen is not."""
+"""The checker of the chaos harness finds what must not happen in invented histories, and nothing else."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from chaos.checker import RULES, check
 from chaos.history import FAULTS, NOT_LISTED, Sight
 from chaos.leases import TAKEN_OVER
-from tests.support.histories import RESTARTS, broken, done, failed, killed, ran, run, saw, told
+from tests.support.chaos_histories import RESTARTS, broken, done, failed, killed, ran, run, saw, told
 
 NONE: dict[str, Any] = {}
 

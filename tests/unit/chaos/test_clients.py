@@ -1,4 +1,4 @@
-"""The chaos harness's clients write down what is new, and lose nothing that the checker needs; its clocks are wrong."""
+"""The clients of the chaos harness record what the checker needs, and shift the clocks of processes."""
 
 import subprocess
 import sys
@@ -8,7 +8,8 @@ from typing import Any
 from chaos.clients import Answer, Ledger
 from chaos.history import NOT_LISTED, Sight, read
 from chaos.journal import ANSWERS, Journal
-from tests.support.histories import done, saw
+from tests.support.chaos_histories import done, saw
+from tests.support.waiting import LONGEST_WAIT
 
 ROOT = Path(__file__).parents[3]
 
@@ -60,5 +61,5 @@ print(after[3] - before[3] - 5)
 assert isinstance(before[2], datetime.datetime)
 """
     words = (sys.executable, "-c", script)
-    told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True).stdout
+    told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST_WAIT, check=True).stdout
     assert all(-5 <= float(word) < -3 for word in told.split()), told

@@ -1,4 +1,4 @@
-"""The chaos harness's journals and report, and that neither knows anything of the tracker."""
+"""The journals and the report of the chaos harness, which import nothing of the tracker."""
 
 import ast
 from math import inf
@@ -12,7 +12,7 @@ from chaos.checker import check
 from chaos.history import Fault, read
 from chaos.journal import ANSWERS, EFFECTS, EVENTS, Journal
 from chaos.report import report, story
-from tests.support.histories import killed, ran, run, saw, told
+from tests.support.chaos_histories import killed, ran, run, saw, told
 from tracker.runtime import failpoints
 
 MODULES = ("checker", "history", "journal", "kinds", "leases", "report")

@@ -1,4 +1,4 @@
-"""The chaos harness's checker: what it may say of attempts whose workers were killed and stopped, and what not."""
+"""The checker of the chaos harness on attempts whose workers were killed or stopped."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 from chaos.history import Fault, Told
 from chaos.kinds import KINDS
 from chaos.leases import DYING, HOLDS, LOCK, MERCY, TAKEN_OVER, live_until
-from tests.support.histories import RESTARTS, broken, done, failed, killed, ran, run, saw, told
+from tests.support.chaos_histories import RESTARTS, broken, done, failed, killed, ran, run, saw, told
 
 
 def serial(name: str, start: float, end: float | None, call: str = "call", kind: str = "#chaos.serial") -> Told:

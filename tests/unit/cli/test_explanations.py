@@ -1,4 +1,4 @@
-"""What `tracker why` says of facts that are hard to come by."""
+"""Sentences of `tracker why` for facts that are hard to produce with a server."""
 
 import re
 from pathlib import Path
@@ -32,7 +32,7 @@ def told(facts: dict[str, Any], **record: Any) -> dict[str, str]:
     return {reason.word: reason.text for reason in explain(diagnosis)}
 
 
-def test_an_open_gate_says_that_it_goes_on() -> None:
+def test_an_open_limiter_says_that_the_operation_goes_on() -> None:
     facts = {"gate": Waiting(2, 5), "opens": NOW + 3 * SECOND, "running": 1}
     said = told(facts, stage=Stage.PARKED, blocker="cap", policy=Policy(concurrency=2))
     kind = COMMS_OPERATION
@@ -41,7 +41,7 @@ def test_an_open_gate_says_that_it_goes_on() -> None:
     }
 
 
-def test_whoever_was_let_through_counts_for_the_cap() -> None:
+def test_released_operations_count_for_the_concurrency_limit() -> None:
     facts = {"gate": Waiting(0, 1), "opens": NOW, "running": 1, "let_through": 1}
     said = told(facts, stage=Stage.PARKED, blocker="cap", policy=Policy(concurrency=2))
     assert "and 2 do or are about to" in said["cap"]
@@ -53,7 +53,7 @@ def test_a_worker_is_full_when_it_has_room_for_neither_kind(running: int, word: 
     assert list(said) == ["queue", word]
 
 
-def test_a_worker_that_says_little_is_told_as_it_is() -> None:
+def test_a_worker_that_reports_little_is_shown_with_what_is_known() -> None:
     said = told(
         {"queue": Waiting(0, 1), "workers": {"w1": {"types": ABOUT["types"], "running": 0}}}, stage=Stage.QUEUED
     )
@@ -76,11 +76,11 @@ def test_rqs_own_workers_may_take_what_ours_cannot() -> None:
         *({"stage": Stage.PARKED, "blocker": blocker} for blocker in ("serial", "cap", "rate", "")),
     ],
 )
-def test_what_is_in_no_place_of_its_stage_is_misplaced(record: dict[str, Any]) -> None:
+def test_an_operation_in_no_index_of_its_stage_is_misplaced(record: dict[str, Any]) -> None:
     assert "tracker doctor --verify" in told({}, **record)["misplaced"]
 
 
-def test_an_attempt_of_rqs_own_worker_is_not_missed_in_the_roster() -> None:
+def test_an_attempt_of_rqs_own_worker_need_not_be_in_the_worker_registry() -> None:
     running = {"stage": Stage.RUNNING, "worker": "stock", "attempt": 1, "began": NOW - 5 * SECOND}
     facts = {"lease": NOW + 4 * SECOND}
     assert told(facts, **running) == {
@@ -90,7 +90,7 @@ def test_an_attempt_of_rqs_own_worker_is_not_missed_in_the_roster() -> None:
     assert "worker_silent" in told(facts, **running, rq=True)
 
 
-def test_a_deadline_that_has_passed_is_told_as_late() -> None:
+def test_a_deadline_that_has_passed_is_shown_as_late() -> None:
     said = told({"lease": NOW}, stage=Stage.RUNNING, worker="w1", attempt=1, began=NOW - 903 * SECOND)
     assert said["running"].endswith("it must end now (3 s late).")
     assert said["lease_ran_out"].startswith("Its lease ran out 0 s ago")

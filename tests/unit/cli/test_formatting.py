@@ -1,4 +1,4 @@
-"""How the commands for operators word things."""
+"""Lengths of time and numbers of things in the texts for operators."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""docs/api.md says what the code does."""
+"""docs/api.md and the code agree."""
 
 import re
 from pathlib import Path

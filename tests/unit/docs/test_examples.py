@@ -1,3 +1,5 @@
+"""The operation types of examples/contoso."""
+
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Generator
@@ -8,7 +10,7 @@ import pytest
 
 from examples.contoso.operations import HashFile, WaitForPort, hash_file, wait_for_port
 from tracker import Context, Rejected, Retry
-from tracker.domain.type_registry import REGISTRY
+from tracker.domain.type_modules import load_types
 
 
 class Done:
@@ -91,5 +93,6 @@ async def test_a_port_that_refuses_asks_for_another_attempt_in_a_second(unused_t
 
 
 def test_the_examples_are_one_plain_function_and_one_coroutine() -> None:
-    assert not REGISTRY["#contoso.hashFileOperation"].is_coroutine
-    assert REGISTRY["#contoso.waitForPortOperation"].is_coroutine
+    types = load_types(["examples.contoso.operations"])
+    assert not types["#contoso.hashFileOperation"].is_coroutine
+    assert types["#contoso.waitForPortOperation"].is_coroutine

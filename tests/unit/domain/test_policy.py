@@ -1,7 +1,6 @@
-"""What `handles` takes, and durations and rates as people write them."""
+"""The options of `handles`, and durations and rates as people write them."""
 
 import math
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from tracker import Context, Operation, handles
 from tracker.domain.operation import CANCELED, ResultInfo
 from tracker.domain.policy import Policy, PolicyOptions, read_policy
-from tracker.domain.type_registry import REGISTRY
+from tracker.domain.type_registry import TypeRegistry
 from tracker.durations import rate, seconds
 from tracker.errors import ConfigurationError
 
@@ -23,12 +22,6 @@ class Sample(Operation, type=NAME):
 
 
 async def handler(operation: Sample, context: Context) -> None: ...
-
-
-@pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
-    yield
-    REGISTRY._types.pop("test.policies", None)
 
 
 @pytest.mark.parametrize(
@@ -129,10 +122,10 @@ def test_every_option_is_read() -> None:
         ({"retries": 3}, "no such option: retries"),
     ],
 )
-def test_an_option_that_cannot_be_is_refused(options: Any, told: str) -> None:
+def test_an_option_that_cannot_be_is_refused(type_registry: TypeRegistry, options: Any, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
         handles(Sample, **options)(handler)
-    assert NAME not in REGISTRY
+    assert NAME not in type_registry
 
 
 @pytest.mark.parametrize("option", ["retry_on", "never_retry"])
@@ -143,9 +136,9 @@ def test_only_exception_classes_say_what_is_retried(option: str, value: Any) -> 
         handles(Sample, **options)(handler)
 
 
-def test_what_is_declared_is_what_is_stored_with_an_operation() -> None:
+def test_what_is_declared_is_what_is_stored_with_an_operation(type_registry: TypeRegistry) -> None:
     handles(Sample, attempts=2, retry_on=[OSError], never_retry=(FileNotFoundError,))(handler)
-    entry = REGISTRY[NAME]
+    entry = type_registry[NAME]
     assert (entry.retry_on, entry.never_retry) == ((OSError,), (FileNotFoundError,))
     assert entry.policy(retention=10, tombstone=20) == Policy(
         attempts=2,

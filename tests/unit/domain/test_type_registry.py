@@ -1,14 +1,17 @@
 """Declaring and loading operation types."""
 
+import math
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
-from pydantic import ConfigDict, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from tracker import Context, Operation, handles
-from tracker.domain.type_registry import REGISTRY, OperationType, load_types
+from tracker import Context, Operation, Rejected, Retry, handles
+from tracker.domain.type_modules import load_types
+from tracker.domain.type_registry import OperationType
 from tracker.errors import ConfigurationError, Invalid
 
 HEAD = "from tracker import Context, Operation, handles\n"
@@ -21,7 +24,6 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path / "wrong.py"
     sys.modules.pop("wrong", None)
-    REGISTRY._types.pop("wrong.t", None)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +62,6 @@ def test_two_classes_cannot_share_a_name() -> None:
     handles(First)(handler)
     with pytest.raises(ConfigurationError, match="two classes claim"):
         handles(Second)(handler)
-    REGISTRY._types.pop("test.shared")
 
 
 class Open(Operation, type="#test.open"):
@@ -105,3 +106,23 @@ def test_a_type_that_has_rules_is_asked_though_it_may_declare_no_members(model: 
 def test_a_type_without_members_and_rules_takes_any_members() -> None:
     members = {"at": 1, "x": [None, {}]}
     assert OperationType(Open.odata_type, Open, None).validate(members) is members
+
+
+class _Strict(Operation, type="#test.strict"):
+    when: datetime = Field(strict=True)
+
+
+def test_what_was_accepted_at_create_can_be_rebuilt_for_its_handler() -> None:
+    entry = OperationType("#test.strict", _Strict, None)
+    members = entry.validate({"when": "2026-01-31T12:00:00Z"})
+    assert _Strict.from_members(members, None).when.year == 2026
+
+
+def test_a_rejection_with_a_long_message_is_still_a_rejection() -> None:
+    assert Rejected("x" * 5000).result.code == 400
+
+
+@pytest.mark.parametrize("after", [math.inf, math.nan, -1.0])
+def test_a_retry_after_no_real_time_is_refused_where_it_is_raised(after: float) -> None:
+    with pytest.raises((ConfigurationError, ValueError)):
+        Retry(after=after)

@@ -1,9 +1,9 @@
-"""What conditions mean, how they are written, and where their operations are looked for."""
+"""Conditions: their meaning, their text, and the indexes that are read for them."""
 
 import pytest
 from hypothesis import given
 
-from tests.support.conditions import conditions, holds, records
+from tests.support.random_conditions import conditions, holds, records
 from tests.support.records import make_record
 from tracker.api.odata.filter import parse_filter
 from tracker.api.odata.filter_text import filter_text

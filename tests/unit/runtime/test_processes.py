@@ -1,3 +1,5 @@
+"""Children that are kept alive, and their ends."""
+
 import asyncio
 import os
 import signal
@@ -10,7 +12,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tracker.cli.orphans import identity
+from tests.support.processes import alive
+from tests.support.waiting import LONGEST_WAIT, soon
 from tracker.errors import ConfigurationError
 from tracker.runtime.dev_valkey import until
 from tracker.runtime.processes import Backoff, Child, Supervisor
@@ -36,7 +39,7 @@ class Lines:
         self._queue.put_nowait((name, line))
 
     async def next(self) -> tuple[str, str]:
-        return await asyncio.wait_for(self._queue.get(), 10)
+        return await soon(self._queue.get())
 
 
 @asynccontextmanager
@@ -70,7 +73,7 @@ async def test_a_child_that_is_killed_is_started_again() -> None:
         assert keeper.pids == {"a": second}
 
 
-async def test_each_start_is_told() -> None:
+async def test_each_start_is_reported() -> None:
     told: list[tuple[str, int]] = []
     async with keeping([python("a", SAY_PID)], on_start=lambda *start: told.append(start)) as (_, lines):
         pid = int((await lines.next())[1])
@@ -122,7 +125,7 @@ async def test_the_log_names_the_signal_that_killed_a_child() -> None:
 async def test_a_child_that_refuses_its_configuration_is_not_tried_again() -> None:
     keeper = Supervisor([Child("a", ("/bin/sh", "-c", "exit 2")), python("b", SAY_PID)], fatal_exit=2, on_line=Lines())
     with pytest.raises(ConfigurationError, match="a cannot start"):
-        await asyncio.wait_for(keeper.run(), 10)
+        await soon(keeper.run())
     assert list(keeper.pids) == ["b"]
     await keeper.stop(AT_ONCE)
 
@@ -130,7 +133,7 @@ async def test_a_child_that_refuses_its_configuration_is_not_tried_again() -> No
 async def test_stop_sends_the_next_signal_to_a_child_that_ignores_the_first() -> None:
     async with keeping([python("deaf", IGNORE_TERM)]) as (keeper, lines):
         assert await lines.next() == ("deaf", "up")
-        await asyncio.wait_for(keeper.stop([(0, TERM), (0.05, TERM), (0.1, KILL)]), 10)
+        await soon(keeper.stop([(0, TERM), (0.05, TERM), (0.1, KILL)]))
         assert keeper.pids == {}
 
 
@@ -138,7 +141,7 @@ async def test_stop_returns_as_soon_as_all_are_gone() -> None:
     async with keeping([python("a", SAY_PID), python("b", SAY_PID)]) as (keeper, lines):
         await lines.next()
         await lines.next()
-        await asyncio.wait_for(keeper.stop([(0, TERM), (60, KILL)]), 10)
+        await soon(keeper.stop([(0, TERM), (60, KILL)]))
         assert keeper.pids == {}
 
 
@@ -147,7 +150,7 @@ async def test_stop_does_not_wait_for_a_restart() -> None:
         async with keeping([Child("a", ("/bin/false",))], first_backoff=60, backoff_cap=60) as (keeper, _):
             while not any(line["event"] == "child_died" for line in logs):  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.005)
-            await asyncio.wait_for(keeper.stop([(0, TERM)]), 10)
+            await soon(keeper.stop([(0, TERM)]))
 
 
 async def test_lines_of_any_length_and_any_bytes_come_through() -> None:
@@ -193,6 +196,6 @@ def test_a_process_that_lost_its_parent_before_it_asked_dies_too() -> None:
 @pytest.fixture
 def wait_for_end() -> Callable[[int], None]:
     def wait(pid: int) -> None:
-        assert until(lambda: identity(pid) is None, 10)
+        assert until(lambda: not alive(pid), LONGEST_WAIT)
 
     return wait

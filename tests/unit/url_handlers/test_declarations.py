@@ -2,7 +2,6 @@
 
 import base64
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ from pydantic import create_model
 import tracker
 from tracker import Operation, handles_url
 from tracker.config import Settings
-from tracker.domain.type_registry import REGISTRY, load_types
+from tracker.domain.type_modules import load_types
+from tracker.domain.type_registry import TypeRegistry
 from tracker.errors import ConfigurationError
 from tracker.url_handlers import signing
 from tracker.url_handlers.request import url_types
@@ -24,14 +24,6 @@ SECRET = f"whsec_{base64.b64encode(bytes(32)).decode()}"
 
 class Transcode(Operation, type="#urls.transcode"):
     preset: str = "480p"
-
-
-@pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
-    before = dict(REGISTRY._types)
-    yield
-    REGISTRY._types.clear()
-    REGISTRY._types.update(before)
 
 
 def test_a_signature_is_the_one_that_the_reference_implementation_makes() -> None:
@@ -94,9 +86,9 @@ def test_a_type_cannot_declare_what_every_request_has(member: str) -> None:
         handles_url(taken, URL)
 
 
-def test_a_url_type_is_an_ordinary_type_with_a_coroutine_for_its_handler() -> None:
+def test_a_url_type_is_an_ordinary_type_with_a_coroutine_for_its_handler(type_registry: TypeRegistry) -> None:
     handles_url(Transcode, URL, run_within="90s", attempts=7, never_retry=[BadAnswer])
-    entry = REGISTRY["#urls.transcode"]
+    entry = type_registry["#urls.transcode"]
     assert entry.model is Transcode
     assert entry.is_coroutine
     policy = entry.policy(retention=1, tombstone=1)
@@ -109,7 +101,7 @@ def test_a_policy_that_cannot_be_is_refused() -> None:
         handles_url(Transcode, URL, attempts=0)
 
 
-def test_it_is_public() -> None:
+def test_handles_url_is_public() -> None:
     assert tracker.handles_url is handles_url
 
 
@@ -127,7 +119,7 @@ def test_a_module_with_nothing_but_url_types_loads(tmp_path: Path, monkeypatch: 
     sys.modules.pop("only_urls")
 
 
-def test_the_place_of_a_wrong_declaration_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_the_line_of_a_wrong_declaration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = 'from tracker import Operation, handles_url\nclass T(Operation, type="#wrong.t"): ...\nhandles_url(T, "x")\n'
     (tmp_path / "wrong_url.py").write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -141,12 +133,14 @@ def configured(monkeypatch: pytest.MonkeyPatch, handlers: str, secrets: str = ""
     return Settings()
 
 
-def test_settings_declare_types_that_take_anything_and_have_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_declare_types_that_take_anything_and_have_a_result(
+    monkeypatch: pytest.MonkeyPatch, type_registry: TypeRegistry
+) -> None:
     words = "#contoso.first=http://127.0.0.1:9/first?a=b,\n  #contoso.second = https://contoso.example\n"
     for _ in range(2):
         url_types(configured(monkeypatch, words, f"{SECRET}, #contoso.first={SECRET}"))
-    first = REGISTRY["#contoso.first"]
-    assert "#contoso.second" in REGISTRY
+    first = type_registry["#contoso.first"]
+    assert "#contoso.second" in type_registry
     assert first.is_coroutine
     assert first.validate({"any": {"thing": 1}}) == {"any": {"thing": 1}}
     assert first.model.result_members() == {"result"}

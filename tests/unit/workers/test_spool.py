@@ -1,4 +1,4 @@
-"""What is in the spool survives any death, is handed to exactly one worker, and goes when it is written."""
+"""The spool survives the death of its worker, and exactly one other worker takes it over."""
 
 import json
 import multiprocessing
@@ -133,7 +133,7 @@ def test_of_many_heirs_at_once_exactly_one_inherits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rest", [b"", b"\n", b'["cut off', b'{"no": "list"}\n', b"[1, 2]\n", b"\xff\xfe\n"])
-def test_a_line_that_is_none_is_left_out(tmp_path: Path, rest: bytes) -> None:
+def test_a_malformed_line_is_skipped(tmp_path: Path, rest: bytes) -> None:
     lines = b"".join(json.dumps(outcome(number)).encode() + b"\n" for number in (1, 2))
     (tmp_path / f"dead{SUFFIX}").write_bytes(lines + rest)
     assert Spool(tmp_path).adopt() == [outcome(1), outcome(2)]
@@ -156,7 +156,7 @@ def test_a_disk_that_is_full_costs_nothing_that_was_there_before_or_comes_after(
     assert Spool(tmp_path).adopt() == [outcome(1), outcome(2), outcome(3)]
 
 
-def test_a_directory_that_cannot_be_had_is_told_and_stops_nothing(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_made_is_reported_and_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     spool = Spool(tmp_path / "file")
     assert not spool.keep([outcome(1)])

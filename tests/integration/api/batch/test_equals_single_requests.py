@@ -1,4 +1,4 @@
-"""A request in a batch is answered as the same request alone; and how often a batch goes to Redis."""
+"""A request in a batch has the response of the same request alone; and the round trips to Redis of a batch."""
 
 import asyncio
 import json
@@ -10,7 +10,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tests.support.http import COLLECTION, Api
+from tests.support.api_client import COLLECTION, Api
+from tests.support.waiting import LONGEST_WAIT
 from tracker.domain.operation import Json
 from tracker.store.batching import Batcher
 from tracker.store.keys import Keys
@@ -132,7 +133,7 @@ async def test_a_request_in_a_batch_is_answered_as_alone(api: Api, rng: random.R
 
 
 @pytest.mark.parametrize("body", BODIES, ids=json.dumps)
-async def test_a_create_in_a_batch_is_judged_as_alone_and_hurts_no_neighbour(api: Api, body: Any) -> None:
+async def test_a_create_in_a_batch_is_validated_as_alone_and_affects_no_other(api: Api, body: Any) -> None:
     headers = {"Content-Type": "application/json"}
     request = {"method": "POST", "url": COLLECTION, "headers": headers, "body": body}
     good = {"method": "POST", "url": COLLECTION, "headers": headers, "body": {}}
@@ -197,7 +198,7 @@ async def test_twenty_creates_are_one_call_of_a_script(api: Api, monkeypatch: py
     assert sent == [1]
 
 
-async def test_each_create_of_a_batch_learns_of_an_outage(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_outage_is_reported_for_each_create_of_a_batch(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     async def away(*_: Any) -> Any:
         raise RedisConnectionError("away")
 
@@ -209,7 +210,7 @@ async def test_each_create_of_a_batch_learns_of_an_outage(api: Api, monkeypatch:
     assert {response["headers"]["retry-after"] for response in answer.json["responses"]} == {"1"}
 
 
-async def test_a_flood_of_batches_is_sent_in_parts_and_all_are_stored(api: Api, redis: Redis) -> None:
+async def test_many_batches_at_once_are_sent_in_parts_and_all_are_stored(api: Api, redis: Redis) -> None:
     requests = [{"id": str(number), "method": "POST", "url": COLLECTION, "body": {}} for number in range(20)]
     answers = await asyncio.gather(*(api.post("/$batch", json={"requests": requests}) for _ in range(20)))
     assert [response["status"] for answer in answers for response in answer.json["responses"]] == [201] * 400
@@ -248,7 +249,7 @@ async def test_a_batch_of_wrong_creates_does_not_go_to_redis(api: Api, monkeypat
     sent: list[Any] = []
     monkeypatch.setattr(Batcher, "_send", sent.append)
     requests = [{"id": str(n), "method": "POST", "url": COLLECTION, "body": {"id": "a b"}} for n in range(3)]
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(LONGEST_WAIT):
         answers = (await api.post("/$batch", json={"requests": requests})).json["responses"]
     assert [answer["status"] for answer in answers] == [400] * 3
     assert not sent

@@ -1,4 +1,4 @@
-"""The dialect of google.longrunning.Operations, as it is on the wire."""
+"""The dialect of google.longrunning.Operations over real HTTP."""
 
 import asyncio
 import json
@@ -8,8 +8,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.http import Api, open_api
+from tests.support.api_client import AN_HOUR, Api, open_api
 from tests.support.records import claim
+from tests.support.waiting import LONGEST_WAIT
 from tracker.api.app import running
 from tracker.api.dialects.google import CODES, code_of
 from tracker.config import Settings
@@ -93,12 +94,15 @@ async def test_a_canceled_operation_is_canceled_whatever_its_type_calls_it(api: 
     assert (error["code"], error["details"][0]["metadata"]["subcode"]) == (1, "8508")
 
 
+@pytest.mark.usefixtures("waits_of_an_hour")
 async def test_a_wait_goes_on_until_the_operation_has_ended(
     api: Api, store: Store, holds: "asyncio.Queue[str]"
 ) -> None:
     made = await api.created()
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        waiting = group.create_task(api.post(f"/google/operations/{made['id']}:wait", json={"timeout": "15.5s"}))
+    async with asyncio.timeout(LONGEST_WAIT), asyncio.TaskGroup() as group:
+        waiting = group.create_task(
+            api.post(f"/google/operations/{made['id']}:wait", json={"timeout": f"{AN_HOUR - 1}.5s"})
+        )
         assert await holds.get() == "NotStarted"
         record = await claim(store, await store.find("test", made["id"]))
         await store.apply(lifecycle.succeed(record, DONE, {}))
@@ -112,8 +116,9 @@ async def test_a_wait_ends_when_its_time_is_up(api: Api) -> None:
         assert (answer.status, answer.json["done"]) == (200, False)
 
 
+@pytest.mark.usefixtures("waits_of_an_hour")
 async def test_a_stopping_server_answers_a_wait(settings: Settings, holds: "asyncio.Queue[str]") -> None:
-    async with asyncio.timeout(15), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(LONGEST_WAIT), aiohttp.ClientSession() as session:
         async with running(settings.model_copy(update={"port": 0})) as url:
             api = Api(url, session)
             made = await api.created()
@@ -218,7 +223,9 @@ async def test_errors_have_googles_form(
     assert "request-id" in answer.headers
 
 
-async def test_the_store_that_is_away_is_told_in_the_words_of_each_dialect(settings: Settings, tmp_path: Path) -> None:
+async def test_an_outage_of_the_store_is_reported_in_the_form_of_each_dialect(
+    settings: Settings, tmp_path: Path
+) -> None:
     async with open_api(settings, redis_url=f"unix://{tmp_path}/nobody.sock") as api:
         for path in ("/google/operations/x", "/ogc/jobs/x"):
             answer = await api.get(path)

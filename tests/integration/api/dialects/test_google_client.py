@@ -1,4 +1,4 @@
-"""Google's own operations client, as it is, against a running `tracker dev`."""
+"""Google's own operations client against a running `tracker dev`."""
 
 import json
 import urllib.request
@@ -16,6 +16,7 @@ from google.protobuf import struct_pb2
 from google.rpc import error_details_pb2
 
 from tests.support.dev_stack import TOKEN, Client, Dev, running_dev
+from tests.support.waiting import LONGEST_WAIT
 
 MEDIA = Path(__file__).parents[4] / "examples" / "media"
 PLAY = "#microsoft.graph.playPromptOperation"
@@ -68,7 +69,7 @@ def test_an_operation_is_polled_to_its_result(dev: Dev, client: AbstractOperatio
     name = f"{PARENT}/operations/{create(dev, **prompt('welcome.wav'), clientContext='mine')}"
     waiting = future(client, name)
     assert not waiting.done()
-    assert waiting.result(timeout=30)["completionReason"] == "completedSuccessfully"
+    assert waiting.result(timeout=LONGEST_WAIT)["completionReason"] == "completedSuccessfully"
     assert (waiting.operation.name, waiting.metadata["callId"]) == (name, CALL)
     assert (waiting.metadata["clientContext"], waiting.metadata["progressPercent"]) == ("mine", 100)
 
@@ -78,7 +79,7 @@ def test_a_failure_is_raised_as_its_class_and_has_the_numbers_of_its_result(
 ) -> None:
     waiting = future(client, f"{PARENT}/operations/{create(dev, **prompt('nothing.wav'))}")
     with pytest.raises(exceptions.InvalidArgument, match=r"nothing\.wav") as failure:
-        waiting.result(timeout=30)
+        waiting.result(timeout=LONGEST_WAIT)
     told = error_details_pb2.ErrorInfo()
     assert failure.value.errors[0].details[0].Unpack(told)
     assert (told.domain, told.reason) == ("operation-tracker", "FAILED")
@@ -89,7 +90,7 @@ def test_a_cancel_ends_an_operation_that_would_not_end(dev: Dev, client: Abstrac
     waiting = future(client, f"{PARENT}/operations/{create(dev, **prompt('welcome.wav', loop=True))}")
     assert waiting.cancel()
     with pytest.raises(exceptions.Cancelled):
-        waiting.result(timeout=30)
+        waiting.result(timeout=LONGEST_WAIT)
     assert waiting.cancelled()
 
 
@@ -117,7 +118,7 @@ def test_an_operation_needs_no_call_in_its_name(dev: Dev) -> None:
     assert waiting.operation.name == name
     assert waiting.cancel()
     with pytest.raises(exceptions.Cancelled):
-        waiting.result(timeout=30)
+        waiting.result(timeout=LONGEST_WAIT)
     client.delete_operation(name)
 
 
@@ -128,11 +129,11 @@ def test_a_json_client_finds_the_operation_below_operations(dev: Dev, parent: st
     def ask(method: str, path: str) -> Any:
         request = urllib.request.Request(f"{dev.url}/google/{path}", method=method)
         request.add_header("Authorization", f"Bearer {TOKEN}")
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=LONGEST_WAIT) as answer:
             return json.load(answer)
 
     first = ask("GET", f"{parent}operations/{create(dev, **prompt('welcome.wav', loop=True))}")
     waiting = operation.from_http_json(first, ask, struct_pb2.Struct)
     assert waiting.cancel()
     with pytest.raises(exceptions.Cancelled):
-        waiting.result(timeout=30)
+        waiting.result(timeout=LONGEST_WAIT)

@@ -1,10 +1,10 @@
-"""The dialect of OGC API – Processes, as it is on the wire."""
+"""The dialect of OGC API – Processes over real HTTP."""
 
 from typing import Any
 
 import pytest
 
-from tests.support.http import Answer, Api, open_api
+from tests.support.api_client import Answer, Api, open_api
 from tests.support.records import claim
 from tracker.config import Settings, load
 from tracker.domain import lifecycle

@@ -1,4 +1,4 @@
-"""OWSLib's client of OGC API – Processes, as it is, against a running `tracker dev`."""
+"""OWSLib's client of OGC API – Processes against a running `tracker dev`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 from owslib.ogcapi.processes import Processes
 
 from tests.support.dev_stack import TOKEN, Client, Dev, running_dev
+from tests.support.waiting import LONGEST_WAIT
 from tracker.runtime.dev_valkey import until
 
 MEDIA = Path(__file__).parents[4] / "examples" / "media"
@@ -56,7 +57,7 @@ def test_a_process_is_executed_to_its_results(dev: Dev, processes: Processes) ->
     assert processes.response_headers["Preference-Applied"] == "respond-async"
     assert ask("GET", f"{place}/results")[1]["type"].endswith("/result-not-ready")
 
-    assert until(lambda: ask("GET", place)[1]["status"] == "successful", 30)
+    assert until(lambda: ask("GET", place)[1]["status"] == "successful", LONGEST_WAIT)
     assert ask("GET", place)[1]["progress"] == 100
     status, outcome = ask("GET", f"{place}/results")
     assert (status, outcome["completionReason"]) == (200, "completedSuccessfully")
@@ -68,7 +69,7 @@ def test_a_process_is_executed_to_its_results(dev: Dev, processes: Processes) ->
 def test_a_process_that_fails_says_why_in_place_of_results(dev: Dev, processes: Processes) -> None:
     ask = Client(dev.url)
     place = f"/ogc/jobs/{processes.execute(PLAY, inputs=prompt('nothing.wav'))['jobID']}"
-    assert until(lambda: ask("GET", place)[1]["status"] == "failed", 30)
+    assert until(lambda: ask("GET", place)[1]["status"] == "failed", LONGEST_WAIT)
     status, told = ask("GET", f"{place}/results")
     assert (status, told["type"], told["code"], told["subcode"]) == (400, "InvalidParameterValue", 400, 1103)
 
@@ -85,7 +86,7 @@ def test_what_cannot_be_executed_is_refused(processes: Processes) -> None:
 def test_a_running_job_is_dismissed(dev: Dev, processes: Processes) -> None:
     ask = Client(dev.url)
     place = f"/ogc/jobs/{processes.execute(PLAY, inputs=prompt('welcome.wav', loop=True))['jobID']}"
-    assert until(lambda: ask("GET", place)[1]["status"] == "running", 30)
+    assert until(lambda: ask("GET", place)[1]["status"] == "running", LONGEST_WAIT)
     status, told = ask("DELETE", place)
     assert (status, told["status"]) == (200, "dismissed")
     assert ask("GET", place)[0] == 410

@@ -1,4 +1,4 @@
-"""The descriptions of the API over HTTP: they are there, and every answer is as they say."""
+"""The descriptions of the API over HTTP, and responses compared with them."""
 
 import json
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ import pytest
 from odatapy.edm.model import Edm
 from odatapy.edm.xml_io import XmlEdmProvider
 
-from tests.support.descriptions import disagreements
-from tests.support.http import COLLECTION, Answer, Api, open_api
+from tests.support.api_client import COLLECTION, Answer, Api, open_api
+from tests.support.openapi_checks import disagreements
 from tracker.api.links import PREFIXES
 from tracker.api.openapi import docs_page
 from tracker.api.openapi.docs_page import NOT_INSTALLED, open_page
@@ -101,7 +101,7 @@ async def test_readiness_without_redis_is_as_described(settings: Settings) -> No
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-async def test_the_metadata_stands_under_every_prefix_as_a_context_says(api: Api, prefix: str) -> None:
+async def test_the_metadata_is_found_under_every_prefix_that_a_context_names(api: Api, prefix: str) -> None:
     context = (await api.created(f"{prefix}{COLLECTION}"))["@odata.context"]
     answer = await api.get(context.partition("#")[0], token=None)
     assert (answer.status, answer.headers["Content-Type"]) == (200, "application/xml; charset=utf-8")
@@ -169,12 +169,12 @@ async def test_without_its_files_the_page_says_how_to_have_it(
 
 
 @pytest.mark.parametrize("carrier", ["tracker", "json", "this"])
-def test_a_package_without_the_files_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch, carrier: str) -> None:
+def test_a_package_without_the_files_is_treated_as_missing(monkeypatch: pytest.MonkeyPatch, carrier: str) -> None:
     monkeypatch.setattr(docs_page, "CARRIER", carrier)
     assert open_page()._files == {}
 
 
-async def test_what_a_wish_changes_is_as_described(ask: Described) -> None:
+async def test_answers_changed_by_preferences_are_as_described(ask: Described) -> None:
     once = {
         "Repeatability-Request-ID": "1",
         "Repeatability-First-Sent": format_datetime(datetime.now(UTC), usegmt=True),

@@ -1,7 +1,6 @@
-"""The handler as a worker calls it, with real files and a real HTTP server."""
+"""The handler of playPrompt with real files and a real HTTP server."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
@@ -111,10 +110,8 @@ def _application(elsewhere: str) -> web.Application:
     return application
 
 
-async def test_a_file_is_played_in_real_time_divided_by_the_speed() -> None:
-    begun = time.monotonic()
+async def test_a_file_is_played_to_its_end() -> None:
     playing, result, reports = await play("welcome.wav")
-    assert time.monotonic() - begun >= 0.3
     assert (result.code, result.subcode, result.message) == (200, 0, "Action completed successfully.")
     assert playing.completion_reason == "completedSuccessfully"
     assert reports.percents[-1] == 100

@@ -1,3 +1,5 @@
+"""`$filter` as it is written."""
+
 import re
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""Query options: which are served, their ranges, and skip tokens."""
+
 from base64 import urlsafe_b64encode
 from urllib.parse import parse_qsl
 

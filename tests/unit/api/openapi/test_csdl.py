@@ -1,4 +1,4 @@
-"""`$metadata`, read by an OData library that is not ours."""
+"""`$metadata`, read by an OData library from another project."""
 
 import re
 from xml.etree import ElementTree as ET
@@ -17,7 +17,8 @@ from tracker.api.openapi.csdl import metadata
 from tracker.api.serializers import resource
 from tracker.config import BUILT_IN_TYPES
 from tracker.domain.operation import DONE, Operation, OperationStatus
-from tracker.domain.type_registry import OperationType, TypeRegistry, load_types
+from tracker.domain.type_modules import load_types
+from tracker.domain.type_registry import OperationType, TypeRegistry
 
 CATALOGUE = load_types([*BUILT_IN_TYPES, "examples.contoso.operations"])
 DOCUMENT = metadata(CATALOGUE)

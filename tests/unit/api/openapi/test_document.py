@@ -1,3 +1,5 @@
+"""The OpenAPI document: every route and type, and references that resolve."""
+
 import json
 import re
 from collections.abc import Iterator
@@ -7,7 +9,7 @@ from tracker.api.links import PREFIXES
 from tracker.api.openapi.document import TEXTS, describe
 from tracker.api.routes import ROUTES
 from tracker.config import BUILT_IN_TYPES
-from tracker.domain.type_registry import load_types
+from tracker.domain.type_modules import load_types
 
 CATALOGUE = load_types(BUILT_IN_TYPES)
 DESCRIPTION = describe(ROUTES, CATALOGUE)

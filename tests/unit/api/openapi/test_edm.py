@@ -136,7 +136,7 @@ def test_enumerations_and_complex_types_are_found_on_the_way(
     assert namespace.types["buildLabels"] == Structure(open=True)
 
 
-def test_two_types_of_one_name_are_told_apart(namespace: Namespace) -> None:
+def test_two_types_with_the_same_name_are_distinguished(namespace: Namespace) -> None:
     def kinds() -> Iterator[str]:
         for values in (["a", "b"], ["a", "c"], ["a", "b"]):
             schema = {"properties": {"mode": {"enum": values}}, "required": ["mode"]}

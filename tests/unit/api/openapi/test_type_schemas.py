@@ -1,4 +1,4 @@
-"""What the description says of a type: its policy in words, an example, its members."""
+"""The description of an operation type: its policy, an example, its members."""
 
 from datetime import timedelta
 from typing import Any, Literal
@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from tests.support.descriptions import faults
+from tests.support.openapi_checks import faults
 from tracker.api.openapi.samples import sample
 from tracker.api.openapi.schemas import SCHEMAS
 from tracker.api.openapi.type_schemas import policy_text, request_example, schema_of, span, type_schemas

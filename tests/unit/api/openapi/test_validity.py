@@ -1,4 +1,4 @@
-"""The description is valid by a validator that is not ours, and its examples are what it says they are."""
+"""The description is valid by a validator from another project, and its examples keep their schemas."""
 
 import json
 from http import HTTPStatus
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.support.descriptions import examples, faults
+from tests.support.openapi_checks import examples, faults
 from tracker.api.error_responses import HTTP_STATUS
 from tracker.api.openapi.components import Text, parameter, ref
 from tracker.api.openapi.document import describe
@@ -16,7 +16,8 @@ from tracker.api.routes import ROUTES
 from tracker.bodies.create import read_create
 from tracker.config import BUILT_IN_TYPES
 from tracker.domain.operation import Json
-from tracker.domain.type_registry import COMMS_OPERATION, load_types
+from tracker.domain.type_modules import load_types
+from tracker.domain.type_registry import COMMS_OPERATION
 
 CATALOGUE = load_types([*BUILT_IN_TYPES, "examples.contoso.operations"])
 DESCRIPTION = describe(ROUTES, CATALOGUE)
@@ -165,7 +166,7 @@ def test_an_answer_may_be_of_a_type_that_is_gone_but_not_of_one_that_is_here_and
     assert faults({**play_prompt, "completionReason": "tired"}, ANSWER, DESCRIPTION)
 
 
-def test_a_create_says_what_its_wishes_and_its_names_do() -> None:
+def test_the_description_of_a_create_has_its_preferences_and_keys() -> None:
     route = next(route for route in ROUTES if route.name == "createOperation")
     parameters = [parameter("header", name, "x") for name in ("Prefer", "Repeatability-Request-ID", "If-Match")]
     text = Text("x", {HTTPStatus.ACCEPTED: ref("operation"), HTTPStatus.NO_CONTENT: None}, parameters)

@@ -1,3 +1,5 @@
+"""Media files of prompts: their formats, and which files and servers may be read."""
+
 import asyncio
 import io
 import os
@@ -98,7 +100,7 @@ def test_broken_media_has_a_subcode_for_its_cause(subcode: MediaSubcode, media: 
     assert refusal(lambda: count_frames(media))[0] is subcode
 
 
-def test_a_cut_off_file_tells_both_sizes() -> None:
+def test_the_error_for_a_truncated_file_has_both_sizes() -> None:
     message = refusal(lambda: count_frames(wav(frames=1600)[:-1200]))[1]
     assert "2000 bytes of sound of the 3200" in message
 
@@ -184,7 +186,6 @@ def test_a_missing_file_is_not_found(media_dir: Path) -> None:
         assert refusal(lambda uri=uri: read(uri, media_dir))[0] is MediaSubcode.NOT_FOUND  # type: ignore[misc]
 
 
-@pytest.mark.timeout(10)
 def test_what_is_no_regular_file_is_refused_without_waiting(media_dir: Path) -> None:
     os.mkfifo(media_dir / "fifo.wav")
     (media_dir / "circle.wav").symlink_to("circle.wav")
@@ -220,3 +221,8 @@ def test_a_host_that_is_not_listed_is_refused(uri: str, hosts: tuple[str, ...]) 
 def test_messages_show_a_uri_without_its_secrets() -> None:
     assert sources.shown("https://name:pass@host/a.wav?signature=secret#x") == "https://host/a.wav"
     assert sources.shown("a\nb" + "x" * 300) == "a\N{REPLACEMENT CHARACTER}b" + "x" * 197 + "…"
+
+
+@pytest.mark.parametrize("credentials", ["user:p@ss@", "user@corp:secret@", ":@@"])
+def test_messages_show_nothing_of_credentials_that_hold_an_at_sign(credentials: str) -> None:
+    assert sources.shown(f"http://{credentials}host/a@b.wav") == "http://host/a@b.wav"

@@ -1,9 +1,12 @@
+"""Playing a prompt: how long it takes, what it reports, and which members it takes."""
+
 import asyncio
 from typing import Any
 
 import pytest
 
-from tracker.domain.type_registry import REGISTRY
+from tracker.domain.type_modules import load_types
+from tracker.domain.type_registry import OperationType
 from tracker.errors import Invalid
 from workers.handlers import play_prompt
 
@@ -63,6 +66,11 @@ async def test_a_loop_has_passes_instead_of_a_percentage_and_ends_by_cancel_only
     assert clock.reports == [(None, "pass 1"), (None, "pass 1"), (None, "pass 2"), (None, "pass 2"), (None, "pass 3")]
 
 
+@pytest.fixture
+def entry() -> OperationType:
+    return load_types([play_prompt.__name__])[play_prompt.PlayPrompt.odata_type]
+
+
 def prompt(uri: str = "a.wav") -> dict[str, Any]:
     return {
         "@odata.type": "#microsoft.graph.mediaPrompt",
@@ -70,9 +78,9 @@ def prompt(uri: str = "a.wav") -> dict[str, Any]:
     }
 
 
-def test_graphs_own_form_of_prompts_is_accepted_and_kept() -> None:
+def test_graphs_own_form_of_prompts_is_accepted_and_kept(entry: OperationType) -> None:
     members = {"prompts": [prompt()], "somethingElse": {"kept": True}}
-    assert REGISTRY["microsoft.graph.playPromptOperation"].validate(members) == {"loop": False, **members}
+    assert entry.validate(members) == {"loop": False, **members}
 
 
 @pytest.mark.parametrize(
@@ -87,14 +95,14 @@ def test_graphs_own_form_of_prompts_is_accepted_and_kept() -> None:
         ({"prompts": [prompt()], "loop": 1}, "loop"),
     ],
 )
-def test_wrong_members_are_named(members: dict[str, Any], target: str) -> None:
+def test_wrong_members_are_named(entry: OperationType, members: dict[str, Any], target: str) -> None:
     with pytest.raises(Invalid) as refused:
-        REGISTRY["microsoft.graph.playPromptOperation"].validate(members)
+        entry.validate(members)
     assert refused.value.target == target
 
 
-def test_a_canceled_prompt_ends_with_graphs_words() -> None:
-    policy = REGISTRY["#microsoft.graph.playPromptOperation"].policy(retention=1, tombstone=1)
+def test_a_canceled_prompt_ends_with_graphs_words(entry: OperationType) -> None:
+    policy = entry.policy(retention=1, tombstone=1)
     assert (policy.canceled.code, policy.canceled.subcode) == (400, 8508)
     assert policy.canceled_members == {"completionReason": "mediaOperationCanceled"}
     assert play_prompt.PlayPrompt.result_members() == {"completionReason"}

@@ -1,4 +1,4 @@
-"""A running API over real HTTP, and raw bytes for what no client library would send."""
+"""A running API and its client over real HTTP, which can also send raw bytes."""
 
 import asyncio
 import json
@@ -10,11 +10,14 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from tests.support.waiting import LONGEST_WAIT, soon
 from tracker.api.app import running
 from tracker.config import Settings
 from tracker.domain.operation import Json
 
 COLLECTION = "/communications/calls/call-1/operations"
+AN_HOUR = 3600
+"""Seconds of a wait that does not end within a test."""
 TYPE = "#microsoft.graph.commsOperation"
 DOCUMENTED = b"""{
   "@odata.type": "#microsoft.graph.commsOperation",
@@ -111,7 +114,7 @@ class Api:
         try:
             writer.write(data)
             await writer.drain()
-            return await asyncio.wait_for(reader.read(), 15)
+            return await soon(reader.read())
         finally:
             writer.close()
 
@@ -120,6 +123,6 @@ class Api:
 async def open_api(settings: Settings, **changes: Any) -> AsyncIterator[Api]:
     """Run an API on a free port, with some settings changed."""
     changed = settings.model_copy(update={"port": 0, **changes})
-    timeout = aiohttp.ClientTimeout(total=30)
+    timeout = aiohttp.ClientTimeout(total=2 * LONGEST_WAIT)
     async with running(changed) as url, aiohttp.ClientSession(timeout=timeout) as session:
         yield Api(url, session)

@@ -1,4 +1,4 @@
-"""Keys that should not be there: of a name that nobody wrote down, or without the lifetime they must have."""
+"""Keys that must not be left: those that are not on the page of keys, or lack the expiry that they must have."""
 
 import re
 from typing import Any
@@ -11,12 +11,12 @@ OURS = re.compile(
     r"|tickets|suspects|leases|due|deadlines|expiries|litter|gates|lacking|workers|sweeper|clock)"
 )
 RQS = re.compile(r"(\{\w+\})?rq:.*")
-"""RQ's keys have RQ's lifetimes; what RQ leaves of our tickets is the sweeper's litter."""
+"""RQ sets the expiry of its keys; the sweeper removes what RQ leaves of our tickets."""
 FINAL = {b"completed", b"failed", b"tombstone"}
 
 
 def leaks(redis: Any) -> list[str]:
-    """Name and fault of each key that is not as the page of keys says."""
+    """The name and the fault of each key that is not as the page of keys says."""
     found = []
     for key in (name.decode() for name in redis.scan_iter()):
         if not OURS.fullmatch(key) and not RQS.fullmatch(key):

@@ -1,4 +1,4 @@
-"""What becomes in a batch of answers that are not JSON."""
+"""Responses in a batch whose bodies are not JSON."""
 
 from base64 import b64decode
 from collections.abc import AsyncIterator
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from tests.support.http import Api, open_api
+from tests.support.api_client import Api, open_api
 from tracker.api import routes
 from tracker.api.guard import Route
 from tracker.config import Settings
@@ -75,7 +75,7 @@ async def test_a_stream_is_refused(api: Api, url: str) -> None:
     assert (response["status"], response["body"]["error"]["code"]) == (400, "badRequest")
 
 
-async def test_a_defect_of_ours_is_the_one_request_s_and_says_nothing(api: Api) -> None:
+async def test_an_unexpected_error_fails_only_its_request_and_shows_no_detail(api: Api) -> None:
     response = await answered(api, "/failing")
     assert response["status"] == 500
     assert "secret" not in str(response)

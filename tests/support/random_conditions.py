@@ -1,4 +1,4 @@
-"""Conditions at random, and what they mean of an operation as clients see it: by tables, without the code's help."""
+"""Random conditions and records, and an independent evaluation of a condition on what clients see of a record."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -88,7 +88,7 @@ def records(draw: st.DrawFn) -> Record:
 
 
 def holds(condition: Condition, record: Record) -> bool:
-    """Whether a condition is true of an operation."""
+    """Whether a condition is true of a record, by tables rather than by the code under test."""
     return _value_of(condition, resource(record)) is True
 
 

@@ -1,4 +1,4 @@
-"""Operation types for the tests of hosts: what they need to know is in their members, what they tell is progress."""
+"""Operation types for tests of hosts. Their members control the handlers; the handlers report by progress."""
 
 import asyncio
 import os
@@ -116,7 +116,7 @@ def nothing_function(_operation: NothingFunction, _context: Context) -> None:
 
 
 def _end(how: str, context: Context) -> Any:  # noqa: C901 - a table of endings
-    """Every way in which a handler can end; the odd ones are mistakes that handlers really make."""
+    """End in the way that `how` names. The strange ones are mistakes that handlers really make."""
     match how:
         case "rejected":
             raise Rejected("not like this", 7)
@@ -156,7 +156,7 @@ def ending_function(operation: EndingFunction, context: Context) -> Any:
 
 @handles(Waiting)
 async def waiting(operation: Waiting, context: Context) -> None:
-    """Waits for its gate; a stubborn one waits on when it is told to stop."""
+    """Waits until an Opening opens its gate. A stubborn one waits on when it is asked to stop."""
     await context.progress(detail="begun")
     while True:
         try:
@@ -176,7 +176,7 @@ async def opening(operation: Opening, _context: Context) -> None:
 
 @handles(Meeting)
 async def meeting(operation: Meeting, _context: Context) -> None:
-    """Ends when that many are here at once."""
+    """Ends when `number` attempts run at once."""
     _met["all"] += 1
     if _met["all"] == operation.number:
         _gates["all met"].set()
@@ -190,7 +190,7 @@ async def blocking(operation: Blocking, _context: Context) -> None:
 
 @handles(Leaving)
 async def leaving(operation: Leaving, context: Context) -> None:
-    """Leaves a task behind that reports once more, and then lets another attempt end."""
+    """Leaves a task that reports progress after the attempt's end."""
 
     async def late() -> None:
         await _gates[operation.gate].wait()
@@ -209,7 +209,7 @@ async def threading(_operation: Threading, context: Context) -> None:
 def sleeping(operation: Sleeping, context: Context) -> None:
     try:
         context.progress(detail="begun")
-        time.sleep(60)
+        time.sleep(3600)
     except BaseException:
         context.progress(detail=f"asked {context.cancel_requested}")
         if not operation.stubborn:
@@ -218,14 +218,14 @@ def sleeping(operation: Sleeping, context: Context) -> None:
 
 @handles(Chatty)
 def chatty(_operation: Chatty, context: Context) -> None:
-    """Reports for ever, faster than anybody reads."""
+    """Reports progress without end, faster than the worker reads it."""
     while True:
         context.progress(detail="x" * 256)
 
 
 @handles(Spawning)
 def spawning(operation: Spawning, context: Context) -> None:
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
     context.progress(detail=str(process.pid))
     if operation.wait:
         process.wait()
@@ -233,7 +233,7 @@ def spawning(operation: Spawning, context: Context) -> None:
 
 @handles(Forking)
 def forking(_operation: Forking, _context: Context) -> None:
-    """Its child raises what ends a process; that must end the child, not make it a second host."""
+    """Forks a child that raises SystemExit. That must end the child, which must not become a second host."""
     child = os.fork()
     if child == 0:
         sys.exit(0)
@@ -242,9 +242,9 @@ def forking(_operation: Forking, _context: Context) -> None:
 
 @handles(Interrupting)
 def interrupting(_operation: Interrupting, context: Context) -> None:
-    """Interrupts a process of its own, as one ends a recording."""
+    """Interrupts a process that it started, for example a recording."""
     process = subprocess.Popen(
-        [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"],
+        [sys.executable, "-c", "import time; print(flush=True); time.sleep(3600)"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )

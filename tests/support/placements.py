@@ -1,4 +1,4 @@
-"""How operations come to be where they are, what must hold them then, and repair until nothing is wrong."""
+"""Operations in each placement, the keys that must hold them there, and repair until no fault is left."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -19,11 +19,11 @@ async def queued(store: Store) -> Record:
     return await create(store, "all", **EVERYTHING)
 
 
-async def named(store: Store) -> Record:
+async def with_context(store: Store) -> Record:
     return await create(store, client_context="mine")
 
 
-async def suspect(store: Store) -> Record:
+async def with_missed_ticket(store: Store) -> Record:
     record = await create(store, "all", **EVERYTHING)
     await store.redis.delete(store.keys.queue())
     await store.overdue(10)
@@ -46,25 +46,25 @@ async def running(store: Store) -> Record:
     return record
 
 
-async def in_line(store: Store) -> Record:
+async def waiting_in_serial_queue(store: Store) -> Record:
     await create(store, "all", **EVERYTHING)
     return await create(store, "all", **EVERYTHING)
 
 
-async def capped(store: Store) -> Record:
+async def waiting_for_slot(store: Store) -> Record:
     others = [await create(store, "all", **EVERYTHING, call_id=f"other-{number}") for number in range(3)]
     await take(store)
     return await now(store, others[-1])
 
 
-async def rated(store: Store) -> Record:
+async def waiting_for_rate(store: Store) -> Record:
     await create(store, "rated", rate=1, per=600.0, start_within=600.0)
     last = await create(store, "rated", rate=1, per=600.0, start_within=600.0)
     await take(store)
     return await now(store, last)
 
 
-async def lacked(store: Store) -> Record:
+async def waiting_for_type(store: Store) -> Record:
     record = await create(store, "all", **EVERYTHING)
     await take(store, kinds={"test.plain": "coroutines"})
     return await now(store, record)
@@ -76,40 +76,40 @@ async def completed(store: Store) -> Record:
     return await now(store, record)
 
 
-async def tombstone(store: Store) -> Record:
+async def deleted(store: Store) -> Record:
     return await store.apply(lifecycle.hide(await completed(store)))
 
 
 SEEN = ("call", "status", "ids")
 OPEN = ("deadlines", "line", *SEEN)
-WAYS: Mapping[Make, tuple[str, ...]] = {
+PLACEMENTS: Mapping[Make, tuple[str, ...]] = {
     queued: ("ticketed", "ticket", *OPEN),
-    named: ("ticketed", "ticket", "context", *SEEN),
-    suspect: ("suspects", *OPEN),
+    with_context: ("ticketed", "ticket", "context", *SEEN),
+    with_missed_ticket: ("suspects", *OPEN),
     delayed: ("due", "deadlines", *SEEN),
     retried: ("due", "line", *SEEN),
     running: ("leases", "taken", "line", *SEEN),
-    in_line: OPEN,
-    capped: ("parked", "gates", *OPEN),
-    rated: ("parked", "gates", "deadlines", *SEEN),
-    lacked: ("lack", "lacking", *OPEN),
+    waiting_in_serial_queue: OPEN,
+    waiting_for_slot: ("parked", "gates", *OPEN),
+    waiting_for_rate: ("parked", "gates", "deadlines", *SEEN),
+    waiting_for_type: ("lack", "lacking", *OPEN),
     completed: ("expiries", *SEEN),
-    tombstone: ("expiries", "ids"),
+    deleted: ("expiries", "ids"),
 }
-"""How an operation comes to a place, and what must hold it then."""
+"""What makes an operation in each placement, and the keys that must hold it."""
 SETS = (
     *("ticketed", "ticketed:low", "suspects", "leases", "due", "expiries", "deadlines", "lack", "lack:other"),
     *("parked", "parked:other", "taken", "taken:other", "line", "line:other"),
     *("call", "call:other", "status", "status:other", "context", "context:other"),
 )
-"""What may hold an operation that it should not."""
+"""Keys that may hold an operation wrongly."""
 
 
-def key_of(store: Store, record: Record, place: str) -> str:
+def key_of(store: Store, record: Record, name: str) -> str:
     keys, call = store.keys, (record.tenant, record.call_id)
     other = OperationStatus.FAILED if record.status is not OperationStatus.FAILED else OperationStatus.RUNNING
     return {
-        **{name: getattr(keys, name) for name in ("suspects", "leases", "due", "expiries", "deadlines")},
+        **{each: getattr(keys, each) for each in ("suspects", "leases", "due", "expiries", "deadlines")},
         "lacking": keys.lacking,
         "gates": keys.gates,
         "ticketed": keys.ticketed("default"),
@@ -128,15 +128,15 @@ def key_of(store: Store, record: Record, place: str) -> str:
         "context": keys.context(*call, record.client_context or "none"),
         "context:other": keys.context(*call, "another"),
         "ids": keys.ids(record.tenant),
-    }[place]
+    }[name]
 
 
-async def mend(store: Store, verifier: Verifier, record: Record) -> None:
-    """Repair, round after round, until nothing is wrong."""
+async def repair_all(store: Store, verifier: Verifier, record: Record) -> None:
+    """Repair in at most three rounds, until no fault is left."""
     for _ in range(3):
         assert await verifier.repair((await verifier.verify()).faults)
         if not (await verifier.verify()).faults:
             break
     assert (await verifier.verify()).faults == []
-    if record.client_context is None:  # the test's own eyes do not look at contexts
+    if record.client_context is None:  # assert_consistent does not know the index of contexts
         await assert_consistent(store)

@@ -1,4 +1,4 @@
-"""Made-up histories for the chaos harness's checker: one operation, what was seen of it and done to it."""
+"""Invented histories for the checker of the chaos harness: operations, what was seen of them, and faults."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

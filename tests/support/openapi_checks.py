@@ -1,4 +1,4 @@
-"""Judges answers by the API's own description, with a validator that is not ours."""
+"""Compares responses with the API's own OpenAPI description, by a validator from another project."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Any
 
 from openapi_schema_validator import OAS31Validator, oas31_format_checker
 
-from tests.support.http import Answer
+from tests.support.api_client import Answer
 from tracker.domain.operation import Json
 
 TRANSPORT = {
@@ -19,11 +19,11 @@ TRANSPORT = {
     "referrer-policy",
     "x-content-type-options",
 }
-"""Headers of an answer that a description does not list, or that only browsers mind."""
+"""Response headers that a description does not list, or that only browsers use."""
 
 
 def faults(value: Any, schema: Json, description: Json) -> list[str]:
-    """What is wrong with a value by a schema of the description."""
+    """The errors of a value under a schema of the description."""
     validator = OAS31Validator(
         {"allOf": [schema], "components": description["components"]}, format_checker=oas31_format_checker
     )
@@ -31,7 +31,7 @@ def faults(value: Any, schema: Json, description: Json) -> list[str]:
 
 
 def resolved(item: Json, description: Json) -> Json:
-    """A component, or what stands in its place."""
+    """An item, or the component that it refers to."""
     while "$ref" in item:
         place: Any = description
         for part in item["$ref"].removeprefix("#/").split("/"):
@@ -41,7 +41,7 @@ def resolved(item: Json, description: Json) -> Json:
 
 
 def examples(description: Json) -> Iterator[tuple[str, Any, Json]]:
-    """Every example of the description: where it stands, its value, and the schema it must keep."""
+    """Every example of the description: its position, its value, and its schema."""
     for path, item in description["paths"].items():
         for method, operation in item.items():
             if method in {"parameters", "servers"}:
@@ -58,7 +58,7 @@ def examples(description: Json) -> Iterator[tuple[str, Any, Json]]:
 
 
 def disagreements(answer: Answer, method: str, path: str, description: Json) -> list[str]:
-    """How an answer differs from what is said of the answers to a method at a path, as the description writes it."""
+    """How a response differs from the description of the responses to a method at a path."""
     operation = description["paths"][path][method.lower()]
     if str(answer.status) not in operation["responses"]:
         return [f"{answer.status} is not among the answers"]

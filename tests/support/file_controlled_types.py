@@ -1,12 +1,13 @@
-"""Operation types that do as a test bids them, by files of TEST_HANDLERS_DIR.
+"""Operation types whose handlers a test controls by files of TEST_HANDLERS_DIR.
 
-A handler tells what it does in files `<id>.<what>`, and goes on when there is a file `<id>.go`, or `all.go`.
+A handler reports each step in a file `<id>.<step>`. It goes on when the file `<id>.go` or `all.go` exists.
 """
 
 import asyncio
 import contextlib
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -18,47 +19,59 @@ LOOK_EVERY = 0.02
 
 
 class Waits(Operation, type="#executor.waits"):
-    """Ends when it may, or is cancelled."""
+    """A coroutine that waits for its file."""
 
     answer: str | None = Field(None, json_schema_extra={"readOnly": True})
 
 
 class Works(Operation, type="#executor.works"):
-    """The same, as a plain function."""
+    """A plain function that waits for its file."""
 
     answer: str | None = Field(None, json_schema_extra={"readOnly": True})
 
 
 class Insists(Operation, type="#executor.insists"):
-    """Ends well when it is cancelled."""
+    """A coroutine that succeeds when it is cancelled."""
 
 
 class Clings(Operation, type="#executor.clings"):
-    """Does not end when it is cancelled."""
+    """A coroutine that goes on when it is cancelled."""
 
 
 class Deaf(Operation, type="#executor.deaf"):
-    """A function that no signal reaches."""
+    """A plain function that blocks the signals by which it is asked to stop."""
 
 
 class Blocks(Operation, type="#executor.blocks"):
-    """Blocks its loop."""
+    """A coroutine that blocks its event loop for `seconds`."""
 
     seconds: float
 
 
 class Grows(Operation, type="#executor.grows"):
-    """Takes memory, and keeps it."""
+    """A plain function that leaves `mebibytes` of memory allocated."""
 
     mebibytes: int
+
+
+class Dies(Operation, type="#executor.dies"):
+    """Ends its host's process."""
+
+
+class Tidies(Operation, type="#executor.tidies"):
+    """Cleans up when it is cancelled, until the test lets it end."""
+
+
+class Strays(Operation, type="#executor.strays"):
+    """Ends at once, and leaves a thread that never ends."""
 
 
 def path(name: str) -> Path:
     return Path(os.environ["TEST_HANDLERS_DIR"]) / name
 
 
-def tell(context: Context, what: str, text: object = "") -> None:
-    """Whole or not at all."""
+def report(context: Context, what: str, text: object = "") -> None:
+    """Report a step. The file appears with its whole text."""
     unfinished = path(f"{context.operation_id}.{what}.unfinished")
     unfinished.write_text(str(text))
     unfinished.rename(path(f"{context.operation_id}.{what}"))
@@ -80,31 +93,31 @@ def block(context: Context) -> None:
 
 @handles(Waits)
 async def waits(operation: Waits, context: Context) -> None:
-    tell(context, "began", os.getpid())
+    report(context, "began", os.getpid())
     try:
         await wait(context)
     except asyncio.CancelledError:
-        tell(context, "stopped", time.monotonic())
+        report(context, "stopped", time.monotonic())
         raise
     operation.answer = f"of attempt {context.attempt}"
-    tell(context, f"ended.{context.attempt}")
+    report(context, f"ended.{context.attempt}")
 
 
 @handles(Works)
 def works(operation: Works, context: Context) -> None:
-    tell(context, "began", os.getpid())
+    report(context, "began", os.getpid())
     try:
         block(context)
     except BaseException as error:
-        tell(context, "stopped", type(error).__name__)
+        report(context, "stopped", type(error).__name__)
         raise
     operation.answer = f"of attempt {context.attempt}"
-    tell(context, f"ended.{context.attempt}")
+    report(context, f"ended.{context.attempt}")
 
 
 @handles(Insists)
 async def insists(_operation: Insists, context: Context) -> ResultInfo:
-    tell(context, "began", os.getpid())
+    report(context, "began", os.getpid())
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.Event().wait()
     return ResultInfo(code=200, subcode=4, message="done all the same")
@@ -112,25 +125,25 @@ async def insists(_operation: Insists, context: Context) -> ResultInfo:
 
 @handles(Clings, attempts=1)
 async def clings(_operation: Clings, context: Context) -> None:
-    tell(context, "began", os.getpid())
+    report(context, "began", os.getpid())
     while not may_go(context):
         try:
             await wait(context)
         except asyncio.CancelledError:
-            tell(context, "stopped")
-    tell(context, "let_go")
+            report(context, "stopped")
+    report(context, "let_go")
 
 
 @handles(Deaf, attempts=1)
 def deaf(_operation: Deaf, context: Context) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM})
-    tell(context, "began", os.getpid())
+    report(context, "began", os.getpid())
     block(context)
 
 
 @handles(Blocks)
 async def blocks(operation: Blocks, context: Context) -> None:
-    tell(context, "began", os.getpid())
+    report(context, "began", os.getpid())
     time.sleep(operation.seconds)  # noqa: ASYNC251 - that is the point
 
 
@@ -140,4 +153,26 @@ HOARD: list[bytearray] = []
 @handles(Grows)
 def grows(operation: Grows, context: Context) -> None:
     HOARD.append(bytearray(b"x") * (operation.mebibytes * 1024 * 1024))
-    tell(context, "began", os.getpid())
+    report(context, "began", os.getpid())
+
+
+@handles(Dies, attempts=1)
+def dies(_operation: Dies, _context: Context) -> None:
+    os._exit(3)
+
+
+@handles(Tidies)
+async def tidies(_operation: Tidies, context: Context) -> None:
+    report(context, "began", os.getpid())
+    try:
+        await asyncio.Event().wait()
+    finally:
+        report(context, "stopped")
+        await wait(context)
+        report(context, "tidied")
+
+
+@handles(Strays)
+async def strays(_operation: Strays, context: Context) -> None:
+    asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+    report(context, "began", os.getpid())

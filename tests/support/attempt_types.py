@@ -1,4 +1,4 @@
-"""Operation types for tests; the handlers tell what they do in files of TEST_HANDLERS_DIR."""
+"""Operation types for every end of an attempt; some handlers report what they do in files of TEST_HANDLERS_DIR."""
 
 import asyncio
 import ctypes
@@ -12,8 +12,11 @@ from pydantic import Field
 
 from tracker import Context, Operation, Rejected, ResultInfo, Retry, handles
 
+AN_HOUR = 3600
+"""Seconds that no test lasts."""
 
-def tell(name: str, text: str = "") -> None:
+
+def report(name: str, text: str = "") -> None:
     (Path(os.environ["TEST_HANDLERS_DIR"]) / name).write_text(f"{text}\n")
 
 
@@ -112,35 +115,35 @@ def oversized(operation: Oversized, _context: Context) -> None:
 
 @handles(Sleeping)
 async def sleeping(_operation: Sleeping, _context: Context) -> None:
-    tell("started")
+    report("started")
     try:
-        await asyncio.sleep(60)
+        await asyncio.sleep(AN_HOUR)
     finally:
-        tell("stopped")
+        report("stopped")
 
 
 @handles(Blocking)
 def blocking(_operation: Blocking, _context: Context) -> None:
-    tell("started")
+    report("started")
     try:
-        time.sleep(60)
+        time.sleep(AN_HOUR)
     finally:
-        tell("stopped")
+        report("stopped")
 
 
 @handles(Deaf)
 async def deaf(_operation: Deaf, _context: Context) -> None:
-    """Sleeps in C with the interpreter lock held: no thread of this process runs meanwhile."""
-    tell("started")
-    ctypes.PyDLL(None).sleep(5)
+    """Sleeps in C and holds the interpreter lock: no thread of the process runs."""
+    report("started")
+    ctypes.PyDLL(None).sleep(AN_HOUR)
 
 
 @handles(Once)
 async def once(_operation: Once, context: Context) -> None:
-    """Never ends at the first attempt; tells the pid of its host."""
+    """Ends at the second attempt. The first one reports the pid of its host and does not end."""
     if context.attempt == 1:
-        tell("started", str(os.getpid()))
-        await asyncio.sleep(60)
+        report("started", str(os.getpid()))
+        await asyncio.sleep(AN_HOUR)
 
 
 class Recorded(Operation, type="#test.recorded"):
@@ -149,7 +152,7 @@ class Recorded(Operation, type="#test.recorded"):
 
 @handles(Recorded, attempts=9)
 async def recorded(operation: Recorded, context: Context) -> None:
-    """Takes a while, and notes on disk each attempt's end."""
+    """Runs for `seconds`, and adds a line to the file `ends` at the end of each attempt."""
     await asyncio.sleep(operation.seconds)
     with (Path(os.environ["TEST_HANDLERS_DIR"]) / "ends").open("a") as log:
         log.write(f"{context.operation_id} {context.attempt}\n")

@@ -1,0 +1,14 @@
+"""Fixtures of tests of the API."""
+
+import pytest
+
+from tests.support.api_client import AN_HOUR
+from tracker.api import prefer
+from tracker.api.dialects import google
+
+
+@pytest.fixture
+def waits_of_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients may have answers held for an hour: within a test only an event ends such a wait."""
+    monkeypatch.setattr(prefer, "MAX_WAIT", AN_HOUR)
+    monkeypatch.setattr(google, "MAX_WAIT", AN_HOUR)

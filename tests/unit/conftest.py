@@ -1,0 +1,26 @@
+"""Unit tests run without a Redis server."""
+
+from collections.abc import Iterator
+from typing import NoReturn
+
+import pytest
+
+from tracker.runtime import dev_valkey
+
+
+def _refuse() -> NoReturn:
+    pytest.fail("a unit test asks for a Redis server: it belongs in tests/integration")
+
+
+@pytest.fixture(autouse=True)
+def no_private_server() -> Iterator[None]:
+    """Fail a test that starts a private server."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dev_valkey, "find_server", _refuse)
+        yield
+
+
+@pytest.fixture(scope="session")
+def server_url() -> str:
+    """Fail a test that asks for the server of the session."""
+    _refuse()
