@@ -247,7 +247,7 @@ async def test_what_moves_just_before_its_repair_is_written_is_left_alone(
         await done(store, record)
         return await repair(**named)
 
-    monkeypatch.setattr(verifier_module, "_repair", repair_too_late)
+    monkeypatch.setattr(verifier, "_repair", repair_too_late)
     assert await verifier.repair(faults) == 0
     assert await store.redis.zscore(store.keys.leases, record.key) is None
     await assert_consistent(store)
