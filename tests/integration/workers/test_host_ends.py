@@ -33,7 +33,7 @@ __all__ = ["crew", "fork_server"]
 MANAGER = """
 import asyncio, sys
 from tests.integration.workers.test_hosts import Crew, COROUTINE, FUNCTION
-from tracker.types import load_types
+from tracker.domain.type_registry import load_types
 from workers.fork_server import ForkServer
 
 async def main(fork_server):
@@ -200,14 +200,14 @@ async def test_hosts_that_come_and_go_leave_no_file_open(crew: Crew) -> None:
 LOGGED = """
 import asyncio, sys
 from tests.integration.workers.test_hosts import Crew
-from tracker.types import load_types
-from workers.host import Kind
+from tracker.domain.type_registry import load_types
+from workers.host import HostKind
 from workers.fork_server import ForkServer
 
 async def main(fork_server):
     await fork_server.open()
     crew = Crew(fork_server)
-    host = await crew.host(Kind({kind!r}))
+    host = await crew.host(HostKind({kind!r}))
     await crew.run(host, {name!r}, **{members!r})
     host.kill()
     await host.died
