@@ -22,7 +22,7 @@ from tracker.runtime.background import beside
 from tracker.runtime.dev_valkey import start_server
 from tracker.store.connection import open_redis
 from tracker.store.store import Store
-from workers.completer import Completion
+from workers.completion import Completion
 from workers.executor import Executor, kinds_of
 from workers.fork_server import ForkServer
 from workers.pool import PoolSize
@@ -73,7 +73,7 @@ async def running_engine(
     """An executor over that fork_server, which is gone afterwards with all its hosts."""
     endings = Endings()
     await fork_server.open()
-    executor = Executor(fork_server, kinds_of(types), size, worker="w", end=endings.put)
+    executor = Executor(fork_server, kinds_of(types), size, worker="w", on_completion=endings.put)
     await executor.pool.open()
     try:
         async with beside(executor.watch()):

@@ -90,7 +90,7 @@ async def test_a_function_gets_an_exception_where_it_is(store: Store, tmp_path: 
     record = await create(store, "works")
     host = await began(tmp_path, record)
     await ask(store, record)
-    assert await told(tmp_path / f"{record.id}.stopped") == "Stopped"
+    assert await told(tmp_path / f"{record.id}.stopped") == "HandlerStopped"
     assert (await final(store, record)).canceled
     again = await create(store, "works")
     assert await began(tmp_path, again) == host, "and its process goes on"

@@ -24,8 +24,8 @@ from tests.integration.workers.test_hosts import (
 )
 from tests.support.executors import alive
 from tests.support.waiting import eventually
+from workers.connection import HostConnection
 from workers.fork_server import ForkServer
-from workers.frames import Line
 from workers.host import Host, HostKind
 
 __all__ = ["crew", "fork_server"]
@@ -54,7 +54,7 @@ async def test_a_host_that_is_told_to_finish_ends_after_its_orders(crew: Crew, k
     refs = [crew.begin(host, "echo" if kind is COROUTINE else "echoFunction", text="x" * 60_000) for _ in range(20)]
     host.finish()
     ended = await death(host)
-    assert (ended.pid, ended.code, ended.asked) == (host.pid, 0, True)
+    assert (ended.pid, ended.exit_code, ended.expected) == (host.pid, 0, True)
     assert [crew.said[ref][-1]["outcome"] for ref in refs] == ["succeeded"] * 20
 
 
@@ -76,9 +76,9 @@ async def test_what_a_host_said_is_heard_before_its_death(crew: Crew) -> None:
     done = [crew.begin(host, "echoFunction", text="x" * 60_000) for _ in range(20)]
     last = crew.begin(host, "endingFunction", how="kill")
     heard: list[int] = []
-    host.died.add_done_callback(lambda _: heard.append(len(crew.outcomes())))
+    host.death.add_done_callback(lambda _: heard.append(len(crew.outcomes())))
     ended = await death(host)
-    assert (ended.code, ended.asked) == (-signal.SIGKILL, False)
+    assert (ended.exit_code, ended.expected) == (-signal.SIGKILL, False)
     assert ended.peak_rss > 1024 * 1024
     assert heard == [len(done)]
     assert crew.said[last] == [{"ref": last, "progress": 90, "detail": "last words"}]
@@ -89,7 +89,7 @@ async def test_the_death_of_a_host_harms_no_other(crew: Crew) -> None:
     ref = crew.begin(other, "waiting", gate="mine")
     await crew.begun(ref)
     crew.begin(one, "ending", how="kill")
-    assert (await death(one)).code == -signal.SIGKILL
+    assert (await death(one)).exit_code == -signal.SIGKILL
     await crew.run(other, "opening", gate="mine")
     assert (await crew.outcome(ref))["outcome"] == "succeeded"
 
@@ -100,7 +100,7 @@ async def test_a_host_that_is_killed_takes_along_what_its_function_started(crew:
     started = int((await crew.begun(crew.begin(host, "spawning", wait=True)))["detail"])
     host.kill()
     ended = await death(host)
-    assert (ended.code, ended.asked) == (-signal.SIGKILL, True)
+    assert (ended.exit_code, ended.expected) == (-signal.SIGKILL, True)
     await eventually(gone(host.pid, started))
 
 
@@ -127,9 +127,9 @@ async def test_when_the_fork_server_dies_its_hosts_die_and_the_manager_knows(cre
 @on_linux
 async def test_a_host_whose_last_messages_nobody_waits_for_leaves_no_line_open() -> None:
     ours, theirs = socket.socketpair()
-    _, line = await asyncio.get_running_loop().create_unix_connection(lambda: Line(lambda _: None), sock=ours)
+    _, line = await asyncio.get_running_loop().create_unix_connection(lambda: HostConnection(lambda _: None), sock=ours)
     with theirs:
-        going = asyncio.create_task(Host(FUNCTION, 0, line, lambda _: None).gone(-signal.SIGKILL, 0))
+        going = asyncio.create_task(Host(FUNCTION, 0, line, lambda _: None).ended(-signal.SIGKILL, 0))
         await asyncio.sleep(0)
         going.cancel()
         await asyncio.wait({going})
@@ -142,8 +142,8 @@ async def test_a_host_that_is_born_while_its_fork_server_is_closed_leaves_no_lin
 ) -> None:
     loop = asyncio.get_running_loop()
     asked, reaped = asyncio.Event(), asyncio.Event()
-    connect, reap, end = loop.create_unix_connection, fork_server._reap, Host.gone
-    lines: list[Line] = []
+    connect, reap, end = loop.create_unix_connection, fork_server._reap, Host.ended
+    lines: list[HostConnection] = []
 
     async def connect_late(*args: Any, **options: Any) -> Any:
         asked.set()
@@ -161,14 +161,14 @@ async def test_a_host_that_is_born_while_its_fork_server_is_closed_leaves_no_lin
         loop.call_soon_threadsafe(reaped.set)
 
     await fork_server.open()
-    await fork_server.host(FUNCTION, lambda _: None)
+    await fork_server.start_host(FUNCTION, lambda _: None)
     monkeypatch.setattr(loop, "create_unix_connection", connect_late)
     monkeypatch.setattr(fork_server, "_reap", reap_and_tell)
-    monkeypatch.setattr(Host, "gone", end_slowly)
-    born = asyncio.create_task(fork_server.host(FUNCTION, lambda _: None))
+    monkeypatch.setattr(Host, "ended", end_slowly)
+    born = asyncio.create_task(fork_server.start_host(FUNCTION, lambda _: None))
     await asked.wait()
     await fork_server.close()
-    assert (await born).died.done()
+    assert (await born).death.done()
     await asyncio.wait_for(asyncio.shield(lines[0].closed), 5)
 
 
@@ -210,7 +210,7 @@ async def main(fork_server):
     host = await crew.host(HostKind({kind!r}))
     await crew.run(host, {name!r}, **{members!r})
     host.kill()
-    await host.died
+    await host.death
     await fork_server.close()
 
 asyncio.run(main(ForkServer.fork(load_types(["tests.support.host_handlers"]))))

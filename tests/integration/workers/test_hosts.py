@@ -15,12 +15,24 @@ from tests.support.executors import alive
 from tracker.domain.operation import Json
 from tracker.domain.type_registry import load_types
 from workers.fork_server import ForkServer
+from workers.frames import ProgressReport, RunAttempt
 from workers.host import Death, Host, HostKind
 
 ROOT = Path(__file__).parents[3]
 COROUTINE, FUNCTION = HostKind.COROUTINE, HostKind.FUNCTION
 WITHIN = 15.0
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def plain(message: Any) -> Json:
+    if isinstance(message, ProgressReport):
+        return {"ref": message.run_id, "progress": message.percent, "detail": message.detail}
+    outcome = message.outcome
+    fields = outcome._asdict()
+    if "result" in fields:
+        fields["result"] = fields["result"].model_dump()
+    name = {"RetryRequested": "retry"}.get(type(outcome).__name__, type(outcome).__name__.lower())
+    return {"ref": message.run_id, "outcome": name, "rss": fields.pop("peak_rss"), **fields}
 
 
 class Crew:
@@ -34,10 +46,10 @@ class Crew:
         self._ref = 0
 
     async def host(self, kind: HostKind) -> Host:
-        return await asyncio.wait_for(self.fork_server.host(kind, self.hear), WITHIN)
+        return await asyncio.wait_for(self.fork_server.start_host(kind, self.hear), WITHIN)
 
-    def hear(self, message: Json) -> None:
-        self.said.setdefault(message["ref"], []).append(message)
+    def hear(self, message: Any) -> None:
+        self.said.setdefault(message.run_id, []).append(plain(message))
         task = asyncio.ensure_future(self._tell())
         self._told.add(task)
         task.add_done_callback(self._told.discard)
@@ -49,8 +61,7 @@ class Crew:
     def begin(self, host: Host, name: str, **members: Any) -> int:
         """Order an attempt; returns its ref."""
         self._ref += 1
-        order = {"ref": self._ref, "type": f"#hosts.{name}", "id": f"op-{self._ref}", "call_id": "call", "attempt": 2}
-        host.send({**order, "key": "a key", "members": members, "client_context": "mine"})
+        host.run(RunAttempt(self._ref, f"#hosts.{name}", f"op-{self._ref}", "call", 2, "a key", members, "mine"))
         return self._ref
 
     async def until(self, check: Callable[[], Any]) -> None:
@@ -97,7 +108,7 @@ def gone(*pids: int) -> Callable[[], Awaitable[bool]]:
 
 
 async def death(host: Host) -> Death:
-    return await asyncio.wait_for(asyncio.shield(host.died), WITHIN)
+    return await asyncio.wait_for(asyncio.shield(host.death), WITHIN)
 
 
 @pytest.mark.parametrize("kind", HostKind)
@@ -209,7 +220,7 @@ async def test_a_function_that_is_stopped_says_so_and_its_host_goes_on(crew: Cre
     host.stop(ref)
     assert (await crew.outcome(ref))["outcome"] == "stopped"
     assert (await crew.run(host, "echoFunction", text="next"))["outcome"] == "succeeded"
-    assert not host.died.done()
+    assert not host.death.done()
 
 
 async def test_a_function_that_swallows_its_stop_wins(crew: Crew) -> None:

@@ -49,7 +49,7 @@ async def test_a_fork_server_that_has_died_forks_no_host(crew: Crew) -> None:
     os.kill(crew.fork_server.pid, signal.SIGKILL)
     await asyncio.wait_for(crew.fork_server.lost.wait(), 15)
     with pytest.raises(ConnectionError):
-        await asyncio.wait_for(crew.fork_server.host(COROUTINE, crew.hear), 5)
+        await asyncio.wait_for(crew.fork_server.start_host(COROUTINE, crew.hear), 5)
 
 
 @on_linux

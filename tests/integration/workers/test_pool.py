@@ -14,6 +14,7 @@ from tracker.domain.transitions import Stage
 from workers.attempt import StopReason
 from workers.executor import Executor
 from workers.fork_server import ForkServer
+from workers.outcome import Died, Stopped, Succeeded
 from workers.pool import PoolSize
 
 TYPES = ("waits", "works", "insists", "clings", "deaf", "blocks", "grows")
@@ -44,11 +45,11 @@ async def test_a_coroutine_that_does_not_stop_ends_without_its_handler_and_the_o
         await eventually(has_room(executor, coroutines=1))
         executor.begin(later)
         assert await began(directory, later) != host, "the host takes no more operations"
-        assert (await endings.of(later)).outcome["outcome"] == "succeeded"
+        assert isinstance((await endings.of(later)).outcome, Succeeded)
 
         assert alive(host), "it is needed until the other has ended"
         (directory / f"{other.id}.go").touch()
-        assert (await endings.of(other)).outcome["outcome"] == "succeeded"
+        assert isinstance((await endings.of(other)).outcome, Succeeded)
         await gone(host)
         assert not (directory / f"{clinging.id}.let_go").exists()
 
@@ -78,7 +79,7 @@ async def test_a_function_that_hears_no_signal_is_killed_after_its_grace_and_its
         assert "hint" not in ending.change.entry, "we killed it ourselves"
         await gone(host)
         (directory / f"{other.id}.go").touch()
-        assert (await endings.of(other)).outcome["outcome"] == "succeeded"
+        assert isinstance((await endings.of(other)).outcome, Succeeded)
         await eventually(has_room(executor, functions=2))
 
 
@@ -93,8 +94,8 @@ async def test_the_next_function_in_a_host_can_be_stopped_though_the_one_before_
         executor.begin(second)
         assert await began(directory, second) == await began(directory, first)
         stop(executor, second)
-        assert (await endings.of(second)).outcome["outcome"] == "stopped"
-    assert await told(directory / f"{second.id}.stopped") == "Stopped"
+        assert isinstance((await endings.of(second)).outcome, Stopped)
+    assert await told(directory / f"{second.id}.stopped") == "HandlerStopped"
 
 
 async def test_a_handler_that_ends_well_in_spite_of_a_stop_wins(fork_server: ForkServer, directory: Path) -> None:
@@ -119,22 +120,24 @@ async def test_a_host_that_dies_takes_its_own_operations_with_it_and_no_other(
         hosts = [await began(directory, record) for record in functions]
         os.kill(hosts[0], signal.SIGKILL)
         lost = await endings.of(functions[0])
-        assert lost.outcome["signal"] == -signal.SIGKILL
-        assert "out of memory" in lost.outcome["hint"]
+        assert isinstance(lost.outcome, Died)
+        assert lost.outcome.exit_code == -signal.SIGKILL
+        assert "out of memory" in str(lost.outcome.hint)
 
         os.kill(await began(directory, coroutines[0]), signal.SIGUSR2)
         for record in coroutines:
             ending = await endings.of(record)
-            assert (ending.outcome["signal"], "hint" in ending.outcome) == (-signal.SIGUSR2, False)
+            assert isinstance(ending.outcome, Died)
+            assert (ending.outcome.exit_code, ending.outcome.hint) == (-signal.SIGUSR2, None)
 
         assert alive(hosts[1])
         (directory / "all.go").touch()
-        assert (await endings.of(functions[1])).outcome["outcome"] == "succeeded"
+        assert isinstance((await endings.of(functions[1])).outcome, Succeeded)
         await eventually(has_room(executor, coroutines=10, functions=2))
         again = running_record("waits"), running_record("works")
         for record in again:
             executor.begin(record)
-        assert [(await endings.of(record)).outcome["outcome"] for record in again] == ["succeeded"] * 2
+        assert [type((await endings.of(record)).outcome) for record in again] == [Succeeded] * 2
 
 
 async def test_a_host_is_replaced_after_so_many_operations(fork_server: ForkServer, directory: Path) -> None:
@@ -156,7 +159,7 @@ async def test_a_host_that_is_replaced_with_several_operations_at_hand_ends_afte
     fork_server: ForkServer, directory: Path
 ) -> None:
     async with running_engine(fork_server, registry("works"), PoolSize(0, 1, recycle_after=3)) as (executor, endings):
-        executor.pool._took = 0.001  # functions are short: a host gets several at once
+        executor.pool._function_seconds = 0.001  # functions are short: a host gets several at once
         records = [running_record("works") for _ in range(8)]
         for record in records:
             executor.begin(record)
@@ -175,11 +178,13 @@ async def test_a_function_that_hears_no_signal_is_killed_whatever_waits_behind_i
     deaf = running_record("deaf", attempts=1, run_within=0.2, grace=0.2)
     behind = [running_record("works") for _ in range(3)]
     async with running_engine(fork_server, registry("deaf", "works"), PoolSize(0, 1)) as (executor, endings):
-        executor.pool._took = 0.001
+        executor.pool._function_seconds = 0.001
         for record in (deaf, *behind):
             executor.begin(record)
         host = await began(directory, deaf)
-        assert (await endings.of(deaf)).outcome["signal"] == -signal.SIGKILL
+        died = (await endings.of(deaf)).outcome
+        assert isinstance(died, Died)
+        assert died.exit_code == -signal.SIGKILL
         for record in behind:
             change = (await endings.of(record)).change
             assert change is not None
@@ -199,11 +204,11 @@ async def test_a_host_that_takes_too_much_memory_is_replaced_once_it_is_free(
         executor.begin(at_hand)
         host = await began(directory, at_hand)
         assert host == await began(directory, greedy)
-        executor.pool.weigh()
+        executor.pool.check_memory()
         await eventually(has_room(executor, functions=1))
         assert alive(host), "it still has an operation"
         (directory / "all.go").touch()
-        assert (await endings.of(at_hand)).outcome["outcome"] == "succeeded"
+        assert isinstance((await endings.of(at_hand)).outcome, Succeeded)
         await gone(host)
 
 
@@ -220,13 +225,13 @@ async def test_a_coroutine_that_does_not_stop_for_a_drain_is_killed_when_its_nei
             await began(directory, record)
 
         async def grace_is_over() -> bool:
-            return all(attempt.ends_at == math.inf for attempt in executor.running.values() if attempt.record is stuck)
+            return all(attempt.due == math.inf for attempt in executor.running.values() if attempt.record is stuck)
 
         await eventually(grace_is_over)
         assert alive(host)
         for record in (slow, slowest):
             let_go(directory, record)
-            assert (await endings.of(record)).outcome["outcome"] == "succeeded"
+            assert isinstance((await endings.of(record)).outcome, Succeeded)
         change = (await endings.of(stuck)).change
         assert change is not None
         assert change.transition == "hand_back"

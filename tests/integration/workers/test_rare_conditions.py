@@ -27,11 +27,13 @@ from tracker.runtime.background import beside
 from tracker.store.script_replies import ClaimReply
 from tracker.store.store import Store
 from workers import job
-from workers.completer import Completer, Completion
+from workers.completer import Completer
+from workers.completion import Completion
 from workers.fetcher import Fetcher
 from workers.fork_server import ForkServer
+from workers.handler_outcome import outcome_of_return, with_members
+from workers.outcome import Raised
 from workers.pool import PoolSize
-from workers.results import with_members
 from workers.spool import Spool
 
 ROOT = Path(__file__).parents[3]
@@ -87,7 +89,7 @@ async def attended(
     store: Store, types: TypeRegistry, fork_server: ForkServer, settings: Settings, record: Record
 ) -> Record:
     """The record after an attempt under RQ's own worker."""
-    work = job._attend(settings, types, fork_server, f"{record.key}-{record.ticket}", worker="w")
+    work = job._claim_and_run(settings, types, fork_server, f"{record.key}-{record.ticket}", worker="w")
     await asyncio.wait_for(work, 20)
     return (await store.read([record.key]))[0]
 
@@ -95,8 +97,8 @@ async def attended(
 def test_a_result_member_that_is_not_json_is_the_handlers_failure(types: TypeRegistry) -> None:
     operation = Measure()
     operation.value = math.nan
-    outcome = with_members(types["review.measure"], operation, {"outcome": "succeeded"})
-    assert outcome["outcome"] == "raised", "the API would answer the bare word NaN"
+    outcome = with_members(types["review.measure"], operation, outcome_of_return(None))
+    assert isinstance(outcome, Raised), "the API would answer the bare word NaN"
 
 
 @pytest.mark.parametrize(
@@ -155,10 +157,10 @@ async def test_a_batch_whose_answer_was_lost_is_asked_for_again(
 
         def end(ending: Completion) -> None:
             endings.put(ending)
-            completer.put(ending)
+            completer.add(ending)
 
-        executor._end = end
-        fetcher = Fetcher(store, executor, worker="w", idle=lambda: None, most=None)
+        executor._on_completion = end
+        fetcher = Fetcher(store, executor, worker="w", on_nothing_claimed=lambda: None, max_operations=None)
         async with beside(fetcher.run(), completer.run()):
 
             async def all_done() -> bool:
@@ -177,13 +179,13 @@ async def test_a_worker_of_the_same_name_does_not_take_over_what_a_dead_one_had_
     """`rq worker --name`: the dead one may only seem dead, and the fence could not tell their outcomes apart."""
     record, _ = await store.create(make_record(type="#review.quick"))
     async with running_engine(fork_server, types, PoolSize(0, 1)) as (executor, endings):
-        first = Fetcher(store, executor, worker="same", idle=lambda: None, most=None)
-        asked = first._ask(first._room())
+        first = Fetcher(store, executor, worker="same", on_nothing_claimed=lambda: None, max_operations=None)
+        asked = first._send_claim(first._room())
         assert asked is not None
         claimed = await asked
         assert [started.key for started in claimed.started] == [record.key]
 
-        second = Fetcher(store, executor, worker="same", idle=lambda: None, most=None)
+        second = Fetcher(store, executor, worker="same", on_nothing_claimed=lambda: None, max_operations=None)
         async with beside(second.run()):
             await clock.advance(11)
             assert (await Sweeper(store).sweep()).lost == 1
@@ -223,9 +225,9 @@ async def test_a_host_that_is_gone_is_never_signalled(fork_server: ForkServer, t
         host = executor.running[record.key, 1].host
         await endings.of(record)
         executor.pool.retire(host, "test")
-        await asyncio.wait_for(asyncio.shield(host.died), 10)
+        await asyncio.wait_for(asyncio.shield(host.death), 10)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(fork_server, "_ask", asked.append)
+            patch.setattr(fork_server, "_request", asked.append)
             host.kill()
             host.stop(1)
     assert not asked
