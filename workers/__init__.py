@@ -1,10 +1,10 @@
-"""The worker side: `workers.OperationWorker` is what `rq worker --worker-class` takes."""
+"""Workers, which run operations. `workers.OperationWorker` is the class for `rq worker --worker-class`."""
 
 from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """Import the worker when it is asked for: a handler's process needs none of it, nor of rq."""
+    """Import the worker class when somebody asks for it. `workers.job` and the handlers do not need it."""
     if name == "OperationWorker":
         from workers.worker import OperationWorker  # noqa: PLC0415 - see above
 

@@ -1,77 +1,82 @@
-"""One running attempt, as the manager sees it; its handler runs in a host."""
+"""One running attempt, as the manager sees it. Its handler runs in a host."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from workers.frames import ProgressReport, RunAttempt
+
 if TYPE_CHECKING:
-    from tracker.domain.operation import Json
     from tracker.domain.record import Record
     from workers.host import Host
 
 
-PATIENCE = 0.5
-"""Seconds that an operation waits behind another in its host before it goes back to the queue, uncharged."""
+QUEUED_IN_HOST_TIMEOUT = 0.5
+"""The longest time that an attempt waits in its host behind another, in seconds.
+
+Then it is handed back to the queue, uncharged.
+"""
 
 
 class StopReason(StrEnum):
     """Why a handler was asked to stop."""
 
     CANCEL = "cancel"
-    """Somebody asked for a cancel."""
+    """A client asked for a cancel."""
     DEADLINE = "deadline"
-    """The attempt's time is over."""
+    """The attempt has run for as long as its policy allows."""
     DRAIN = "drain"
-    """The worker is stopping."""
+    """The worker stops, or another worker may start the attempt sooner."""
     FENCED = "fenced"
-    """The attempt is not the current one any more."""
+    """Redis refused a beat or a report: another attempt is the current one now."""
 
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """Times are of the loop's clock, in seconds."""
+    """A claimed operation and the host that runs its handler. Times are seconds of the event loop's clock."""
 
-    ref: int
+    run_id: int
+    """Names the attempt in the messages between the manager and its hosts."""
     record: "Record"
     host: "Host"
-    began: float
-    stop: StopReason | None = None
-    ends_at: float = field(init=False)
-    """When the next thing is due: the deadline, and once it was asked to stop, the end of the grace."""
-    progress: "Json | None" = None
-    """The handler's latest report."""
-    reported: bool = True
-    """Whether that report is stored."""
-    waiting: bool = False
-    """Whether it is behind others in its host: it has not begun, and may be taken back."""
+    started: float
+    """When the handler began, or when the attempt began to wait in its host."""
+    stop_reason: StopReason | None = None
+    """The first reason to stop, if the handler was asked to."""
+    due: float = field(init=False)
+    """When the executor has to act: at the deadline, or after a request to stop at the end of the grace."""
+    unstored_progress: ProgressReport | None = None
+    """The handler's latest report, until it is stored."""
+    queued: bool = False
+    """Whether the attempt waits in its host behind others. The host can still give it back."""
 
     def __post_init__(self) -> None:
-        self.ends_at = self.began + (PATIENCE if self.waiting else self.record.policy.run_within)
+        self.due = self.started + (QUEUED_IN_HOST_TIMEOUT if self.queued else self.record.policy.run_within)
 
     def begin(self, now: float) -> None:
-        """Those before it in its host have ended."""
-        self.waiting = False
-        self.began = now
+        """Note that the handler begins: the attempts before it in its host have ended."""
+        self.queued = False
+        self.started = now
         policy = self.record.policy
-        self.ends_at = now + (policy.run_within if self.stop is None else policy.grace)
+        self.due = now + (policy.run_within if self.stop_reason is None else policy.grace)
 
-    def ask(self, why: StopReason, now: float) -> None:
-        """Ask the handler to stop; the first reason counts. It has the grace to do so."""
-        if self.stop is None:
-            self.stop = why
-            self.ends_at = now + self.record.policy.grace
-            self.host.stop(self.ref)
+    def request_stop(self, reason: StopReason, now: float) -> None:
+        """Ask the handler to stop within its grace, unless it was asked before."""
+        if self.stop_reason is None:
+            self.stop_reason = reason
+            self.due = now + self.record.policy.grace
+            self.host.stop(self.run_id)
 
-    def order(self) -> "Json":
-        """What the host is told."""
+    def message(self) -> RunAttempt:
+        """The message that makes the host run the handler."""
         record = self.record
-        return {
-            "ref": self.ref,
-            "type": record.type,
-            "id": record.id,
-            "call_id": record.call_id,
-            "attempt": record.attempt,
-            "key": record.key,
-            "members": dict(record.members),
-            "client_context": record.client_context,
-        }
+        return RunAttempt(
+            run_id=self.run_id,
+            type=record.type,
+            operation_id=record.id,
+            call_id=record.call_id,
+            attempt=record.attempt,
+            key=record.key,
+            members=dict(record.members),
+            client_context=record.client_context,
+        )

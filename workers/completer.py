@@ -1,4 +1,4 @@
-"""Outcomes on their way into the record: in batches, as soon as something is ready, for as long as it takes."""
+"""The completer: writes the completions of attempts to Redis in batches, for as long as it takes."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -8,9 +8,6 @@ from itertools import islice
 import structlog
 
 from tracker.domain import lifecycle
-from tracker.domain.lifecycle import Change
-from tracker.domain.operation import Json
-from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.errors import Unavailable
 from tracker.log import log_transition
@@ -19,40 +16,22 @@ from tracker.runtime.background import beside
 from tracker.store.reconnect_backoff import FIRST, ReconnectBackoff
 from tracker.store.script_replies import ChangeReply
 from tracker.store.store import Store, pack
-from workers import outcome
+from workers.completion import Completion, log_fields, with_evidence
 from workers.spool import Spool
 
 log = structlog.get_logger()
 
-LIMIT = 100
-"""Most outcomes in one batch."""
-LATE = 1.0
-"""Seconds that an outcome may wait in memory alone."""
-GIVEN_UP_AFTER = 10.0
-"""Seconds that an outcome may meet errors that are no outage: then it is no longer tried."""
-
-
-@dataclass(slots=True, eq=False)
-class Completion:
-    """An attempt's end. Without a `change` it was canceled; how that reads is decided on the record as it is then."""
-
-    record: Record
-    change: Change | None
-    outcome: Json
-    took: float
-    """Seconds from claim to outcome."""
-    words: Sequence[str] = ()
-    since: float = 0.0
-    """When it was put, by the loop's clock."""
-    kept: bool = False
-    """Whether the spool has these words."""
-    fails_since: float = 0.0
-    """When it first met an error that is no outage, by itself; 0 is never."""
+MAX_BATCH = 100
+"""How many completions one script call writes at most."""
+SPOOL_AFTER = 1.0
+"""The longest time that a completion waits in memory only, in seconds. Then it is spooled too."""
+GIVE_UP_AFTER = 10.0
+"""The longest time that writing one completion is tried again after errors that are no outage, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was done since RQ's counters were told; `worked` in seconds."""
+    """What the worker has done since it last told RQ. `worked` is in seconds."""
 
     succeeded: int = 0
     failed: int = 0
@@ -63,56 +42,59 @@ class Counts:
 
 
 class Completer:
-    """Writes endings, each fenced by itself: one that is refused does not hurt its neighbours."""
+    """Writes completions. Each has its own fence, so that a refused one does not affect the others of its batch."""
 
     def __init__(self, store: Store, spool: Spool, *, worker: str) -> None:
         self._store, self._spool, self._worker = store, spool, worker
         self._waiting: dict[tuple[str, int], Completion] = {}
-        self._doubtful: set[tuple[str, int]] = set()
+        self._suspects: set[tuple[str, int]] = set()
+        """Attempts of a batch that failed. While there are any, batches hold one completion."""
         self._adopted: list[Sequence[str]] = []
-        self._fresh = asyncio.Event()
+        """Packed changes that dead workers have left in the spool."""
+        self._has_work = asyncio.Event()
         self.settled = asyncio.Event()
+        """Set while nothing waits to be written."""
         self.settled.set()
-        self._done_since = Counts()
+        self._counts = Counts()
 
     @property
     def waiting(self) -> Iterable[tuple[str, int]]:
-        """Key and number of the attempts whose outcome is not written yet: they still need their leases."""
+        """Operation key and number of the attempts that have ended and are not written. They need their leases."""
         return self._waiting
 
-    def put(self, ending: Completion) -> None:
-        """Take an ending; it will be written as long as this process lives, and from the spool after that."""
-        ending.since = asyncio.get_running_loop().time()
-        self._waiting[ending.record.key, ending.record.attempt] = ending
-        self._fresh.set()
+    def add(self, completion: Completion) -> None:
+        """Take a completion. It is written while this process lives; later by a worker that adopts the spool."""
+        completion.added = asyncio.get_running_loop().time()
+        self._waiting[_attempt_of(completion)] = completion
+        self._has_work.set()
         self.settled.clear()
 
     def take_counts(self) -> Counts:
         """What was done since the last call."""
-        done, self._done_since = self._done_since, Counts()
-        return done
+        counts, self._counts = self._counts, Counts()
+        return counts
 
-    def put_back(self, done: Counts) -> None:
-        """It could not be told; tell it next time."""
-        self._done_since += done
+    def return_counts(self, counts: Counts) -> None:
+        """Add counts that could not be sent, for the next call of `take_counts`."""
+        self._counts += counts
 
     async def run(self) -> None:
-        """Write what comes, for ever; what cannot be written soon is spooled, and when this is ended, what is left."""
+        """Write completions until cancelled. What is left then goes to the spool."""
         self._adopted = self._spool.adopt()
         if self._adopted:
-            self._fresh.set()
+            self._has_work.set()
             self.settled.clear()
         try:
-            async with beside(self._keep_late()):
-                await self._write_for_ever()
+            async with beside(self._spool_late()):
+                await self._write_forever()
         finally:
             self._keep(self._waiting.values())
 
-    async def _write_for_ever(self) -> None:
+    async def _write_forever(self) -> None:
         outage = ReconnectBackoff()
         while True:
-            await self._fresh.wait()
-            batch = list(islice(self._waiting.values(), 1 if self._doubtful else LIMIT))
+            await self._has_work.wait()
+            batch = list(islice(self._waiting.values(), 1 if self._suspects else MAX_BATCH))
             try:
                 await self._write_adopted()
                 await self._write(batch)
@@ -123,103 +105,103 @@ class Completer:
                 await outage.wait()
             except Exception:
                 log.exception("commit_failed", outcomes=len(batch))
-                await self._doubt(batch)
-            if not self._adopted and not any(ending.kept for ending in self._waiting.values()):
+                await self._isolate_failure(batch)
+            if not self._adopted and not any(completion.spooled for completion in self._waiting.values()):
                 self._spool.clear()
             if not self._waiting and not self._adopted:
-                self._fresh.clear()
+                self._has_work.clear()
                 self.settled.set()
 
-    async def _doubt(self, batch: Sequence[Completion]) -> None:
-        """One of these cannot be written, and holds up the others: go on one by one until it is found.
+    async def _isolate_failure(self, batch: Sequence[Completion]) -> None:
+        """Find the completion of a failed batch that cannot be written, by writing each alone.
 
-        Given up, its lease runs out, and the sweeper takes over.
+        That one is tried again behind the others, and given up in the end. Then its lease runs out, and the sweeper
+        decides.
         """
-        self._doubtful.update((ending.record.key, ending.record.attempt) for ending in batch)
+        self._suspects.update(_attempt_of(completion) for completion in batch)
         if len(batch) > 1:
             return
-        for ending in batch:
-            key = ending.record.key, ending.record.attempt
+        for completion in batch:
+            attempt = _attempt_of(completion)
             now = asyncio.get_running_loop().time()
-            ending.fails_since = ending.fails_since or now
-            if now - ending.fails_since < GIVEN_UP_AFTER:
-                self._waiting[key] = self._waiting.pop(key)  # the last in line now
+            completion.failing_since = completion.failing_since or now
+            if now - completion.failing_since < GIVE_UP_AFTER:
+                self._waiting[attempt] = self._waiting.pop(attempt)  # moves it behind the others
             else:
-                self._drop(ending)
-                log.error("outcome_given_up", operation_id=ending.record.id, attempt=ending.record.attempt)
+                self._remove(completion)
+                log.error("outcome_given_up", operation_id=completion.record.id, attempt=completion.record.attempt)
         await asyncio.sleep(FIRST)
 
-    def _drop(self, ending: Completion) -> None:
-        del self._waiting[ending.record.key, ending.record.attempt]
-        self._doubtful.discard((ending.record.key, ending.record.attempt))
+    def _remove(self, completion: Completion) -> None:
+        del self._waiting[_attempt_of(completion)]
+        self._suspects.discard(_attempt_of(completion))
 
-    async def _keep_late(self) -> None:
+    async def _spool_late(self) -> None:
         while True:
-            await asyncio.sleep(LATE)
-            latest = asyncio.get_running_loop().time() - LATE
-            self._keep(ending for ending in self._waiting.values() if ending.since < latest)
+            await asyncio.sleep(SPOOL_AFTER)
+            latest = asyncio.get_running_loop().time() - SPOOL_AFTER
+            self._keep(completion for completion in self._waiting.values() if completion.added < latest)
 
-    def _keep(self, endings: Iterable[Completion]) -> None:
-        """Spool these; those that end as canceled are left to the sweeper, which knows that too."""
-        late = [ending for ending in endings if not ending.kept and ending.change is not None]
-        _pack(late)
-        if self._spool.keep(ending.words for ending in late):
-            for ending in late:
-                ending.kept = True
+    def _keep(self, completions: Iterable[Completion]) -> None:
+        """Spool completions, but for canceled attempts: the sweeper ends those from the record alone."""
+        unspooled = [each for each in completions if not each.spooled and each.change is not None]
+        _pack(unspooled)
+        if self._spool.keep(completion.packed for completion in unspooled):
+            for completion in unspooled:
+                completion.spooled = True
 
     async def _write_adopted(self) -> None:
-        """Write what others have left; what is of no form that this version knows, the sweeper sees to."""
+        """Write what dead workers have left. A part that cannot be written is left to the sweeper."""
         while self._adopted:
-            part = self._adopted[:LIMIT]
+            part = self._adopted[:MAX_BATCH]
             try:
-                words = await self._store.write(part)
+                replies = await self._store.write(part)
             except Unavailable:
                 raise
             except Exception:
                 log.exception("spool_unusable", outcomes=len(part))
             else:
-                for change, word in zip(part, words, strict=True):
-                    log.info("spooled_outcome", change=change[0], answer=word)
-            del self._adopted[:LIMIT]
+                for change, reply in zip(part, replies, strict=True):
+                    log.info("spooled_outcome", change=change[0], answer=reply)
+            del self._adopted[:MAX_BATCH]
 
     async def _write(self, batch: Sequence[Completion]) -> None:
         _pack(batch)
-        await self._cancel([ending for ending in batch if ending.change is None])
-        ready = [ending for ending in batch if ending.words]
+        await self._decide_cancels([completion for completion in batch if completion.change is None])
+        ready = [completion for completion in batch if completion.packed]
         if not ready:
             return
-        words = await self._store.write(ending.words for ending in ready)
+        replies = await self._store.write(completion.packed for completion in ready)
         failpoints.reach(failpoints.MID_COMMIT)
-        for ending, word in zip(ready, words, strict=True):
-            self._done(ending, word)
+        for completion, reply in zip(ready, replies, strict=True):
+            self._on_reply(completion, reply)
 
-    async def _cancel(self, canceled: Sequence[Completion]) -> None:
-        """A cancel is decided on the record as it is now, which knows who asked and why."""
+    async def _decide_cancels(self, canceled: Sequence[Completion]) -> None:
+        """Decide the changes of canceled attempts on the records as they are now: they say who asked, and why."""
         if not canceled:
             return
-        current = {record.key: record for record in await self._store.read(each.record.key for each in canceled)}
-        for ending in canceled:
-            now, seen = current.get(ending.record.key), ending.record
+        records = await self._store.read(completion.record.key for completion in canceled)
+        current = {record.key: record for record in records}
+        for completion in canceled:
+            now, seen = current.get(completion.record.key), completion.record
             if now is None or (now.stage, now.attempt) != (seen.stage, seen.attempt):
-                self._done(ending, ChangeReply.CONFLICT)
+                self._on_reply(completion, ChangeReply.CONFLICT)
                 continue
-            change = lifecycle.cancel(now, members=ending.outcome.get("members"))
-            ending.change = outcome.with_evidence(change, ending.outcome)
-            ending.words = pack(ending.change)
+            change = lifecycle.cancel(now, members=completion.outcome.members)
+            completion.change = with_evidence(change, completion.outcome)
+            completion.packed = pack(completion.change)
 
-    def _done(self, ending: Completion, word: ChangeReply) -> None:
-        record, change = ending.record, ending.change
-        if (
-            word is ChangeReply.CANCEL
-        ):  # it came before the retry or the hand-back: end it as canceled, in the next batch
-            ending.change, ending.words, ending.kept = None, (), False
+    def _on_reply(self, completion: Completion, reply: ChangeReply) -> None:
+        record, change = completion.record, completion.change
+        if reply is ChangeReply.CANCEL:  # a cancel came before this retry or hand-back: the next batch ends the attempt
+            completion.change, completion.packed, completion.spooled = None, (), False
             return
-        self._drop(ending)
-        if word is not ChangeReply.OK or change is None:
-            log.warning("outcome_refused", operation_id=record.id, attempt=record.attempt, reason=word)
+        self._remove(completion)
+        if reply is not ChangeReply.OK or change is None:
+            log.warning("outcome_refused", operation_id=record.id, attempt=record.attempt, reason=reply)
             return
-        well = change.stage is Stage.COMPLETED
-        self._done_since += Counts(int(well), int(not well), ending.took)
+        succeeded = change.stage is Stage.COMPLETED
+        self._counts += Counts(int(succeeded), int(not succeeded), completion.seconds)
         result = change.fields.get("result_info")
         log_transition(
             change.transition,
@@ -227,13 +209,17 @@ class Completer:
             stage=change.stage,
             code=result.code if result else None,
             subcode=result.subcode if result else None,
-            duration=round(ending.took, 3),
+            duration=round(completion.seconds, 3),
             worker=self._worker,
-            **outcome.for_the_log(ending.outcome),
+            **log_fields(completion.outcome),
         )
 
 
-def _pack(endings: Iterable[Completion]) -> None:
-    for ending in endings:
-        if ending.change is not None and not ending.words:
-            ending.words = pack(ending.change)
+def _attempt_of(completion: Completion) -> tuple[str, int]:
+    return completion.record.key, completion.record.attempt
+
+
+def _pack(completions: Iterable[Completion]) -> None:
+    for completion in completions:
+        if completion.change is not None and not completion.packed:
+            completion.packed = pack(completion.change)

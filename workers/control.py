@@ -1,10 +1,9 @@
-"""What a worker is told while it works: that there are operations, to cancel one, and RQ's commands."""
+"""The control channels of a worker: new tickets, requests to cancel, and RQ's commands."""
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
@@ -19,59 +18,69 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
-    """What to do about what is heard. `missed` is called when something may not have been heard."""
+class ControlActions:
+    """What the control channels make a worker do."""
 
     wake: Callable[[], None]
+    """Claim now: a queue is no longer empty."""
     cancel: Callable[[str, int], None]
+    """Ask the handler of an attempt to stop; the operation's key, and the attempt's number."""
     shut_down: Callable[[], None]
-    missed: Callable[[], None]
+    """Stop the worker."""
+    catch_up: Callable[[], None]
+    """Look for what may have been published while the connection was lost."""
 
 
 class Control:
-    """Listens on one connection. `rq_channel` is where RQ publishes its commands for this worker."""
+    """Listens to the control channels of one worker, on one connection.
 
-    def __init__(self, store: Store, orders: Orders, *, worker: str, rq_channel: str) -> None:
-        self._store, self._orders = store, orders
+    `rq_channel` is where RQ publishes its commands for this worker.
+    """
+
+    def __init__(self, store: Store, actions: ControlActions, *, worker: str, rq_channel: str) -> None:
+        self._store, self._actions = store, actions
         self._channels = {
-            store.keys.wake: self._woken,
-            store.keys.control(worker): self._told,
-            rq_channel: self._commanded,
+            store.keys.wake: self._on_wake,
+            store.keys.control(worker): self._on_request,
+            rq_channel: self._on_rq_command,
         }
-        self._stops: asyncio.Queue[str] = asyncio.Queue()
+        self._jobs_to_stop: asyncio.Queue[str] = asyncio.Queue()
 
     async def run(self) -> None:
-        """Listen for ever; survives every outage of Redis."""
+        """Listen until cancelled, through every outage of Redis."""
         async with beside(self._stop_jobs()):
-            await listen(self._store.redis, *self._channels, on_message=self._heard, on_connection=self._connected)
+            await listen(
+                self._store.redis, *self._channels, on_message=self._on_message, on_connection=self._on_connection
+            )
 
-    def _connected(self, there: bool) -> None:  # noqa: FBT001 - what `listen` tells
-        if there:
-            self._orders.missed()
+    def _on_connection(self, connected: bool) -> None:  # noqa: FBT001 - `listen` calls it so
+        if connected:
+            self._actions.catch_up()
 
-    def _heard(self, channel: str, text: str) -> None:
+    def _on_message(self, channel: str, text: str) -> None:
         try:
             self._channels[channel](text)
         except (ValueError, KeyError, TypeError):
             log.warning("order_unreadable", channel=channel, data=text[:200])
 
-    def _woken(self, _: str) -> None:
-        self._orders.wake()
+    def _on_wake(self, _: str) -> None:
+        self._actions.wake()
 
-    def _told(self, text: str) -> None:
-        word, key, attempt = text.split()
-        if word == "cancel":
-            self._orders.cancel(key, int(attempt))
+    def _on_request(self, text: str) -> None:
+        """A request of our own scripts: `cancel <operation key> <attempt number>`."""
+        request, key, attempt = text.split()
+        if request == "cancel":
+            self._actions.cancel(key, int(attempt))
 
-    def _commanded(self, text: str) -> None:
-        """RQ's commands (rq/command.py)."""
+    def _on_rq_command(self, text: str) -> None:
+        """A command of RQ's (rq/command.py)."""
         payload: Mapping[str, str] = json.loads(text)
         match payload["command"]:
             case "shutdown":
                 log.info("worker_shut_down", by="rq")
-                self._orders.shut_down()
+                self._actions.shut_down()
             case "stop-job" | "stop-execution":
-                self._stops.put_nowait(str(payload["job_id"]))
+                self._jobs_to_stop.put_nowait(str(payload["job_id"]))
             case "kill-horse":
                 log.warning(
                     "kill_horse_refused", reason="this worker runs many operations; cancel one, or stop its job"
@@ -80,23 +89,25 @@ class Control:
                 log.warning("rq_command_unknown", command=other)
 
     async def _stop_jobs(self) -> None:
-        """Cancel the operations whose RQ job somebody stops."""
+        """Cancel the operations whose RQ jobs are to stop."""
         while True:
-            job_id = await self._stops.get()
+            job_id = await self._jobs_to_stop.get()
             ticket = parse_job_id(job_id)
             if ticket is None:
                 log.warning("foreign_job", job_id=job_id)
                 continue
             try:
-                await self._cancel(*ticket)
+                await self._request_cancel(*ticket)
             except TrackerError as error:
                 log.warning("job_not_stopped", job_id=job_id, reason=error.message)
             except Exception:
                 log.exception("job_not_stopped", job_id=job_id)
 
-    async def _cancel(self, key: str, ticket: int) -> None:
-        """Ask as a client does: the intent is stored, and comes back as an order. Raises TrackerError."""
-        ask: Callable[..., Awaitable[Any]] = self._store.apply
+    async def _request_cancel(self, key: str, ticket: int) -> None:
+        """Request a cancel in Redis, as the API does for a client. Its script then publishes it to the worker.
+
+        Raises TrackerError.
+        """
         for record in await self._store.read([key]):
             if record.ticket == ticket and not record.status.final:
-                await ask(lifecycle.request_cancel(record, "rq", by="rq"))
+                await self._store.apply(lifecycle.request_cancel(record, "rq", by="rq"))

@@ -1,42 +1,43 @@
-"""The attempts that run in one worker: from a claimed record to the one outcome that ends it.
+"""The executor: runs claimed operations in hosts, and gives each attempt's outcome to the completer.
 
-The manager's process, which holds this, runs no handler code: handlers are in hosts. So nothing that a handler does
-(blocking, holding the interpreter lock, crashing) starves the beats, and a host can be killed without losing what
-the others do.
+It is part of the manager's process, which runs no handler code. So a handler that blocks, holds the interpreter lock
+or crashes cannot delay the heartbeat. A host can be killed without losing what other hosts do.
 """
 
 import asyncio
 import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import structlog
 
 from tracker.domain import lifecycle
-from tracker.domain.operation import Json
 from tracker.domain.record import Record
 from tracker.domain.transitions import Transition
 from tracker.domain.type_registry import TypeRegistry, canonical
 from tracker.log import log_transition
 from tracker.runtime import failpoints
-from workers import outcome as outcomes
 from workers.attempt import Attempt, StopReason
-from workers.completer import Completion
+from workers.completion import Completion, change_for
 from workers.fork_server import ForkServer
+from workers.frames import AttemptEnded, Message, ProgressReport
 from workers.host import Death, Host, HostKind
+from workers.outcome import Outcome, Stopped, Unusable
 from workers.pool import Pool, PoolSize
 
 log = structlog.get_logger()
 
-TICK = 0.1
-"""Seconds between two looks at deadlines."""
-WEIGH_EVERY = 50
-"""Ticks between two looks at the hosts' memory."""
+DEADLINE_INTERVAL = 0.1
+"""Time between two checks of the deadlines, in seconds."""
+MEMORY_CHECK_EVERY = 50
+"""How many checks of the deadlines there are between two checks of the hosts' memory."""
 
 
 class Executor:
-    """Runs claimed attempts in hosts. `end` takes each attempt's ending; it is called once per attempt."""
+    """Runs attempts. `on_completion` gets the completion of each attempt, once.
+
+    `kinds` says which kind of host each type needs, by the type's canonical name.
+    """
 
     def __init__(
         self,
@@ -45,157 +46,159 @@ class Executor:
         size: PoolSize,
         *,
         worker: str,
-        end: Callable[[Completion], None],
+        on_completion: Callable[[Completion], None],
     ) -> None:
-        self._end, self._worker = end, worker
+        self._on_completion, self._worker = on_completion, worker
         self._now = asyncio.get_running_loop().time
         self.kinds = kinds
         self.room = asyncio.Event()
-        """Set whenever there may be room for more."""
+        """Set when there may be room for more attempts."""
         self.pool = Pool(
             fork_server,
             size,
             set(kinds.values()),
-            on_message=self._heard,
-            on_death=self._host_died,
+            on_message=self._on_message,
+            on_death=self._on_death,
             on_room=self.room.set,
         )
         self._attempts: dict[int, Attempt] = {}
-        self._current: dict[tuple[str, int], Attempt] = {}
-        self._lines: defaultdict[Host, deque[Attempt]] = defaultdict(deque)
-        """What each host of plain functions has to do, the current one first."""
-        self._last_ref = 0
+        """By `run_id`."""
+        self._running: dict[tuple[str, int], Attempt] = {}
+        self._queues: defaultdict[Host, deque[Attempt]] = defaultdict(deque)
+        """The attempts of each host of plain functions, in order; the first one runs."""
+        self._last_run_id = 0
         self._handing_back = False
         self.idle = asyncio.Event()
+        """Set while no attempt runs."""
         self.idle.set()
 
     @property
     def running(self) -> Mapping[tuple[str, int], Attempt]:
-        """The attempts by key and number."""
-        return self._current
+        """The attempts by operation key and attempt number."""
+        return self._running
 
     def begin(self, record: Record) -> None:
-        """Run the handler of a record that was claimed for this worker."""
+        """Run the handler of an operation that this worker has claimed."""
         log_transition(Transition.CLAIM, record, worker=self._worker)
-        self._last_ref += 1
+        self._last_run_id += 1
         failpoints.reach(failpoints.AFTER_CLAIM)
-        host = None if self._handing_back else self.pool.take(self.kinds[canonical(record.type)])
-        if host is None:  # its host died, or the worker gave up, between the claim's question and its answer
+        host = None if self._handing_back else self.pool.acquire(self.kinds[canonical(record.type)])
+        if host is None:  # while the claim was under way, the host died or the worker began to hand back
             log.info("no_host", operation_id=record.id)
-            self._end(Completion(record, lifecycle.hand_back(record), outcomes.STOPPED, 0.0))
+            self._on_completion(Completion(record, lifecycle.hand_back(record), Stopped({}), 0.0))
             return
-        line = self._lines[host] if host.kind is HostKind.FUNCTION else None
-        attempt = Attempt(self._last_ref, record, host, self._now(), waiting=bool(line))
-        if line is not None:
-            line.append(attempt)
-        self._attempts[attempt.ref] = attempt
-        self._current[record.key, record.attempt] = attempt
+        queue = self._queues[host] if host.kind is HostKind.FUNCTION else None
+        attempt = Attempt(self._last_run_id, record, host, self._now(), queued=bool(queue))
+        if queue is not None:
+            queue.append(attempt)
+        self._attempts[attempt.run_id] = attempt
+        self._running[record.key, record.attempt] = attempt
         self.idle.clear()
         failpoints.reach(failpoints.BEFORE_HANDLER)
-        host.send(attempt.order())
+        host.run(attempt.message())
 
-    def stop(self, key: str, number: int, why: StopReason) -> None:
-        """Ask a handler to stop; an attempt that is not running here is none of our business."""
-        attempt = self._current.get((key, number))
+    def stop(self, key: str, number: int, reason: StopReason) -> None:
+        """Ask a handler to stop. An attempt that does not run here is ignored."""
+        attempt = self._running.get((key, number))
         if attempt is not None:
-            attempt.ask(why, self._now())
+            attempt.request_stop(reason, self._now())
 
     def hand_back(self) -> None:
-        """Ask every handler to stop, so that its operation can go back, uncharged; so does what comes later."""
+        """Ask every handler to stop, and return the operations to the queue uncharged; later ones as well."""
         self._handing_back = True
         for attempt in list(self._attempts.values()):
-            attempt.ask(StopReason.DRAIN, self._now())
+            attempt.request_stop(StopReason.DRAIN, self._now())
 
     def abandon(self) -> None:
-        """All hosts are gone through no fault of their handlers: hand everything back."""
+        """Hand back all attempts without waiting: their hosts died, and their handlers are not the cause."""
         for attempt in list(self._attempts.values()):
-            attempt.stop = attempt.stop or StopReason.DRAIN
-            self._close(attempt, outcomes.STOPPED)
+            attempt.stop_reason = attempt.stop_reason or StopReason.DRAIN
+            self._end(attempt, Stopped({}))
 
     async def watch(self) -> None:
-        """Enforce deadlines, for ever: ask, and after the grace end the attempt whatever its handler does."""
-        ticks = 0
+        """Enforce deadlines and graces, and the hosts' memory limit, until cancelled."""
+        checks = 0
         while True:
-            await asyncio.sleep(TICK)
-            ticks += 1
-            if ticks % WEIGH_EVERY == 0:
-                self.pool.weigh()
+            await asyncio.sleep(DEADLINE_INTERVAL)
+            checks += 1
+            if checks % MEMORY_CHECK_EVERY == 0:
+                self.pool.check_memory()
             now = self._now()
-            for attempt in [each for each in self._attempts.values() if each.ends_at <= now]:
-                if attempt.stop is None:
-                    attempt.ask(StopReason.DRAIN if attempt.waiting else StopReason.DEADLINE, now)
-                elif attempt.waiting:
-                    attempt.ends_at = math.inf  # the host says whether it took it back or began it
+            for attempt in [each for each in self._attempts.values() if each.due <= now]:
+                if attempt.stop_reason is None:
+                    attempt.request_stop(StopReason.DRAIN if attempt.queued else StopReason.DEADLINE, now)
+                elif attempt.queued:
+                    attempt.due = math.inf  # the host tells whether it gave the attempt back or began it
                 else:
-                    self._force(attempt)
+                    self._force_end(attempt)
 
-    def _force(self, attempt: Attempt) -> None:
-        """The grace is over: the attempt ends whatever its handler does.
+    def _force_end(self, attempt: Attempt) -> None:
+        """End an attempt whose handler has not stopped within its grace.
 
-        A function's host is killed, and its death ends the attempt. A coroutine cannot be killed by itself: the attempt
-        ends without it, and its host takes no more operations.
+        The host of a function is killed, and its death ends the attempt. A coroutine cannot be killed alone: its
+        attempt ends while it still runs, and its host gets no more attempts.
         """
-        log.warning("handler_stuck", operation_id=attempt.record.id, pid=attempt.host.pid, asked_for=attempt.stop)
-        if attempt.host.kind is HostKind.FUNCTION:
-            attempt.ends_at = math.inf
-            attempt.host.kill()
-        elif attempt.stop is StopReason.DRAIN:  # all of the host's attempts are handed back, each after its own grace
-            attempt.ends_at = math.inf
-            self._kill_if_stuck(attempt.host)
+        host, reason = attempt.host, attempt.stop_reason
+        log.warning("handler_stuck", operation_id=attempt.record.id, pid=host.pid, asked_for=reason)
+        if host.kind is HostKind.FUNCTION:
+            attempt.due = math.inf
+            host.kill()
+        elif reason is StopReason.DRAIN:  # every attempt of the host is handed back, after its own grace
+            attempt.due = math.inf
+            self._kill_if_all_stuck(host)
         else:
-            self.pool.write_off(attempt.host)
-            self._close(attempt, outcomes.STOPPED)
+            self.pool.replace_stuck(host)
+            self._end(attempt, Stopped({}))
 
-    def _kill_if_stuck(self, host: Host) -> None:
-        """Kill a host of coroutines that all are to be handed back, and whose graces are all over."""
-        if all(each.ends_at == math.inf for each in self._attempts.values() if each.host is host):
+    def _kill_if_all_stuck(self, host: Host) -> None:
+        """Kill a host of coroutines if none of its attempts has grace left."""
+        if all(each.due == math.inf for each in self._attempts.values() if each.host is host):
             host.kill()
 
-    def _heard(self, message: Json) -> None:
-        attempt = self._attempts.get(message["ref"])
-        if attempt is None:
-            return  # it ended without its handler
-        if "outcome" not in message:
-            attempt.progress, attempt.reported = message, False
-            return
-        failpoints.reach(failpoints.AFTER_HANDLER)
-        self._close(attempt, message)
-        self.pool.give_back(attempt.host, self._now() - attempt.began)
+    def _on_message(self, message: Message) -> None:
+        match message:
+            case ProgressReport(run_id):
+                if attempt := self._attempts.get(run_id):
+                    attempt.unstored_progress = message
+            case AttemptEnded(run_id, outcome):
+                if attempt := self._attempts.get(run_id):  # else it has ended without its handler
+                    failpoints.reach(failpoints.AFTER_HANDLER)
+                    self._end(attempt, outcome)
+                    self.pool.release(attempt.host, self._now() - attempt.started)
 
-    def _host_died(self, host: Host, death: Death, kills_before: int) -> None:
-        outcome = outcomes.died(death.code, death.peak_rss, asked=death.asked, kills_before=kills_before)
-        self._lines.pop(host, None)  # nobody moves up in it any more
+    def _on_death(self, host: Host, death: Death) -> None:
+        outcome = death.outcome()
+        self._queues.pop(host, None)
         for attempt in [each for each in self._attempts.values() if each.host is host]:
-            if attempt.waiting:
-                attempt.stop = attempt.stop or StopReason.DRAIN
-            self._close(attempt, outcome)
+            if attempt.queued:
+                attempt.stop_reason = attempt.stop_reason or StopReason.DRAIN
+            self._end(attempt, outcome)
 
-    def _close(self, attempt: Attempt, outcome: Json) -> None:
-        del self._attempts[attempt.ref]
-        self._move_up(attempt)
+    def _end(self, attempt: Attempt, outcome: Outcome) -> None:
+        record = attempt.record
+        del self._attempts[attempt.run_id]
+        self._begin_next(attempt)
         if self._handing_back and attempt.host.kind is HostKind.COROUTINE:
-            self._kill_if_stuck(attempt.host)
-        self._current.pop((attempt.record.key, attempt.record.attempt), None)
+            self._kill_if_all_stuck(attempt.host)
+        self._running.pop((record.key, record.attempt), None)
         if not self._attempts:
             self.idle.set()
-        if attempt.stop is StopReason.FENCED:
-            log.warning("outcome_refused", operation_id=attempt.record.id, attempt=attempt.record.attempt)
+        if attempt.stop_reason is StopReason.FENCED:
+            log.warning("outcome_refused", operation_id=record.id, attempt=record.attempt)
             return
-        try:
-            change = outcomes.decide(attempt, outcome)
-        except Exception:
-            log.exception("outcome_unusable", operation_id=attempt.record.id, attempt=attempt.record.attempt)
-            outcome = outcomes.UNUSABLE
-            change = outcomes.decide(replace(attempt, stop=None), outcome)
-        self._end(Completion(attempt.record, change, outcome, self._now() - attempt.began))
+        if isinstance(outcome, Unusable):
+            log.error("outcome_unusable", operation_id=record.id, attempt=record.attempt, exc_info=outcome.error)
+        seconds = self._now() - attempt.started
+        self._on_completion(Completion(record, change_for(attempt, outcome), outcome, seconds))
 
-    def _move_up(self, ended: Attempt) -> None:
-        line = self._lines.get(ended.host)
-        if line is None:
+    def _begin_next(self, ended: Attempt) -> None:
+        """Note that the next function of the host begins."""
+        queue = self._queues.get(ended.host)
+        if queue is None:
             return
-        line.remove(ended)
-        if line and line[0].waiting:
-            line[0].begin(self._now())
+        queue.remove(ended)
+        if queue and queue[0].queued:
+            queue[0].begin(self._now())
 
 
 def kinds_of(registry: TypeRegistry) -> dict[str, HostKind]:

@@ -1,4 +1,4 @@
-"""Taking operations, as many as there is room for, the moment there are any."""
+"""The fetcher: claims operations for the executor, as many as there is room for."""
 
 import asyncio
 from collections import Counter
@@ -20,62 +20,74 @@ from workers.host import HostKind
 
 log = structlog.get_logger()
 
-LOOK_EVERY = 1.0
-"""Seconds after which an idle worker looks at the queues though nobody woke it."""
-LOOK_DEEP_EVERY = 0.25
-"""Seconds between two looks past tickets of a kind that there is no room for."""
-LEAST_AT_ONCE, MOST_AT_ONCE = 16, 50
-"""Operations of a kind that one claim takes at most: while Redis takes the next, these are begun.
+POLL_INTERVAL = 1.0
+"""The longest time between two claims of an idle worker, in seconds. It is woken sooner when a ticket is queued."""
+DEEP_CLAIM_INTERVAL = 0.25
+"""The shortest time between two deep claims, in seconds.
 
-Where few wait, small claims keep everybody at work; where many do, it is the large ones that cost little.
+A deep claim also looks behind tickets of a kind of handler that the worker has no room for.
 """
-SHARE = 4
-"""Of what waits, one in so many is taken at once, between these two."""
-ANSWER_WITHIN = 5.0
-"""Seconds that a stopping worker waits for the answer of a claim that is under way."""
-SOONEST = 0.01
-"""Seconds between two looks at most, however soon a gate opens."""
+MIN_POLL_INTERVAL = 0.01
+"""The shortest time until the claim for a rate limit's next token, in seconds."""
+MIN_BATCH, MAX_BATCH = 16, 50
+"""The smallest and the largest batch of one claim, for each kind of handler.
+
+Small batches keep the latency low while the queue is short: the worker begins one while Redis takes the next. Large
+batches cost less for each operation while the queue is long.
+"""
+QUEUE_SHARE = 4
+"""A claim asks for the queues' length divided by this, within the limits of a batch."""
+STOP_TIMEOUT = 5.0
+"""The longest time that a worker that stops tries to learn what its last claim took, in seconds."""
 
 
 class Fetcher:
-    """Claims until it is stopped, or has claimed `most`.
+    """Claims until it is stopped. `on_nothing_claimed` is called after each claim that took nothing.
 
-    `wake` makes it look now: there are operations, or there is room. `idle` is called whenever it claimed nothing.
+    `max_operations` is how many operations it claims at most; None means no limit. Set `wake` to make it claim now.
     """
 
     def __init__(
-        self, store: Store, executor: Executor, *, worker: str, idle: Callable[[], None], most: int | None
+        self,
+        store: Store,
+        executor: Executor,
+        *,
+        worker: str,
+        on_nothing_claimed: Callable[[], None],
+        max_operations: int | None,
     ) -> None:
-        self._store, self._executor, self._worker, self._idle = store, executor, worker, idle
+        self._store, self._executor, self._worker = store, executor, worker
+        self._on_nothing_claimed, self._max_operations = on_nothing_claimed, max_operations
         self._nonce, self._batch = token_hex(4), 0
+        self._batch_size = MIN_BATCH
         self._suspended = False
-        self._stopping = False
+        self._stopping, self._stopped_at = False, 0.0
+        self._prefetch: asyncio.Task[ClaimReply] | None = None
+        """A claim that was sent before the reply to the one before it was processed."""
+        self._last_deep_claim, self._poll_in = -DEEP_CLAIM_INTERVAL, POLL_INTERVAL
+        self._functions_next = False
         self.unanswered = False
-        """Whether the latest claim may have taken operations that this worker does not know of."""
-        self._stopped_at = 0.0
-        self._asked: asyncio.Task[ClaimReply] | None = None
-        self._deep_at, self._look_in = -LOOK_DEEP_EVERY, LOOK_EVERY
-        self._most, self._turn_of_functions = most, False
-        self._at_once = LEAST_AT_ONCE
+        """Whether the latest claim got no reply. It may have taken operations that this worker does not know of."""
         self.claimed = 0
+        """How many operations were claimed."""
         self.wake = executor.room
 
     def stop(self) -> None:
-        """Claim no more. A claim that is under way is waited for: what it brings is ours."""
+        """Claim no more. The reply to a claim under way is still processed: its operations are this worker's."""
         self._stopping = True
         self._stopped_at = asyncio.get_running_loop().time()
         self.wake.set()
 
     async def run(self) -> None:
-        """Claim until stopped; pauses while Redis is away, however long."""
+        """Claim until stopped. Waits for as long as Redis is away."""
         outage = ReconnectBackoff()
-        while not self._stopping or self._asked is not None or self.unanswered:
+        while not self._stopping or self._prefetch is not None or self.unanswered:
             self.wake.clear()
             try:
                 more = await self._claim()
                 outage.over()
             except Unavailable as error:
-                if self._stopping and asyncio.get_running_loop().time() - self._stopped_at > ANSWER_WITHIN:
+                if self._stopping and asyncio.get_running_loop().time() - self._stopped_at > STOP_TIMEOUT:
                     log.warning(
                         "claim_unanswered", advice="what it took, if anything, runs again when its lease is over"
                     )
@@ -88,80 +100,93 @@ class Fetcher:
                 log.exception("claim_failed")
                 more = self.unanswered = False
             if not more and not self._stopping:
-                timer = asyncio.get_running_loop().call_later(self._look_in, self.wake.set)
-                try:
-                    await self.wake.wait()
-                finally:
-                    timer.cancel()
+                await self._wait_for_wake()
+
+    async def _wait_for_wake(self) -> None:
+        timer = asyncio.get_running_loop().call_later(self._poll_in, self.wake.set)
+        try:
+            await self.wake.wait()
+        finally:
+            timer.cancel()
 
     async def _claim(self) -> bool:
-        """Take what there is room for; return whether there may be more.
+        """Claim what there is room for. Returns whether the queues may hold more.
 
-        While one answer is worked on, Redis is asked for the next already.
+        The next claim is sent before this one's operations begin, so that Redis works meanwhile.
         """
-        asked, self._asked = self._asked or self._ask(self._room(), again=self.unanswered), None
-        if asked is None:  # no room: that says nothing of the queues
-            if not self._executor.kinds or (self._most is not None and self.claimed >= self._most):
-                self._idle()
+        claim, self._prefetch = self._prefetch or self._send_claim(self._room(), repeat=self.unanswered), None
+        if claim is None:  # without room a claim cannot tell that the queues are empty
+            if not self._executor.kinds or self._is_limit_reached():
+                self._on_nothing_claimed()
             return False
         self.unanswered = True
-        claims = await asked
-        self._batch += 1
+        reply = await claim
         self.unanswered = False
-        self.claimed += len(claims.started)
-        self._at_once = max(LEAST_AT_ONCE, min(MOST_AT_ONCE, claims.waiting // SHARE))
-        if claims.started and not self._stopping:
-            self._asked = self._ask(self._room(claims.started))
-            await asyncio.sleep(0)  # it is on its way
-        self._take(claims)
-        more = claims.more or bool(claims.started)
-        if not more and not claims.left:
-            self._idle()
+        self._batch += 1
+        self.claimed += len(reply.started)
+        self._batch_size = max(MIN_BATCH, min(MAX_BATCH, reply.waiting // QUEUE_SHARE))
+        if reply.started and not self._stopping:
+            self._prefetch = self._send_claim(self._room(reply.started))
+            await asyncio.sleep(0)  # lets the task send it
+        self._process(reply)
+        more = reply.more or bool(reply.started)
+        if not more and not reply.left:
+            self._on_nothing_claimed()
         return more
 
-    def _room(self, coming: Sequence[Record] = ()) -> Room:
-        """What there is room for beside those that are coming."""
+    def _is_limit_reached(self) -> bool:
+        return self._max_operations is not None and self.claimed >= self._max_operations
+
+    def _room(self, starting: Sequence[Record] = ()) -> Room:
+        """What to claim at most, when the operations of `starting` take room as well."""
         coroutines, functions = self._executor.pool.room()
-        kinds = Counter(self._executor.kinds[canonical(record.type)] for record in coming)
+        kinds = Counter(self._executor.kinds[canonical(record.type)] for record in starting)
         coroutines, functions = coroutines - kinds[HostKind.COROUTINE], functions - kinds[HostKind.FUNCTION]
-        if self._most is not None:  # one by one, and the kinds in turn: nobody knows what is next in the queue
-            most = int(self.claimed < self._most)
-            self._turn_of_functions = not self._turn_of_functions
-            turn = self._turn_of_functions and functions > 0
-            coroutines, functions = (0, most) if turn else (min(coroutines, most), 0)
-        coroutines, functions = (max(0, min(room, self._at_once)) for room in (coroutines, functions))
+        if self._max_operations is not None:
+            coroutines, functions = self._room_for_one(coroutines, functions)
+        coroutines, functions = (max(0, min(room, self._batch_size)) for room in (coroutines, functions))
         return Room(coroutines, functions, self._executor.kinds)
 
-    def _ask(self, room: Room, *, again: bool = False) -> "asyncio.Task[ClaimReply] | None":
-        """Ask for operations. The batch's name stays the same until it is answered: a repeat brings the same."""
-        if self._stopping:  # only what an unanswered claim has taken already
+    def _room_for_one(self, coroutines: int, functions: int) -> tuple[int, int]:
+        """Room for one operation, of each kind in turn: the worker must not claim more than its limit.
+
+        A claim limits each kind by itself, and nobody knows which kind is next in the queue.
+        """
+        room = 0 if self._is_limit_reached() else 1
+        self._functions_next = not self._functions_next
+        return (0, room) if self._functions_next and functions > 0 else (min(coroutines, room), 0)
+
+    def _send_claim(self, room: Room, *, repeat: bool = False) -> "asyncio.Task[ClaimReply] | None":
+        """Send a claim, or None when there is no room.
+
+        With `repeat` the claim before it got no reply. This one has the same batch name, so Redis answers with what
+        that one took. A worker that stops has no room and claims nothing else.
+        """
+        if self._stopping:
             room = Room(0, 0, room.kinds)
-        if not again and not room.coroutines and not room.functions:
+        if not repeat and not room.coroutines and not room.functions:
             return None
         now = asyncio.get_running_loop().time()
-        deep = now - self._deep_at >= LOOK_DEEP_EVERY
+        deep = now - self._last_deep_claim >= DEEP_CLAIM_INTERVAL
         if deep:
-            self._deep_at = now
+            self._last_deep_claim = now
         batch = f"{self._nonce}.{self._batch}"
         return asyncio.create_task(self._store.claim(self._worker, room, batch=batch, turn=self.claimed, deep=deep))
 
-    def _take(self, claims: ClaimReply) -> None:
-        self._notice(claims)
-        tell(claims, worker=self._worker)
-        soon = LOOK_DEEP_EVERY if claims.left else LOOK_EVERY
-        self._look_in = soon if claims.opens is None else min(soon, max(claims.opens, SOONEST))
-        for record in claims.started:
+    def _process(self, reply: ClaimReply) -> None:
+        if reply.suspended != self._suspended:
+            self._suspended = reply.suspended
+            log.warning("worker_suspended" if reply.suspended else "worker_resumed", by="rq")
+        log_not_started(reply, worker=self._worker)
+        poll_in = DEEP_CLAIM_INTERVAL if reply.left else POLL_INTERVAL
+        self._poll_in = poll_in if reply.opens is None else min(poll_in, max(reply.opens, MIN_POLL_INTERVAL))
+        for record in reply.started:
             self._executor.begin(record)
 
-    def _notice(self, claims: ClaimReply) -> None:
-        if claims.suspended != self._suspended:
-            self._suspended = claims.suspended
-            log.warning("worker_suspended" if claims.suspended else "worker_resumed", by="rq")
 
-
-def tell(claims: ClaimReply, *, worker: str) -> None:
+def log_not_started(reply: ClaimReply, *, worker: str) -> None:
     """Log which tickets of a claim began no attempt, and why."""
-    for record in claims.parked:
+    for record in reply.parked:
         log_transition(Transition.PARK, record, worker=worker, blocker=record.blocker)
-    for word, job_id in claims.refused:
-        log.info("ticket_refused", job_id=job_id, reason=word)
+    for reason, job_id in reply.refused:
+        log.info("ticket_refused", job_id=job_id, reason=reason)

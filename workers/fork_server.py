@@ -1,7 +1,11 @@
-"""The fork_server: a process that forks hosts, reaps them and kills them, and does nothing else.
+"""The fork server: a process that forks hosts, kills them and reaps them, and does nothing else.
 
-It is forked before its manager has an event loop or a thread, so that every host is forked from a process which has
-one thread and no loop. As it alone reaps, and has but one thread, it never signals a pid that is somebody else's.
+The manager forks it before it has an event loop or a second thread. So every host is forked from a process with one
+thread and no loop. Only the fork server reaps hosts, and it has one thread: between a check that a host is not reaped
+and a signal to it, nobody can reap the host and free its pid for another process.
+
+The manager sends lines of JSON: `{"fork": kind}` and `{"kill": pid}`. The fork server answers `{"forked": pid}`, with
+the host's socket attached, and `{"died": pid, "exit_code": …, "peak_rss": …}`.
 """
 
 import asyncio
@@ -22,134 +26,140 @@ from typing import Any, NoReturn
 from tracker.domain.operation import Json
 from tracker.domain.type_registry import TypeRegistry
 from workers import host_main
-from workers.frames import Line
-from workers.host import RSS_UNIT, Host, HostKind
+from workers.connection import HostConnection
+from workers.frames import Message
+from workers.handler_call import flush_streams
+from workers.host import MAXRSS_UNIT, Host, HostKind
 
-CHUNK = 65536
-MOST_FDS = 64
-DIED = "the fork_server has died"
+READ_BYTES = 65536
+"""How many bytes one read takes at most."""
+MAX_FDS = 64
+"""How many file descriptors one read takes at most."""
+LOST = "the fork server has died"
 _LAST_STREAM = 2
+"""The highest number of a standard stream: standard error."""
 
 
 class ForkServer:
-    """The manager's side. `lost` is set when the fork_server has died without being asked; its hosts died with it."""
+    """The manager's side. `lost` is set when the fork server dies before it is closed; its hosts die with it."""
 
     def __init__(self, pid: int, channel: socket.socket) -> None:
         self.pid, self._channel = pid, channel
-        self._wanted: deque[tuple[HostKind, Callable[[Json], None], asyncio.Future[Host]]] = deque()
+        self._requested: deque[tuple[HostKind, Callable[[Message], None], asyncio.Future[Host]]] = deque()
         self._hosts: dict[int, Host] = {}
-        self._rest = b""
+        self._unread = b""
         self._fds: deque[int] = deque()
-        self._work: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.lost = asyncio.Event()
         self._closed = False
 
     @classmethod
     def fork(cls, registry: TypeRegistry) -> "ForkServer":
-        """Start one. Call it before there is a loop or a thread."""
+        """Start a fork server. To be called before this process has an event loop or a second thread."""
         ours, theirs = socket.socketpair()
-        host_main.flush()
+        flush_streams()
         gc.collect()
         gc.freeze()
         pid = os.fork()
         if pid == 0:
             ours.close()
-            _Forker(theirs, registry).run()
+            _ForkServerProcess(theirs, registry).run()
         gc.unfreeze()
         theirs.close()
         return cls(pid, ours)
 
     async def open(self) -> None:
-        """Attach to the running loop."""
+        """Start to read what the fork server answers, on the running loop."""
         self._channel.setblocking(False)
         asyncio.get_running_loop().add_reader(self._channel, self._read)
 
-    async def host(self, kind: HostKind, on_message: Callable[[Json], None]) -> Host:
-        """Fork a host; `on_message` gets what it says. Raises ConnectionError when the fork_server has died."""
+    async def start_host(self, kind: HostKind, on_message: Callable[[Message], None]) -> Host:
+        """Fork a host, whose messages go to `on_message`. Raises ConnectionError when the fork server has died."""
         if self.lost.is_set():
-            raise ConnectionError(DIED)
-        born: asyncio.Future[Host] = asyncio.get_running_loop().create_future()
-        self._wanted.append((kind, on_message, born))
-        self._ask({"fork": kind.value})
-        return await born
+            raise ConnectionError(LOST)
+        host: asyncio.Future[Host] = asyncio.get_running_loop().create_future()
+        self._requested.append((kind, on_message, host))
+        self._request({"fork": kind.value})
+        return await host
 
     async def close(self) -> None:
-        """Kill what is left, and end the fork_server."""
+        """End the fork server. It kills the hosts that are left."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._channel)
-        self._channel.close()  # it ends when it reads this, and its hosts with it
+        self._channel.close()  # the fork server reads the end of the channel, kills its hosts, and ends
         await loop.run_in_executor(None, self._reap)
         self._closed = True
-        await asyncio.gather(*self._work, return_exceptions=True)  # some hosts were just born, others have just ended
-        await asyncio.gather(*(host.gone(-signal.SIGKILL, 0) for host in self._hosts.values()))
+        await asyncio.gather(*self._tasks, return_exceptions=True)  # hosts that were forked or died just now
+        await asyncio.gather(*(host.ended(-signal.SIGKILL, 0) for host in self._hosts.values()))
 
     def _reap(self) -> None:
         with suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 
-    def _ask(self, request: Json) -> None:
+    def _request(self, request: Json) -> None:
         with suppress(OSError):
             self._channel.send(json.dumps(request).encode() + b"\n")
 
     def _kill(self, pid: int) -> None:
         if pid in self._hosts:
-            self._ask({"kill": pid})
+            self._request({"kill": pid})
 
     def _read(self) -> None:
         try:
-            data, fds, _, _ = socket.recv_fds(self._channel, CHUNK, MOST_FDS)
+            data, fds, _, _ = socket.recv_fds(self._channel, READ_BYTES, MAX_FDS)
         except BlockingIOError:
             return
         except OSError:
             data, fds = b"", []
         self._fds.extend(fds)
         if not data:
-            self._end()
+            self._on_lost()
             return
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        *lines, self._unread = (self._unread + data).split(b"\n")
         for line in lines:
-            message: Json = json.loads(line)
-            if "born" in message:
-                self._start(self._welcome(message["born"], self._fds.popleft()))
+            answer: Json = json.loads(line)
+            if "forked" in answer:
+                self._in_background(self._on_forked(answer["forked"], self._fds.popleft()))
             else:
-                self._start(self._farewell(message))
+                self._in_background(self._on_died(answer))
 
-    def _end(self) -> None:
+    def _on_lost(self) -> None:
         asyncio.get_running_loop().remove_reader(self._channel)
         self.lost.set()
         for host in self._hosts.values():
-            self._start(host.gone(-signal.SIGKILL, 0))
+            self._in_background(host.ended(-signal.SIGKILL, 0))
         self._hosts = {}
-        for _, _, born in self._wanted:
-            if not born.done():
-                born.set_exception(ConnectionError(DIED))
+        for _, _, requested in self._requested:
+            if not requested.done():
+                requested.set_exception(ConnectionError(LOST))
 
-    async def _welcome(self, pid: int, fd: int) -> None:
-        kind, on_message, born = self._wanted.popleft()
-        _, line = await asyncio.get_running_loop().create_unix_connection(
-            partial(Line, on_message), sock=socket.socket(fileno=fd)
+    async def _on_forked(self, pid: int, fd: int) -> None:
+        kind, on_message, requested = self._requested.popleft()
+        _, connection = await asyncio.get_running_loop().create_unix_connection(
+            partial(HostConnection, on_message), sock=socket.socket(fileno=fd)
         )
-        self._hosts[pid] = Host(kind, pid, line, self._kill)
-        if not born.cancelled():
-            born.set_result(self._hosts[pid])
+        self._hosts[pid] = Host(kind, pid, connection, self._kill)
+        if not requested.cancelled():
+            requested.set_result(self._hosts[pid])
 
-    async def _farewell(self, death: Json) -> None:
-        while death["died"] not in self._hosts:
+    async def _on_died(self, death: Json) -> None:
+        while death["died"] not in self._hosts:  # `_on_forked` is not done yet
             if self.lost.is_set() or self._closed:
                 return
             await asyncio.sleep(0)
-        await self._hosts.pop(death["died"]).gone(death["code"], death["peak_rss"])
+        await self._hosts.pop(death["died"]).ended(death["exit_code"], death["peak_rss"])
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
-        self._work.add(task)
-        task.add_done_callback(self._work.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
-class _Forker:
-    """The fork_server's own process. It ends when its manager has closed the channel, which a death does too.
+class _ForkServerProcess:
+    """The fork server's own process. It ends when it reads the end of the channel.
 
-    Then it still kills the hosts' groups, which a signal at the manager's death would not leave it the time for.
+    The manager closes the channel, or the kernel does when the manager dies. Only then does the process kill the
+    process groups of its hosts. A signal at the manager's death (PR_SET_PDEATHSIG) would end it before it could.
     """
 
     def __init__(self, channel: socket.socket, registry: TypeRegistry) -> None:
@@ -158,8 +168,8 @@ class _Forker:
 
     def run(self) -> NoReturn:
         try:
-            self._drop_the_managers_connections()
-            for signum in (signal.SIGINT, signal.SIGTERM):
+            self._replace_inherited_sockets()
+            for signum in (signal.SIGINT, signal.SIGTERM):  # they may go to the whole group; the manager decides
                 signal.signal(signum, signal.SIG_IGN)
             self._serve()
         finally:
@@ -167,15 +177,16 @@ class _Forker:
                 self._kill(pid)
             os._exit(0)
 
-    def _drop_the_managers_connections(self) -> None:
-        """Put /dev/null in the place of inherited sockets, but for standard streams (systemd's may be sockets).
+    def _replace_inherited_sockets(self) -> None:
+        """Put /dev/null in the place of the manager's sockets, so that its connections end when it closes them.
 
-        Closing would free their numbers, which the objects that we inherited would then close again.
+        Standard streams are left alone: under systemd they may be sockets. Closing the sockets would free their
+        numbers, and the inherited Python objects would later close whatever has those numbers by then.
         """
         null = os.open(os.devnull, os.O_RDWR)
         for path in list(Path("/dev/fd").iterdir()):
             fd = int(path.name)
-            with suppress(OSError):  # the one that the listing itself took
+            with suppress(OSError):  # the listing's own descriptor is closed already
                 if fd > _LAST_STREAM and fd != self._channel.fileno() and stat.S_ISSOCK(os.fstat(fd).st_mode):
                     os.dup2(null, fd, inheritable=False)
         os.close(null)
@@ -184,27 +195,27 @@ class _Forker:
         wake, waker = os.pipe()
         os.set_blocking(waker, False)
         os.set_blocking(wake, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler Python would not write to the waker
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
         selector = selectors.DefaultSelector()
         selector.register(self._channel, selectors.EVENT_READ)
         selector.register(wake, selectors.EVENT_READ)
-        rest = b""
+        unread = b""
         while True:
             ready = {key.fd for key, _ in selector.select()}
             if wake in ready:
                 with suppress(BlockingIOError):
-                    os.read(wake, CHUNK)
+                    os.read(wake, READ_BYTES)
                 self._reap()
             if self._channel.fileno() in ready:
-                data = self._channel.recv(CHUNK)
+                data = self._channel.recv(READ_BYTES)
                 if not data:
                     return
-                *lines, rest = (rest + data).split(b"\n")
+                *lines, unread = (unread + data).split(b"\n")
                 for line in lines:
-                    self._obey(json.loads(line))
+                    self._handle(json.loads(line))
 
-    def _obey(self, request: Json) -> None:
+    def _handle(self, request: Json) -> None:
         if "fork" in request:
             self._fork(HostKind(request["fork"]))
         elif request["kill"] in self._pids:
@@ -220,12 +231,12 @@ class _Forker:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             self._channel.close()
             ours.close()
-            host_main.main(theirs, self._registry, parent=parent, concurrent=kind is HostKind.COROUTINE)
-        with suppress(OSError):  # the host does the same; whoever comes first
+            host_main.main(theirs, self._registry, kind, parent=parent)
+        with suppress(OSError):  # the host does the same: neither may go on before the group exists
             os.setpgid(pid, pid)
         theirs.close()
         self._pids.add(pid)
-        socket.send_fds(self._channel, [json.dumps({"born": pid}).encode() + b"\n"], [ours.fileno()])
+        socket.send_fds(self._channel, [json.dumps({"forked": pid}).encode() + b"\n"], [ours.fileno()])
         ours.close()
 
     def _reap(self) -> None:
@@ -233,13 +244,16 @@ class _Forker:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is None:
                 return
-            self._kill(ended.si_pid)  # its group: what its handlers left behind; while it is not reaped, the pid is its
+            # Kill what the host's handlers left running, before the reaping below frees the number of the group.
+            self._kill(ended.si_pid)
             pid, status, usage = os.wait4(ended.si_pid, 0)
             self._pids.discard(pid)
-            death = {"died": pid, "code": os.waitstatus_to_exitcode(status), "peak_rss": usage.ru_maxrss * RSS_UNIT}
+            exit_code, peak_rss = os.waitstatus_to_exitcode(status), usage.ru_maxrss * MAXRSS_UNIT
+            death = {"died": pid, "exit_code": exit_code, "peak_rss": peak_rss}
             self._channel.sendall(json.dumps(death).encode() + b"\n")
 
     @staticmethod
     def _kill(pid: int) -> None:
+        """Kill a host's process group: the host, and the processes that its handlers started."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What a worker tells Redis again and again: that its attempts live, how far they are, and that itself does."""
+"""The heartbeat: renews the leases of a worker's attempts, announces the worker, and stores progress reports."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,28 +13,32 @@ from tracker.store.store import Store, pack
 from workers.attempt import Attempt, StopReason
 from workers.completer import Completer
 from workers.executor import Executor
+from workers.frames import ProgressReport
 
 log = structlog.get_logger()
 
-BEAT_EVERY = 2.0
-"""Seconds between two beats: a fifth of the lease."""
-PROGRESS_EVERY = 0.25
-"""Seconds between two stored progress reports of an operation."""
-AT_ONCE = 1000
-"""Attempts in one round trip."""
+BEAT_INTERVAL = 2.0
+"""Time between two beats, in seconds: a fifth of the lease."""
+PROGRESS_INTERVAL = 0.25
+"""The shortest time between two stored progress reports of an operation, in seconds."""
+MAX_BATCH = 1000
+"""How many leases one round trip renews at most."""
 
 
 class Heartbeat:
-    """`announce` tells of the worker itself; `nudge` makes the next beat come now."""
+    """Beats for the attempts of an executor and a completer.
+
+    `announce` says that the worker itself lives. Set `beat_now` to have the next beat at once.
+    """
 
     def __init__(
         self, store: Store, executor: Executor, completer: Completer, announce: Callable[[], Awaitable[None]]
     ) -> None:
         self._store, self._executor, self._completer, self._announce = store, executor, completer, announce
-        self.nudge = asyncio.Event()
+        self.beat_now = asyncio.Event()
 
     async def run(self) -> None:
-        """Beat for ever. An outage costs a beat, not the loop; the lease outlives four missed ones."""
+        """Beat until cancelled. An outage costs the beats that fall into it; a lease lasts as long as five beats."""
         while True:
             try:
                 await self._beat([*self._executor.running, *self._completer.waiting])
@@ -44,39 +48,40 @@ class Heartbeat:
             except Exception:
                 log.exception("beat_failed")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.nudge.wait(), BEAT_EVERY)
-            self.nudge.clear()
+                await asyncio.wait_for(self.beat_now.wait(), BEAT_INTERVAL)
+            self.beat_now.clear()
 
     async def _beat(self, attempts: list[tuple[str, int]]) -> None:
-        for start in range(0, len(attempts), AT_ONCE):
-            part = attempts[start : start + AT_ONCE]
-            for (key, number), word in zip(part, await self._store.beat(part), strict=True):
-                if word == "CANCEL":
+        """Renew leases. The reply also names the attempts that a client wants canceled, and those that are fenced."""
+        for start in range(0, len(attempts), MAX_BATCH):
+            batch = attempts[start : start + MAX_BATCH]
+            for (key, number), reply in zip(batch, await self._store.beat(batch), strict=True):
+                if reply == "CANCEL":
                     self._executor.stop(key, number, StopReason.CANCEL)
-                elif word == "REFUSED":
+                elif reply == "REFUSED":
                     self._executor.stop(key, number, StopReason.FENCED)
 
     async def store_progress(self) -> None:
-        """Store the latest reports, for ever; what cannot be stored now is tried again, or overtaken."""
+        """Store the latest reports until cancelled. A report that cannot be stored is tried again, or replaced."""
         while True:
-            await asyncio.sleep(PROGRESS_EVERY)
-            fresh = {key: attempt for key, attempt in self._executor.running.items() if not attempt.reported}
-            if fresh:
+            await asyncio.sleep(PROGRESS_INTERVAL)
+            reports = {each: each.unstored_progress for each in self._executor.running.values()}
+            unstored = {attempt: report for attempt, report in reports.items() if report is not None}
+            if unstored:
                 with suppress(Unavailable):
-                    await self._write(fresh)
+                    await self._store_reports(unstored)
 
-    async def _write(self, fresh: Mapping[tuple[str, int], Attempt]) -> None:
+    async def _store_reports(self, reports: Mapping[Attempt, ProgressReport]) -> None:
         changes = []
-        for attempt in fresh.values():
-            attempt.reported = True
-            report = attempt.progress or {}
-            changes.append(pack(lifecycle.progress(attempt.record, report["progress"], report["detail"])))
+        for attempt, report in reports.items():
+            attempt.unstored_progress = None
+            changes.append(pack(lifecycle.progress(attempt.record, report.percent, report.detail)))
         try:
-            words = await self._store.write(changes)
+            replies = await self._store.write(changes)
         except Unavailable:
-            for attempt in fresh.values():
-                attempt.reported = False
+            for attempt, report in reports.items():
+                attempt.unstored_progress = attempt.unstored_progress or report
             raise
-        for (key, number), word in zip(fresh, words, strict=True):
-            if word is not ChangeReply.OK:
-                self._executor.stop(key, number, StopReason.FENCED)
+        for attempt, reply in zip(reports, replies, strict=True):
+            if reply is not ChangeReply.OK:
+                self._executor.stop(attempt.record.key, attempt.record.attempt, StopReason.FENCED)

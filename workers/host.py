@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,74 +10,112 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from tracker.domain.operation import Json
-from workers.frames import Line
+from workers.connection import HostConnection
+from workers.frames import RunAttempt, StopAttempt
+from workers.outcome import Died
 
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024
-"""Bytes of one unit of `ru_maxrss`."""
+MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes of one unit of `ru_maxrss`: getrusage(2) counts kilobytes, on macOS bytes."""
+LAST_MESSAGES_TIMEOUT = 1.0
+"""The longest time that a dead host's connection stays open for its last messages, in seconds."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_MIB = 1024 * 1024
+_MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
 
 
 class HostKind(StrEnum):
     """What a host runs."""
 
     COROUTINE = "coroutines"
-    """Many coroutine handlers at once, on one loop."""
+    """Coroutine handlers, many at once on one event loop."""
     FUNCTION = "functions"
     """Plain functions, one at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How a host ended. `code` is an exit code, or a signal as its negative number; `peak_rss` is in bytes."""
+    """How a host ended.
+
+    `exit_code` is its exit code, or minus the number of the signal that killed it. `peak_rss` is the largest memory
+    that it took, in bytes.
+    """
 
     pid: int
-    code: int
+    exit_code: int
     peak_rss: int
-    asked: bool
-    """Whether we had killed it, or told it to finish."""
+    expected: bool
+    """Whether the manager had killed the host, or told it to finish."""
+    oom_kill: bool = False
+    """Whether the kernel killed processes of this control group for lack of memory while the host lived."""
+
+    def outcome(self) -> Died:
+        """The outcome of every attempt that the host was running."""
+        return Died({}, self.peak_rss, self.exit_code, self._hint())
+
+    def _hint(self) -> str | None:
+        if self.exit_code != -signal.SIGKILL or self.expected:
+            return None
+        memory = f"its memory peaked at {self.peak_rss // _MIB} MiB"
+        return f"out of memory: {memory}" if self.oom_kill else f"perhaps out of memory: {memory}"
 
 
 class Host:
-    """Takes orders and gives messages; see `runner` for both. `died` is resolved when all its messages are in."""
+    """Runs attempts and sends their messages to whoever started it (see `frames` for both directions).
 
-    def __init__(self, kind: HostKind, pid: int, line: Line, kill: Callable[[int], None]) -> None:
+    `death` is resolved when the host has ended and all its messages have been handed on.
+    """
+
+    def __init__(self, kind: HostKind, pid: int, connection: HostConnection, kill: Callable[[int], None]) -> None:
         self.kind, self.pid = kind, pid
-        self._line, self._kill = line, kill
-        self._asked = False
-        self.died: asyncio.Future[Death] = asyncio.get_running_loop().create_future()
+        self._connection, self._kill = connection, kill
+        self._end_requested = False
+        self._oom_kills_before = oom_kills()
+        self.death: asyncio.Future[Death] = asyncio.get_running_loop().create_future()
 
-    def send(self, order: Json) -> None:
-        """Have it run an attempt."""
-        self._line.send(order)
+    def run(self, attempt: RunAttempt) -> None:
+        """Run an attempt; a host of functions runs it after those that it has already."""
+        self._connection.send(attempt)
 
-    def stop(self, ref: int) -> None:
-        """Ask one attempt to stop; one that has ended already is left alone."""
-        self._line.send({"stop": ref})
+    def stop(self, run_id: int) -> None:
+        """Ask one attempt to stop. An attempt that has ended already is not affected."""
+        self._connection.send(StopAttempt(run_id))
 
     def kill(self) -> None:
-        """End it and whatever its handlers have started, now."""
-        self._asked = True
+        """Kill the host now, with every process that its handlers have started."""
+        self._end_requested = True
         self._kill(self.pid)
 
     def finish(self) -> None:
-        """Give it no more orders; it ends when it has done those it has."""
-        self._asked = True
-        self._line.finish()
+        """Send it no more attempts. It ends when those that it has are over."""
+        self._end_requested = True
+        self._connection.finish()
 
     def rss(self) -> int:
-        """Bytes of memory that it takes now; 0 where that is not known."""
+        """Bytes of memory that the host takes now; 0 where the system does not say."""
         try:
             return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE
         except (OSError, IndexError):
             return 0
 
-    async def gone(self, code: int, peak_rss: int) -> None:
-        """It has ended: take its last messages, and tell. What it left behind may hold the line: not for long."""
+    async def ended(self, exit_code: int, peak_rss: int) -> None:
+        """Take the last messages of the host, which has ended, and resolve `death`.
+
+        A process that the host's handlers left behind may hold the connection open, so the wait for it is short.
+        """
         try:
             with suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._line.closed), 1)
+                await asyncio.wait_for(asyncio.shield(self._connection.closed), LAST_MESSAGES_TIMEOUT)
         finally:
-            self._line.drop()
-        if not self.died.done():
-            self.died.set_result(Death(self.pid, code, peak_rss, self._asked))
+            self._connection.abort()
+        if not self.death.done():
+            oom_kill = oom_kills() > self._oom_kills_before
+            self.death.set_result(Death(self.pid, exit_code, peak_rss, self._end_requested, oom_kill))
+
+
+def oom_kills() -> int:
+    """How many processes of this control group the kernel has killed for lack of memory; 0 where it does not say."""
+    try:
+        lines = _MEMORY_EVENTS.read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -1,4 +1,8 @@
-"""What RQ calls: the ticket's function, for RQ's own workers."""
+"""The function of every ticket, which RQ's own workers call.
+
+`OperationWorker` does not call it: that one claims tickets by script. Under RQ's own `rq worker --serializer json` each
+ticket is a job, and its function runs one attempt with the same executor, in the process that RQ started for the job.
+"""
 
 import asyncio
 import os
@@ -22,21 +26,23 @@ from tracker.store.store import LEASE, Store
 from tracker.url_handlers.request import load_registry
 from workers.completer import Completer
 from workers.executor import Executor, kinds_of
-from workers.fetcher import tell
+from workers.fetcher import log_not_started
 from workers.fork_server import ForkServer
 from workers.heartbeat import Heartbeat
 from workers.host import HostKind
 from workers.pool import PoolSize
 from workers.spool import Spool
 
+MAX_CONNECTIONS = 4
+"""How many connections to Redis one attempt has at most."""
+
 _log = structlog.get_logger()
 
 
 def run_operation() -> None:
-    """Run the attempt that the current RQ job is the ticket for; never raise into RQ.
+    """Run the attempt of the current RQ job, which is its ticket. Raises nothing, since RQ would judge the job by it.
 
-    For RQ's own `rq worker --serializer json`; `OperationWorker` does not come here. The settings, `REDIS_URL` among
-    them, come from the environment.
+    The settings, REDIS_URL among them, come from the environment.
     """
     try:
         job = get_current_job()
@@ -44,39 +50,43 @@ def run_operation() -> None:
             _log.error("foreign_job", job_id=job.id if job is not None else None)
             return
         run_ticket(job.id, worker=f"{job.worker_name or 'rq'}/{os.getpid()}")
-    except Exception:  # noqa: BLE001 - RQ would judge the job by it; the record is the truth
+    except Exception:  # noqa: BLE001 - the record tells what became of the operation, not the job
         _log.exception("ticket_failed")
 
 
 def run_ticket(job_id: str, *, worker: str) -> None:
-    """Run one attempt, its handler in a process of its own. `worker` must be unique among attempts."""
+    """Run the attempt of one ticket, its handler in a host. No other attempt may have the same `worker`."""
     settings = config.load()
     log.configure(settings)
     registry = load_registry(settings)
     fork_server = ForkServer.fork(registry)
-    asyncio.run(_attend(settings, registry, fork_server, job_id, worker=worker))
+    asyncio.run(_claim_and_run(settings, registry, fork_server, job_id, worker=worker))
 
 
-async def _attend(
+async def _claim_and_run(
     settings: config.Settings, registry: TypeRegistry, fork_server: ForkServer, job_id: str, *, worker: str
 ) -> None:
     await fork_server.open()
     try:
-        async with open_redis(settings, most=4) as redis:
+        async with open_redis(settings, most=MAX_CONNECTIONS) as redis:
             store = Store(redis, settings)
             kinds = kinds_of(registry)
-            claims = await _claim(store, kinds, job_id, worker=worker)
-            tell(claims, worker=worker)
-            for record in claims.started:
+            reply = await _claim(store, kinds, job_id, worker=worker)
+            log_not_started(reply, worker=worker)
+            for record in reply.started:
                 await _run(store, kinds, fork_server, record, worker=worker)
-    except Unavailable as away:
-        _log.warning("ticket_dropped", job_id=job_id, redis=settings.redis_address, reason=away.message)
+    except Unavailable as error:
+        _log.warning("ticket_dropped", job_id=job_id, redis=settings.redis_address, reason=error.message)
     finally:
         await fork_server.close()
 
 
 async def _claim(store: Store, kinds: Mapping[str, HostKind], job_id: str, *, worker: str) -> ClaimReply:
-    """Claim the ticket, asking again while Redis is away, for as long as a lease lasts. Raises Unavailable."""
+    """Claim the ticket. While Redis is away, try again for as long as a lease lasts; then raises Unavailable.
+
+    A claim whose reply was lost has begun the attempt. Without another try its lease would run out, and the operation
+    would be charged for an attempt that never ran.
+    """
     loop = asyncio.get_running_loop()
     until = loop.time() + LEASE
     while True:
@@ -93,32 +103,36 @@ async def _run(
 ) -> None:
     completer = Completer(store, Spool(None), worker=worker)
     name = canonical(record.type)
-    executor = Executor(fork_server, {name: kinds[name]}, PoolSize(1, 1), worker=worker, end=completer.put)
-    beats = Heartbeat(store, executor, completer, _say_nothing)
+    executor = Executor(fork_server, {name: kinds[name]}, PoolSize(1, 1), worker=worker, on_completion=completer.add)
+    heartbeat = Heartbeat(store, executor, completer, _announce_nothing)
     await executor.pool.open()
     try:
-        async with beside(completer.run(), beats.run(), beats.store_progress(), executor.watch()):
+        async with beside(completer.run(), heartbeat.run(), heartbeat.store_progress(), executor.watch()):
             executor.begin(record)
-            with _handing_back(executor):
+            with _hand_back_on_sigterm(executor):
                 await executor.idle.wait()
             await completer.settled.wait()
     finally:
         await executor.pool.close()
 
 
-async def _say_nothing() -> None:
-    """RQ's worker speaks for itself."""
+async def _announce_nothing() -> None:
+    """RQ's worker announces itself."""
 
 
 @contextmanager
-def _handing_back(executor: Executor) -> Iterator[None]:
-    """Let SIGTERM hand the operation back, in a work horse, where nobody else handles it."""
+def _hand_back_on_sigterm(executor: Executor) -> Iterator[None]:
+    """Hand the operation back on SIGTERM, in a process where nobody else handles the signal.
+
+    That is the process which RQ's default worker forks for a job. RQ's SimpleWorker runs jobs in its own process, and
+    handles the signal itself.
+    """
     loop = asyncio.get_running_loop()
-    free = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    if free:
+    unhandled = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if unhandled:
         loop.add_signal_handler(signal.SIGTERM, executor.hand_back)
     try:
         yield
     finally:
-        if free:
+        if unhandled:
             loop.remove_signal_handler(signal.SIGTERM)

@@ -1,4 +1,7 @@
-"""The process that manages a worker's operations: it claims, beats, commits and sweeps, and runs no handler code."""
+"""The manager: a worker's main process. It puts the parts of the worker together, and stops them in order.
+
+It runs no handler code. Handlers run in hosts, which the fork server starts for it.
+"""
 
 import asyncio
 import os
@@ -18,7 +21,7 @@ from tracker.store.store import Store
 from tracker.store.worker_registry import WorkerRegistry
 from workers.attempt import StopReason
 from workers.completer import Completer
-from workers.control import Control, Orders
+from workers.control import Control, ControlActions
 from workers.executor import Executor, kinds_of
 from workers.fetcher import Fetcher
 from workers.fork_server import ForkServer
@@ -33,36 +36,40 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-SLACK = 3.0
-"""Seconds beyond a handler's grace until its killed host must have been noticed."""
-WRITE_WITHIN = 5.0
-"""Seconds for the last outcomes when the worker stops; what is not written then waits in the spool."""
-LEAVE_WITHIN = 2.0
-"""Seconds for telling Redis that the worker is gone; it learns that by itself, later."""
+KILL_TIMEOUT = 3.0
+"""How long a killed host may take to be gone, in seconds, on top of the grace of its handlers."""
+LAST_WRITE_TIMEOUT = 5.0
+"""The longest time that a stopping worker tries to write its last outcomes, in seconds. The rest stays in the spool."""
+LEAVE_TIMEOUT = 2.0
+"""The longest time that a stopping worker tries to remove its entries, in seconds. Else they expire by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """Who the worker is, to RQ and to us."""
+class WorkerIdentity:
+    """A worker's name, and its entry in RQ's registry of workers (see `RqPresence`)."""
 
     name: str
     rq_key: str
     rq_channel: str
-    rq_registers: list[str]
-    rq_about: Mapping[str, Any]
+    """Where RQ publishes its commands for the worker."""
+    rq_worker_sets: list[str]
+    rq_fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """When a worker ends by itself: when nothing is left (`burst`), after so many operations, or seconds of idling."""
+class StopConditions:
+    """When a worker stops by itself. Without any of them it works until it is told to stop."""
 
     burst: bool = False
-    operations: int | None = None
-    idle: float | None = None
+    """As soon as nothing is queued and nothing runs."""
+    max_operations: int | None = None
+    """After so many operations."""
+    max_idle: float | None = None
+    """After so many seconds without an operation."""
 
 
 class Manager:
-    """One worker's life. Build it with a fork_server that was forked before the loop."""
+    """One worker, from its start to its end. `fork_server` was forked before the event loop started."""
 
     def __init__(
         self,
@@ -70,62 +77,70 @@ class Manager:
         registry: "TypeRegistry",
         fork_server: ForkServer,
         settings: "Settings",
-        identity: Identity,
-        limits: Limits,
+        identity: WorkerIdentity,
+        stop_when: StopConditions,
     ) -> None:
         name = identity.name
         self._store, self._fork_server, self._settings = store, fork_server, settings
-        self._identity, self._limits, self._size = identity, limits, size_of(settings)
+        self._identity, self._stop_when, self._size = identity, stop_when, pool_size(settings)
         self._completer = Completer(store, Spool(settings.spool_dir), worker=name)
-        self._executor = Executor(fork_server, kinds_of(registry), self._size, worker=name, end=self._completer.put)
-        self._fetcher = Fetcher(store, self._executor, worker=name, idle=self._found_nothing, most=limits.operations)
-        self._beats = Heartbeat(store, self._executor, self._completer, self._announce)
-        orders = Orders(self._fetcher.wake.set, self._cancel, self.stop, self._look_again)
-        self._control = Control(store, orders, worker=name, rq_channel=identity.rq_channel)
-        self._presence = RqPresence(
-            store.redis, key=identity.rq_key, about=identity.rq_about, registers=identity.rq_registers
+        self._executor = Executor(
+            fork_server, kinds_of(registry), self._size, worker=name, on_completion=self._completer.add
         )
-        self._workers = WorkerRegistry(store)
-        self._stops = 0
-        self._asked, self._at_once = asyncio.Event(), asyncio.Event()
-        self._busy_at = 0.0
+        self._fetcher = Fetcher(
+            store,
+            self._executor,
+            worker=name,
+            on_nothing_claimed=self._stop_if_done,
+            max_operations=stop_when.max_operations,
+        )
+        self._heartbeat = Heartbeat(store, self._executor, self._completer, self._announce)
+        actions = ControlActions(self._fetcher.wake.set, self._cancel, self.stop, self._catch_up)
+        self._control = Control(store, actions, worker=name, rq_channel=identity.rq_channel)
+        self._rq_presence = RqPresence(
+            store.redis, key=identity.rq_key, fields=identity.rq_fields, worker_sets=identity.rq_worker_sets
+        )
+        self._worker_registry = WorkerRegistry(store)
+        self._stop_requests = 0
+        self._stopping, self._hand_back_now = asyncio.Event(), asyncio.Event()
+        self._last_busy = 0.0
 
     @property
     def claimed(self) -> int:
-        """How many attempts it has begun."""
+        """How many attempts the worker has begun."""
         return self._fetcher.claimed
 
     def stop(self) -> None:
-        """Claim no more and finish what runs; asked again, hand it back at once."""
-        self._presence.stopping()
-        self._finish()
+        """Claim no more, and drain: let the attempts end that run. The second call hands them back at once."""
+        self._rq_presence.note_stop_request()
+        self._begin_stop()
 
-    def _finish(self) -> None:
-        self._stops += 1
-        self._asked.set()
+    def _begin_stop(self) -> None:
+        self._stop_requests += 1
+        self._stopping.set()
         self._fetcher.stop()
-        if self._stops > 1:
-            self._at_once.set()
+        if self._stop_requests > 1:
+            self._hand_back_now.set()
 
     async def run(self) -> bool:
-        """Work until stopped. Returns whether nothing was left: all was finished or handed back, and is written.
+        """Work until stopped. Returns whether everything was finished or handed back, and is written.
 
-        A worker whose fork_server dies hands back and stops by itself, and returns False.
+        A worker whose fork server dies hands everything back, stops, and returns False.
         """
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self.stop)
-        self._busy_at = loop.time()
+        self._last_busy = loop.time()
         await self._fork_server.open()
         await self._executor.pool.open()
         try:
             async with beside(
                 self._completer.run(),
-                self._beats.run(),
-                self._beats.store_progress(),
+                self._heartbeat.run(),
+                self._heartbeat.store_progress(),
                 self._executor.watch(),
                 self._control.run(),
-                self._mind_the_nursery(),
+                self._watch_fork_server(),
                 Sweeper(self._store).run(),
                 server_check.report(self._store.redis),
             ):
@@ -135,50 +150,44 @@ class Manager:
             await self._fork_server.close()
 
     async def _work(self) -> bool:
-        claiming = asyncio.create_task(self._fetcher.run())
+        fetching = asyncio.create_task(self._fetcher.run())
         size = self._size
         log.info("worker_ready", worker=self._identity.name, concurrency=size.concurrency, processes=size.processes)
         try:
-            await self._asked.wait()
-            clean = await self._drain(claiming)
+            await self._stopping.wait()
+            clean = await self._drain(fetching)
         finally:
-            await end(claiming)
-        await _within(self._leave(), LEAVE_WITHIN)
+            await end(fetching)
+        await _within(self._leave(), LEAVE_TIMEOUT)
         log.info("worker_stopped", worker=self._identity.name, operations=self.claimed, clean=clean)
         return clean
 
-    async def _leave(self) -> None:
-        try:
-            await self._tell_rq()
-            await self._presence.leave()
-            await self._workers.gone(self._identity.name)
-        except Unavailable:
-            log.debug("leave_not_told", reason="its entries run out by themselves")
-        except Exception:
-            log.exception("leave_failed")
+    async def _drain(self, fetching: "asyncio.Task[None]") -> bool:
+        """Let running attempts end within the drain time, hand the others back, and write all outcomes.
 
-    async def _drain(self, claiming: "asyncio.Task[None]") -> bool:
-        seconds = 0.0 if self._at_once.is_set() else self._settings.drain_seconds
+        Returns whether nothing is left.
+        """
+        seconds = 0.0 if self._hand_back_now.is_set() else self._settings.drain_seconds
         log.info("worker_draining", drain_seconds=seconds, running=len(self._executor.running))
-        finished = asyncio.create_task(self._finished(claiming))
-        impatient = asyncio.create_task(self._at_once.wait())
-        await asyncio.wait({finished, impatient}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finished = asyncio.create_task(self._wait_until_finished(fetching))
+        hand_back = asyncio.create_task(self._hand_back_now.wait())
+        await asyncio.wait({finished, hand_back}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if not finished.done() and self._executor.running:
             log.info("worker_hands_back", running=len(self._executor.running))
         self._executor.hand_back()
         graces = [attempt.record.policy.grace for attempt in self._executor.running.values()]
-        await asyncio.wait({finished}, timeout=max(graces, default=0.0) + SLACK)
-        await end(finished, impatient)
-        written = await _within(self._completer.settled.wait(), WRITE_WITHIN)
-        ended = claiming.done() and not self._fetcher.unanswered and not self._executor.running
+        await asyncio.wait({finished}, timeout=max(graces, default=0.0) + KILL_TIMEOUT)
+        await end(finished, hand_back)
+        written = await _within(self._completer.settled.wait(), LAST_WRITE_TIMEOUT)
+        ended = fetching.done() and not self._fetcher.unanswered and not self._executor.running
         return written and ended and not self._fork_server.lost.is_set()
 
-    async def _finished(self, claiming: "asyncio.Task[None]") -> None:
-        await asyncio.wait({claiming})
+    async def _wait_until_finished(self, fetching: "asyncio.Task[None]") -> None:
+        await asyncio.wait({fetching})
         await self._executor.idle.wait()
 
-    async def _mind_the_nursery(self) -> None:
-        """Without it there is nothing that runs handlers: hand everything back, and let the supervisor start anew."""
+    async def _watch_fork_server(self) -> None:
+        """Stop the worker when its fork server dies, because no handler can run without it."""
         await self._fork_server.lost.wait()
         log.error("nursery_died", pid=self._fork_server.pid)
         self._executor.abandon()
@@ -187,25 +196,27 @@ class Manager:
     def _cancel(self, key: str, attempt: int) -> None:
         self._executor.stop(key, attempt, StopReason.CANCEL)
 
-    def _look_again(self) -> None:
-        """Something may not have been heard: a ticket, a cancel."""
+    def _catch_up(self) -> None:
+        """Look for tickets and cancels that were published while the worker did not listen."""
         self._fetcher.wake.set()
-        self._beats.nudge.set()
+        self._heartbeat.beat_now.set()
 
-    def _found_nothing(self) -> None:
+    def _stop_if_done(self) -> None:
         now = asyncio.get_running_loop().time()
+        stop_when = self._stop_when
         if self._executor.running or not self._completer.settled.is_set():
-            self._busy_at = now
+            self._last_busy = now
         elif (
-            self._limits.burst
-            or (self._limits.operations is not None and self.claimed >= self._limits.operations)
-            or (self._limits.idle is not None and now - self._busy_at >= self._limits.idle)
+            stop_when.burst
+            or (stop_when.max_operations is not None and self.claimed >= stop_when.max_operations)
+            or (stop_when.max_idle is not None and now - self._last_busy >= stop_when.max_idle)
         ):
-            self._finish()
+            self._begin_stop()
 
     async def _announce(self) -> None:
-        await self._tell_rq()
-        await self._workers.announce(
+        """Say that the worker lives: to RQ, and in our own registry of workers."""
+        await self._beat_rq()
+        await self._worker_registry.announce(
             self._identity.name,
             {
                 "host": socket.gethostname(),
@@ -217,17 +228,27 @@ class Manager:
             },
         )
 
-    async def _tell_rq(self) -> None:
-        done = self._completer.take_counts()
+    async def _leave(self) -> None:
         try:
-            await self._presence.beat("busy" if self._executor.running else "idle", done)
+            await self._beat_rq()
+            await self._rq_presence.leave()
+            await self._worker_registry.gone(self._identity.name)
         except Unavailable:
-            self._completer.put_back(done)
+            log.debug("leave_not_told", reason="its entries run out by themselves")
+        except Exception:
+            log.exception("leave_failed")
+
+    async def _beat_rq(self) -> None:
+        counts = self._completer.take_counts()
+        try:
+            await self._rq_presence.beat("busy" if self._executor.running else "idle", counts)
+        except Unavailable:
+            self._completer.return_counts(counts)
             raise
 
 
-def size_of(settings: "Settings") -> PoolSize:
-    """How much a worker with these settings runs at once."""
+def pool_size(settings: "Settings") -> PoolSize:
+    """How many attempts a worker with these settings runs at once."""
     return PoolSize(
         concurrency=settings.worker_concurrency,
         processes=settings.worker_processes,
@@ -236,9 +257,10 @@ def size_of(settings: "Settings") -> PoolSize:
     )
 
 
-async def _within(done: Awaitable[Any], seconds: float) -> bool:
+async def _within(work: Awaitable[Any], seconds: float) -> bool:
+    """Wait for something for so long at most. Returns whether it ended in time."""
     try:
-        await asyncio.wait_for(done, seconds)
+        await asyncio.wait_for(work, seconds)
     except TimeoutError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""The hosts of one worker: how many operations they can take, and new ones for those that are worn out or dead."""
+"""The hosts of one worker: how many attempts they can take, and when they are replaced."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -6,55 +6,64 @@ from dataclasses import dataclass
 
 import structlog
 
-from tracker.domain.operation import Json
 from tracker.runtime.processes import Backoff
 from workers.fork_server import ForkServer
+from workers.frames import Message
 from workers.host import Death, Host, HostKind
-from workers.outcome import oom_kills
 
 log = structlog.get_logger()
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Seconds before a host that died is replaced: doubled by each one that did not finish an operation, capped."""
-AT_HAND = 0.02
-"""Seconds of work, at most, that a host of plain functions has at hand."""
-DEEPEST = 16
-SLOWER, FASTER = 0.5, 0.05
-"""How much the latest function's time counts when it was slower, or faster, than those before."""
-MICROSECOND = 1e-6
+FIRST_RESTART_DELAY, MAX_RESTART_DELAY = 0.1, 5.0
+"""Time before a host that died is replaced, in seconds.
+
+The first death in a row causes no delay. The second causes twice FIRST_RESTART_DELAY, and each further death doubles
+that, up to MAX_RESTART_DELAY. A host that finishes an operation ends the row.
+"""
+PREFETCH_SECONDS = 0.02
+"""How much work a host of plain functions may have at once, in seconds of its functions' usual time."""
+MAX_PREFETCH = 16
+"""How many plain functions a host may have at once, at most."""
+WEIGHT_OF_SLOWER, WEIGHT_OF_FASTER = 0.5, 0.05
+"""Weight of the latest function in the moving average of their times, if it was slower or faster than the average.
+
+Functions that become slow must soon stop to wait behind each other. Functions that become fast can wait to be noticed.
+"""
+_MICROSECOND = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class PoolSize:
-    """How much a worker runs at once, and when a host is worn out.
-
-    `concurrency` counts coroutines, `processes` plain functions. A host is replaced after `recycle_after`
-    operations with plain functions, or when it takes more than `memory_limit` bytes; 0 is without limit.
-    """
+    """How many attempts a worker runs at once, and when a host is worn out."""
 
     concurrency: int
+    """How many coroutines run at once, at most."""
     processes: int
+    """How many plain functions run at once, at most: each has a process."""
     recycle_after: int = 1000
+    """How many operations a host of plain functions runs before it is replaced."""
     memory_limit: int = 0
+    """The largest memory of a host, in bytes; then it is replaced. 0 means no limit."""
 
 
 @dataclass(slots=True, eq=False)
-class _Place:
-    """A host, and what it is doing."""
+class _Member:
+    """A host of the pool."""
 
     host: Host
-    kills_before: int
-    busy: int = 0
-    done: int = 0
+    running: int = 0
+    """How many attempts it has now, those that wait in it included."""
+    completed: int = 0
     retired: bool = False
+    """Whether it gets no more attempts, and ends after those it has."""
     stuck: bool = False
+    """Whether a handler runs on in it after its attempt has ended, so that it has to be killed."""
 
 
 class Pool:
-    """Keeps one host for coroutines, where there are such types, and one per process for plain functions.
+    """Keeps one host for all coroutines, and one for each plain function that runs at once.
 
-    `on_death` is told of every host that died with what is known of it; `on_room` is called whenever there may be more
-    room.
+    Hosts of a kind that no type needs are not started. `on_message` gets every message of every host. `on_death` is
+    called when a host has died, `on_room` whenever there may be more room.
     """
 
     def __init__(
@@ -63,8 +72,8 @@ class Pool:
         size: PoolSize,
         kinds: set[HostKind],
         *,
-        on_message: Callable[[Json], None],
-        on_death: Callable[[Host, Death, int], None],
+        on_message: Callable[[Message], None],
+        on_death: Callable[[Host, Death], None],
         on_room: Callable[[], None],
     ) -> None:
         self._fork_server, self._on_message, self._on_death, self._on_room = fork_server, on_message, on_death, on_room
@@ -73,127 +82,126 @@ class Pool:
             HostKind.COROUTINE: 1 if HostKind.COROUTINE in kinds and size.concurrency else 0,
             HostKind.FUNCTION: size.processes if HostKind.FUNCTION in kinds else 0,
         }
-        self._places: dict[Host, _Place] = {}
-        self._work: set[asyncio.Task[None]] = set()
+        self._members: dict[Host, _Member] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._deaths_in_a_row = 0
-        self._took = AT_HAND
-        """How long plain functions have taken lately, in seconds: soon taken for slow, late for fast."""
+        self._function_seconds = PREFETCH_SECONDS
+        """Moving average of the time that plain functions take."""
         self._closing = False
 
     async def open(self) -> None:
         """Start the hosts."""
-        await asyncio.gather(*(self._add(kind) for kind, count in self._wanted.items() for _ in range(count)))
+        await asyncio.gather(*(self._start_host(kind) for kind, count in self._wanted.items() for _ in range(count)))
 
     def room(self) -> tuple[int, int]:
         """How many coroutines and how many plain functions can start now.
 
-        While plain functions are very short, each host gets a few at once: fetching them one by one would take longer
-        than running them.
+        Short functions are prefetched: each host gets several at once, because fetching them one by one would take
+        longer than running them.
         """
         coroutines, functions = 0, 0
-        for place in self._places.values():
-            if place.host.kind is HostKind.COROUTINE:
-                coroutines += (0 if place.retired else self._size.concurrency) - place.busy
-            elif not place.retired:
-                functions += max(0, self._depth() - place.busy)
+        for member in self._members.values():
+            if member.host.kind is HostKind.COROUTINE:
+                coroutines += (0 if member.retired else self._size.concurrency) - member.running
+            elif not member.retired:
+                functions += max(0, self._prefetch() - member.running)
         return max(0, coroutines), functions
 
-    def _depth(self) -> int:
+    def _prefetch(self) -> int:
         """How many plain functions a host may have at once."""
-        return max(1, min(DEEPEST, int(AT_HAND / max(self._took, MICROSECOND))))
+        return max(1, min(MAX_PREFETCH, int(PREFETCH_SECONDS / max(self._function_seconds, _MICROSECOND))))
 
-    def take(self, kind: HostKind) -> Host | None:
-        """A host for one more operation; None when there is no room after all (a host died meanwhile)."""
-        place = self._current(kind)
-        if place is None:
+    def acquire(self, kind: HostKind) -> Host | None:
+        """The host for one more attempt: the one with the fewest. None when all hosts of the kind have just died."""
+        members = [each for each in self._members.values() if each.host.kind is kind and not each.retired]
+        member = min(members, key=lambda each: each.running, default=None)
+        if member is None:
             return None
-        place.busy += 1
-        return place.host
+        member.running += 1
+        return member.host
 
-    def give_back(self, host: Host, took: float) -> None:
-        """One operation of the host has ended, `took` seconds after it had begun, or had begun to wait for its turn."""
+    def release(self, host: Host, seconds: float) -> None:
+        """Note that an attempt of the host has ended, `seconds` after its handler began."""
         if host.kind is HostKind.FUNCTION:
-            self._took += (took - self._took) * (SLOWER if took > self._took else FASTER)
-        if (place := self._places.get(host)) is None:
+            slower = seconds > self._function_seconds
+            weight = WEIGHT_OF_SLOWER if slower else WEIGHT_OF_FASTER
+            self._function_seconds += (seconds - self._function_seconds) * weight
+        if (member := self._members.get(host)) is None:
             return
-        place.busy -= 1
-        place.done += 1
+        member.running -= 1
+        member.completed += 1
         self._deaths_in_a_row = 0
-        if place.retired:
-            self._end_if_idle(place)
-        elif host.kind is HostKind.FUNCTION and place.done >= self._size.recycle_after:
+        if member.retired:
+            self._end_if_idle(member)
+        elif host.kind is HostKind.FUNCTION and member.completed >= self._size.recycle_after:
             self.retire(host, "recycled")
         self._on_room()
 
     def retire(self, host: Host, reason: str) -> None:
-        """Give it no more operations and replace it; it ends when those it has are over."""
-        place = self._places.get(host)
-        if place is None or place.retired:
+        """Replace a host now. It gets no more attempts, and ends when those it has are over."""
+        member = self._members.get(host)
+        if member is None or member.retired:
             return
-        log.info("host_retired", pid=host.pid, kind=host.kind, reason=reason, operations=place.done)
-        place.retired = True
-        self._end_if_idle(place)
-        self._start(self._add(host.kind))
+        log.info("host_retired", pid=host.pid, kind=host.kind, reason=reason, operations=member.completed)
+        member.retired = True
+        self._end_if_idle(member)
+        self._in_background(self._start_host(host.kind))
 
-    def write_off(self, host: Host) -> None:
-        """Its handler did not end when it was asked to: replace the host, and kill it once the others are over."""
+    def replace_stuck(self, host: Host) -> None:
+        """Replace a host with a handler that did not stop. It is killed when its other attempts are over."""
         self.retire(host, "stuck")
-        if (place := self._places.get(host)) is not None:
-            place.busy -= 1
-            place.stuck = True
-            self._end_if_idle(place)
+        if (member := self._members.get(host)) is not None:
+            member.running -= 1
+            member.stuck = True
+            self._end_if_idle(member)
 
-    def weigh(self) -> None:
-        """Retire hosts that take too much memory."""
+    def check_memory(self) -> None:
+        """Retire the hosts that take more memory than the limit."""
         if self._size.memory_limit:
-            for host in list(self._places):
+            for host in list(self._members):
                 if host.rss() > self._size.memory_limit:
                     self.retire(host, "memory")
 
     async def close(self) -> None:
-        """Stop replacing hosts. The fork_server ends them."""
+        """Stop replacing hosts. The fork server kills those that are left."""
         self._closing = True
-        for task in self._work:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._work, return_exceptions=True)
-
-    def _current(self, kind: HostKind) -> _Place | None:
-        open_ones = [place for place in self._places.values() if place.host.kind is kind and not place.retired]
-        return min(open_ones, key=lambda place: place.busy, default=None)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     @staticmethod
-    def _end_if_idle(place: _Place) -> None:
-        if not place.busy:
-            place.host.kill() if place.stuck else place.host.finish()
+    def _end_if_idle(member: _Member) -> None:
+        if not member.running:
+            member.host.kill() if member.stuck else member.host.finish()
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
         if not self._closing:
             task = asyncio.create_task(work)
-            self._work.add(task)
-            task.add_done_callback(self._work.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         else:
             work.close()
 
-    async def _add(self, kind: HostKind) -> None:
+    async def _start_host(self, kind: HostKind) -> None:
         try:
-            host = await self._fork_server.host(kind, self._on_message)
+            host = await self._fork_server.start_host(kind, self._on_message)
         except ConnectionError:
-            return  # the fork_server is gone, and its manager with it
-        place = _Place(host, oom_kills())
-        self._places[host] = place
+            return  # the fork server has died, and the manager stops
+        member = _Member(host)
+        self._members[host] = member
         self._on_room()
-        self._start(self._follow(place))
+        self._in_background(self._replace_when_dead(member))
 
-    async def _follow(self, place: _Place) -> None:
-        """Wait for the host's death, tell of it, and replace it unless it was retired."""
-        death = await asyncio.shield(place.host.died)
-        self._places.pop(place.host, None)
-        self._on_death(place.host, death, place.kills_before)
+    async def _replace_when_dead(self, member: _Member) -> None:
+        """Wait for the host's death, tell the executor, and start another host unless this one was retired."""
+        death = await asyncio.shield(member.host.death)
+        self._members.pop(member.host, None)
+        self._on_death(member.host, death)
         self._on_room()
-        if place.retired or self._closing:
+        if member.retired or self._closing:
             return
-        if not death.asked:
-            log.warning("host_died", pid=death.pid, kind=place.host.kind, exit_code=death.code)
+        if not death.expected:
+            log.warning("host_died", pid=death.pid, kind=member.host.kind, exit_code=death.exit_code)
             deaths, self._deaths_in_a_row = self._deaths_in_a_row, self._deaths_in_a_row + 1
-            await asyncio.sleep(Backoff(FIRST_PAUSE, LONGEST_PAUSE).delay(deaths + 1) if deaths else 0)
-        await self._add(place.host.kind)
+            await asyncio.sleep(Backoff(FIRST_RESTART_DELAY, MAX_RESTART_DELAY).delay(deaths + 1) if deaths else 0)
+        await self._start_host(member.host.kind)

@@ -1,4 +1,4 @@
-"""Our RQ worker: claims and commits in batches, runs handlers in hosts, and survives what may happen to it."""
+"""Our RQ worker class, and what `tracker worker` runs."""
 
 import os
 import socket
@@ -19,30 +19,33 @@ from tracker.store.keys import QUEUES
 from tracker.store.store import Store
 from tracker.url_handlers.request import load_registry
 from workers.fork_server import ForkServer
-from workers.manager import Identity, Limits, Manager
+from workers.manager import Manager, StopConditions, WorkerIdentity
 
 if TYPE_CHECKING:
     from tracker.config import Settings
+
+CONNECT_INTERVAL = 0.5
+"""Time between two attempts to reach Redis at the start, in seconds."""
 
 _log = structlog.get_logger()
 
 
 class OperationWorker(BaseWorker):
-    """Runs operations. `rq worker --worker-class workers.OperationWorker` and `tracker worker` both start it.
+    """An RQ worker for operations: `rq worker --worker-class workers.OperationWorker`, or `tracker worker`.
 
-    It listens to the three queues of operations, whichever RQ names it; how much it runs at once comes from the
-    settings. SIGTERM or SIGINT stops it after the operations at hand, or after TRACKER_DRAIN_SECONDS; what is then
-    unfinished is handed back, uncharged. A second signal hands back at once.
+    It serves the three queues of operations, whichever queues RQ gives it. The settings say how many operations it
+    runs at once. On SIGTERM or SIGINT it claims no more and lets its operations end, for TRACKER_DRAIN_SECONDS at most.
+    Then it hands the others back to the queue, uncharged. A second signal makes it hand back at once.
     """
 
     def __init__(self, queues: Any = (), **options: Any) -> None:
         name = f"{socket.gethostname()}.{os.getpid()}.{uuid4().hex[:8]}"
         super().__init__(list(QUEUES.values()), **{"name": name, **options, "serializer": "json"})
-        others = {str(getattr(queue, "name", queue)) for queue in queues} - {*QUEUES.values(), "default"}
-        if others:
-            _log.warning("queues_ignored", queues=sorted(others), advice="this worker runs operations, nothing else")
+        ignored = {str(getattr(queue, "name", queue)) for queue in queues} - {*QUEUES.values(), "default"}
+        if ignored:
+            _log.warning("queues_ignored", queues=sorted(ignored), advice="this worker runs operations, nothing else")
 
-    def work(  # RQ's many other options have no meaning here, and are left alone
+    def work(  # RQ's other options do not apply to operations
         self,
         burst: bool = False,  # noqa: FBT001, FBT002 - RQ's signature
         *_: Any,
@@ -50,55 +53,61 @@ class OperationWorker(BaseWorker):
         max_idle_time: int | None = None,
         **__: Any,
     ) -> bool:
-        """Work until told to stop; with `burst`, until nothing is left to do. Returns whether anything was done.
+        """Work until told to stop. Returns whether anything was done.
 
-        `max_jobs` and `max_idle_time` (seconds) end it as they end RQ's own worker. RQ's scheduler is not needed:
-        operations that wait are the sweeper's. Raises ConfigurationError for types that do not load.
+        The worker also stops by itself: with `burst` when nothing is left to do, after `max_jobs` operations, or after
+        `max_idle_time` seconds without one, like RQ's own worker. It needs no RQ scheduler, as the sweeper queues what
+        is due. Raises ConfigurationError for types that do not load.
         """
         settings = config.load()
         log.configure(settings)
         registry = load_registry(settings)
-        return self.run(settings, registry, Limits(burst=burst, operations=max_jobs, idle=max_idle_time))[0] > 0
+        stop_when = StopConditions(burst=burst, max_operations=max_jobs, max_idle=max_idle_time)
+        return self.run(settings, registry, stop_when)[0] > 0
 
-    def run(self, settings: "Settings", registry: TypeRegistry, limits: Limits) -> tuple[int, bool]:
-        """Work with these settings. Returns how many attempts were begun, and whether nothing was left behind."""
-        self.connection.connection_pool.disconnect()  # or the fork_server would hold it open too
+    def run(self, settings: "Settings", registry: TypeRegistry, stop_when: StopConditions) -> tuple[int, bool]:
+        """Work with these settings. Returns how many attempts were begun, and whether nothing was left undone."""
+        self.connection.connection_pool.disconnect()  # the fork server would inherit the connection
         fork_server = ForkServer.fork(registry)
         self.birth_date = self.last_heartbeat = now()
-        registers = [self.redis_workers_keys, *(f"{self.redis_workers_keys}:{queue}" for queue in self.queue_names())]
-        identity = Identity(self.name, self.key, self.pubsub_channel_name, registers, self.serialize())
-        return background.run(_manage(settings, registry, fork_server, identity, limits))
+        sets = [self.redis_workers_keys, *(f"{self.redis_workers_keys}:{queue}" for queue in self.queue_names())]
+        identity = WorkerIdentity(self.name, self.key, self.pubsub_channel_name, sets, self.serialize())
+        return background.run(_manage(settings, registry, fork_server, identity, stop_when))
 
 
 async def _manage(
-    settings: "Settings", registry: TypeRegistry, fork_server: ForkServer, identity: Identity, limits: Limits
+    settings: "Settings",
+    registry: TypeRegistry,
+    fork_server: ForkServer,
+    identity: WorkerIdentity,
+    stop_when: StopConditions,
 ) -> tuple[int, bool]:
     async with open_redis(settings) as redis:
-        manager = Manager(Store(redis, settings), registry, fork_server, settings, identity, limits)
+        manager = Manager(Store(redis, settings), registry, fork_server, settings, identity, stop_when)
         clean = await manager.run()
         return manager.claimed, clean
 
 
 def run(settings: "Settings") -> int:
-    """Run one worker until SIGTERM or SIGINT: what `tracker worker` does. Returns the exit code.
+    """Run one worker until SIGTERM or SIGINT, for `tracker worker`. Returns the exit code.
 
-    0 when all it had was finished or handed back, else 1. Raises ConfigurationError for types that do not load.
+    It is 0 when everything was finished or handed back, else 1. Raises ConfigurationError for types that do not load.
     """
     log.configure(settings)
     registry = load_registry(settings)
-    worker = _born(settings)
-    _, clean = worker.run(settings, registry, Limits())
+    worker = _connect(settings)
+    _, clean = worker.run(settings, registry, StopConditions())
     return 0 if clean else 1
 
 
-def _born(settings: "Settings") -> OperationWorker:
-    """A worker, as soon as Redis answers, however long that takes: RQ asks it for this worker's address."""
-    told = False
+def _connect(settings: "Settings") -> OperationWorker:
+    """Make a worker as soon as Redis answers, however long that takes: RQ's base class asks it for its address."""
+    logged = False
     while True:
         try:
             return OperationWorker(connection=open_blocking(settings))
         except (RedisError, OSError) as error:
-            if not told:
+            if not logged:
                 _log.warning("store_away", redis=settings.redis_address, reason=str(error))
-            told = True
-            time.sleep(0.5)
+            logged = True
+            time.sleep(CONNECT_INTERVAL)

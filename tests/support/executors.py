@@ -13,7 +13,7 @@ from tracker.domain.transitions import Stage
 from tracker.domain.type_modules import load_types
 from tracker.domain.type_registry import TypeRegistry, separate_registry
 from tracker.runtime.background import beside
-from workers.completer import Completion
+from workers.completion import Completion
 from workers.executor import Executor, kinds_of
 from workers.fork_server import ForkServer
 from workers.pool import PoolSize
@@ -57,7 +57,7 @@ async def running_executor(
     """An executor over a fork server that ends with the block, and all hosts with it."""
     completions = Completions()
     await fork_server.open()
-    executor = Executor(fork_server, kinds_of(types), size, worker="w", end=completions.put)
+    executor = Executor(fork_server, kinds_of(types), size, worker="w", on_completion=completions.put)
     await executor.pool.open()
     try:
         async with beside(executor.watch()):

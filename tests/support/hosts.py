@@ -10,10 +10,22 @@ import pytest
 from tests.support.waiting import soon
 from tracker.domain.operation import Json
 from workers.fork_server import ForkServer
+from workers.frames import AttemptEnded, Message, ProgressReport, RunAttempt
 from workers.host import Death, Host, HostKind
 
 COROUTINE, FUNCTION = HostKind.COROUTINE, HostKind.FUNCTION
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def as_json(message: ProgressReport | AttemptEnded) -> Json:
+    """A message as a JSON object, with the name of its outcome."""
+    if isinstance(message, ProgressReport):
+        return {"ref": message.run_id, "progress": message.percent, "detail": message.detail}
+    fields = message.outcome._asdict()
+    if "result" in fields:
+        fields["result"] = fields["result"].model_dump()
+    name = {"RetryRequested": "retry"}.get(type(message.outcome).__name__, type(message.outcome).__name__.lower())
+    return {"ref": message.run_id, "outcome": name, "rss": fields.pop("peak_rss"), **fields}
 
 
 class HostClient:
@@ -27,10 +39,11 @@ class HostClient:
         self._ref = 0
 
     async def host(self, kind: HostKind) -> Host:
-        return await soon(self.fork_server.host(kind, self.receive))
+        return await soon(self.fork_server.start_host(kind, self.receive))
 
-    def receive(self, message: Json) -> None:
-        self.messages.setdefault(message["ref"], []).append(message)
+    def receive(self, message: Message) -> None:
+        assert isinstance(message, ProgressReport | AttemptEnded)
+        self.messages.setdefault(message.run_id, []).append(as_json(message))
         task = asyncio.ensure_future(self._notify())
         self._notifications.add(task)
         task.add_done_callback(self._notifications.discard)
@@ -42,8 +55,7 @@ class HostClient:
     def start(self, host: Host, name: str, **members: Any) -> int:
         """Send an attempt to a host; its reference number."""
         self._ref += 1
-        order = {"ref": self._ref, "type": f"#hosts.{name}", "id": f"op-{self._ref}", "call_id": "call", "attempt": 2}
-        host.send({**order, "key": "a key", "members": members, "client_context": "mine"})
+        host.run(RunAttempt(self._ref, f"#hosts.{name}", f"op-{self._ref}", "call", 2, "a key", members, "mine"))
         return self._ref
 
     async def until(self, check: Callable[[], Any]) -> None:
@@ -67,4 +79,4 @@ class HostClient:
 
 
 async def death(host: Host) -> Death:
-    return await soon(asyncio.shield(host.died))
+    return await soon(asyncio.shield(host.death))

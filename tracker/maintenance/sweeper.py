@@ -1,6 +1,6 @@
-"""Repairs: whoever runs this notices what got lost and puts it right.
+"""The sweeper: finds operations that nobody else moves on, and moves them on.
 
-Every API process and every worker supervisor runs one; a lock in Redis lets one of them work at a time.
+Every API process and every worker runs a sweeper. A lock in Redis lets one of them sweep at a time.
 """
 
 import asyncio
@@ -24,47 +24,52 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-EVERY = 1.0
-"""Seconds between two sweeps."""
-LOCK_FOR = 5.0
-"""Seconds after which another process takes over from one that died sweeping."""
-MERCY = 6.0
-"""Seconds after an outage in which no lease counts as lost: nobody could beat, and now they do."""
-LIMIT = 500
-"""Most operations per duty and sweep."""
+SWEEP_INTERVAL = 1.0
+"""Time between two sweeps, in seconds."""
+LOCK_TIMEOUT = 5.0
+"""How long the lock of a process that dies keeps others from sweeping, in seconds."""
+LEASE_GRACE = 6.0
+"""How long no lease counts as lost after an outage of Redis, in seconds. Workers renew their leases in that time."""
+MAX_BATCH = 500
+"""How many operations one sweep treats for each of its duties, at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What one sweep did, in counts."""
+    """How many operations one sweep has treated, for each of its duties."""
 
     lost: int
+    """Their lease had run out: queued again, or failed."""
     due: int
+    """Their delay was over: queued, or added to the serial queue of their call."""
     vanished: int
+    """Their ticket had left its queue unclaimed: they get another one later, or fail."""
     missed: int
+    """They had not started in time: failed."""
     expired: int
+    """Their retention was over: turned into tombstones."""
     forgotten: int
+    """Their tombstone's time was over: removed."""
     litter: int
+    """RQ's keys of tickets that died with their workers: removed."""
 
 
 class Sweeper:
-    """Its duties: lost leases, vanished tickets, missed starts, waits that are over, ended retention, RQ's litter."""
+    """Sweeps `every` so many seconds, whenever its process has the lock."""
 
-    def __init__(self, store: "Store", *, every: float = EVERY) -> None:
+    def __init__(self, store: "Store", *, every: float = SWEEP_INTERVAL) -> None:
         self._store, self._every = store, every
         self._lenient_until = 0.0
-        self._lock = store.redis.lock(store.keys.sweeper, timeout=LOCK_FOR, blocking=False, thread_local=False)
+        self._lock = store.redis.lock(store.keys.sweeper, timeout=LOCK_TIMEOUT, blocking=False, thread_local=False)
 
     async def run(self) -> None:
-        """Sweep until cancelled, whenever this process has the lock; survives every outage of Redis."""
+        """Sweep until cancelled, through every outage of Redis."""
         away = False
         loop = asyncio.get_running_loop()
         try:
             while True:
                 try:
-                    if await self._has_lock():
-                        while LIMIT in astuple(await self.sweep()):
-                            await self._has_lock()
+                    await self._sweep_if_locked()
                     if away:
                         log.info("store_back", redis=self._store.address)
                     away = False
@@ -72,43 +77,50 @@ class Sweeper:
                     if not away:
                         log.warning("store_away", redis=self._store.address, reason=str(error.__cause__))
                     away = True
-                    self._lenient_until = loop.time() + MERCY
+                    self._lenient_until = loop.time() + LEASE_GRACE
                 except Exception:
                     log.exception("sweep_failed")
                 await asyncio.sleep(self._every)
         finally:
-            await self._let_go()
+            await self._release_lock()
+
+    async def _sweep_if_locked(self) -> None:
+        """Sweep, and again while one of the duties has reached the limit of a batch."""
+        if await self._has_lock():
+            while MAX_BATCH in astuple(await self.sweep()):
+                await self._has_lock()
 
     async def sweep(self) -> Swept:
-        """Do every duty once, bounded in size. Raises Unavailable while Redis is away."""
-        overdue = await self._store.overdue(LIMIT)
+        """Do each duty once, for one batch. Raises Unavailable while Redis is away."""
+        overdue = await self._store.overdue(MAX_BATCH)
         lenient = asyncio.get_running_loop().time() < self._lenient_until
         lost = await self._apply([] if lenient else overdue.lost, lifecycle.lose)
         vanished = await self._apply(overdue.vanished, lifecycle.vanish)
         missed = await self._apply(overdue.missed, lifecycle.miss)
         due = await self._apply(overdue.due, lifecycle.due)
-        expired, forgotten = await self._store.expire(LIMIT)
+        expired, forgotten = await self._store.expire(MAX_BATCH)
         if overdue.litter:
             await self._store.remove_litter(overdue.litter)
         return Swept(lost, due, vanished, missed, expired, forgotten, len(overdue.litter))
 
     async def _apply(self, keys: Iterable[str], decide: "Callable[[Record], Change]") -> int:
-        done = 0
+        applied = 0
         for record in await self._store.read(keys):
             try:
                 change = decide(record)
                 after = await self._store.apply(change)
             except (Conflict, NotFound):
-                continue  # it moved on by itself
+                continue  # somebody else has moved it on meanwhile
             except IllegalTransition:
                 log.debug("sweep_skipped", operation_id=record.id, stage=record.stage)
                 continue
             failpoints.reach(failpoints.IN_SWEEP)
-            done += 1
+            applied += 1
             log_transition(change.transition, after, worker=record.worker or None)
-        return done
+        return applied
 
     async def _has_lock(self) -> bool:
+        """Take the lock, or renew it. Returns whether this process has it."""
         async with answering():
             if await self._lock.owned():
                 try:
@@ -117,7 +129,7 @@ class Sweeper:
                     return False
             return bool(await self._lock.acquire())
 
-    async def _let_go(self) -> None:
+    async def _release_lock(self) -> None:
         try:
             if await self._lock.owned():
                 await self._lock.release()

@@ -1,4 +1,4 @@
-"""`#microsoft.graph.commsOperation`: the base type acknowledges."""
+"""The handler of the base type, `#microsoft.graph.commsOperation`: it does nothing and succeeds."""
 
 from tracker import Context, Operation, ResultInfo, handles
 from tracker.domain.operation import DONE
@@ -6,5 +6,5 @@ from tracker.domain.operation import DONE
 
 @handles(Operation)
 async def acknowledge(operation: Operation, context: Context) -> ResultInfo:  # noqa: ARG001 - a handler's signature
-    """Answer 200/0, "Action completed successfully." (Graph's own words for a finished action)."""
+    """Return 200/0 with the message that Graph gives a finished action."""
     return DONE

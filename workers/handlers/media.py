@@ -1,7 +1,8 @@
-"""What is wrong with a prompt's media, and what a WAV file holds, found without trusting its header.
+"""A check of WAV files: whether they can be played, and how many frames they have.
 
-The standard library's `wave` stops at the first thing it does not know; a client needs to hear what was
-found, so the few header fields are read here (Microsoft, "Multimedia Programming Interface": RIFF WAVE).
+The module reads the few header fields itself (Microsoft, "Multimedia Programming Interface": RIFF WAVE), and trusts no
+size in the header. The standard library's `wave` raises at the first field that it does not know, and does not say what
+it found. Clients need to know that.
 """
 
 import struct
@@ -11,18 +12,18 @@ from enum import IntEnum
 
 
 class MediaSubcode(IntEnum):
-    """`resultInfo.subcode` of a 400: why a prompt cannot be played."""
+    """Why a prompt cannot be played: the `resultInfo.subcode` of a 400."""
 
     BAD_URI = 1101
     """Neither an http(s) address, a `file://` address nor a relative path."""
     NOT_ALLOWED = 1102
-    """A host that is not on the list, or a path outside the media directory."""
+    """The host is not on the list of allowed hosts, or the path is outside the media directory."""
     NOT_FOUND = 1103
-    """There is nothing of that name."""
+    """There is no file of that name."""
     UNREADABLE = 1104
-    """It is there, but not a readable file; or its server refuses it or sends the request elsewhere."""
+    """It is no regular file, or cannot be read. Or its server refuses the request, or redirects it elsewhere."""
     TOO_LARGE = 1105
-    """Over TRACKER_MEDIA_MAX_BYTES."""
+    """More bytes than TRACKER_MEDIA_MAX_BYTES."""
     NOT_WAV = 1106
     """Not a RIFF WAVE file, or one whose header contradicts itself."""
     WRONG_FORMAT = 1107
@@ -34,7 +35,7 @@ class MediaSubcode(IntEnum):
 
 
 class MediaError(Exception):
-    """A prompt that cannot be played, whoever tries and how often. The text says what was found."""
+    """The prompt cannot be played, and another attempt would not help. The text says what was found."""
 
     def __init__(self, subcode: MediaSubcode, finding: str) -> None:
         super().__init__(finding)
@@ -44,7 +45,7 @@ class MediaError(Exception):
 PCM = 1
 EXTENSIBLE = 0xFFFE
 EXTENSIBLE_TAIL = bytes.fromhex("000000001000800000aa00389b71")
-"""What follows the format tag in the GUID of every sub-format that has one (KSDATAFORMAT_SUBTYPE_*)."""
+"""The bytes after the format tag in the GUID of a sub-format (KSDATAFORMAT_SUBTYPE_*)."""
 ENCODINGS = {
     PCM: "PCM",
     0x0002: "Microsoft ADPCM",
@@ -61,7 +62,7 @@ EXTENSIBLE_BYTES = 40
 
 @dataclass(frozen=True, slots=True)
 class WavFormat:
-    """The `fmt ` chunk: `tag` is the encoding's registered number, `rate` is in frames a second."""
+    """The `fmt ` chunk. `tag` is the registered number of the encoding, `rate` is in frames per second."""
 
     tag: int
     channels: int
@@ -75,22 +76,22 @@ class WavFormat:
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one frame: a sample of every channel, each in whole bytes."""
+        """Bytes of one frame, which is one sample of each channel. A sample takes whole bytes."""
         return self.channels * -(-self.bits // 8)
 
 
 PLAYABLE = WavFormat(tag=PCM, channels=1, rate=16_000, bits=16)
-"""What Graph demands of a prompt (documentation of `mediaInfo`, member `uri`)."""
+"""The only format that Graph allows for a prompt (its documentation of `mediaInfo`, member `uri`)."""
 
 
 def count_frames(wav: bytes) -> int:
-    """Count the frames of a prompt that can be played.
+    """Count the frames of a prompt.
 
-    Raises MediaError for anything but whole PCM 16-bit mono 16 kHz with at least one frame.
+    Raises MediaError unless it is a whole WAV file in PCM, 16-bit, mono, 16 kHz, with at least one frame.
     """
     if wav[:4] != b"RIFF" or wav[8:12] != b"WAVE":
         raise MediaError(MediaSubcode.NOT_WAV, f"expected a RIFF WAVE file, found one that begins {wav[:12]!r}")
-    found, declared, held = _sound(wav)
+    found, declared, held = _find_sound(wav)
     if found != PLAYABLE:
         raise MediaError(MediaSubcode.WRONG_FORMAT, f"expected {PLAYABLE}, found {found}")
     if held < declared or held % found.frame_bytes:
@@ -103,8 +104,8 @@ def count_frames(wav: bytes) -> int:
     return held // found.frame_bytes
 
 
-def _sound(wav: bytes) -> tuple[WavFormat, int, int]:
-    """Return the format, the sound's size by its header and the bytes that are really there."""
+def _find_sound(wav: bytes) -> tuple[WavFormat, int, int]:
+    """Return the format, the size of the sound as its header says, and how many bytes of it are there."""
     found = None
     for name, start, size in _chunks(wav):
         if name == b"fmt ":
@@ -115,7 +116,7 @@ def _sound(wav: bytes) -> tuple[WavFormat, int, int]:
 
 
 def _chunks(wav: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Walk the chunks: name, where the content starts and the size its header says."""
+    """Yield the chunks: the name, where the content starts, and its size as the header says."""
     position = 12
     while position + 8 <= len(wav):
         name, size = struct.unpack_from("<4sI", wav, position)

@@ -1,4 +1,4 @@
-"""`#microsoft.graph.playPromptOperation`: plays WAV prompts in real time."""
+"""The type `#microsoft.graph.playPromptOperation`, which plays WAV prompts in real time."""
 
 import asyncio
 import time
@@ -18,17 +18,17 @@ from workers.handlers import sources
 from workers.handlers.media import PLAYABLE, MediaError, count_frames
 
 STEP_SECONDS = 0.1
-"""How often the player looks up, to report progress."""
+"""Time between two progress reports, in seconds of sound."""
 
 
 class _Nested(BaseModel):
-    """A part of a Graph type: members not declared here (`@odata.type`, newer ones) do not matter."""
+    """A part of a Graph type. Members that are not declared here are ignored, such as `@odata.type` and newer ones."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
 
 
 class MediaInfo(_Nested):
-    """Graph's `mediaInfo`: `uri` says where the WAV is, `resourceId` is the caller's name for it."""
+    """Graph's `mediaInfo`. `uri` says where the WAV file is. `resourceId` is the caller's own name for it."""
 
     uri: str = Field(min_length=1, max_length=2048, examples=["welcome.wav"])
     resource_id: str | None = None
@@ -41,7 +41,7 @@ class MediaPrompt(_Nested):
 
 
 class PlayPrompt(Operation, type="#microsoft.graph.playPromptOperation"):
-    """Plays prompts in their order; with `loop` again and again, until it is canceled or out of time."""
+    """Plays prompts in their order. With `loop` it repeats them until it is canceled or its time is over."""
 
     canceled_result: ClassVar[ResultInfo] = ResultInfo(code=400, subcode=8508, message="The operation was canceled.")
     canceled_members: ClassVar[Mapping[str, Any]] = MappingProxyType({"completionReason": "mediaOperationCanceled"})
@@ -55,9 +55,10 @@ class PlayPrompt(Operation, type="#microsoft.graph.playPromptOperation"):
 
 @handles(PlayPrompt, run_within="4h")
 async def play_prompt(operation: PlayPrompt, context: Context) -> ResultInfo:
-    """Load every prompt, then play them all: one that cannot be played fails before anything was heard.
+    """Load all prompts, then play them.
 
-    Raises Rejected naming the prompt and what was found, Retry when its server is not to be had.
+    Loading comes first, so that a prompt that cannot be played fails the operation before any sound. Raises Rejected,
+    which names the prompt and says what was found, and Retry when the server of a prompt does not answer.
     """
     operation.completion_reason = "unknown"
     settings = load()
@@ -79,7 +80,7 @@ async def _frames(number: int, uri: str, settings: Settings) -> int:
 
 
 class Player:
-    """Plays clips, given by their numbers of frames, by the clock: there is no sound device."""
+    """Plays clips without a sound device: it waits as long as they last. A clip is given as its number of frames."""
 
     def __init__(
         self,
@@ -95,9 +96,9 @@ class Player:
         self._now, self._sleep = now, sleep
 
     async def play(self, context: Context, *, loop: bool) -> None:
-        """Return when the last frame's time has come; never when looping.
+        """Return when the last frame's time has come; with `loop`, never.
 
-        Every frame's time is counted from the start, so slow reports do not make the clip longer.
+        Each frame's time is counted from the start, so that slow progress reports do not add up.
         """
         begun = self._now()
         for played in self._positions(loop=loop):
@@ -105,12 +106,12 @@ class Player:
             if loop:
                 await context.progress(None, f"pass {played // self._total + 1}")
             else:
-                await context.progress(100 * played / self._total, self._which(played))
+                await context.progress(100 * played / self._total, self._prompt_at(played))
 
     def _positions(self, *, loop: bool) -> Iterable[int]:
-        """Frames played at the end of each step."""
+        """How many frames have been played at each progress report."""
         step = max(1, round(STEP_SECONDS * self._frames_a_second))
         return count(step, step) if loop else chain(range(step, self._total, step), [self._total])
 
-    def _which(self, played: int) -> str:
+    def _prompt_at(self, played: int) -> str:
         return f"prompt {bisect_right(self._ends, played - 1) + 1} of {len(self._ends)}"

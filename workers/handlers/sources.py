@@ -1,7 +1,7 @@
-"""Where prompts come from: files below the media directory, and hosts that the configuration allows.
+"""The sources of prompts: files below the media directory, and hosts that the configuration allows.
 
-Everything the client chose is checked here. Nothing tells it whether something outside the media directory
-exists.
+Clients choose the URI of a prompt, so it is checked here. No message tells a client whether a file outside the media
+directory exists.
 """
 
 import asyncio
@@ -21,31 +21,33 @@ if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
     from yarl import URL
 
-FETCH_SECONDS = 60.0
-"""For one prompt from a server, redirects included."""
-MOST_REDIRECTS = 3
+FETCH_TIMEOUT = 60.0
+"""The longest time that one prompt may take to come from its server, redirects included, in seconds."""
+MAX_REDIRECTS = 3
+"""How many redirects of one prompt are followed at most."""
 CHUNK_BYTES = 64 * 1024
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-PASSING = frozenset({408, 425, 429})
-"""4xx answers that say "later", as every 5xx does."""
+TEMPORARY = frozenset({408, 425, 429})
+"""4xx statuses after which another attempt may succeed, as after every 5xx."""
 SHOWN_CHARACTERS = 200
+"""How many characters of a URI a message shows at most."""
 
 
 class SourceError(Exception):
-    """The server does not answer, or says that it cannot now: another attempt may succeed."""
+    """The server does not answer, or cannot answer now. Another attempt may succeed."""
 
 
 def shown(uri: str) -> str:
-    """Return a uri as messages show it: printable, short, without credentials and query."""
+    """Return a URI as messages show it: printable, short, and without credentials and query."""
     bare = re.sub(r"//[^/]*@", "//", re.split(r"[?#]", uri, maxsplit=1)[0])
     printable = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in bare)
     return printable if len(printable) <= SHOWN_CHARACTERS else printable[:SHOWN_CHARACTERS] + "…"
 
 
 async def read(uri: str, settings: Settings) -> bytes:
-    """Read the media that a prompt's uri names.
+    """Read the media that a prompt's URI names.
 
-    Raises MediaError when it never can be, SourceError when it may be later.
+    Raises MediaError when no attempt can read it, and SourceError when another attempt may.
     """
     parts = _split(uri)
     if parts.scheme in {"http", "https"}:
@@ -67,7 +69,7 @@ def _split(uri: str) -> SplitResult:
 
 
 def _path(parts: SplitResult) -> str:
-    """Return the path that a `file://` uri or a relative one means, decoded once."""
+    """Return the path of a `file://` URI or of a relative one, with its percent-encoding decoded once."""
     if parts.netloc not in {"", "localhost"} or parts.query or parts.fragment:
         raise MediaError(MediaSubcode.BAD_URI, "a file's uri has a path only: no host, query or fragment")
     try:
@@ -84,7 +86,7 @@ def _read_file(path: str, settings: Settings) -> bytes:
         raise MediaError(MediaSubcode.NOT_ALLOWED, "no media directory is configured")
     resolved = _below(settings.media_dir, path)
     try:
-        with open(resolved, "rb", opener=_without_waiting) as file:
+        with open(resolved, "rb", opener=_open_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise MediaError(MediaSubcode.UNREADABLE, "this is not a regular file")
             media = file.read(settings.media_max_bytes + 1)
@@ -96,15 +98,15 @@ def _read_file(path: str, settings: Settings) -> bytes:
         raise MediaError(MediaSubcode.UNREADABLE, f"the file cannot be read: {error.strerror}") from None
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a path whose links are resolved already; a fifo that nobody writes to opens at once."""
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a path whose links are resolved already. Does not wait for a writer if it is a fifo."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
 def _below(directory: Path, path: str) -> Path:
-    """Resolve a path with its symlinks. Raises MediaError when it leads out of the directory."""
+    """Resolve a path and its symlinks. Raises MediaError when it leads out of the directory."""
     root = os.path.realpath(directory)
-    # Unlike Path.resolve it raises for nothing, so that links outside cannot be told from each other.
+    # Path.resolve raises for a loop of links, which would tell a client about links outside of the directory.
     resolved = Path(os.path.realpath(directory / path))
     if ".." in Path(path).parts or not resolved.is_relative_to(root):
         raise MediaError(MediaSubcode.NOT_ALLOWED, "the path leads out of the media directory")
@@ -121,21 +123,21 @@ async def _fetch(uri: str, settings: Settings) -> bytes:
     from aiohttp import ClientError, ClientSession  # noqa: PLC0415 - heavy, needed here only
 
     url = _allowed(uri, settings.media_hosts)
-    # The body is capped as it is sent: unpacked, a small answer could become a large one.
+    # A small compressed answer could unpack to a large one, and the limit counts the bytes that are sent.
     plain = ClientSession(auto_decompress=False, headers={"Accept-Encoding": "identity"})
     try:
-        async with asyncio.timeout(FETCH_SECONDS), plain as session:
+        async with asyncio.timeout(FETCH_TIMEOUT), plain as session:
             return await _follow(session, url, settings)
     except TimeoutError:
-        raise SourceError(f"the server did not send it within {FETCH_SECONDS:g} s") from None
+        raise SourceError(f"the server did not send the prompt within {FETCH_TIMEOUT:g} s") from None
     except ClientError as error:
-        raise SourceError(f"the server cannot be reached or broke off ({type(error).__name__})") from error
+        raise SourceError(f"the server cannot be reached, or the connection broke ({type(error).__name__})") from error
 
 
 def _allowed(uri: str, hosts: tuple[str, ...]) -> "URL":
-    """Read an address. Raises MediaError unless the list names its host and port.
+    """Read a URL. Raises MediaError unless its host and port are on the list.
 
-    A name without a port stands for the scheme's own port only.
+    A host on the list without a port allows the default port of the scheme only.
     """
     from yarl import URL  # noqa: PLC0415 - heavy, needed here only
 
@@ -153,13 +155,13 @@ def _allowed(uri: str, hosts: tuple[str, ...]) -> "URL":
 
 
 async def _follow(session: "ClientSession", url: "URL", settings: Settings) -> bytes:
-    """Read one answer, after at most three redirects that stay on its scheme, host and port."""
-    for _ in range(MOST_REDIRECTS + 1):
+    """Read the answer. Redirects are followed if they stay on the same scheme, host and port."""
+    for _ in range(MAX_REDIRECTS + 1):
         async with session.get(url, allow_redirects=False) as answer:
             if answer.status not in REDIRECTS:
                 return await _body(answer, settings)
             url = _redirected(url, answer.headers.get("Location", ""))
-    raise MediaError(MediaSubcode.UNREADABLE, f"more than {MOST_REDIRECTS} redirects")
+    raise MediaError(MediaSubcode.UNREADABLE, f"more than {MAX_REDIRECTS} redirects")
 
 
 def _redirected(url: "URL", location: str) -> "URL":
@@ -169,15 +171,15 @@ def _redirected(url: "URL", location: str) -> "URL":
         target = url.join(URL(location))
         if location and target.origin() == url.origin() and target.user is None and target.password is None:
             return target
-    raise MediaError(MediaSubcode.UNREADABLE, "the server redirects away from itself")
+    raise MediaError(MediaSubcode.UNREADABLE, "the server redirects to an address that is not its own")
 
 
 async def _body(answer: "ClientResponse", settings: Settings) -> bytes:
     if answer.status in {404, 410}:
         raise MediaError(MediaSubcode.NOT_FOUND, f"the server answered {answer.status}")
-    if answer.status >= 500 or answer.status in PASSING:  # noqa: PLR2004 - RFC 9110, 15.6
+    if answer.status >= 500 or answer.status in TEMPORARY:  # noqa: PLR2004 - RFC 9110, 15.6
         raise SourceError(f"the server answered {answer.status}")
-    if answer.status != 200:  # noqa: PLR2004 - RFC 9110, 15.3.1: the only answer that is the whole file
+    if answer.status != 200:  # noqa: PLR2004 - RFC 9110, 15.3.1: the only status with the whole file
         raise MediaError(MediaSubcode.UNREADABLE, f"the server answered {answer.status}")
     media = io.BytesIO()
     async for chunk in answer.content.iter_chunked(CHUNK_BYTES):

@@ -12,7 +12,7 @@ from tests.support.waiting import eventually, soon
 from tests.support.worker_processes import create, final, now, reaches, spooled, spools
 from tracker.config import Settings
 from tracker.domain import lifecycle
-from tracker.domain.operation import DONE, OperationStatus
+from tracker.domain.operation import DONE, RAISED, OperationStatus
 from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.errors import Unavailable
@@ -21,7 +21,9 @@ from tracker.runtime.background import beside
 from tracker.store.script_replies import ChangeReply
 from tracker.store.store import Store
 from workers import completer as completer_module
-from workers.completer import Completer, Completion
+from workers.completer import Completer
+from workers.completion import Completion
+from workers.outcome import Raised, Stopped, Succeeded
 from workers.spool import Spool
 
 CHANGES = Iterable[Sequence[str]]
@@ -46,11 +48,11 @@ async def completer(store: Store) -> AsyncIterator[Completer]:
 
 
 def success(record: Record) -> Completion:
-    return Completion(record, lifecycle.succeed(record, DONE, {"answer": record.id}), {}, 1.5)
+    return Completion(record, lifecycle.succeed(record, DONE, {"answer": record.id}), Succeeded(DONE, {}), 1.5)
 
 
 def canceled(record: Record) -> Completion:
-    return Completion(record, None, {"outcome": "stopped"}, 0.5)
+    return Completion(record, None, Stopped({}), 0.5)
 
 
 async def settled(completer: Completer) -> None:
@@ -65,7 +67,7 @@ async def test_an_outcome_that_is_refused_does_not_affect_others_of_its_batch(
     await store.apply(lifecycle.hand_back(lost))
     await store.redis.delete(store.keys.operation(gone.key))
     for record in running:
-        completer.put(success(record))
+        completer.add(success(record))
     await settled(completer)
     for record in good:
         assert (await now(store, record)).members["answer"] == record.id
@@ -98,8 +100,8 @@ async def test_an_outcome_whose_answer_was_lost_is_written_once_and_not_called_r
     *well, stopped = running
     await store.apply(lifecycle.request_cancel(stopped, "enough", by="somebody"))
     for record in well:
-        completer.put(success(record))
-    completer.put(canceled(stopped))
+        completer.add(success(record))
+    completer.add(canceled(stopped))
     await settled(completer)
     after = [await now(store, record) for record in running]
     assert [record.status for record in after] == [OperationStatus.COMPLETED] * 4 + [OperationStatus.FAILED]
@@ -118,8 +120,8 @@ async def test_a_cancel_that_comes_before_a_retry_or_a_hand_back_ends_the_operat
     retried, back = running[:2]
     for record in (retried, back):
         await store.apply(lifecycle.request_cancel(record))
-    completer.put(Completion(retried, lifecycle.fail(retried, DONE, {}), {"outcome": "raised"}, 0.0))
-    completer.put(Completion(back, lifecycle.hand_back(back), {"outcome": "stopped"}, 0.0))
+    completer.add(Completion(retried, lifecycle.fail(retried, RAISED, {}), Raised(RAISED, {}, True, ""), 0.0))
+    completer.add(Completion(back, lifecycle.hand_back(back), Stopped({}), 0.0))
     await settled(completer)
     for record in (retried, back):
         ended = await now(store, record)
@@ -129,7 +131,7 @@ async def test_a_cancel_that_comes_before_a_retry_or_a_hand_back_ends_the_operat
 async def test_an_outcome_that_cannot_be_written_delays_no_other_and_is_left_to_the_sweeper(
     store: Store, completer: Completer, running: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(completer_module, "GIVEN_UP_AFTER", 0.5)
+    monkeypatch.setattr(completer_module, "GIVE_UP_AFTER", 0.5)
     good, bad, *others = running
     real = store.write
 
@@ -141,7 +143,7 @@ async def test_an_outcome_that_cannot_be_written_delays_no_other_and_is_left_to_
 
     monkeypatch.setattr(store, "write", write)
     for record in running:
-        completer.put(success(record))
+        completer.add(success(record))
     for record in (good, *others):
         assert (await final(store, record)).status is OperationStatus.COMPLETED
     await settled(completer)
@@ -153,7 +155,7 @@ async def test_an_outcome_is_in_the_spool_until_it_is_written(
     store: Store, running: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than a batch; what is not written after a second, or when the worker ends."""
-    monkeypatch.setattr(completer_module, "LIMIT", 2)
+    monkeypatch.setattr(completer_module, "MAX_BATCH", 2)
     real, gate = store.write, asyncio.Event()
 
     async def write(changes: CHANGES) -> list[ChangeReply]:
@@ -166,9 +168,9 @@ async def test_an_outcome_is_in_the_spool_until_it_is_written(
     late, last = running[:4], running[4]
     async with beside(completer.run()):
         for record in late:
-            completer.put(success(record))
+            completer.add(success(record))
         await eventually(spools(tmp_path, 4))
-        completer.put(success(last))
+        completer.add(success(last))
     assert len(spooled(tmp_path)) == 5
 
     gate.set()
@@ -191,7 +193,7 @@ async def test_spooled_lines_of_an_unknown_form_stop_nothing(
     (tmp_path / "older.outcomes").write_text('["a form", "of another version"]\n[]\n')
     completer = Completer(store, Spool(tmp_path), worker="w")
     async with beside(completer.run()):
-        completer.put(success(running[0]))
+        completer.add(success(running[0]))
         assert (await final(store, running[0])).status is OperationStatus.COMPLETED
         await settled(completer)
     assert not spooled(tmp_path)

@@ -15,7 +15,7 @@ from tracker.events.hub import EventHub
 from tracker.runtime.background import beside, end
 from tracker.store.connection import open_redis
 from tracker.store.store import Store
-from workers.control import Control, Orders
+from workers.control import Control, ControlActions
 
 
 class Network:
@@ -65,12 +65,12 @@ async def network(settings: Settings, tmp_path: Path) -> AsyncIterator[Network]:
 class Heard(list[str]):
     """What came of what was published."""
 
-    def orders(self) -> Orders:
-        return Orders(
+    def actions(self) -> ControlActions:
+        return ControlActions(
             wake=lambda: self.append("wake"),
             cancel=lambda key, attempt: self.append(f"cancel {key} {attempt}"),
             shut_down=lambda: self.append("shut down"),
-            missed=lambda: self.append("missed"),
+            catch_up=lambda: self.append("missed"),
         )
 
     def has(self, word: str, *, times: int = 1) -> Callable[[], Awaitable[bool]]:
@@ -88,7 +88,7 @@ async def test_a_connection_that_is_silently_lost_is_noticed_and_replaced(
     heard = Heard()
     channel = store.keys.control("w")
     async with open_redis(mine) as redis:
-        listener = Control(Store(redis, mine), heard.orders(), worker="w", rq_channel="rq:pubsub:w")
+        listener = Control(Store(redis, mine), heard.actions(), worker="w", rq_channel="rq:pubsub:w")
         async with beside(listener.run()):
             await eventually(heard.has("missed", times=3))
             await store.redis.publish(channel, "cancel a 1")
@@ -123,7 +123,7 @@ async def test_a_connection_on_which_nothing_happens_is_kept(
     mine = settings.model_copy(update={"redis_url": f"unix://{tmp_path}/between.sock"})
     heard = Heard()
     async with open_redis(mine) as redis:
-        listener = Control(Store(redis, mine), heard.orders(), worker="w", rq_channel="rq:pubsub:w")
+        listener = Control(Store(redis, mine), heard.actions(), worker="w", rq_channel="rq:pubsub:w")
         async with beside(listener.run()):
             await eventually(heard.has("missed", times=3))
             asked = int((await store.redis.info("commandstats"))["cmdstat_ping"]["calls"])

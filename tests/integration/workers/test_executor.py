@@ -21,7 +21,8 @@ from workers.attempt import Attempt, StopReason
 from workers.executor import Executor
 from workers.fork_server import ForkServer
 from workers.host import Host, HostKind
-from workers.pool import DEEPEST, PoolSize
+from workers.outcome import Died, Succeeded
+from workers.pool import MAX_PREFETCH, PoolSize
 
 TYPES = ("waits", "works", "clings", "deaf", "tidies", "strays")
 SHORT = 0.001
@@ -46,15 +47,16 @@ async def is_handed_back(completions: Completions, record: Record) -> None:
 async def test_functions_that_wait_behind_one_that_kills_their_host_are_handed_back_uncharged(
     fork_server: ForkServer, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempts, "PATIENCE", AN_HOUR)
+    monkeypatch.setattr(attempts, "QUEUED_IN_HOST_TIMEOUT", AN_HOUR)
     first, *behind = (running_record("works") for _ in range(3))
     async with running_executor(fork_server, registry("works"), PoolSize(0, 1)) as (executor, completions):
-        executor.pool._took = SHORT
+        executor.pool._function_seconds = SHORT
         for record in (first, *behind):
             executor.begin(record)
         os.kill(await began(directory, first), signal.SIGKILL)
         lost = await completions.of(first)
-        assert lost.outcome["signal"] == -signal.SIGKILL
+        assert isinstance(lost.outcome, Died)
+        assert lost.outcome.exit_code == -signal.SIGKILL
         assert lost.change is not None
         assert lost.change.fields["charged"] == 1
         for record in behind:
@@ -65,18 +67,18 @@ async def test_functions_that_wait_behind_one_that_kills_their_host_are_handed_b
 async def test_functions_that_were_taken_back_from_behind_a_long_one_are_not_replaced_by_others(
     fork_server: ForkServer, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempts, "PATIENCE", 0.1)
+    monkeypatch.setattr(attempts, "QUEUED_IN_HOST_TIMEOUT", 0.1)
     async with running_executor(fork_server, registry("works"), PoolSize(0, 1)) as (executor, completions):
-        executor.pool._took = SHORT
-        assert executor.pool.room() == (0, DEEPEST)
-        long, *behind = (running_record("works") for _ in range(DEEPEST))
+        executor.pool._function_seconds = SHORT
+        assert executor.pool.room() == (0, MAX_PREFETCH)
+        long, *behind = (running_record("works") for _ in range(MAX_PREFETCH))
         for record in (long, *behind):
             executor.begin(record)
         for record in behind:
             await is_handed_back(completions, record)
         assert executor.pool.room() == (0, 0), "functions are long: none has to wait behind another"
         let_go(directory)
-        assert (await completions.of(long)).outcome["outcome"] == "succeeded"
+        assert isinstance((await completions.of(long)).outcome, Succeeded)
         assert executor.pool.room() == (0, 1)
 
 
@@ -86,18 +88,18 @@ class Deafened(Host):
     def __init__(self) -> None:
         self.asked: list[int] = []
 
-    def stop(self, ref: int) -> None:
-        self.asked.append(ref)
+    def stop(self, run_id: int) -> None:
+        self.asked.append(run_id)
 
 
 def test_a_function_that_begins_though_it_was_asked_back_has_its_grace_from_then_on() -> None:
     record, host = running_record("works", run_within=AN_HOUR, grace=7.0), Deafened()
-    attempt = Attempt(1, record, host, 100.0, waiting=True)
-    attempt.ask(StopReason.DRAIN, attempt.ends_at)
+    attempt = Attempt(1, record, host, 100.0, queued=True)
+    attempt.request_stop(StopReason.DRAIN, attempt.due)
     assert host.asked == [1]
-    attempt.ends_at = float("inf")  # its grace was over before the host came to it
+    attempt.due = float("inf")  # its grace was over before the host came to it
     attempt.begin(160.0)
-    assert (attempt.waiting, attempt.ends_at) == (False, 167.0)
+    assert (attempt.queued, attempt.due) == (False, 167.0)
 
 
 async def test_at_a_drain_each_coroutine_has_its_own_grace_before_their_host_is_killed(
@@ -106,13 +108,13 @@ async def test_at_a_drain_each_coroutine_has_its_own_grace_before_their_host_is_
     tidy, clinging = running_record("tidies", grace=60.0), running_record("clings", grace=0.1)
     stuck = asyncio.Event()
     async with running_executor(fork_server, registry("tidies", "clings"), PoolSize(2, 0)) as (executor, completions):
-        force = executor._force
+        force = executor._force_end
 
         def forced(attempt: Attempt) -> None:
             force(attempt)
             stuck.set()
 
-        monkeypatch.setattr(executor, "_force", forced)
+        monkeypatch.setattr(executor, "_force_end", forced)
         for record in (tidy, clinging):
             executor.begin(record)
         host = await began(directory, tidy)
@@ -134,7 +136,7 @@ async def test_a_coroutine_host_that_is_replaced_ends_though_a_handler_left_a_th
     async with running_executor(fork_server, registry("strays"), PoolSize(1, 0)) as (executor, completions):
         executor.begin(record)
         [attempt] = executor.running.values()
-        assert (await completions.of(record)).outcome["outcome"] == "succeeded"
+        assert isinstance((await completions.of(record)).outcome, Succeeded)
         executor.pool.retire(attempt.host, "memory")
         await gone(await began(directory, record))
         await eventually(has_room(executor, (1, 0)))
@@ -143,8 +145,8 @@ async def test_a_coroutine_host_that_is_replaced_ends_though_a_handler_left_a_th
 async def test_a_host_that_we_killed_is_replaced_at_once_however_many_were_before(
     fork_server: ForkServer, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "FIRST_PAUSE", AN_HOUR)
-    monkeypatch.setattr(pool, "LONGEST_PAUSE", AN_HOUR)
+    monkeypatch.setattr(pool, "FIRST_RESTART_DELAY", AN_HOUR)
+    monkeypatch.setattr(pool, "MAX_RESTART_DELAY", AN_HOUR)
     async with running_executor(fork_server, registry("deaf"), PoolSize(0, 1)) as (executor, completions):
         hosts = []
         for _ in range(3):
@@ -153,7 +155,9 @@ async def test_a_host_that_we_killed_is_replaced_at_once_however_many_were_befor
             executor.begin(record)
             hosts.append(await began(directory, record))
             executor.stop(record.key, record.attempt, StopReason.DEADLINE)
-            assert (await completions.of(record)).outcome["signal"] == -signal.SIGKILL
+            died = (await completions.of(record)).outcome
+            assert isinstance(died, Died)
+            assert died.exit_code == -signal.SIGKILL
         await eventually(has_room(executor, (0, 1)))
         assert len(set(hosts)) == len(hosts)
 
@@ -181,7 +185,7 @@ async def test_a_host_that_is_gone_is_never_signalled(fork_server: ForkServer, d
         host = executor.running[record.key, 1].host
         await completions.of(record)
         executor.pool.retire(host, "test")
-        await soon(asyncio.shield(host.died))
+        await soon(asyncio.shield(host.death))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(fork_server, "_ask", asked.append)
             host.kill()
@@ -198,7 +202,7 @@ async def test_a_handler_is_asked_to_stop_at_its_deadline(
         executor.begin(record)
         await began(directory, record)
         [attempt] = executor.running.values()
-        attempt.ends_at = 0.0
+        attempt.due = 0.0
         completion = await completions.of(record)
     assert exists(directory / f"{record.id}.stopped")
     assert completion.change is not None

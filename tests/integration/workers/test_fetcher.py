@@ -27,9 +27,9 @@ from tracker.store.store import Store
 from tracker.store.worker_registry import KNOWN_FOR, WorkerRegistry
 from workers import heartbeat, pool
 from workers.executor import Executor, kinds_of
-from workers.fetcher import LEAST_AT_ONCE, MOST_AT_ONCE, SHARE
+from workers.fetcher import MAX_BATCH, MIN_BATCH, QUEUE_SHARE
 from workers.fork_server import ForkServer
-from workers.manager import Identity, Limits, Manager
+from workers.manager import Manager, StopConditions, WorkerIdentity
 
 TYPES = ("waits", "works", "dies")
 
@@ -83,9 +83,9 @@ async def running_manager(
 ) -> AsyncIterator[tuple[Manager, asyncio.Task[bool]]]:
     """A manager with room for one function at a time, and its life, whose result is whether it ended well."""
     changes = {"worker_concurrency": concurrency, "worker_processes": 1, "spool_dir": directory / "spool"}
-    identity = Identity("w", "rq:worker:w", "rq:pubsub:w", ["rq:workers"], {})
+    identity = WorkerIdentity("w", "rq:worker:w", "rq:pubsub:w", ["rq:workers"], {})
     mine = settings.model_copy(update=changes)
-    manager = Manager(store, registry(*TYPES), fork_server, mine, identity, Limits(burst=burst))
+    manager = Manager(store, registry(*TYPES), fork_server, mine, identity, StopConditions(burst=burst))
     life = asyncio.create_task(manager.run())
     try:
         yield manager, life
@@ -118,11 +118,11 @@ async def test_a_claim_is_larger_when_more_operations_wait(
         await eventually(all_claimed)
     rooms, waiting = zip(*noted.claims, strict=True)
     assert rooms == (
-        LEAST_AT_ONCE,
-        *(max(LEAST_AT_ONCE, min(MOST_AT_ONCE, left // SHARE)) for left in waiting[:-1]),
+        MIN_BATCH,
+        *(max(MIN_BATCH, min(MAX_BATCH, left // QUEUE_SHARE)) for left in waiting[:-1]),
     )
-    assert max(rooms) == MOST_AT_ONCE
-    assert rooms[-1] == LEAST_AT_ONCE
+    assert max(rooms) == MAX_BATCH
+    assert rooms[-1] == MIN_BATCH
 
 
 async def test_what_a_claim_brings_after_the_hand_back_is_handed_back(
@@ -204,7 +204,7 @@ def lease_renewed(store: Store, record: Record, since: float) -> Callable[[], An
 async def test_a_fault_in_the_keys_of_rq_costs_no_attempt_its_lease(
     fork_server: ForkServer, store: Store, settings: Settings, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heartbeat, "BEAT_EVERY", 0.05)
+    monkeypatch.setattr(heartbeat, "BEAT_INTERVAL", 0.05)
     await store.redis.set("rq:workers", "somebody else's")
     record = await create(store, "waits")
     async with running_manager(store, fork_server, settings, directory):
@@ -225,8 +225,8 @@ async def test_a_burst_does_not_end_while_dead_hosts_are_replaced_and_tickets_ar
     monkeypatch: pytest.MonkeyPatch,
     concurrency: int,
 ) -> None:
-    monkeypatch.setattr(pool, "FIRST_PAUSE", 1.0)
-    monkeypatch.setattr(pool, "LONGEST_PAUSE", 1.0)
+    monkeypatch.setattr(pool, "FIRST_RESTART_DELAY", 1.0)
+    monkeypatch.setattr(pool, "MAX_RESTART_DELAY", 1.0)
     let_go(directory)
     dying = [await create(store, "dies", attempts=1) for _ in range(3)]
     good = [await create(store, "works") for _ in range(2)]

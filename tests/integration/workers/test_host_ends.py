@@ -14,8 +14,8 @@ import pytest
 from tests.support.hosts import COROUTINE, FUNCTION, HostClient, death, on_linux
 from tests.support.processes import ROOT, alive, gone
 from tests.support.waiting import soon
+from workers.connection import HostConnection
 from workers.fork_server import ForkServer
-from workers.frames import Line
 from workers.host import Host, HostKind
 
 MANAGER = """
@@ -44,7 +44,7 @@ async def test_a_host_that_is_asked_to_finish_ends_after_its_attempts(host_clien
     ]
     host.finish()
     ended = await death(host)
-    assert (ended.pid, ended.code, ended.asked) == (host.pid, 0, True)
+    assert (ended.pid, ended.exit_code, ended.expected) == (host.pid, 0, True)
     assert [host_client.messages[ref][-1]["outcome"] for ref in refs] == ["succeeded"] * 20
 
 
@@ -66,9 +66,9 @@ async def test_messages_of_a_host_are_received_before_its_death(host_client: Hos
     done = [host_client.start(host, "echoFunction", text="x" * 60_000) for _ in range(20)]
     last = host_client.start(host, "endingFunction", how="kill")
     heard: list[int] = []
-    host.died.add_done_callback(lambda _: heard.append(len(host_client.outcomes())))
+    host.death.add_done_callback(lambda _: heard.append(len(host_client.outcomes())))
     ended = await death(host)
-    assert (ended.code, ended.asked) == (-signal.SIGKILL, False)
+    assert (ended.exit_code, ended.expected) == (-signal.SIGKILL, False)
     assert ended.peak_rss > 1024 * 1024
     assert heard == [len(done)]
     assert host_client.messages[last] == [{"ref": last, "progress": 90, "detail": "last words"}]
@@ -79,7 +79,7 @@ async def test_the_death_of_a_host_harms_no_other(host_client: HostClient) -> No
     ref = host_client.start(other, "waiting", gate="mine")
     await host_client.first_message(ref)
     host_client.start(one, "ending", how="kill")
-    assert (await death(one)).code == -signal.SIGKILL
+    assert (await death(one)).exit_code == -signal.SIGKILL
     await host_client.run(other, "opening", gate="mine")
     assert (await host_client.outcome(ref))["outcome"] == "succeeded"
 
@@ -90,7 +90,7 @@ async def test_a_host_that_is_killed_takes_along_what_its_function_started(host_
     started = int((await host_client.first_message(host_client.start(host, "spawning", wait=True)))["detail"])
     host.kill()
     ended = await death(host)
-    assert (ended.code, ended.asked) == (-signal.SIGKILL, True)
+    assert (ended.exit_code, ended.expected) == (-signal.SIGKILL, True)
     await gone(host.pid, started)
 
 
@@ -117,9 +117,9 @@ async def test_when_the_fork_server_dies_its_hosts_die_and_the_manager_knows(hos
 @on_linux
 async def test_a_host_whose_last_messages_nobody_waits_for_leaves_no_connection_open() -> None:
     ours, theirs = socket.socketpair()
-    _, line = await asyncio.get_running_loop().create_unix_connection(lambda: Line(lambda _: None), sock=ours)
+    _, line = await asyncio.get_running_loop().create_unix_connection(lambda: HostConnection(lambda _: None), sock=ours)
     with theirs:
-        going = asyncio.create_task(Host(FUNCTION, 0, line, lambda _: None).gone(-signal.SIGKILL, 0))
+        going = asyncio.create_task(Host(FUNCTION, 0, line, lambda _: None).ended(-signal.SIGKILL, 0))
         await asyncio.sleep(0)
         going.cancel()
         await asyncio.wait({going})
@@ -132,8 +132,8 @@ async def test_a_host_that_starts_while_its_fork_server_is_closed_leaves_no_conn
 ) -> None:
     loop = asyncio.get_running_loop()
     asked, reaped = asyncio.Event(), asyncio.Event()
-    connect, reap, end = loop.create_unix_connection, host_fork_server._reap, Host.gone
-    lines: list[Line] = []
+    connect, reap, end = loop.create_unix_connection, host_fork_server._reap, Host.ended
+    lines: list[HostConnection] = []
 
     async def connect_late(*args: Any, **options: Any) -> Any:
         asked.set()
@@ -151,14 +151,14 @@ async def test_a_host_that_starts_while_its_fork_server_is_closed_leaves_no_conn
         loop.call_soon_threadsafe(reaped.set)
 
     await host_fork_server.open()
-    await host_fork_server.host(FUNCTION, lambda _: None)
+    await host_fork_server.start_host(FUNCTION, lambda _: None)
     monkeypatch.setattr(loop, "create_unix_connection", connect_late)
     monkeypatch.setattr(host_fork_server, "_reap", reap_and_notify)
-    monkeypatch.setattr(Host, "gone", end_slowly)
-    born = asyncio.create_task(host_fork_server.host(FUNCTION, lambda _: None))
+    monkeypatch.setattr(Host, "ended", end_slowly)
+    born = asyncio.create_task(host_fork_server.start_host(FUNCTION, lambda _: None))
     await asked.wait()
     await host_fork_server.close()
-    assert (await born).died.done()
+    assert (await born).death.done()
     await soon(asyncio.shield(lines[0].closed))
 
 
@@ -191,6 +191,7 @@ LOGGED = """
 import asyncio, sys
 from tests.support.hosts import HostClient
 from tracker.domain.type_modules import load_types
+from workers.connection import HostConnection
 from workers.host import HostKind
 from workers.fork_server import ForkServer
 
@@ -200,7 +201,7 @@ async def main(fork_server):
     host = await host_client.host(HostKind({kind!r}))
     await host_client.run(host, {name!r}, **{members!r})
     host.kill()
-    await host.died
+    await host.death
     await fork_server.close()
 
 asyncio.run(main(ForkServer.fork(load_types(["tests.support.host_types"]))))

@@ -127,7 +127,7 @@ async def test_a_stopped_function_reports_it_and_its_host_goes_on(host_client: H
     host.stop(ref)
     assert (await host_client.outcome(ref))["outcome"] == "stopped"
     assert (await host_client.run(host, "echoFunction", text="next"))["outcome"] == "succeeded"
-    assert not host.died.done()
+    assert not host.death.done()
 
 
 async def test_a_function_that_swallows_its_stop_wins(host_client: HostClient) -> None:

@@ -20,7 +20,8 @@ from tracker.runtime.background import beside
 from tracker.store.script_replies import ClaimReply
 from tracker.store.store import Store
 from workers import job
-from workers.completer import Completer, Completion
+from workers.completer import Completer
+from workers.completion import Completion
 from workers.fetcher import Fetcher
 from workers.fork_server import ForkServer
 from workers.pool import PoolSize
@@ -52,7 +53,7 @@ async def record_after_attempt(
     store: Store, types: TypeRegistry, fork_server: ForkServer, settings: Settings, record: Record
 ) -> Record:
     """The record after an attempt under RQ's own worker."""
-    work = job._attend(settings, types, fork_server, f"{record.key}-{record.ticket}", worker="w")
+    work = job._claim_and_run(settings, types, fork_server, f"{record.key}-{record.ticket}", worker="w")
     await soon(work)
     return (await store.read([record.key]))[0]
 
@@ -98,10 +99,10 @@ async def test_a_batch_whose_answer_was_lost_is_asked_for_again(
 
         def end(completion: Completion) -> None:
             completions.put(completion)
-            completer.put(completion)
+            completer.add(completion)
 
-        executor._end = end
-        fetcher = Fetcher(store, executor, worker="w", idle=lambda: None, most=None)
+        executor._on_completion = end
+        fetcher = Fetcher(store, executor, worker="w", on_nothing_claimed=lambda: None, max_operations=None)
         async with beside(fetcher.run(), completer.run()):
 
             async def all_done() -> bool:
@@ -120,13 +121,13 @@ async def test_a_worker_of_the_same_name_does_not_take_over_what_a_dead_one_had_
     """`rq worker --name`: the dead one may only seem dead, and the fence could not tell their outcomes apart."""
     record, _ = await store.create(make_record(type="#test.quick"))
     async with running_executor(fork_server, types, PoolSize(0, 1)) as (executor, completions):
-        first = Fetcher(store, executor, worker="same", idle=lambda: None, most=None)
-        asked = first._ask(first._room())
+        first = Fetcher(store, executor, worker="same", on_nothing_claimed=lambda: None, max_operations=None)
+        asked = first._send_claim(first._room())
         assert asked is not None
         claimed = await asked
         assert [started.key for started in claimed.started] == [record.key]
 
-        second = Fetcher(store, executor, worker="same", idle=lambda: None, most=None)
+        second = Fetcher(store, executor, worker="same", on_nothing_claimed=lambda: None, max_operations=None)
         async with beside(second.run()):
             await clock.advance(11)
             assert (await Sweeper(store).sweep()).lost == 1

@@ -47,7 +47,7 @@ async def test_a_fork_server_that_has_died_forks_no_host(host_client: HostClient
     os.kill(host_client.fork_server.pid, signal.SIGKILL)
     await soon(host_client.fork_server.lost.wait())
     with pytest.raises(ConnectionError):
-        await soon(host_client.fork_server.host(COROUTINE, host_client.receive))
+        await soon(host_client.fork_server.start_host(COROUTINE, host_client.receive))
 
 
 @on_linux

@@ -18,6 +18,7 @@ from workers import attempt as attempts
 from workers.attempt import StopReason
 from workers.executor import Executor
 from workers.fork_server import ForkServer
+from workers.outcome import Died, Stopped, Succeeded
 from workers.pool import PoolSize
 
 TYPES = ("waits", "works", "insists", "clings", "deaf", "blocks", "grows")
@@ -49,11 +50,11 @@ async def test_a_coroutine_that_does_not_stop_ends_without_its_handler_and_the_o
         await eventually(has_room(executor, coroutines=1))
         executor.begin(later)
         assert await began(directory, later) != host, "the host takes no more operations"
-        assert (await completions.of(later)).outcome["outcome"] == "succeeded"
+        assert isinstance((await completions.of(later)).outcome, Succeeded)
 
         assert alive(host), "it is needed until the other has ended"
         (directory / f"{other.id}.go").touch()
-        assert (await completions.of(other)).outcome["outcome"] == "succeeded"
+        assert isinstance((await completions.of(other)).outcome, Succeeded)
         await gone(host)
         assert not (directory / f"{clinging.id}.let_go").exists()
 
@@ -84,7 +85,7 @@ async def test_a_function_that_hears_no_signal_is_killed_after_its_grace_and_its
         assert "hint" not in completion.change.entry, "we killed it ourselves"
         await gone(host)
         (directory / f"{other.id}.go").touch()
-        assert (await completions.of(other)).outcome["outcome"] == "succeeded"
+        assert isinstance((await completions.of(other)).outcome, Succeeded)
         await eventually(has_room(executor, functions=2))
 
 
@@ -99,7 +100,7 @@ async def test_the_next_function_in_a_host_can_be_stopped_though_the_one_before_
         executor.begin(second)
         assert await began(directory, second) == await began(directory, first)
         stop(executor, second)
-        assert (await completions.of(second)).outcome["outcome"] == "stopped"
+        assert isinstance((await completions.of(second)).outcome, Stopped)
     assert await text_of(directory / f"{second.id}.stopped") == "HandlerStopped"
 
 
@@ -125,22 +126,24 @@ async def test_a_host_that_dies_takes_its_own_operations_with_it_and_no_other(
         hosts = [await began(directory, record) for record in functions]
         os.kill(hosts[0], signal.SIGKILL)
         lost = await completions.of(functions[0])
-        assert lost.outcome["signal"] == -signal.SIGKILL
-        assert "out of memory" in lost.outcome["hint"]
+        assert isinstance(lost.outcome, Died)
+        assert lost.outcome.exit_code == -signal.SIGKILL
+        assert "out of memory" in str(lost.outcome.hint)
 
         os.kill(await began(directory, coroutines[0]), signal.SIGUSR2)
         for record in coroutines:
             completion = await completions.of(record)
-            assert (completion.outcome["signal"], "hint" in completion.outcome) == (-signal.SIGUSR2, False)
+            assert isinstance(completion.outcome, Died)
+            assert (completion.outcome.exit_code, completion.outcome.hint) == (-signal.SIGUSR2, None)
 
         assert alive(hosts[1])
         (directory / "all.go").touch()
-        assert (await completions.of(functions[1])).outcome["outcome"] == "succeeded"
+        assert isinstance((await completions.of(functions[1])).outcome, Succeeded)
         await eventually(has_room(executor, coroutines=10, functions=2))
         again = running_record("waits"), running_record("works")
         for record in again:
             executor.begin(record)
-        assert [(await completions.of(record)).outcome["outcome"] for record in again] == ["succeeded"] * 2
+        assert [type((await completions.of(record)).outcome) for record in again] == [Succeeded] * 2
 
 
 async def test_a_host_is_replaced_after_so_many_operations(fork_server: ForkServer, directory: Path) -> None:
@@ -164,12 +167,12 @@ async def test_a_host_is_replaced_after_so_many_operations(fork_server: ForkServ
 async def test_a_host_that_is_replaced_with_several_operations_at_hand_ends_after_them(
     fork_server: ForkServer, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempts, "PATIENCE", 3600.0)
+    monkeypatch.setattr(attempts, "QUEUED_IN_HOST_TIMEOUT", 3600.0)
     async with running_executor(fork_server, registry("works"), PoolSize(0, 1, recycle_after=3)) as (
         executor,
         completions,
     ):
-        executor.pool._took = 0.001  # functions are short: a host gets several at once
+        executor.pool._function_seconds = 0.001  # functions are short: a host gets several at once
         records = [running_record("works") for _ in range(8)]
         for record in records:
             executor.begin(record)
@@ -188,12 +191,14 @@ async def test_a_function_that_hears_no_signal_is_killed_whatever_waits_behind_i
     deaf = running_record("deaf", attempts=1, grace=0.2)
     behind = [running_record("works") for _ in range(3)]
     async with running_executor(fork_server, registry("deaf", "works"), PoolSize(0, 1)) as (executor, completions):
-        executor.pool._took = 0.001
+        executor.pool._function_seconds = 0.001
         for record in (deaf, *behind):
             executor.begin(record)
         host = await began(directory, deaf)
         stop(executor, deaf, StopReason.DEADLINE)
-        assert (await completions.of(deaf)).outcome["signal"] == -signal.SIGKILL
+        died = (await completions.of(deaf)).outcome
+        assert isinstance(died, Died)
+        assert died.exit_code == -signal.SIGKILL
         for record in behind:
             change = (await completions.of(record)).change
             assert change is not None
@@ -213,11 +218,11 @@ async def test_a_host_that_takes_too_much_memory_is_replaced_once_it_is_free(
         executor.begin(at_hand)
         host = await began(directory, at_hand)
         assert host == await began(directory, greedy)
-        executor.pool.weigh()
+        executor.pool.check_memory()
         await eventually(has_room(executor, functions=1))
         assert alive(host), "it still has an operation"
         (directory / "all.go").touch()
-        assert (await completions.of(at_hand)).outcome["outcome"] == "succeeded"
+        assert isinstance((await completions.of(at_hand)).outcome, Succeeded)
         await gone(host)
 
 
@@ -234,13 +239,13 @@ async def test_a_coroutine_that_does_not_stop_for_a_drain_is_killed_when_its_nei
             await began(directory, record)
 
         async def grace_is_over() -> bool:
-            return all(attempt.ends_at == math.inf for attempt in executor.running.values() if attempt.record is stuck)
+            return all(attempt.due == math.inf for attempt in executor.running.values() if attempt.record is stuck)
 
         await eventually(grace_is_over)
         assert alive(host)
         for record in (slow, slowest):
             let_go(directory, record)
-            assert (await completions.of(record)).outcome["outcome"] == "succeeded"
+            assert isinstance((await completions.of(record)).outcome, Succeeded)
         change = (await completions.of(stuck)).change
         assert change is not None
         assert change.transition == "hand_back"

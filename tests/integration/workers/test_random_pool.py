@@ -17,6 +17,7 @@ from tracker.domain.record import Record
 from workers.attempt import StopReason
 from workers.executor import Executor
 from workers.fork_server import ForkServer
+from workers.outcome import Died, Stopped, Succeeded
 from workers.pool import PoolSize
 
 ROUNDS = 300
@@ -40,7 +41,7 @@ def disturb(executor: Executor, fork_server: ForkServer, chances: Random) -> set
     fenced = set()
     if executor.running and chances.random() < 0.5:
         key, why = chances.choice(list(executor.running)), chances.choice(list(StopReason))
-        if why is StopReason.FENCED and executor.running[key].stop is None:
+        if why is StopReason.FENCED and executor.running[key].stop_reason is None:
             fenced.add(executor.running[key].record.id)
         executor.stop(*key, why)
     hosts = descendants(fork_server.pid)
@@ -78,6 +79,6 @@ async def test_each_attempt_ends_once_and_frees_its_capacity_whatever_happens(
 
         await eventually(as_at_first)
     assert {record.id for record in begun} - completions.keys() == fenced
-    ended = Counter(completion.outcome["outcome"] for completion in completions.values())
+    ended = Counter(type(completion.outcome) for completion in completions.values())
     print(dict(ended))
-    assert {"succeeded", "stopped", "died"} <= ended.keys()
+    assert {Succeeded, Stopped, Died} <= ended.keys()

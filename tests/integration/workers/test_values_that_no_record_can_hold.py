@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from pydantic import Field
+from workers.results import with_members
 
 from tests.support.records import make_record
 from tests.support.waiting import soon
@@ -18,7 +19,6 @@ from tracker.domain.type_registry import OperationType, TypeRegistry
 from tracker.store.store import Store
 from workers import job
 from workers.fork_server import ForkServer
-from workers.results import with_members
 
 BAD_NAME = b"caf\xe9.wav"
 """A file name that is not UTF-8."""
@@ -65,7 +65,7 @@ async def record_after_attempt(
     store: Store, types: TypeRegistry, fork_server: ForkServer, settings: Settings, record: Record
 ) -> Record:
     """The record after an attempt under RQ's own worker."""
-    work = job._attend(settings, types, fork_server, f"{record.key}-{record.ticket}", worker="w")
+    work = job._claim_and_run(settings, types, fork_server, f"{record.key}-{record.ticket}", worker="w")
     await soon(work)
     return (await store.read([record.key]))[0]
 

@@ -176,7 +176,7 @@ async def test_a_server_that_is_down_is_tried_again(monkeypatch: pytest.MonkeyPa
 
 
 async def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.handlers.sources.FETCH_SECONDS", 0.05)
+    monkeypatch.setattr("workers.handlers.sources.FETCH_TIMEOUT", 0.05)
     released = asyncio.Event()
 
     async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,0 +1,119 @@
+"""The completion of an attempt: its outcome, and the change of the record that the outcome means."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from signal import Signals
+
+from tracker.domain import lifecycle
+from tracker.domain.lifecycle import Change
+from tracker.domain.operation import LOST, RAISED, Json, ResultInfo
+from tracker.domain.record import Record
+from workers.attempt import Attempt, StopReason
+from workers.outcome import Died, Outcome, Raised, Rejected, RetryRequested, Stopped, Succeeded, Unusable
+
+
+@dataclass(slots=True, eq=False)
+class Completion:
+    """An attempt that has ended, until its end is written.
+
+    `change` is None when the attempt was canceled. The completer then reads the record again, because only Redis
+    knows who asked for the cancel and why.
+    """
+
+    record: Record
+    change: Change | None
+    outcome: Outcome
+    seconds: float
+    """Time from the handler's start to the outcome."""
+    packed: Sequence[str] = ()
+    """The change in the form that its script takes."""
+    added: float = 0.0
+    """When the completer got it, by the event loop's clock."""
+    spooled: bool = False
+    """Whether the spool holds `packed`."""
+    failing_since: float = 0.0
+    """When it alone first failed to be written although Redis was there, by the loop's clock; 0 if it never did."""
+
+
+_DECISIVE = (Succeeded, Rejected, RetryRequested, Unusable)
+"""Outcomes that count whether or not the handler was asked to stop."""
+
+
+def change_for(attempt: Attempt, outcome: Outcome) -> Change | None:
+    """The change that ends the attempt, or None when the attempt ends as canceled.
+
+    What a handler returned, rejected or wanted to be retried counts even if the handler was asked to stop. Other
+    outcomes are then taken for consequences of the stop, and its reason decides.
+    """
+    record, reason = attempt.record, attempt.stop_reason
+    if reason is None or isinstance(outcome, _DECISIVE):
+        change = _change_by_outcome(record, outcome)
+    elif reason is StopReason.CANCEL:
+        return None
+    elif reason is StopReason.DEADLINE:
+        change = lifecycle.time_out(record)
+    else:
+        change = lifecycle.hand_back(record)
+    return _with_progress(attempt, with_evidence(change, outcome))
+
+
+def _change_by_outcome(record: Record, outcome: Outcome) -> Change:
+    match outcome:
+        case Succeeded():
+            return lifecycle.succeed(record, outcome.result, outcome.members)
+        case Rejected():
+            return lifecycle.reject(record, outcome.result, outcome.members)
+        case RetryRequested():
+            return lifecycle.fail(record, outcome.result, outcome.members, after=outcome.after)
+        case Raised():
+            return lifecycle.fail(record, outcome.result, outcome.members, again=outcome.retryable)
+        case Unusable():
+            return lifecycle.fail(record, RAISED, {}, again=False)
+        case Died() | Stopped():
+            return lifecycle.fail(record, _lost(outcome), {})
+
+
+def _lost(outcome: Died | Stopped) -> ResultInfo:
+    """503/1, with a message that says how the handler ended."""
+    if isinstance(outcome, Stopped):  # the handler set `cancel_requested` and raised what the host raises to stop it
+        message = "The handler stopped without being asked to."
+    else:
+        code, hint = outcome.exit_code, f" ({outcome.hint})" if outcome.hint else ""
+        how = f"was killed by {Signals(-code).name}" if code < 0 else f"ended by itself with exit code {code}"
+        message = f"The handler's process {how}{hint}."
+    return LOST.model_copy(update={"message": message})
+
+
+def with_evidence(change: Change, outcome: Outcome) -> Change:
+    """The change with what is known of the attempt's process, for the attempt's entry in the history."""
+    if change.entry is None:
+        return change
+    known: Json = {}
+    if isinstance(outcome, Died):
+        known["signal"] = outcome.exit_code
+    if outcome.peak_rss is not None:
+        known["peak_rss"] = outcome.peak_rss
+    if isinstance(outcome, Died) and outcome.hint:
+        known["hint"] = outcome.hint
+    return replace(change, entry={**change.entry, **known}) if known else change
+
+
+def _with_progress(attempt: Attempt, change: Change) -> Change:
+    """The change with the handler's latest report, if that has not been stored by itself."""
+    report = attempt.unstored_progress
+    if report is None:
+        return change
+    return replace(change, fields={"percent": report.percent, "detail": report.detail, **change.fields})
+
+
+def log_fields(outcome: Outcome) -> Json:
+    """What the log line of an attempt's end says about its outcome."""
+    match outcome:
+        case Raised():
+            return {"traceback": outcome.traceback}
+        case Died(hint=None):
+            return {"signal": outcome.exit_code}
+        case Died():
+            return {"signal": outcome.exit_code, "hint": outcome.hint}
+        case _:
+            return {}

@@ -1,0 +1,130 @@
+"""A host of coroutine handlers: runs many at once, on one event loop."""
+
+import asyncio
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from typing import Any
+
+import structlog
+
+from tracker.domain.type_registry import TypeRegistry
+from workers.connection import HostConnection
+from workers.context import HandlerContext
+from workers.frames import AttemptEnded, Message, ProgressReport, RunAttempt, StopAttempt
+from workers.handler_call import exit_forked_child, flush_streams, handler_context
+from workers.handler_outcome import outcome_of_exception, outcome_of_return, with_members
+
+log = structlog.get_logger()
+
+BLOCKED_AFTER = 1.0
+"""The longest time that a handler may block the event loop before the host logs it, in seconds."""
+CHECK_INTERVAL = BLOCKED_AFTER / 4
+"""Time between two checks for a blocked loop, in seconds."""
+LOGGED_OPERATIONS = 20
+"""How many operations the log of a blocked loop names at most."""
+LOGGED_FRAMES = 8
+"""How many frames of the blocked stack the log shows at most, the innermost ones."""
+
+
+class CoroutineHost:
+    """Runs each attempt as a task. A stop cancels the task."""
+
+    _connection: HostConnection
+    _loop: asyncio.AbstractEventLoop
+
+    def __init__(self, registry: TypeRegistry) -> None:
+        self._registry = registry
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._contexts: dict[int, HandlerContext] = {}
+        self._begun: set[int] = set()
+        """The attempts whose task has taken its first step."""
+        self._pid = os.getpid()
+        self._last_turn = time.monotonic()
+
+    async def serve(self, channel: socket.socket) -> None:
+        """Run attempts until the manager sends no more, wait for those that still run, and end the process."""
+        self._loop = loop = asyncio.get_running_loop()
+        self._connection = HostConnection(self._on_message, keep_open=True)
+        await loop.create_unix_connection(lambda: self._connection, sock=channel)
+        loop_thread = threading.main_thread().ident
+        threading.Thread(target=self._watch_loop, args=(loop_thread,), daemon=True).start()
+        turns = asyncio.create_task(self._note_turns())
+        await self._connection.peer_finished()
+        while self._tasks:
+            await asyncio.wait(self._tasks.values())
+        turns.cancel()
+        await self._connection.close()
+        flush_streams()
+        os._exit(0)  # the loop would not end while a handler has left a thread or a task running
+
+    def _on_message(self, message: Message) -> None:
+        match message:
+            case RunAttempt(run_id=run_id):
+                self._contexts[run_id] = context = handler_context(message, self._send_progress)
+                self._tasks[run_id] = asyncio.create_task(self._run(message, context))
+            case StopAttempt(run_id):
+                self._stop(run_id)
+
+    def _stop(self, run_id: int) -> None:
+        context = self._contexts.get(run_id)
+        if context is None or context.cancel_requested:
+            return
+        context.cancel_requested = True
+        if run_id in self._begun:  # cancelled before its first step, a task would end without an outcome
+            self._tasks[run_id].cancel()
+
+    async def _run(self, attempt: RunAttempt, context: HandlerContext) -> None:
+        run_id = attempt.run_id
+        entry = operation = None
+        self._begun.add(run_id)
+        try:
+            entry = self._registry[attempt.type]
+            if context.cancel_requested:
+                raise asyncio.CancelledError  # noqa: TRY301 - as if the handler had been cancelled at its first step
+            operation = entry.model.from_members(attempt.members, attempt.client_context)
+            handler: Any = entry.handler
+            try:
+                returned = await handler(operation, context)
+            finally:
+                exit_forked_child(self._pid)
+            outcome = outcome_of_return(returned)
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
+            outcome = outcome_of_exception(entry, error, stopped=context.cancel_requested)
+        flush_streams()
+        self._connection.send(AttemptEnded(run_id, with_members(entry, operation, outcome)))
+        del self._tasks[run_id], self._contexts[run_id]
+        self._begun.discard(run_id)
+
+    def _send_progress(self, report: ProgressReport) -> None:
+        """Send a report. It may come from any thread, and is dropped when its attempt has ended."""
+        if threading.current_thread() is not threading.main_thread():
+            self._loop.call_soon_threadsafe(self._send_progress, report)
+        elif report.run_id in self._contexts:
+            self._connection.send(report)
+
+    async def _note_turns(self) -> None:
+        while True:
+            self._last_turn = time.monotonic()
+            await asyncio.sleep(CHECK_INTERVAL)
+
+    def _watch_loop(self, loop_thread: int) -> None:
+        """Log, in a thread of its own, where the loop's thread is when it is blocked; once for each block."""
+        logged = 0.0
+        while True:
+            time.sleep(CHECK_INTERVAL)
+            last_turn = self._last_turn
+            blocked = time.monotonic() - last_turn
+            if blocked > BLOCKED_AFTER and logged != last_turn:
+                logged = last_turn
+                stack = traceback.format_stack(sys._current_frames()[loop_thread])  # noqa: SLF001 - the only way there is
+                running = [context.operation_id for context in list(self._contexts.values())]
+                log.warning(
+                    "loop_blocked",
+                    seconds=round(blocked, 1),
+                    operations=running[:LOGGED_OPERATIONS],
+                    stack="".join(stack[-LOGGED_FRAMES:]),
+                )

@@ -1,0 +1,137 @@
+"""A host of plain functions: runs one at a time, in its main thread."""
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import threading
+from collections import deque
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from tracker.domain.type_registry import TypeRegistry
+from workers.frames import AttemptEnded, FrameReader, Message, ProgressReport, RunAttempt, StopAttempt, encode, frame
+from workers.handler_call import exit_forked_child, flush_streams, handler_context
+from workers.handler_outcome import HandlerStopped, outcome_of_exception, outcome_of_return, with_members
+from workers.host import MAXRSS_UNIT
+from workers.outcome import Outcome, Stopped
+
+if TYPE_CHECKING:
+    from workers.context import HandlerContext
+
+READ_BYTES = 65536
+"""How many bytes one read takes at most."""
+
+
+class FunctionHost:
+    """Runs functions in the main thread, in the order in which their attempts come. Another thread reads the messages.
+
+    To stop a function, the reading thread sends the signal SIGUSR1 to the main thread, and only while that attempt is
+    the current one. The handler of the signal runs in the main thread and checks this again before it raises
+    HandlerStopped. So a stop never ends another attempt than its own.
+    """
+
+    def __init__(self, registry: TypeRegistry, channel: socket.socket) -> None:
+        self._registry, self._channel = registry, channel
+        self._queue: deque[RunAttempt | None] = deque()
+        """Attempts that wait for the main thread; None after the last."""
+        self._queued = threading.Semaphore(0)
+        self._send_lock = threading.Lock()
+        self._current: int | None = None
+        """The attempt whose function runs now, and may be stopped."""
+        self._reporting: int | None = None
+        """The attempt whose progress reports are sent."""
+        self._pid = os.getpid()
+        self._context: HandlerContext | None = None
+        self._stops: set[int] = set()
+
+    def serve(self) -> None:
+        """Run attempts until the manager sends no more."""
+        threading.Thread(target=self._read, daemon=True).start()
+        while True:
+            self._queued.acquire()
+            if not self._queue:  # the reading thread has removed a stopped attempt
+                continue
+            attempt = self._queue.popleft()
+            if attempt is None:
+                return
+            outcome = self._run(attempt)
+            flush_streams()
+            self._reporting = None
+            peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT
+            self._send(AttemptEnded(attempt.run_id, outcome._replace(peak_rss=peak_rss)))
+
+    def _read(self) -> None:
+        reader = FrameReader()
+        while True:
+            try:
+                data = self._channel.recv(READ_BYTES)
+            except OSError:
+                data = b""
+            for message in reader.feed(data):
+                match message:
+                    case RunAttempt():
+                        self._enqueue(message)
+                    case StopAttempt(run_id):
+                        self._stop(run_id)
+            if not data:
+                self._enqueue(None)
+                return
+
+    def _enqueue(self, attempt: RunAttempt | None) -> None:
+        self._queue.append(attempt)
+        self._queued.release()
+
+    def _stop(self, run_id: int) -> None:
+        """Remove an attempt that waits, or signal the main thread if it runs the attempt."""
+        self._stops.add(run_id)
+        for attempt in list(self._queue):
+            if attempt is not None and attempt.run_id == run_id:
+                with contextlib.suppress(ValueError):  # the main thread has just taken it, and will see the stop
+                    self._queue.remove(attempt)
+                    self._stops.discard(run_id)
+                    self._send(AttemptEnded(run_id, Stopped({})))
+        if self._current == run_id:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    def _on_stop_signal(self, _signum: int, _frame: FrameType | None) -> None:
+        context = self._context
+        if self._current in self._stops and context is not None and not context.cancel_requested:
+            context.cancel_requested = True
+            raise HandlerStopped
+
+    def _run(self, attempt: RunAttempt) -> Outcome:
+        self._context = context = handler_context(attempt, self._send_progress)
+        self._reporting = attempt.run_id
+        entry = operation = None
+        # An earlier handler may have replaced the signal's handler, or blocked the signal.
+        signal.signal(signal.SIGUSR1, self._on_stop_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+        try:
+            entry = self._registry[attempt.type]
+            operation = entry.model.from_members(attempt.members, attempt.client_context)
+            try:
+                self._current = attempt.run_id
+                if self._current in self._stops:
+                    self._on_stop_signal(signal.SIGUSR1, None)
+                returned = entry.handler(operation, context) if entry.handler else None
+            finally:
+                self._current = None
+                exit_forked_child(self._pid)
+            outcome = outcome_of_return(returned)
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
+            self._current = None
+            outcome = outcome_of_exception(entry, error, stopped=context.cancel_requested)
+        self._stops.discard(attempt.run_id)
+        return with_members(entry, operation, outcome)
+
+    def _send_progress(self, report: ProgressReport) -> None:
+        """Send a report. It may come from any thread, and is dropped when its attempt has ended."""
+        with self._send_lock:
+            if report.run_id == self._reporting:
+                self._channel.sendall(frame([encode(report)]))
+
+    def _send(self, message: Message) -> None:
+        with self._send_lock:
+            self._channel.sendall(frame([encode(message)]))

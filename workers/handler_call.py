@@ -1,0 +1,40 @@
+"""What both kinds of host need around the call of a handler."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+
+from workers.context import HandlerContext
+from workers.frames import ProgressReport, RunAttempt
+
+
+def handler_context(attempt: RunAttempt, send: Callable[[ProgressReport], None]) -> HandlerContext:
+    """The context of an attempt, whose progress reports go to `send`."""
+    return HandlerContext(
+        operation_id=attempt.operation_id,
+        call_id=attempt.call_id,
+        attempt=attempt.attempt,
+        key=attempt.key,
+        report=lambda percent, detail: send(ProgressReport(attempt.run_id, percent, detail)),
+    )
+
+
+def exit_forked_child(host_pid: int) -> None:
+    """End this process if it is not the host but a child that the handler forked.
+
+    To be called when a handler has returned or raised. The child would go on as a second host on the same socket.
+    """
+    if os.getpid() != host_pid:
+        error = sys.exception()
+        flush_streams()
+        if isinstance(error, SystemExit) and isinstance(error.code, int):
+            os._exit(error.code)
+        os._exit(0 if error is None else 1)
+
+
+def flush_streams() -> None:
+    """Write what the standard streams have buffered. A fork would write it twice, and a kill would lose it."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()

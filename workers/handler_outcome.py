@@ -1,0 +1,97 @@
+"""The outcome of a handler, from what it returned or raised."""
+
+import asyncio
+import json
+import traceback
+from typing import Any
+
+from tracker.bodies.members import MEMBERS_LIMIT
+from tracker.domain.operation import DONE, RAISED, Json, Operation, ResultInfo
+from tracker.domain.type_registry import OperationType, Rejected, Retry
+from tracker.errors import TrackerError
+from workers import outcome as outcomes
+from workers.outcome import Outcome, Raised, RetryRequested, Stopped, Succeeded
+
+TRACEBACK_LIMIT = 8_192
+"""How many characters of a traceback the log gets at most, from its end."""
+MESSAGE_LIMIT = 1024
+"""How many characters of an exception's message the result gets at most."""
+
+
+class HandlerStopped(BaseException):
+    """Raised inside a plain function to stop it. Not an Exception, because handlers catch those more often."""
+
+
+def outcome_of_return(returned: Any) -> Outcome:
+    """The outcome of a handler that returned. Raises TypeError for a value that is no result."""
+    if returned is None:
+        return Succeeded(DONE, {})
+    if not isinstance(returned, ResultInfo):
+        raise TypeError(f"the handler returned {type(returned).__name__}, not None or a ResultInfo")
+    return Succeeded(returned, {})
+
+
+def outcome_of_exception(entry: OperationType | None, error: BaseException, *, stopped: bool) -> Outcome:
+    """The outcome of a handler that raised any exception.
+
+    `entry` is None when this host does not have the operation's type. `stopped` says whether the handler was asked to
+    stop.
+    """
+    try:
+        return _outcome_of(entry, error, stopped=stopped)
+    except Exception as unusable:  # noqa: BLE001 - such as a Retry whose message is no text
+        return _raised(unusable, retryable=True)
+
+
+def _outcome_of(entry: OperationType | None, error: BaseException, *, stopped: bool) -> Outcome:
+    match error:
+        case Rejected(result=ResultInfo() as result):
+            return outcomes.Rejected(result, {})
+        case Retry():
+            return RetryRequested(_with_message(error.message), {}, error.after)
+        case HandlerStopped() | asyncio.CancelledError() if stopped:
+            return Stopped({})
+        case _:
+            return _raised(error, retryable=entry is None or _is_retryable(entry, error))
+
+
+def _is_retryable(entry: OperationType, error: BaseException) -> bool:
+    return not isinstance(error, entry.never_retry) and (not entry.retry_on or isinstance(error, entry.retry_on))
+
+
+def _raised(error: BaseException, *, retryable: bool) -> Raised:
+    """500/1 with a message that clients may see: our own errors' text, or else only the name of the error's class."""
+    reason = error.message if isinstance(error, TrackerError) else f"{type(error).__name__}."
+    result = _with_message(f"The handler failed: {reason}")
+    return Raised(result, {}, retryable, "".join(traceback.format_exception(error))[-TRACEBACK_LIMIT:])
+
+
+def _with_message(message: object) -> ResultInfo:
+    """500/1 with this message. Raises TypeError for a message that is no text."""
+    if not isinstance(message, str):
+        raise TypeError(f"the message is no text but {type(message).__name__}")
+    return RAISED.model_copy(update={"message": message[:MESSAGE_LIMIT]})
+
+
+def with_members(entry: OperationType | None, operation: Operation | None, outcome: Outcome) -> Outcome:
+    """The outcome with the result members that the handler set. Members that cannot be stored make it a failure."""
+    if entry is None or operation is None:
+        return outcome
+    try:
+        members = _result_members(entry, operation)
+    except Exception as error:  # noqa: BLE001 - the type's own serializers may raise anything
+        return _raised(error, retryable=True)
+    return outcome._replace(members=members) if members else outcome
+
+
+def _result_members(entry: OperationType, operation: Operation) -> Json:
+    """The result members that the handler set. Raises ValueError when they are no JSON or larger than the limit."""
+    names = entry.model.result_members()
+    if not names:
+        return {}
+    dumped = operation.model_dump(mode="json", by_alias=True)
+    members = {name: dumped[name] for name in names if dumped.get(name) is not None}
+    size = len(json.dumps(members, allow_nan=False).encode())
+    if size > MEMBERS_LIMIT:
+        raise ValueError(f"the result members take {size} bytes, at most {MEMBERS_LIMIT} are kept")
+    return members
