@@ -1,4 +1,4 @@
-"""What `tracker doctor` looks at: the facts, and a judgement of each."""
+"""The checks of `tracker doctor`: facts about the server and the installation, and a finding for each."""
 
 import time
 from dataclasses import dataclass, field
@@ -15,17 +15,18 @@ from tracker.store.server_check import Finding, Level, ServerFacts, judge, read_
 from tracker.store.store import Store
 
 MOST_DRIFT = 1.0
-"""Seconds between the server's clock and ours that are worth a word."""
+"""The largest difference between the server's clock and this machine's that is no warning, in seconds."""
 PATIENCE = 15
-"""Seconds after which something that the sweeper should have repaired counts as lost."""
+"""Seconds after which an operation that the sweeper should have repaired counts as lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was seen on the server.
+    """Facts read from the server.
 
-    `drift` is the server's clock less ours, in seconds; `leases`, `due` and `suspects` count what is overdue
-    by more than PATIENCE; `workers` counts those that live: ours by their own word, RQ's own by their registration.
+    * `drift`: the server's clock minus this machine's, in seconds.
+    * `leases`, `due`, `suspects`: how many operations are overdue by more than PATIENCE.
+    * `workers`: how many workers live. The tracker's own report that themselves; RQ's own are registered with RQ.
     """
 
     server: ServerFacts
@@ -39,7 +40,7 @@ class Facts:
 
 
 async def gather(settings: Settings) -> Facts:
-    """Read the facts. Raises Stop (UNREACHABLE) when the server does not answer."""
+    """Read the facts. Raises CommandFailed (UNREACHABLE) when the server does not answer."""
     redis = open_redis(settings)
     store = Store(redis, settings)
     keys = store.keys
@@ -69,7 +70,7 @@ async def gather(settings: Settings) -> Facts:
 
 
 def examine(facts: Facts) -> list[Finding]:
-    """Judge the facts, the server's fitness first."""
+    """Make a finding for each fact, those about the server first."""
     return [
         *judge(facts.server),
         _clock(facts.drift),

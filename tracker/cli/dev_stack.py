@@ -1,4 +1,4 @@
-"""The processes of `tracker dev`: which they are, the order in which they start and stop, what is printed."""
+"""The processes of `tracker dev`: their commands, the order in which they start and stop, and the output."""
 
 import asyncio
 import json
@@ -27,9 +27,9 @@ from tracker.runtime.processes import Child, Supervisor
 VALKEY = "valkey"
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 SLACK = 10.0
-"""Seconds a process has to end, beyond what it may spend on its operations."""
+"""The longest time for a process to end, in seconds, beyond the time for its operations."""
 POLL = 0.05
-"""Seconds between two looks at whether a process is ready."""
+"""Seconds between two checks whether a process is ready."""
 COLOURS = {VALKEY: typer.colors.RED, "api": typer.colors.CYAN, "worker": typer.colors.GREEN}
 EXAMPLE = {
     "@odata.type": "#microsoft.graph.commsOperation",
@@ -42,12 +42,12 @@ EXAMPLE = {
         "message": "Message value",
     },
 }
-"""The documented example of the resource."""
+"""The example of `commsOperation` in Graph's documentation."""
 
 
 @dataclass(frozen=True)
 class StackPlan:
-    """What to run. Port 0 stands for any free one; with `redis_url` that server is used and none is started."""
+    """What to run. Port 0 is any free port. With `redis_url` that server is used, and no private one is started."""
 
     settings: Settings
     data_dir: Path
@@ -66,12 +66,12 @@ class StackPlan:
 
     @property
     def url(self) -> str:
-        """Where the API is reached from this machine."""
+        """The URL of the API on this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     def children(self) -> list[Child]:
-        """The processes to keep, in the order of their start."""
+        """The child processes, in the order of their start."""
         tracker = (sys.executable, "-m", "tracker.cli.main")
         environment = self._environment()
         children = [Child("api", (*tracker, "serve"), environment)]
@@ -93,12 +93,12 @@ class StackPlan:
         if self.types is not None:
             environment["TRACKER_TYPES"] = self.types
         if self.settings.log_format == "auto" and sys.stderr.isatty():
-            environment["TRACKER_LOG_FORMAT"] = "human"  # the children write to a pipe, but a person reads it
+            environment["TRACKER_LOG_FORMAT"] = "human"  # the children write to a pipe, and a person reads it
         return environment
 
 
 def unreachable(settings: Settings) -> str | None:
-    """Why their server does not answer, or None when it does. Raises ConfigurationError for a URL that is none."""
+    """Why the user's own server does not answer; None when it does. Raises ConfigurationError for a malformed URL."""
     from redis.exceptions import RedisError
 
     from tracker.store.connection import open_blocking
@@ -112,7 +112,7 @@ def unreachable(settings: Settings) -> str | None:
 
 
 async def run(plan: StackPlan) -> None:
-    """Run the plan until SIGINT or SIGTERM, and stop all; a second one cuts the workers' drain short.
+    """Run everything until SIGINT or SIGTERM, and stop it in order. A second signal ends the workers' drain early.
 
     Raises ConfigurationError when the data directory or the port is in use, an orphan of an earlier run cannot
     be ended, or a process refuses its configuration.
@@ -125,8 +125,8 @@ async def run(plan: StackPlan) -> None:
         if plan.redis_url is None:
             _free_port("127.0.0.1", plan.redis_port or 0)
             plan.server.prepare()
-        keeper = Supervisor(plan.children(), on_line=_printer(), on_start=roster.record, fatal_exit=Exit.USAGE)
-        running = asyncio.create_task(_bring_up(keeper, plan))
+        supervisor = Supervisor(plan.children(), on_line=_printer(), on_start=roster.record, fatal_exit=Exit.USAGE)
+        running = asyncio.create_task(_bring_up(supervisor, plan))
         stop = _on_signals()
         try:
             await asyncio.wait({running, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
@@ -134,12 +134,12 @@ async def run(plan: StackPlan) -> None:
                 await running
         finally:
             stop.clear()
-            await _stop(keeper, plan, at_once=stop)
+            await _stop(supervisor, plan, at_once=stop)
             running.cancel()
 
 
 def _free_port(host: str, port: int) -> int:
-    """Return the port, or a free one for 0. Raises ConfigurationError when it cannot be listened on."""
+    """The port, or a free one for 0. Raises ConfigurationError when nothing can listen on it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -150,17 +150,17 @@ def _free_port(host: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-async def _bring_up(keeper: Supervisor, plan: StackPlan) -> None:
-    """Start Valkey, then the rest, say when all is ready, and keep them."""
+async def _bring_up(supervisor: Supervisor, plan: StackPlan) -> None:
+    """Start Valkey and then the other processes, print a line when all are ready, and keep them running."""
     if plan.redis_url is None:
-        keeper.start(VALKEY)
-        while not plan.server.answers():  # noqa: ASYNC110 - only asking tells whether a server is up
+        supervisor.start(VALKEY)
+        while not plan.server.answers():  # noqa: ASYNC110 - a server does not report that it is up
             await asyncio.sleep(POLL)
-    await asyncio.gather(keeper.run(), _introduce(plan))
+    await asyncio.gather(supervisor.run(), _introduce(plan))
 
 
 async def _ready(url: str) -> None:
-    """Return when the API says that it is ready."""
+    """Return when the API reports that it is ready."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         while True:
             with suppress(aiohttp.ClientError, TimeoutError):
@@ -170,16 +170,16 @@ async def _ready(url: str) -> None:
             await asyncio.sleep(POLL)
 
 
-async def _stop(keeper: Supervisor, plan: StackPlan, *, at_once: asyncio.Event) -> None:
-    """Stop the API and the workers, and then the Valkey they write to."""
+async def _stop(supervisor: Supervisor, plan: StackPlan, *, at_once: asyncio.Event) -> None:
+    """Stop the API and the workers, and then the Valkey that they write to."""
     drain = plan.settings.drain_seconds + SLACK
-    orderly = asyncio.create_task(keeper.stop([(0, TERM), (drain, KILL)], only={"api", "worker"}))
+    orderly = asyncio.create_task(supervisor.stop([(0, TERM), (drain, KILL)], only={"api", "worker"}))
     impatient = asyncio.create_task(at_once.wait())
     await asyncio.wait({orderly, impatient}, return_when=asyncio.FIRST_COMPLETED)
     if not orderly.done():
-        await keeper.stop([(0, TERM), (SLACK, KILL)], only={"api", "worker"})  # the workers hand back at once
+        await supervisor.stop([(0, TERM), (SLACK, KILL)], only={"api", "worker"})  # the workers hand back at once
     impatient.cancel()
-    await keeper.stop([(0, TERM), (SLACK, KILL)])
+    await supervisor.stop([(0, TERM), (SLACK, KILL)])
 
 
 def _on_signals() -> asyncio.Event:
@@ -191,18 +191,18 @@ def _on_signals() -> asyncio.Event:
 
 
 def _printer() -> Callable[[str, str], None]:
-    """Return what prints a child's line to standard error, its name before it, in colour on a terminal."""
+    """A function that prints a child's line to standard error after the child's name, in colour on a terminal."""
     width = max(map(len, COLOURS))
 
     def give(name: str, line: str) -> None:
-        with suppress(OSError):  # nobody reads any more, which is no reason to stop
+        with suppress(OSError):  # nobody reads the output any more; that is no reason to stop
             typer.echo(typer.style(f"{name:<{width}} | ", fg=COLOURS.get(name)) + line, err=True)
 
     return give
 
 
 async def _introduce(plan: StackPlan) -> None:
-    """Once all is ready, tell a person and a script how to use it; `ready <url>` is the last line."""
+    """Print how to use the service, once all is ready. The last line is `ready <url>`, for scripts."""
     await _ready(plan.url)
     operations = f"{plan.url}/v1.0/communications/calls/demo/operations"
     given = plan.redis_url and plan.settings.model_copy(update={"redis_url": plan.redis_url}).redis_address

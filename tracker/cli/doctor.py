@@ -1,4 +1,4 @@
-"""`tracker doctor`: whether the Redis behind an installation is fit for it, and whether anything is lost."""
+"""`tracker doctor`: checks of the Redis server and of the operations in it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tracker.maintenance.verifier import VerifyReport
 
 ROUNDS = 5
-"""Repairs after each of which everything is verified again: one may bring others to light."""
+"""How many repairs there are at most. Everything is verified again after each: a repair may reveal more faults."""
 
 
 def doctor(
@@ -88,7 +88,7 @@ def _verify(settings: "Settings", output: OutputFormat, *, repair: bool) -> None
 
 
 async def _walk(settings: "Settings", *, repair: bool) -> "tuple[VerifyReport, VerifyReport, int]":
-    """What is found, what is left of it after repair, and how many operations were repaired."""
+    """Verify, and repair if asked. Returns the first report, the last report, and how many operations were repaired."""
     from tracker.maintenance.verifier import Verifier
     from tracker.store.connection import open_redis
     from tracker.store.store import Store
@@ -129,7 +129,7 @@ def _summary(found: "VerifyReport", left: "VerifyReport", repaired: int | None) 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Show how far a walk is on a terminal, on standard error; elsewhere nothing."""
+    """Show the progress of a walk on standard error, if that is a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 

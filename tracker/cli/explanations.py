@@ -1,4 +1,4 @@
-"""What a diagnosis means, in sentences: why an operation is where it is, and what will move it on."""
+"""Explanations of a diagnosis, in sentences: why an operation is where it is, and what will move it on."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from tracker.store.worker_registry import LIVES_FOR, SILENT_AFTER
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One thing to know. `word` is stable, for programs; `text` is for people; `facts` are the numbers in it."""
+    """One reason. `word` is stable, for programs. `text` is for people. `facts` has the numbers of the text."""
 
     word: str
     text: str
     facts: Json
 
     def as_json(self) -> Json:
-        """The reason as `--output json` has it."""
+        """The reason as `--output json` prints it."""
         return {"reason": self.word, "text": self.text, **self.facts}
 
 
@@ -136,7 +136,7 @@ def _without_worker(found: Diagnosis) -> Iterator[Reason]:
 
 
 def _nobody(found: Diagnosis) -> Iterator[Reason]:
-    """Why nothing at all is taken."""
+    """Reasons why no worker takes any operation."""
     if found.suspended:
         yield _reason("suspended", "The queues are suspended: no worker takes anything until `rq resume`.")
     if not found.workers and not found.stock_workers:
@@ -144,7 +144,7 @@ def _nobody(found: Diagnosis) -> Iterator[Reason]:
 
 
 def _takers(found: Diagnosis) -> Iterator[Reason]:
-    """Who of the workers could take it."""
+    """Which workers could take the operation."""
     kind = found.record.type
     able = {name: about for name, about in found.workers.items() if canonical(kind) in about.get("types", ())}
     if able and all(_full(about) for about in able.values()) and not found.stock_workers:

@@ -1,10 +1,10 @@
-"""How the commands for operators word lengths of time and numbers of things."""
+"""Durations and counts as text, for the commands that operators use."""
 
 _UNITS = {"d": 86400, "h": 3600, "min": 60, "s": 1}
 
 
 def spell(seconds: float) -> str:
-    """A length of time for people: "0.3 s", "12 s", "3 min 20 s", "2 h 5 min", "4 d"."""
+    """A duration as text, with at most two units: "0.3 s", "12 s", "3 min 20 s", "2 h 5 min", "4 d"."""
     if seconds < _UNITS["min"]:
         return f"{max(seconds, 0):.1f}".removesuffix(".0") + " s"
     left = round(seconds)
@@ -17,5 +17,5 @@ def spell(seconds: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things: "1 operation", "3 operations"."""
+    """A count with its noun: "1 operation", "3 operations"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -17,16 +17,16 @@ Show = Callable[[Json], None]
 
 FINAL = frozenset({"Completed", "Failed"})
 LONGEST_HOLD = 30
-"""Seconds one `Prefer: wait` asks the server to hold its answer."""
+"""How long one `Prefer: wait` asks the server to hold its answer, in seconds."""
 ANSWER_WITHIN = 30.0
-"""Seconds a server may take for an answer, beside what it was asked to hold it."""
+"""The longest time to wait for an answer, in seconds, beside the time that it may be held."""
 PAUSE = 1.0
-"""Seconds between two looks at an operation that has not changed, at least."""
+"""The shortest time between two reads of an operation that has not changed, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """What the server said, when it did not refuse."""
+    """A successful answer of the server."""
 
     status: int
     headers: Headers
@@ -34,7 +34,7 @@ class HttpReply:
 
 
 class Client:
-    """Speaks to one server. Use it as an asynchronous context manager."""
+    """An HTTP client for one server. Use it as an asynchronous context manager."""
 
     def __init__(self, url: str, token: str) -> None:
         self._url = url.rstrip("/")
@@ -68,7 +68,7 @@ class Client:
         return (await self._send("POST", f"{_path(call_id, operation_id)}/cancel", body=body)).body
 
     async def wait(self, call_id: str, operation_id: str, seconds: float, show: Show) -> Json:
-        """Follow an operation until it is final; every state seen goes to `show`. Returns the last one.
+        """Follow an operation until it is final. `show` is called with every state. Returns the last state.
 
         A server that is away is tried again until the time is up. Raises Stop: TIMED_OUT when the operation
         is not final in time, UNREACHABLE when the server is away at that moment, NOT_FOUND, REFUSED.
@@ -90,11 +90,11 @@ class Client:
                     return answer.body
             if asked >= end:
                 raise CommandFailed(Exit.TIMED_OUT, f"{operation_id} is not final after {seconds:g} seconds")
-            if answer is None or etag is None:  # the server is away, or does not hold its answers
+            if answer is None or etag is None:  # the server is away, or it does not hold answers
                 await asyncio.sleep(min(end, asked + PAUSE) - loop.time())
 
     async def _changed(self, path: str, etag: str | None, left: float) -> HttpReply | None:
-        """Return the operation when it is not as `etag` knows it, or becomes so while the server holds."""
+        """Return the operation if its ETag differs from `etag`, or if it changes while the server holds the answer."""
         hold = int(min(LONGEST_HOLD, left))
         headers = {"Prefer": f"wait={hold}"} if hold > 0 else {}
         answer = await self._send("GET", path, headers=headers | ({"If-None-Match": etag} if etag else {}))
@@ -112,7 +112,7 @@ class Client:
             url = URL(f"{self._url}/v1.0{path}", encoded=True).update_query(query or {})
             async with self._session.request(method, url, json=body, headers=headers) as response:
                 return HttpReply(response.status, response.headers, await _read(response))
-        except (aiohttp.NonHttpUrlClientError, ValueError):  # a URL that cannot be read, a token with a line break
+        except (aiohttp.NonHttpUrlClientError, ValueError):  # a malformed URL, or a token with a line break
             raise CommandFailed(
                 Exit.USAGE, f"{self._url} is not a usable URL, or the token not a usable token"
             ) from None
@@ -137,7 +137,7 @@ def _literal(text: str) -> str:
 
 
 async def _read(response: aiohttp.ClientResponse) -> Json:
-    """Return the answer's JSON object; raises Stop for an answer that refuses."""
+    """The JSON object of an answer. Raises CommandFailed for an answer with an error status."""
     try:
         body = await response.json(content_type=None)
     except ValueError:

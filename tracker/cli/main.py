@@ -1,4 +1,4 @@
-"""The command line. Commands import what they need when they run, so that `tracker --help` is there at once."""
+"""The command line. Commands import their modules when they run, so that `tracker --help` starts fast."""
 
 import sys
 from typing import Annotated
@@ -48,7 +48,7 @@ for panel, commands in {
 
 
 def main() -> None:
-    """Run the command line; a deliberate error is one line on standard error."""
+    """Run the command line. An expected error is one line on standard error."""
     try:
         app()
     except CommandFailed as stop:

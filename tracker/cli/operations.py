@@ -27,13 +27,15 @@ class Status(StrEnum):
     FAILED = "Failed"
 
 
-CallId = Annotated[str, typer.Argument(help="The call it belongs to: any name, up to 256 characters.")]
+CallId = Annotated[
+    str, typer.Argument(help="The call that the operation belongs to: any name of up to 256 characters.")
+]
 OperationId = Annotated[str, typer.Argument(help="The operation's id.")]
 Url = Annotated[str, typer.Option("--url", envvar="TRACKER_URL", help="Address of the API.")]
 Token = Annotated[
     str, typer.Option("--token", envvar="TRACKER_TOKEN", help="Bearer token for the API.", show_default=False)
 ]
-Timeout = Annotated[float, typer.Option(min=0, help="Seconds to wait.")]
+Timeout = Annotated[float, typer.Option(min=0, help="The longest time to wait, in seconds.")]
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_TIMEOUT = 300.0
 
@@ -41,9 +43,9 @@ DEFAULT_TIMEOUT = 300.0
 def create(
     call_id: CallId,
     body: Annotated[str, typer.Option(help="The operation: JSON, @FILE, or - for standard input.")] = "{}",
-    type_: Annotated[str | None, typer.Option("--type", help="Its @odata.type.")] = None,
-    context: Annotated[str | None, typer.Option(help="Its clientContext.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is final.")] = False,
+    type_: Annotated[str | None, typer.Option("--type", help="The @odata.type of the operation.")] = None,
+    context: Annotated[str | None, typer.Option(help="The clientContext of the operation.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the operation is final.")] = False,
     timeout: Timeout = DEFAULT_TIMEOUT,
     url: Url = DEFAULT_URL,
     token: Token = "",
@@ -75,9 +77,11 @@ def get(
 
 def list_(
     call_id: CallId,
-    status: Annotated[Status | None, typer.Option(case_sensitive=False, help="Only of this status.")] = None,
-    context: Annotated[str | None, typer.Option(help="Only with this clientContext.")] = None,
-    top: Annotated[int, typer.Option(min=1, max=999, help="At most so many.")] = 100,
+    status: Annotated[
+        Status | None, typer.Option(case_sensitive=False, help="List only operations of this status.")
+    ] = None,
+    context: Annotated[str | None, typer.Option(help="List only operations with this clientContext.")] = None,
+    top: Annotated[int, typer.Option(min=1, max=999, help="How many operations to list at most.")] = 100,
     url: Url = DEFAULT_URL,
     token: Token = "",
     output: Output = OutputFormat.TABLE,
@@ -101,7 +105,7 @@ def wait(
     token: Token = "",
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Follow an operation until it is final; exits 1 when it failed, 6 when the time is up."""
+    """Follow an operation until it is final. The exit code is 1 when it failed, and 6 when the time is up."""
     operation = _follow(url, token, call_id, operation_id, timeout)
     _print_operation(operation, output)
     _exit_by(operation)
@@ -110,12 +114,12 @@ def wait(
 def cancel(
     call_id: CallId,
     operation_id: OperationId,
-    reason: Annotated[str | None, typer.Option(help="Why; kept with the operation.")] = None,
+    reason: Annotated[str | None, typer.Option(help="The reason. It is kept with the operation.")] = None,
     url: Url = DEFAULT_URL,
     token: Token = "",
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Ask an operation to stop. One that runs may still end otherwise; see it with `get` or `wait`."""
+    """Ask an operation to stop. A running operation may still end in another way: see `get` or `wait`."""
     _print_operation(_over_http(url, token, lambda client: client.cancel(call_id, operation_id, reason)), output)
 
 
@@ -137,7 +141,7 @@ def _follow(url: str, token: str, call_id: str, operation_id: str, timeout: floa
 
 
 def _body(text: str) -> Json:
-    """Read the body that --body names. Raises Stop when it is not a JSON object."""
+    """Read the body that --body names. Raises CommandFailed when it is not a JSON object."""
     try:
         if text == "-":
             text = sys.stdin.read()
@@ -153,7 +157,7 @@ def _body(text: str) -> Json:
 
 @contextmanager
 def _progress_bar() -> Iterator[Callable[[Json], None]]:
-    """Show an operation's progress on a terminal, on standard error; elsewhere nothing."""
+    """Show an operation's progress on standard error, if that is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
@@ -191,7 +195,7 @@ def _print_operation(operation: Json, output: OutputFormat) -> None:
 
 
 def _row(operation: Json) -> list[str]:
-    """Sum up an operation in one line of a list."""
+    """One line of a list, for an operation."""
     result = operation.get("resultInfo") or {}
     return [
         operation["id"],

@@ -1,4 +1,4 @@
-"""What a killed run left behind: the children it recorded, and who listens on the private server's socket."""
+"""Orphans of a killed `tracker dev`: the child processes that it recorded, and the server on its socket."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from tracker.errors import ConfigurationError
 from tracker.runtime.dev_valkey import PrivateServer, listener, until
 
 GRACE = 2.0
-"""Seconds an orphan has between SIGTERM and SIGKILL."""
+"""Seconds between SIGTERM and SIGKILL for an orphan."""
 
 
 class ChildRecords:
-    """The children of a run, on disk, so that the next run can end those that outlived it.
+    """The child processes of a run, recorded on disk. The next run ends those that are still alive.
 
     A pid counts together with its process's start, so that a stranger who got the same pid is left alone.
     """
@@ -27,17 +27,17 @@ class ChildRecords:
         self._children: dict[str, tuple[int, str | None]] = {}
 
     def record(self, name: str, pid: int) -> None:
-        """Note that `name` runs as `pid` now."""
+        """Record that the child `name` runs as `pid` now."""
         self._children[name] = (pid, identity(pid))
         draft = self._path.with_suffix(".new")
         try:
             draft.write_text(json.dumps(self._children))
             draft.replace(self._path)
-        except OSError as error:  # a full disk, say: no reason to stop what runs
+        except OSError as error:  # for example a full disk; it is no reason to stop the children
             note(f"{self._path} cannot be written, the next start will not know {name}: {error.strerror}")
 
     def orphans(self) -> dict[str, int]:
-        """Pid by name of the recorded children that still live."""
+        """The pids of the recorded children that are still alive, by name."""
         try:
             recorded = json.loads(self._path.read_text())
             return {name: pid for name, (pid, born) in recorded.items() if born and identity(pid) == born}
@@ -48,7 +48,7 @@ class ChildRecords:
 
 
 def end_orphans(server: PrivateServer, roster: ChildRecords) -> dict[str, int]:
-    """End what an earlier, killed run left in this directory, and return it (pid by name).
+    """End the orphans of an earlier run in this directory. Returns their pids by name.
 
     Children are known by the roster, the server also by who listens on its socket. Must be called under the
     directory's lock. Raises ConfigurationError naming the process that cannot be ended.
@@ -62,7 +62,7 @@ def end_orphans(server: PrivateServer, roster: ChildRecords) -> dict[str, int]:
 
 
 def identity(pid: int) -> str | None:
-    """Return what tells this process from a later one with the same pid; None when no such process runs."""
+    """A text that tells this process from a later one with the same pid. None when there is no such process."""
     if sys.platform == "linux":
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -78,7 +78,7 @@ def identity(pid: int) -> str | None:
 
 
 def _end(orphans: Mapping[str, int]) -> None:
-    """SIGTERM, then SIGKILL after the grace, to each; all are gone on return."""
+    """Send SIGTERM to each, and SIGKILL after the grace. All are gone on return."""
     born = {pid: identity(pid) for pid in orphans.values()}
 
     def living() -> list[int]:

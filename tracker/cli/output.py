@@ -1,4 +1,4 @@
-"""What every command shares: exit codes, the error that ends a command, and the ways to print."""
+"""Exit codes, the error that ends a command, and ways to print. All commands share these."""
 
 import json
 import sys
@@ -13,10 +13,10 @@ from tracker.errors import ConfigurationError
 Json = dict[str, Any]
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
-"""What moves a terminal's cursor or colours it, made visible: a table shows what other clients have written."""
+"""Control characters and their visible forms. Texts of other clients in a table must not move the cursor."""
 
 WIDE = 10_000
-"""Columns of what is not a terminal: a program that reads a table wants a row in a line."""
+"""The width of a table, in characters, where the output is no terminal. Programs want one row per line."""
 
 
 class Exit(IntEnum):
@@ -67,7 +67,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """Print rows under a header; no cell's text is taken for markup. Cells fold on a terminal only."""
+    """Print rows under a header. Text in cells is never read as markup. Long cells are folded on a terminal only."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -81,5 +81,5 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
 
 
 def note(text: str) -> None:
-    """Say something to the person at the terminal, beside the result."""
+    """Print a text to standard error, beside the result."""
     typer.echo(text, err=True)

@@ -1,4 +1,4 @@
-"""What `tracker doctor` tells of the work itself: workers, lanes, stages, and what holds operations back."""
+"""The overview of `tracker doctor`: workers, lanes, stages, and what operations wait for."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LaneOverview:
-    """`queued` operations have a ticket, `listed` is how long RQ's list is; `oldest` in seconds."""
+    """A lane. `queued`: how many operations have a ticket. `listed`: the length of RQ's list.
+
+    `oldest`: the age in seconds of the operation that waits longest.
+    """
 
     queued: int
     listed: int
@@ -27,7 +30,7 @@ class LaneOverview:
 
 @dataclass(frozen=True, slots=True)
 class GateOverview:
-    """A type's gate that holds `parked` operations back; `opens_in` seconds it is looked at next."""
+    """A limit of a type that makes `parked` operations wait. It is checked again in `opens_in` seconds."""
 
     type: str
     policy: Policy
@@ -38,12 +41,15 @@ class GateOverview:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """`lacking` counts operations by a type that nobody who claimed had; `in_line` those that wait for their call."""
+    """What an installation does. `lacking`: how many operations of each type wait for a worker with the type.
+
+    `in_line`: how many operations wait for an earlier one of their serial call.
+    """
 
     suspended: bool = False
     workers: Mapping[str, Json] = field(default_factory=dict)
     died: Mapping[str, int] = field(default_factory=dict)
-    """Workers of ours that ended without a word, and how many seconds ago they were heard last."""
+    """Workers that ended without deregistering, and the seconds since their last heartbeat."""
     lanes: Mapping[str, LaneOverview] = field(default_factory=dict)
     running: int = 0
     delayed: int = 0
@@ -54,7 +60,7 @@ class Overview:
 
 
 async def look(store: "Store", now: Micros) -> Overview:
-    """Read it, at the server's time. Counts lines by a walk over the server's keys. Raises Unavailable."""
+    """Read the overview. `now` is the server's time. Scans the server's keys for serial calls. Raises Unavailable."""
     redis, keys = store.redis, store.keys
     async with answering():
         suspended = await redis.exists(f"{keys.rq_prefix}:suspended")
@@ -98,7 +104,7 @@ async def _in_line(store: "Store") -> int:
 
 
 async def _gates(store: "Store", now: Micros) -> list[GateOverview]:
-    """Each gate that holds somebody back, known by whom it holds back."""
+    """Each limit that makes operations wait. The first operation that waits tells the type and its policy."""
     redis, prefix = store.redis, f"{store.keys.prefix}:gate:"
     gates = []
     async with answering():
@@ -113,7 +119,7 @@ async def _gates(store: "Store", now: Micros) -> list[GateOverview]:
 
 
 def tell(seen: Overview) -> Iterator[Finding]:
-    """The overview as findings; what nobody will move on is a warning."""
+    """The overview as findings. Operations that nothing will move on are a warning."""
     if seen.suspended:
         advice = "No worker takes anything until `rq resume`; what runs goes on."
         yield Finding("queues", Level.WARN, "suspended", advice)

@@ -1,4 +1,4 @@
-"""`tracker serve --processes N`: several processes that listen on one port, and their keeper."""
+"""`tracker serve --processes N`: several API processes that share one port, and their supervisor."""
 
 import asyncio
 import signal
@@ -16,13 +16,13 @@ from tracker.runtime.processes import Child, Supervisor
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 STOP_WITHIN = 20.0
-"""Seconds that a process has to answer the requests it holds."""
+"""The longest time for a process to answer the requests that it holds when it stops, in seconds."""
 READY = "ready "
-"""What a process prints before its URL once it listens."""
+"""The word that a process prints before its URL once it listens."""
 
 
 async def run(settings: Settings, processes: int) -> None:
-    """Keep so many processes that serve the API until SIGTERM or SIGINT; one that dies is replaced.
+    """Run so many API processes until SIGTERM or SIGINT. A process that dies is replaced.
 
     The kernel spreads new connections over them (SO_REUSEPORT). Raises ConfigurationError when the address is in
     use, or when a process refuses its configuration.
@@ -31,8 +31,10 @@ async def run(settings: Settings, processes: int) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     with _reserved(settings.host, settings.port) as port:
-        keeper = Supervisor(_children(settings, port, processes), on_line=_Printer(processes), fatal_exit=Exit.USAGE)
-        running = asyncio.create_task(keeper.run())
+        supervisor = Supervisor(
+            _children(settings, port, processes), on_line=_Printer(processes), fatal_exit=Exit.USAGE
+        )
+        running = asyncio.create_task(supervisor.run())
         stopped = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -40,7 +42,7 @@ async def run(settings: Settings, processes: int) -> None:
                 running.result()
         finally:
             stopped.cancel()
-            await keeper.stop([(0, TERM), (STOP_WITHIN, KILL)])
+            await supervisor.stop([(0, TERM), (STOP_WITHIN, KILL)])
             running.cancel()
 
 
@@ -57,11 +59,11 @@ def _children(settings: Settings, port: int, processes: int) -> list[Child]:
 
 @contextmanager
 def _reserved(host: str, port: int) -> Iterator[int]:
-    """The port, or a free one for 0, kept for processes of this user that share it. Raises ConfigurationError."""
+    """Reserve the port, or a free one for 0, for processes of this user that share it. Raises ConfigurationError."""
     family, address = _address(host, port)
     try:
         if port:
-            with socket.socket(family) as alone:  # fails when anybody listens there, sharing or not
+            with socket.socket(family) as alone:  # fails when any process listens there, sharing the port or not
                 alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 alone.bind(address)
         with socket.socket(family) as shared:
@@ -84,7 +86,7 @@ def _address(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int
 
 
 class _Printer:
-    """Hands on what the processes write; says `ready` once, when each of them has."""
+    """Passes on the lines of the processes, and prints `ready` once, when each of them is ready."""
 
     def __init__(self, processes: int, write: Callable[..., None] = typer.echo) -> None:
         self._missing = {f"api-{number}" for number in range(1, processes + 1)}
@@ -92,7 +94,7 @@ class _Printer:
 
     def __call__(self, name: str, line: str) -> None:
         """Take one line of a process."""
-        with suppress(OSError):  # nobody reads any more, which is no reason to stop
+        with suppress(OSError):  # nobody reads the output any more; that is no reason to stop
             if not line.startswith(READY):
                 self._write(line, err=True)
             elif self._missing:

@@ -1,4 +1,4 @@
-"""How the commands that run the service begin."""
+"""The common start of the commands that run the service."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def start(**options: Any) -> "Settings":
-    """Load the settings, with the options that were given over them, and set up logging.
+    """Load the settings, override them with the given options, and set up logging.
 
     TRACKER_TYPES may name modules in the working directory from here on, as under `rq worker`.
     """

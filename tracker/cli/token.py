@@ -1,4 +1,4 @@
-"""`tracker token`: a new bearer token, and the line that makes servers know it."""
+"""`tracker token`: a new bearer token, and the line of TRACKER_TOKENS for it."""
 
 import re
 import secrets
@@ -10,7 +10,7 @@ import typer
 from tracker.cli.output import Output, OutputFormat, print_json
 
 WORD = re.compile(r"[A-Za-z0-9._~@-]{1,64}")
-"""What servers take for a name or a tenant (`tracker.api.auth`)."""
+"""The form of names and tenants that servers accept (`tracker.api.auth`)."""
 
 
 def token(
@@ -32,11 +32,11 @@ def token(
 
 
 def new_token(name: str, tenant: str) -> tuple[str, str]:
-    """Make a token of 256 random bits; returns it and its line for TRACKER_TOKENS."""
+    """Make a token of 256 random bits. Returns the token and its line for TRACKER_TOKENS."""
     secret = f"tracker_{secrets.token_urlsafe(32)}"
     return secret, token_line(name, tenant, secret)
 
 
 def token_line(name: str, tenant: str, secret: str) -> str:
-    """The line of TRACKER_TOKENS by which a server knows a token: `name:tenant:sha256`."""
+    """The line of TRACKER_TOKENS for a token: `name:tenant:sha256`."""
     return f"{name}:{tenant}:{sha256(secret.encode()).hexdigest()}"

@@ -1,4 +1,4 @@
-"""`tracker why`: what an operation does, or what it waits for, read from Redis directly."""
+"""`tracker why`: what an operation does, or what it waits for, as Redis has it."""
 
 import signal
 from contextlib import suppress
@@ -75,7 +75,7 @@ async def _diagnose(settings: "Settings", id_: str, tenant: str | None) -> "Diag
 
 
 def as_json(found: "Diagnosis", reasons: "list[Reason]") -> "Json":
-    """The answer for programs. Times are RFC 3339 in UTC, lengths of time seconds, sizes bytes."""
+    """The output for programs. Times are RFC 3339 in UTC, durations are in seconds, sizes are in bytes."""
     from tracker.api.serializers import timestamp
 
     record = found.record
@@ -144,7 +144,7 @@ def _attempts(found: "Diagnosis") -> list[tuple[str, ...]]:
 
 
 def _of_its_process(attempt: "Json") -> str:
-    """How the attempt's process ended, and how large it was: "SIGKILL, 812 MiB, out of memory: …"."""
+    """How the process of an attempt ended, and its peak memory: "SIGKILL, 812 MiB, out of memory: …"."""
     parts = []
     code = attempt.get("signal")
     if code is not None:
