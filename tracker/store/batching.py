@@ -1,4 +1,8 @@
-"""Script calls of many tasks in one round trip, and what many tasks ask of one script in one call of it."""
+"""Batches Redis script calls.
+
+Calls that are made in one turn of the event loop share a round trip. Creates and other calls of the same script share
+one EVALSHA. Plain code is `await script(keys, args)` for each call (benchmarks.api: create, end to end).
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,27 +18,27 @@ if TYPE_CHECKING:
 
 
 MOST_TOGETHER = 100
-"""What is asked for in one round trip, so that none waits for thousands of others' answers."""
+"""How many operations one round trip asks for at most. So no call waits for the answers of thousands of others."""
 MOST_QUESTIONS = 16
-"""How many ask in one round trip: the server works on that while others are still asking."""
+"""How many calls are sent before the turn of the loop ends. The server works on them while more calls are made."""
 MOST_EARLY = 4
-"""Round trips under way, at most, beside which another is begun before the turn of the loop ends or it is full."""
+"""How many round trips may be under way when calls are sent before the turn of the loop ends."""
 
 
 class _Call(NamedTuple):
     script: "AsyncScript"
     words: list[Any]
-    """As EVALSHA takes them: the number of keys, keys, arguments."""
+    """What EVALSHA takes after the script's digest: the number of keys, the keys, the arguments."""
     answers: list[tuple[asyncio.Future[Any], int]]
-    """For the call's answer; of one that several have joined, for so many elements of it each."""
+    """Who waits for the answer. In a shared call each waits for so many elements of it."""
     joined: bool
 
     def given_up(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether nobody waits for the answer any more."""
         return all(answer.cancelled() for answer, _ in self.answers)
 
     def settle(self, answer: Any) -> None:
-        """Hand over the answer or error. Who does not wait for it any more is passed over."""
+        """Give the answer or the error to all who wait for it."""
         failed, start = isinstance(answer, Exception), 0
         for future, count in self.answers:
             end = start + count
@@ -47,11 +51,11 @@ class _Call(NamedTuple):
 
 
 class Batcher:
-    """Sends what is asked for in one turn of the event loop in one round trip, in the order in which it was asked.
+    """Sends the calls of one turn of the event loop in one round trip, in the order in which they were made.
 
-    As soon as `MOST_TOGETHER` are asked for, or `MOST_QUESTIONS` have been put while little is under way, that is sent,
-    and what comes after is another round trip at the same time. Nothing waits for more to come. Calls are no
-    transaction: each has its own answer or error. One that several have joined stands where the first asked.
+    A round trip is sent earlier when it asks for MOST_TOGETHER operations, or when it has MOST_QUESTIONS calls and few
+    round trips are under way. No call waits for further calls. Calls are no transaction: each has its own answer or
+    error. A shared call stands where the first of those who share it was made.
     """
 
     def __init__(self, redis: "Redis", *, within: float) -> None:
@@ -59,21 +63,21 @@ class Batcher:
         self._calls: list[_Call] = []
         self._open: dict[AsyncScript, _Call] = {}
         self._asked = 0
-        """For how much in this turn of the loop."""
+        """How many operations were asked for in this turn of the loop."""
         self._waiting = self._questions = 0
-        """How much of it is not sent yet, and how many questions that is."""
+        """How many of these operations are not sent yet, and in how many calls."""
         self._sending: dict[asyncio.Task[None], list[_Call]] = {}
 
     def call(self, script: "AsyncScript", keys: list[Any], args: list[Any]) -> asyncio.Future[Any]:
-        """Run a script; its answer. Raises what redis-py raises."""
+        """Call a script. Returns its answer, or raises what redis-py raises."""
         call = _Call(script, [len(keys), *keys, *args], [], joined=False)
         self._calls.append(call)
         return self._ask(call, 1)
 
     def join(self, script: "AsyncScript", keys: list[Any], each: Sequence[list[Any]]) -> asyncio.Future[list[Any]]:
-        """Have a script that answers one element to each of many do this for these, `MOST_TOGETHER` at most.
+        """Call a script that answers one element for each operation, for at most MOST_TOGETHER operations.
 
-        What was asked of it in the same turn of the loop goes in the same call, over the keys of the first.
+        Calls of the script in one turn of the loop share one call, with the keys of the first.
         """
         if self._waiting + len(each) > MOST_TOGETHER:
             self._send()
@@ -86,17 +90,14 @@ class Batcher:
         return self._ask(call, len(each))
 
     def leave(self) -> None:
-        """End round trips that nobody waits for any more, as a command is ended with the task that sent it.
-
-        Whoever gives an answer up says so by this.
-        """
+        """Cancel round trips that nobody waits for any more. A task that stops waiting for an answer calls this."""
         for round_trip, calls in self._sending.items():
             if all(call.given_up() for call in calls):
                 round_trip.cancel()
 
     async def turn(self) -> None:
-        """Let the server begin before more is asked for, once that was much in this turn of the loop."""
-        while self._asked >= MOST_TOGETHER:  # noqa: ASYNC110 - it is the turns themselves that are waited for
+        """Wait while this turn of the loop has asked for MOST_TOGETHER operations, so that they are sent first."""
+        while self._asked >= MOST_TOGETHER:  # noqa: ASYNC110 - it waits for turns of the loop
             await asyncio.sleep(0)
 
     def _ask(self, call: _Call, count: int) -> asyncio.Future[Any]:
@@ -126,7 +127,9 @@ class Batcher:
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._answer(calls))
         self._sending[task] = calls
-        guard = loop.call_later(self._within, task.cancel)  # asyncio.timeout takes ten times as long
+        guard = loop.call_later(
+            self._within, task.cancel
+        )  # plain code is asyncio.timeout, which takes ten times as long
         task.add_done_callback(partial(self._sent, guard))
 
     def _sent(self, guard: asyncio.TimerHandle, round_trip: asyncio.Task[None]) -> None:
@@ -134,7 +137,7 @@ class Batcher:
         del self._sending[round_trip]
 
     async def _answer(self, calls: list[_Call]) -> None:
-        answers: list[Any] = [TimeoutError()] * len(calls)  # for whoever still waits when it is cancelled: see `_send`
+        answers: list[Any] = [TimeoutError()] * len(calls)  # the answer of a cancelled round trip: see `_send`
         try:
             answers = await self._run(calls)
         except Exception as error:  # noqa: BLE001 - it is raised where the answers are awaited
@@ -144,7 +147,7 @@ class Batcher:
                 call.settle(answer)
 
     async def _run(self, calls: list[_Call]) -> list[Any]:
-        """The answer or error of each; a script that the server lost is loaded, and what it missed run again."""
+        """The answer or error of each call. A script that the server lost is loaded, and its calls are made again."""
         answers = await self._round_trip(calls)
         missed = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if missed:
@@ -156,7 +159,11 @@ class Batcher:
         return answers
 
     async def _round_trip(self, calls: list[_Call]) -> list[Any]:
-        """As redis-py's own pipeline does it, without what that does for transactions and for all other commands."""
+        """Send the calls and read their answers.
+
+        Plain code is redis-py's pipeline. It does more for each command, for transactions and for other commands
+        (benchmarks.api: create).
+        """
         pool = self._redis.connection_pool
         connection = await pool.get_connection()  # type: ignore[no-untyped-call]
         try:
@@ -169,7 +176,7 @@ class Batcher:
 
 
 async def _ask(connection: "AbstractConnection", words: Sequence[bytes], count: int) -> list[Any]:
-    """Send commands that are packed, and read as many answers, errors among them."""
+    """Send packed commands, and read `count` answers or errors."""
     await connection.send_packed_command(words)
     answers: list[Any] = []
     for _ in range(count):

@@ -1,4 +1,9 @@
-"""The record's form in Redis: a hash of strings. Fields at their defaults are left out."""
+"""Encoding and decoding of records as Redis hashes of strings.
+
+Fields with their default values are left out. Decoding fills an array by position and makes the record from it.
+Plain code is a dict of the decoded fields and `Record(**fields)`, which takes half as long again (benchmarks.api: list
+of 100).
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -25,7 +30,7 @@ _NUMBERS = (
 _FLAGS = ("canceled", "hidden", "rq")
 _DEFAULT = Policy()
 FORGET = "forget"
-"""The word for a field that a change removes; its value is the field's name."""
+"""The name under which a change names a field that it removes."""
 _POLICY_NAMES = tuple(item.name for item in fields(Policy))
 _POLICY_VALUES = attrgetter(*_POLICY_NAMES)
 _DEFAULT_VALUES = _POLICY_VALUES(_DEFAULT)
@@ -33,9 +38,9 @@ _PLACES = {name: place for place, name in enumerate(Record._fields)}
 
 
 def encode(record: Record) -> list[str]:
-    """A new record's own fields: field, value, ... Its key and digest are for the script that stores it to add.
+    """The fields of a new record that are its own: field, value, field, value, and so on.
 
-    An id that is the key as a UUID, as the server makes it, is left out.
+    The script that stores the record adds its key and digest. An id that is the key as a UUID is left out.
     """
     words: list[str] = []
     if record.id != as_uuid(record.key):
@@ -50,7 +55,7 @@ def encode(record: Record) -> list[str]:
 
 
 def encode_shared(record: Record) -> list[str]:
-    """The fields that a new record has in common with others of its type in its call: field, value, ..."""
+    """The fields that new records of one type and call have in common: field, value, and so on."""
     words = ["tenant", record.tenant, "call_id", record.call_id, "type", record.type]
     for pair in _encode_policy(record).items():
         words += pair
@@ -58,9 +63,9 @@ def encode_shared(record: Record) -> list[str]:
 
 
 def encode_fields(changed: Mapping[str, Any]) -> dict[str, str]:
-    """Record fields as a change stores them; one that is empty is stored as empty, over what was there.
+    """The stored form of the fields that a change writes. An empty value is stored as an empty text.
 
-    But a client context that is removed is forgotten, because an empty text is one.
+    A client context that is removed is deleted instead, because an empty text is a client context.
     """
     stored = {name: _encode_value(value) for name, value in changed.items()}
     if changed.get("client_context", "") is None:
@@ -70,14 +75,14 @@ def encode_fields(changed: Mapping[str, Any]) -> dict[str, str]:
 
 
 def decode(answer: Sequence[str]) -> Record:
-    """A record from what HGETALL answers inside a script."""
+    """Decode a record from the answer of HGETALL inside a script."""
     return decode_hash(as_hash(answer))
 
 
 def completed(record: Record, added: str) -> Record:
-    """A new record with what the script that stored it has added: field, value, field, value, ... between spaces."""
+    """A new record with the fields that the script added: field, value and so on, separated by spaces."""
     values = list(record)
-    values[_NOT_BEFORE] = 0  # as it was asked for; what it is to be is added, if it is a wait at all
+    values[_NOT_BEFORE] = 0  # the script adds the real time, if there is one
     words = iter(added.split(" "))
     for name, text in zip(words, words, strict=True):
         place, read = _READINGS[name]
@@ -86,12 +91,12 @@ def completed(record: Record, added: str) -> Record:
 
 
 def as_hash(answer: Sequence[str]) -> dict[str, str]:
-    """What HGETALL answers inside a script: field, value, field, value, ... The last of a field counts."""
+    """A dict from the answer of HGETALL inside a script. The last value of a field counts."""
     return dict(zip(answer[::2], answer[1::2], strict=True))
 
 
 def decode_hash(stored: Mapping[str, str]) -> Record:
-    """A record from its hash. Raises ValueError, KeyError or TypeError when it is of no form that is known."""
+    """Decode a record from its hash. Raises ValueError, KeyError or TypeError when the form is unknown."""
     values = list(_BLANK)
     for name, text in stored.items():
         if (place := _TEXT_PLACES.get(name)) is not None:
@@ -128,7 +133,7 @@ def _encode_result(code: int, subcode: int, message: str) -> str:
 
 
 def _encode_policy(record: Record) -> dict[str, str]:
-    """What differs from the defaults, by name, as the scripts read it; and what they ask for often, by itself."""
+    """The stored fields of a policy: the members that differ from the defaults, and what scripts read often."""
     policy = record.policy
     values = _POLICY_VALUES(policy)
     if values == _DEFAULT_VALUES:
@@ -151,7 +156,7 @@ def _encode_policy(record: Record) -> dict[str, str]:
 
 @lru_cache(maxsize=1024)
 def _decode_policy(text: str) -> Policy:
-    """Frozen, so operations of one type share it."""
+    """Decode a policy. Operations of one type share it."""
     stored: Json = json_codec.decode(text)
     known = {name: stored[name] for name in _POLICY_NAMES if name in stored}
     if "canceled" in known:
@@ -160,23 +165,26 @@ def _decode_policy(text: str) -> Policy:
 
 
 def decode_result(stored: Sequence[Any]) -> ResultInfo:
-    """A result from its stored form, which was judged when it was made."""
+    """A result from its stored form, which was validated when it was made."""
     return result_of(*stored)
 
 
 @lru_cache(maxsize=256)
 def result_of(code: int, subcode: int, message: str) -> ResultInfo:
-    """A result that needs no judging. It is frozen, and often the same, so shared."""
+    """A result that needs no validation. Equal results are one shared object."""
     return ResultInfo.model_construct(code=code, subcode=subcode, message=message)
 
 
 def new_key() -> str:
-    """A random UUID (RFC 9562, version 4) without its dashes, as `uuid.uuid4` makes it in three times the time."""
+    """The 32 digits of a random UUID (RFC 9562, version 4).
+
+    Plain code is `uuid.uuid4().hex`, which takes three times as long (benchmarks.api: $batch).
+    """
     return uuid_digits(urandom(16))
 
 
 def uuid_digits(random: bytes) -> str:
-    """The digits of a UUID (RFC 9562, 5.4: version 4) of 16 random bytes."""
+    """The digits of the version 4 UUID (RFC 9562, 5.4) of 16 random bytes."""
     octets = bytearray(random)
     octets[6] = octets[6] & 0x0F | 0x40
     octets[8] = octets[8] & 0x3F | 0x80
@@ -184,7 +192,7 @@ def uuid_digits(random: bytes) -> str:
 
 
 def as_uuid(key: str) -> str:
-    """A UUID of its digits: the public id that the server makes of a key."""
+    """A UUID from its 32 digits: the public id that the service makes from a key."""
     return f"{key[:8]}-{key[8:12]}-{key[12:16]}-{key[16:20]}-{key[20:]}"
 
 
@@ -199,7 +207,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "status": {str(status): status for status in OperationStatus}.__getitem__,
     "stage": {str(stage): stage for stage in Stage}.__getitem__,
 }
-"""What turns a stored field, when it is not empty, into the record's."""
+"""Functions that decode a stored field that is not empty."""
 _READINGS = {name: (_PLACES[name], read) for name, read in _READERS.items()}
 _TEXT_PLACES = {name: _PLACES[name] for name in _TEXTS}
 _OPTIONAL, _ID, _KEY, _MEMBERS, _RESULTS, _NOT_BEFORE = (

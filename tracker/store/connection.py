@@ -1,4 +1,8 @@
-"""Connections to Redis, directly or by way of Sentinel, that stay with the master."""
+"""Connections to Redis, directly or by Sentinel, that stay with the master.
+
+The classes below subclass redis-py's connections and pools, whose methods are not public API. So `pyproject.toml` pins
+redis-py to one major version. Each class says what it changes, and why.
+"""
 
 import re
 from collections.abc import Iterable
@@ -31,14 +35,15 @@ if TYPE_CHECKING:
     from tracker.config import Settings
 
 MOST_CONNECTIONS = 64
+"""How many connections a client opens at most."""
 ANSWER_WITHIN = 5.0
-"""Seconds for a connection, and for an answer on it, before Redis counts as away."""
+"""The longest time to connect, and to wait for an answer, in seconds. After that Redis counts as away."""
 SENTINEL_WITHIN = 1.0
-"""The same for one Sentinel, after which the next is asked."""
+"""The same for one Sentinel, in seconds. After that the next Sentinel is asked."""
 SENTINEL_PORT = 26379
 _SERIALIZER = HiredisRespSerializer()
 _OF_ONE_WORD = frozenset({"EVALSHA", "HGETALL"})
-"""The commands of which there are many; redis-py takes others ("SCRIPT LOAD") apart first."""
+"""Frequent commands whose name is one word. redis-py splits names of two words ("SCRIPT LOAD") before packing."""
 _NO_MASTER = "no Sentinel answers that it has a master {} that is up"
 _BACKOFF = ExponentialWithJitterBackoff(base=0.02, cap=0.25)
 _TRIES = 2
@@ -51,11 +56,11 @@ _SENTINEL_URL = re.compile(
 
 
 def open_redis(settings: "Settings", *, most: int = MOST_CONNECTIONS) -> "Redis":
-    """A client over its own pool; it connects when it is first used.
+    """A client with a pool of its own, of at most `most` connections. It connects when it is first used.
 
-    A command that finds its connection broken, or its server a replica, is sent again twice on a new connection,
-    so that a restart of Redis or a failover that is over costs no request; every script of ours may be repeated.
-    Raises ConfigurationError for a URL that is none.
+    A command whose connection is broken, or whose server is a replica, is sent again at most twice on a new connection.
+    So a short restart of Redis, or a failover that is over, fails no request. All scripts may be repeated. Raises
+    ConfigurationError for a malformed URL.
     """
     try:
         return _open(settings.redis_url, most)
@@ -64,9 +69,9 @@ def open_redis(settings: "Settings", *, most: int = MOST_CONNECTIONS) -> "Redis"
 
 
 def open_blocking(settings: "Settings") -> "blocking.Redis":
-    """A client without a loop, for RQ and for a first look; it connects when it is first used.
+    """A client without an event loop, for RQ and for checks at start. It connects when it is first used.
 
-    Raises ConfigurationError for a URL that is none.
+    Raises ConfigurationError for a malformed URL.
     """
     options: dict[str, Any] = {**_TIMES, "retry": BlockingRetry(_BACKOFF, _TRIES)}
     try:
@@ -102,14 +107,21 @@ def _open(url: str, most: int) -> "Redis":
 
 
 class _Pool(BlockingConnectionPool):
-    """Leaves a server that has become a replica: behind a proxy or a name the next connection finds the master."""
+    """A pool that leaves a server which has become a replica, and that hands out free connections at once.
+
+    Behind a proxy or a name, the next connection reaches the master.
+    """
 
     def __init__(self, *, connection_class: type[AbstractConnection] = Connection, **options: Any) -> None:
         kind = type(connection_class.__name__, (_Leaving, _Packing, _Writing, connection_class), {})
         super().__init__(connection_class=kind, pool=ref(self), **options)
 
     async def get_connection(self, *about: Any, **options: Any) -> AbstractConnection:
-        """A connection: at once while there are more, without the timer and the turn of those who have to wait."""
+        """A connection. A free one is returned at once.
+
+        Plain code is redis-py's own method, which starts a timer and yields to the loop even when a connection is free
+        (benchmarks.api: read one).
+        """
         with suppress(MaxConnectionsError):
             if self.can_get_connection():
                 connection: AbstractConnection = await ConnectionPool.get_connection(self, *about, **options)  # type: ignore[no-untyped-call]
@@ -118,20 +130,20 @@ class _Pool(BlockingConnectionPool):
         return waited
 
     async def leave(self) -> None:
-        """Close the idle connections now, and those in use when they come back: reads would be of the replica."""
+        """Close idle connections now, and others when they are released. They would read from the replica."""
         await self.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
         await self.disconnect(inuse_connections=False)
 
 
 class _Leaving(AbstractConnection):
-    """Takes READONLY for a broken connection, as redis-py's connections by way of Sentinel do."""
+    """A connection that treats READONLY as a broken connection, as redis-py's Sentinel connections do."""
 
     def __init__(self, *, pool: "ref[_Pool]", **options: Any) -> None:
         super().__init__(**options)
         self._pool = pool
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
-        """Read an answer. Raises ConnectionError when it is that the server is a replica."""
+        """Read an answer. Raises ConnectionError when the answer says that the server is a replica."""
         try:
             return await super().read_response(*args, **options)
         except ReadOnlyError as error:
@@ -142,16 +154,17 @@ class _Leaving(AbstractConnection):
 
 
 class _Writing(AbstractConnection):
-    """Writes at once, and takes uvloop's error at writing to a closed connection for what it is.
+    """A connection that writes without a task of its own, and reports uvloop's error for a closed connection.
 
-    redis-py makes a task of every write that has a time limit. A write has to wait only when much is unsent, and
-    whoever sends has a limit for all of it (`scripts.answering`, `Pipeline`).
+    Plain code is redis-py's own method, which makes a task for each write with a time limit (benchmarks.api: read one,
+    create). The limit is not needed: whoever sends a command has a limit for the command and its answer
+    (`scripts.answering`, `Batcher`).
     """
 
     async def send_packed_command(self, *args: Any, **options: Any) -> None:
-        """Write. Raises ConnectionError when the connection has been closed."""
+        """Write commands. Raises ConnectionError when the connection has been closed."""
         limit = self.socket_timeout
-        if self.is_connected:  # else it connects first, which the limit is for
+        if self.is_connected:  # a connection that is not open connects first, and needs the limit for that
             self.socket_timeout = None
         try:
             await super().send_packed_command(*args, **options)
@@ -162,22 +175,26 @@ class _Writing(AbstractConnection):
 
 
 class _Packing(AbstractConnection):
-    """Writes commands by hiredis, as redis-py's blocking connections do: five times as fast as its own."""
+    """A connection that packs commands by hiredis, as redis-py's blocking connections do.
+
+    Plain code is redis-py's own packing for asyncio. It takes twelve times as long for a script call with 60 arguments
+    (benchmarks.api: create, $batch).
+    """
 
     def pack_command(self, *args: Any) -> list[bytes]:
-        """One command as it is sent."""
+        """Pack one command."""
         if args[0] in _OF_ONE_WORD:
             return [pack_command(args)]
         packed: list[bytes] = _SERIALIZER.pack(*args)
         return packed
 
     def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
-        """Many commands as they are sent."""
+        """Pack several commands into one text."""
         return [b"".join(piece for command in commands for piece in self.pack_command(*command))]
 
 
 class _Sentinel(Sentinel):
-    """Says in a few words that there is no master; redis-py's own error describes every client in full."""
+    """Sentinels whose error for a missing master is one sentence. redis-py's own error lists every client."""
 
     async def discover_master(self, service_name: str) -> Any:
         """The master's host and port. Raises MasterNotFoundError, a ConnectionError."""
@@ -188,7 +205,7 @@ class _Sentinel(Sentinel):
 
 
 class _BlockingSentinel(blocking_sentinel.Sentinel):
-    """The same, without a loop."""
+    """The same without an event loop."""
 
     def discover_master(self, service_name: str) -> Any:
         """The master's host and port. Raises MasterNotFoundError, a ConnectionError."""
@@ -199,16 +216,16 @@ class _BlockingSentinel(blocking_sentinel.Sentinel):
 
 
 class _SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
-    """Asks Sentinel for the master whenever it connects, and waits for a free connection as the other pool does."""
+    """A pool that asks Sentinel for the master at each connect, and waits for a free connection."""
 
     async def aclose(self) -> None:
-        """Close the connections, those to the Sentinels too."""
+        """Close all connections, also those to the Sentinels."""
         await super().aclose()
         await self.sentinel_manager.aclose()
 
 
 class _Named(NamedTuple):
-    """What a sentinel:// URL names: Sentinels, the master as they call it, and what to connect to it with."""
+    """The parts of a sentinel:// URL: the Sentinels, the name of the master, and the options to connect to it."""
 
     sentinels: list[tuple[str, int]]
     master: str
@@ -216,7 +233,7 @@ class _Named(NamedTuple):
 
 
 def _read(url: str) -> _Named:
-    """Read a sentinel:// URL. Raises ValueError when it is none."""
+    """Read a sentinel:// URL. Raises ValueError when it is malformed."""
     found = _SENTINEL_URL.fullmatch(url)
     hosts = [urlsplit(f"//{host}") for host in found["hosts"].split(",")] if found else []
     sentinels = [(host.hostname, host.port or SENTINEL_PORT) for host in hosts if host.hostname]

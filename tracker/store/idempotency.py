@@ -1,13 +1,14 @@
-"""Requests that may be sent again without happening twice: what names one, and what tells it from another."""
+"""Idempotency keys, by which a create may be sent again and happens once."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """A client's name for its request, by digest, remembered for so many seconds together with what it asked for.
+    """A client's idempotency key, kept for `seconds` together with what the request asked for.
 
-    `told` is the digest of what it asked for: the same name with another is refused.
+    `digest`: the digest of the key; "" for a request without a key. `told`: the digest of what the request asked for.
+    The same key with another such digest is refused.
     """
 
     digest: str = ""
@@ -16,4 +17,4 @@ class IdempotencyKey:
 
 
 NO_KEY = IdempotencyKey()
-"""For a request that its client gave no name: nothing is remembered."""
+"""The key of a request without one: nothing is kept."""

@@ -1,28 +1,32 @@
-"""Waiting for Redis to come back."""
+"""Backoff between attempts to reach Redis again."""
 
 import asyncio
 
 from tracker.domain.lifecycle import backoff
 
 FIRST, CAP = 0.1, 2.0
-"""Seconds before another try: the first, doubled up to the cap, with full jitter."""
+"""The longest wait before the first new attempt, and before any attempt, in seconds.
+
+Each failed attempt doubles the longest wait, up to the cap. The real wait is random between 0 and the longest (full
+jitter).
+"""
 
 
 class ReconnectBackoff:
-    """How long Redis has been away, in tries."""
+    """The state of one outage: how often Redis has been tried since it went away."""
 
     def __init__(self) -> None:
         self._tries = 0
 
     def __bool__(self) -> bool:
-        """Whether it is away: somebody has waited, and it was not over since."""
+        """Whether Redis is away: `wait` was called, and `over` was not called since."""
         return self._tries > 0
 
     async def wait(self) -> None:
-        """Wait before the next try."""
+        """Wait before the next attempt."""
         self._tries += 1
         await asyncio.sleep(backoff(FIRST, CAP, self._tries))
 
     def over(self) -> None:
-        """It answers again."""
+        """Redis answers again: the outage is over."""
         self._tries = 0

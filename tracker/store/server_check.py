@@ -1,4 +1,7 @@
-"""Whether a Redis server can keep the promise: its version, its append-only file, its eviction policy."""
+"""Checks of the Redis server: its version, its append-only file and how it is synced, its eviction policy.
+
+They are logged at the start of every process, and `tracker doctor` shows them.
+"""
 
 import asyncio
 from collections.abc import Mapping
@@ -19,11 +22,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 OLDEST_REDIS, OLDEST_VALKEY = (7, 0), (8, 0)
-LOOK_AGAIN = 1.0
+ASK_AGAIN_AFTER = 1.0
+"""Seconds before a server that did not answer is asked again."""
 
 
 class Level(StrEnum):
-    """How a check came out; `fail` makes the command exit 1."""
+    """The result of a check. With `fail`, `tracker doctor` exits with 1."""
 
     OK = "ok"
     WARN = "warn"
@@ -32,7 +36,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check's outcome: what was found, and what to do about it."""
+    """What a check found, and advice what to do about it."""
 
     check: str
     level: Level
@@ -40,20 +44,20 @@ class Finding:
     advice: str = ""
 
     def as_json(self) -> dict[str, str]:
-        """The finding as `--output json` has it."""
+        """The finding as `--output json` prints it."""
         return {name: str(value) for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What a server says of itself: INFO, and `appendfsync`, which is None where it does not tell."""
+    """What a server says about itself: INFO, and `appendfsync`; None where the server does not tell that."""
 
     info: Mapping[str, Any]
     fsync: str | None
 
 
 async def read_server(redis: "Redis") -> ServerFacts:
-    """Ask the server."""
+    """Read the facts from the server."""
     fsync = None
     with suppress(ResponseError):  # managed servers refuse CONFIG
         fsync = (await redis.config_get("appendfsync")).get("appendfsync")
@@ -61,23 +65,23 @@ async def read_server(redis: "Redis") -> ServerFacts:
 
 
 def judge(server: ServerFacts) -> list[Finding]:
-    """Judge what was read."""
+    """Check the facts."""
     return [_version(server.info), _persistence(server.info), _promise(server.fsync), _eviction(server.info)]
 
 
 async def report(redis: "Redis") -> None:
-    """Log once, as soon as the server answers, what of it does not fit: what a process does when it starts."""
+    """Log once, as soon as the server answers, every check that is not `ok`."""
     while True:
         try:
             async with answering():
                 findings = judge(await read_server(redis))
         except Unavailable:
-            await asyncio.sleep(LOOK_AGAIN)
+            await asyncio.sleep(ASK_AGAIN_AFTER)
             continue
         for finding in findings:
             if finding.level is not Level.OK:
-                tell = log.error if finding.level is Level.FAIL else log.warning
-                tell("server_unfit", check=finding.check, found=finding.found, advice=finding.advice)
+                write = log.error if finding.level is Level.FAIL else log.warning
+                write("server_unfit", check=finding.check, found=finding.found, advice=finding.advice)
         return
 
 
