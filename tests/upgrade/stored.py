@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
-from tests.dev import TRACKER, Dev, environment, running_dev
+from tests.support.dev_stack import TRACKER, Dev, environment, running_dev
 from tests.upgrade.asking import PUBLIC_URL, TOKENS, Answer, Json, Question, ask
 
 HERE = Path(__file__).parent
