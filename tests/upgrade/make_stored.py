@@ -45,7 +45,7 @@ def spool_and_die(old: Old, process: "subprocess.Popen[str]") -> None:
     """Let operations end while the server does not answer. Kill all processes when the spool has the outcomes."""
     os.kill(old.child("valkey"), signal.SIGSTOP)
     for name in SPOOLED:
-        (old.released / name).touch()
+        (old.released / f"{name}.go").touch()
 
     def spooled() -> bool:
         lines = [line for file in (old.data / "spool").glob("*") for line in file.read_text().splitlines() if line]
@@ -69,7 +69,7 @@ def environment(checkout: Path, work: Path, receiver: str) -> dict[str, str]:
     return {
         **ours,
         "PYTHONPATH": str(HERE),
-        "STORED_RELEASED": str(work / "released"),
+        "TEST_HANDLERS_DIR": str(work / "released"),
         "TRACKER_DEV_TOKEN": TOKENS["dev"],
         "TRACKER_TOKENS": token_lines()["other"],
         "TRACKER_TYPES": "stored_types",

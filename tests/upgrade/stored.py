@@ -48,7 +48,7 @@ class Copy:
             archive.extractall(directory, filter="data")
         self.data = directory / "data"
         self.spool = self.data / "spool"
-        (directory / "all").touch()  # handlers do not wait: see `stored_types`
+        (directory / "all.go").touch()  # handlers do not wait: see `stored_types`
 
     def begin(self, *, after: float) -> None:
         """Set the time at which the server starts, in seconds after the kill, and hold the sweeper's lock.
@@ -69,7 +69,7 @@ class Copy:
         other = sha256(TOKENS["other"].encode()).hexdigest()
         settings = {
             "PYTHONPATH": str(HERE),
-            "STORED_RELEASED": str(self.directory),
+            "TEST_HANDLERS_DIR": str(self.directory),
             "TRACKER_TYPES": "stored_types,stored_types_lacking",
             "TRACKER_UNKNOWN_TYPES": "accept",
             "TRACKER_URL_HANDLERS": "#stored.remote=http://127.0.0.1:1/",

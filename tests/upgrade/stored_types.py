@@ -1,8 +1,7 @@
 """Operation types of the stored data.
 
 The version that stores the data and the version that opens it both load this module. So it uses public names of
-`tracker` only. The handler of an operation waits until the directory STORED_RELEASED has a file of the operation's id,
-or a file `all`.
+`tracker` only. The handler of an operation waits until there is a file `<id>.go` or `all.go` in TEST_HANDLERS_DIR.
 """
 
 import asyncio
@@ -88,8 +87,8 @@ class RatedLater(Reverse, type="#stored.ratedLater"):
 
 
 def is_released(context: Context) -> bool:
-    released = Path(os.environ["STORED_RELEASED"])
-    return (released / context.operation_id).exists() or (released / "all").exists()
+    directory = Path(os.environ["TEST_HANDLERS_DIR"])
+    return (directory / f"{context.operation_id}.go").exists() or (directory / "all.go").exists()
 
 
 async def release(context: Context) -> None:
