@@ -3,6 +3,9 @@
 A file per worker in the spool directory, locked by its writer: a line of JSON for each outcome, in the words that its
 script takes. A file that nobody holds is adopted by the next worker with this directory. What was written twice, or
 meanwhile decided by another attempt, the fence refuses.
+
+The first line of a file is `{"version": 1}`: the form of the lines after it. A file without this line is from before
+files had a version, and its lines have the form of version 1. A worker leaves a file of another version where it is.
 """
 
 import fcntl
@@ -11,6 +14,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -18,6 +22,10 @@ import structlog
 log = structlog.get_logger()
 
 SUFFIX = ".outcomes"
+VERSION = 1
+"""The form of an outcome's line: the words of one change, as `change.lua` takes them. When that script takes another
+form, raise this number, and go on reading files of version 1.
+"""
 Words = Sequence[str]
 
 
@@ -41,9 +49,7 @@ class Spool:
             if self._own is None:
                 self._own = self._create(self._directory)
             # The first line end ends what an earlier write may have left unfinished on a full disk.
-            data = "".join(["\n", *lines]).encode()
-            if os.write(self._own, data) < len(data):
-                raise OSError("the disk is full")  # noqa: TRY301 - as a write of no byte at all does
+            _append(self._own, "".join(["\n", *lines]))
             os.fsync(self._own)
         except OSError as error:
             log.error("spool_failed", path=str(self._directory), reason=str(error))  # noqa: TRY400 - the reason says it all
@@ -51,7 +57,10 @@ class Spool:
         return True
 
     def adopt(self) -> list[Words]:
-        """What workers that are gone have left; it stays on disk until `clear`."""
+        """What workers that are gone have left; it stays on disk until `clear`.
+
+        A file of a version that this worker does not know is logged, and stays on disk after `clear` too.
+        """
         found: list[Words] = []
         if self._directory is None:
             return found
@@ -63,6 +72,10 @@ class Spool:
                 except OSError:
                     os.close(descriptor)
                     raise
+                if (version := _version(data)) != VERSION:
+                    os.close(descriptor)
+                    log.error("spool_version_unknown", path=str(path), version=version, known=VERSION)
+                    continue
                 self._held[path] = descriptor
                 outcomes = [words for line in data.splitlines() if (words := _read(line)) is not None]
                 log.warning("spool_adopted", path=str(path), outcomes=len(outcomes))
@@ -78,10 +91,16 @@ class Spool:
         self._held, self._own = {}, None
 
     def _create(self, directory: Path) -> int:
-        """A new file of ours. Raises OSError."""
+        """A new file of ours, with its version. Raises OSError, and leaves no file then."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = directory / f"{uuid4().hex}{SUFFIX}"
         descriptor = _locked(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600))
+        try:
+            _append(descriptor, f"{json.dumps({'version': VERSION})}\n")
+        except OSError:
+            path.unlink()
+            os.close(descriptor)
+            raise
         self._held[path] = descriptor
         return descriptor
 
@@ -96,6 +115,22 @@ def _locked(descriptor: int) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _append(descriptor: int, text: str) -> None:
+    """Write all of the text. Raises OSError when only a part of it has room."""
+    data = text.encode()
+    if os.write(descriptor, data) < len(data):
+        raise OSError("the disk is full")
+
+
+def _version(data: bytes) -> Any:
+    """The version that a file names. A file without one is read as version 1."""
+    try:
+        header = json.loads(data.partition(b"\n")[0])
+    except ValueError:
+        return VERSION
+    return header.get("version") if isinstance(header, dict) else VERSION
 
 
 def _read(line: bytes) -> Words | None:

@@ -91,7 +91,8 @@ def spooled(spool: Path) -> list[list[str]]:
     for file in spool.glob("*"):
         with suppress(FileNotFoundError):  # its outcomes have been written meanwhile
             lines += file.read_text().splitlines()
-    return [json.loads(line) for line in lines if line]
+    decoded = [json.loads(line) for line in lines if line]
+    return [line for line in decoded if isinstance(line, list)]  # without the line that holds the version
 
 
 def spools(spool: Path, count: int) -> Callable[[], Awaitable[bool]]:

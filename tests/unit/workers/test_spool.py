@@ -43,7 +43,9 @@ def test_what_is_kept_is_one_lines_worth_each_and_only_the_owners_to_read(tmp_pa
     assert spool.keep([outcome(3)])
     [file] = files(directory)
     assert file.stat().st_mode & 0o777 == 0o600
-    assert [json.loads(line) for line in file.read_text().splitlines() if line] == [outcome(n) for n in (1, 2, 3)]
+    version, *lines = [json.loads(line) for line in file.read_text().splitlines() if line]
+    assert version == {"version": 1}
+    assert lines == [outcome(n) for n in (1, 2, 3)]
     spool.clear()
     assert files(directory) == []
     assert spool.keep([outcome(4)]), "the next outage"
@@ -65,6 +67,34 @@ def test_a_file_that_cannot_be_read_now_is_left_for_the_next_worker(
     spool.clear()
     assert spool.adopt() == [outcome(1)]
     spool.clear()
+
+
+def test_a_file_from_before_files_had_a_version_is_adopted(tmp_path: Path) -> None:
+    (tmp_path / f"dead{SUFFIX}").write_text(f"\n{json.dumps(outcome(1))}\n\n{json.dumps(outcome(2))}\n")
+    spool = Spool(tmp_path)
+    assert spool.adopt() == [outcome(1), outcome(2)]
+    spool.clear()
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("header", [{"version": 2}, {"version": 0}, {"version": "1"}, {}])
+def test_a_file_of_an_unknown_version_stays_as_it_is_and_is_logged_once(tmp_path: Path, header: dict[str, Any]) -> None:
+    unknown, known = tmp_path / f"a{SUFFIX}", tmp_path / f"b{SUFFIX}"
+    content = f"{json.dumps(header)}\n{json.dumps(outcome(1))}\n"
+    unknown.write_text(content)
+    known.write_text(f"{json.dumps({'version': 1})}\n{json.dumps(outcome(2))}\n")
+    spool = Spool(tmp_path)
+    with structlog.testing.capture_logs() as logged:
+        assert spool.adopt() == [outcome(2)]
+        spool.keep([outcome(3)])
+        spool.clear()
+    assert files(tmp_path) == [unknown]
+    assert unknown.read_text() == content
+    [line] = [line for line in logged if line["event"] == "spool_version_unknown"]
+    assert (line["path"], line["version"]) == (str(unknown), header.get("version"))
+    with structlog.testing.capture_logs() as logged:
+        assert Spool(tmp_path).adopt() == []
+    assert [line["event"] for line in logged] == ["spool_version_unknown"], "nobody holds it"
 
 
 def in_a_process_that_dies(work: Callable[[], None]) -> None:
@@ -154,6 +184,21 @@ def test_a_disk_that_is_full_costs_nothing_that_was_there_before_or_comes_after(
 
     in_a_process_that_dies(work)
     assert Spool(tmp_path).adopt() == [outcome(1), outcome(2), outcome(3)]
+
+
+def test_a_disk_that_is_full_from_the_start_leaves_no_file_behind(tmp_path: Path) -> None:
+    def work() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        structlog.configure(logger_factory=structlog.ReturnLoggerFactory())  # the limit is on every file
+        spool = Spool(tmp_path)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5, resource.RLIM_INFINITY))
+        assert not spool.keep([outcome(1)])
+        assert files(tmp_path) == []
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert spool.keep([outcome(1)])
+
+    in_a_process_that_dies(work)
+    assert Spool(tmp_path).adopt() == [outcome(1)]
 
 
 def test_a_directory_that_cannot_be_made_is_reported_and_stops_nothing(tmp_path: Path) -> None:
