@@ -1,7 +1,8 @@
-"""Makes the README's picture again: `python examples/picture.py`.
+"""Generator of the README's picture: `python examples/picture.py`.
 
-It runs `tracker dev` with the README's own type, creates an operation under a terminal, and draws what both print.
-The progress bar is drawn once for each step that the handler reports; on a terminal it stays in its place.
+The generator runs `tracker dev` with the type that the README shows, creates an operation on a pseudo-terminal, and
+draws the output of both commands. The picture has a line for each state of the progress bar, because a picture cannot
+change a line in place as a terminal does.
 """
 
 import io
@@ -27,8 +28,9 @@ DEV = "TRACKER_TYPES=contoso.operations TRACKER_DEV_TOKEN=secret tracker dev"
 CREATE = """tracker create call-1 --type '#contoso.reverseOperation' --body '{"text": "abc"}' --wait"""
 SHOWN = ("member", "status", "createdDateTime", "completedDateTime", "percentComplete", "attempt")
 RESULT = ("text", "reversed")
+"""Members of the operation that the picture shows: members of every operation, and members of the type."""
 FONT = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
-"""Rich's picture loads a font from another host, which no page that shows it lets it do."""
+"""The rule by which Rich's SVG loads a font from another host. Pages that show the picture do not allow that."""
 
 
 def main() -> None:
@@ -58,7 +60,7 @@ def main() -> None:
 
 
 def write_types(directory: Path) -> None:
-    """Write the type that the README shows."""
+    """Write the module that the README shows into the directory."""
     found = re.search(rf"```python\n(# {TYPES}\n.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None, f"the README shows no {TYPES}"
     (directory / TYPES).parent.mkdir()
@@ -66,7 +68,7 @@ def write_types(directory: Path) -> None:
 
 
 def until_ready(dev: subprocess.Popen[str]) -> Iterator[str]:
-    """Yield what it prints until it is ready."""
+    """Yield the lines of output up to the line that begins with `ready`."""
     assert dev.stdout is not None
     for line in dev.stdout:
         yield line.rstrip("\n")
@@ -76,7 +78,7 @@ def until_ready(dev: subprocess.Popen[str]) -> Iterator[str]:
 
 
 def under_a_terminal(command: str, directory: Path, environment: dict[str, str]) -> str:
-    """Run a command as on a terminal, and return all that it prints, control codes included."""
+    """Run a command on a pseudo-terminal, and return its output with all control codes."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(["bash", "-c", command], cwd=directory, env=environment, stdout=theirs, stderr=theirs):
         os.close(theirs)
@@ -90,12 +92,12 @@ def under_a_terminal(command: str, directory: Path, environment: dict[str, str])
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65536)
-    except OSError:  # Linux says so when the last process at the other side has ended
+    except OSError:  # Linux reports EIO when the last process on the other side has ended
         return b""
 
 
 def steps(printed: str) -> Iterator[Text]:
-    """Yield the lines to draw: each state of the progress bar once, and of the table the rows that matter here."""
+    """Yield the lines to draw: each state of the progress bar once, and the table rows in `SHOWN` and `RESULT`."""
     seen = set()
     for part in re.split(r"[\r\n]+", re.sub(r"\x1b\[(?:\?25[lh]|2K|\d*A)", "", printed)):
         line = Text.from_ansi(part)
