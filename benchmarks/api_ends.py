@@ -58,15 +58,15 @@ class Stack:
     async def _ours(self, channel: Channel, way: Way, client: int, number: int) -> object:
         path = path_of(f"client-{client}")
         body = json.dumps({"@odata.type": operations.Noop.odata_type, "number": number}).encode()
-        wish = {"Prefer": "respond-async, wait=30"} if way.at_once else {}
-        answer = await channel.ask(request("POST", path, body=body, headers=self._headers | wish), 201)
+        preference = {"Prefer": "respond-async, wait=30"} if way.at_once else {}
+        answer = await channel.ask(request("POST", path, body=body, headers=self._headers | preference), 201)
         operation = json.loads(answer.body)
         if way.at_once and operation["status"] != "Completed":
             raise Refused("a create is not held until its operation has ended")
         path = f"{path}/{operation['id']}"
         while operation["status"] != "Completed":
-            wish = {"Prefer": "wait=30", "If-None-Match": answer.header(b"etag").decode()} if way.waits else {}
-            answer = await channel.ask(request("GET", path, headers=self._headers | wish), 200)
+            preference = {"Prefer": "wait=30", "If-None-Match": answer.header(b"etag").decode()} if way.waits else {}
+            answer = await channel.ask(request("GET", path, headers=self._headers | preference), 200)
             operation = json.loads(answer.body)
             if way.every and operation["status"] != "Completed":
                 await asyncio.sleep(way.every)

@@ -1,4 +1,4 @@
-"""The benchmark's arithmetic and its table."""
+"""Arithmetic and table of `make bench-workers`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -163,7 +163,7 @@ async def measure_worker(bench: Bench) -> tuple[Processes, Processes]:
 def processes_of(root: int) -> Processes:
     """The processes of a worker, in the order in which each starts the next."""
     pids = tree(root)
-    roles = ("manager", "nursery", *["host"] * len(pids))
+    roles = ("manager", "fork server", *["host"] * len(pids))
     return [(role, pid, memory(pid)) for role, pid in zip(roles, pids, strict=False)]
 
 
@@ -198,7 +198,7 @@ def show_worker(title: str, processes: Processes) -> None:
     """Print the memory of each process of a worker."""
     print(f"{title}: {len(processes)} processes, {mebibytes(processes):.1f} MiB proportional")
     for role, pid, one in processes:
-        print(f"  {role:10} pid {pid:<8} resident {one.rss / 2**20:7.1f} MiB   proportional {one.pss / 2**20:7.1f} MiB")
+        print(f"  {role:11} pid {pid:<8} resident {one.rss / 2**20:7.1f} MiB   proportional {one.pss / 2**20:7.1f} MiB")
 
 
 async def measure_one(options: argparse.Namespace) -> None:

@@ -50,12 +50,12 @@ def main() -> None:
             cwd=directory, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         ) as dev:  # fmt: skip
             try:
-                told = list(until_ready(dev))
+                started = list(until_ready(dev))
                 printed = under_a_terminal(CREATE, directory, environment)
             finally:
                 dev.send_signal(signal.SIGINT)
     PICTURE.parent.mkdir(exist_ok=True)
-    PICTURE.write_text(drawn(told, printed, directory), encoding="utf-8")
+    PICTURE.write_text(drawn(started, printed, directory), encoding="utf-8")
     print(PICTURE.relative_to(ROOT))
 
 
@@ -112,11 +112,11 @@ def steps(printed: str) -> Iterator[Text]:
             yield line
 
 
-def drawn(told: list[str], printed: str, directory: Path) -> str:
-    """Return the picture as SVG."""
+def drawn(started: list[str], printed: str, directory: Path) -> str:
+    """Return the picture as SVG. `started` has the output of `tracker dev`, `printed` the output of the create."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(_prompt(DEV))
-    for line in told:
+    for line in started:
         if line.startswith(("token", "redis", "ready")):
             console.print(Text(line.replace(str(directory.resolve()), "/home/me/work")))
     console.print()
