@@ -53,7 +53,7 @@ class Stack:
         through = self._theirs if self.contender.framework else self._ours
         answer = await through(channel, way, client, number)
         if answer != number:
-            raise Refused(f"{answer!r} was answered to {number}")
+            raise Refused(f"the answer to {number} was {answer!r}")
 
     async def _ours(self, channel: Channel, way: Way, client: int, number: int) -> object:
         path = path_of(f"client-{client}")
@@ -95,7 +95,7 @@ async def started(contender: Contender, appendfsync: str) -> AsyncIterator[tuple
     Raises Refused when it is not installed or does not start.
     """
     if not contender.python.exists():
-        raise Refused("it is not installed: `make bench-api` does that")
+        raise Refused("the system is not installed; `make bench-api` installs all systems")
     token, line = new_token("bench", TENANT)
     port = free_port()
     async with fresh_server(appendfsync) as (_, url, valkey):

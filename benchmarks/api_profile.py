@@ -34,7 +34,7 @@ async def sample(pid: int, seconds: int) -> Profile:
     """
     program = Path(sys.executable).with_name("py-spy")
     if not program.exists():
-        raise SystemExit("py-spy is not installed: `make bench-profile` does that")
+        raise SystemExit("py-spy is not installed; `make bench-profile` installs it")
     with tempfile.NamedTemporaryFile() as file:
         options = ["--rate", str(RATE), "--duration", str(seconds), "--format", "raw", "--output", file.name]
         process = await asyncio.create_subprocess_exec(

@@ -91,7 +91,7 @@ class Driver:
         self._commands, self._answers, self._worker = process.stdin, process.stdout, worker
 
     async def answer(self, within: float) -> dict[str, Any]:
-        """Read the next answer. Raises Unfinished after so many seconds, and when the worker or the driver ends."""
+        """Read the next answer. Raises Unfinished after `within` seconds, and when the worker or the driver ends."""
         line, death = asyncio.ensure_future(self._answers.readline()), asyncio.ensure_future(self._worker.wait())
         await asyncio.wait({line, death}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
         death.cancel()
@@ -121,7 +121,7 @@ async def drain(entry: Entry, load: Load) -> Drain:
     result is stored. Then all results are read and compared, both processes end, and what Redis holds is measured.
     """
     if not entry.python.exists():
-        raise Unfinished("it is not installed: `make bench-workers` does that")
+        raise Unfinished("the system is not installed; `make bench-workers` installs all systems")
     async with fresh_server(load.appendfsync) as (redis, url, server):
         before = _stored(redis)
         env = {"BENCH_URL": url, "REDIS_URL": url, "TRACKER_TYPES": TYPES, "TRACKER_LOG_LEVEL": "warning"}

@@ -47,7 +47,7 @@ BATCH = 100
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """What was measured of one API process. Times are milliseconds after the transition, in ascending order."""
+    """The figures of one API process. Times are milliseconds after the transition, in ascending order."""
 
     answers: Sequence[float]
     messages: Sequence[float]
@@ -229,7 +229,7 @@ async def main(options: argparse.Namespace) -> None:
     if options.bare:
         await serve_bare(options.bare)
         return
-    gc.disable()  # a pause of this process would count as one of the API
+    gc.disable()  # a pause of this process would count as a pause of the API
     if options.against:
         await compare_trees(options, trees.checked_out(options.against))
     else:

@@ -24,7 +24,7 @@ from chaos.stack import APIS, READY_WITHIN, SHIFTS, running
 REPORT_EVERY = 10.0
 """Seconds between two lines of progress at most."""
 POLL = 0.1
-"""Seconds between two looks at whether all operations have ended."""
+"""Seconds between two checks whether all operations have ended."""
 
 
 async def run(plan: Plan, directory: Path) -> None:

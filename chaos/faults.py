@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chaos.plan import Plan
 
 POLL = 0.01
-"""Seconds between two looks at whether the killed server answers again."""
+"""Seconds between two checks whether the killed server answers again."""
 QUIETLY = "kill worker"
 """The kind of fault that comes alone, so that the time until the worker's operations run again can be measured."""
 

@@ -51,7 +51,7 @@ def shift_clock(seconds: float) -> None:
 
     time.time = lambda: real_time() + seconds
     time.time_ns = lambda: real_time_ns() + round(seconds * 1_000_000_000)
-    setattr(dt, "datetime", Shifted)  # noqa: B010 - a plain assignment is an error to mypy, rightly
+    setattr(dt, "datetime", Shifted)  # noqa: B010 - mypy rejects a plain assignment to a class
 
 
 def main() -> None:

@@ -225,7 +225,7 @@ async def check_the_kill(stack: Stack, client: Client) -> list[str]:
     seconds = await until("every operation has ended", all_ended, within=120)
     ended = {operation["id"]: operation for operation in await client.get_all(ids)}
     if any(operation["status"] != "Completed" for operation in ended.values()):
-        raise CheckError(f"not all completed: {ended}")
+        raise CheckError(f"not every operation completed: {ended}")
     if any(ended[name]["attempt"] < 2 for name in hit):
         raise CheckError(f"operations of the killed container have no further attempt: {[ended[name] for name in hit]}")
     say(f"ok  all {OPERATIONS} Completed {seconds:.1f} s later, those of the killed container in a further attempt")

@@ -234,7 +234,7 @@ def check(operations: list[Json], read_back: list[Json]) -> None:
     if operations[2]["digest"] != own:
         raise DemoError(f"the digest is {operations[2]['digest']}, not {own}")
     if read_back != operations:
-        raise DemoError(f"the collection says something else: {json.dumps(read_back)}")
+        raise DemoError(f"the collection has other operations than the reads: {json.dumps(read_back)}")
 
 
 async def demonstrate(dev: Dev, token: str) -> None:

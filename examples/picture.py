@@ -74,7 +74,7 @@ def until_ready(dev: subprocess.Popen[str]) -> Iterator[str]:
         yield line.rstrip("\n")
         if line.startswith("ready "):
             return
-    raise SystemExit("tracker dev did not become ready: is port 8080 free?")
+    raise SystemExit("tracker dev did not become ready. Another process may listen on port 8080.")
 
 
 def under_a_terminal(command: str, directory: Path, environment: dict[str, str]) -> str:
