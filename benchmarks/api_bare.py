@@ -158,7 +158,7 @@ async def listening(port: int) -> None:
             async with channel(port):
                 return
         await asyncio.sleep(0.02)
-    raise Refused(f"nothing listens on port {port} after {START_WITHIN:.0f} s")
+    raise Refused(f"nobody listens on port {port} after {START_WITHIN:.0f} s")
 
 
 async def seed(asking: Channel, headers: Mapping[str, str]) -> list[Seeded]:

@@ -1,4 +1,4 @@
-"""The systems that are measured end to end, and how their clients learn that an operation has ended."""
+"""Systems of part 2 of `make bench-api`, and the ways in which their clients learn that an operation has ended."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ OURS = "tracker"
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a client learns of the end: it polls, or its read waits (`waits`), or its create waits (`at_once`).
+    """How a client learns of the end: the client polls, or its read waits (`waits`), or its create waits (`at_once`).
 
     `every` is the time in seconds between two polls, of the client or, where a request waits, of the service. It is 0
     for a service that is notified of the end.

@@ -1,4 +1,4 @@
-"""The load end to end: each client creates an operation, learns of its end, reads its answer, and begins again."""
+"""Load of part 2 of `make bench-api`: each client creates an operation, learns of its end, and begins again."""
 
 import asyncio
 import json

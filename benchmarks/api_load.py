@@ -1,4 +1,4 @@
-"""A load of HTTP requests that takes little processor time: prepared bytes, on connections that are kept."""
+"""HTTP load generator that takes little processor time: it sends prepared bytes on connections that are kept."""
 
 import asyncio
 import time

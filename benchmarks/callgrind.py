@@ -38,7 +38,7 @@ class CountedServer:
         self._count += 1
         file = self._files.with_name(f"{self._files.name}.{self._count}")
         if not file.exists():
-            raise NotMeasured(f"callgrind found no {MARK} in the server's program: the program needs its symbols")
+            raise NotMeasured(f"callgrind found no {MARK} in the server's program: it has to have its symbols")
         return instructions(file.read_text().splitlines())
 
 
@@ -78,7 +78,7 @@ async def counted_server() -> AsyncIterator[CountedServer]:
         server.prepare()
         files = Path(directory) / "callgrind"
         counter = ["--tool=callgrind", "--quiet", f"--callgrind-out-file={files}", f"--dump-before={MARK}"]
-        # --toggle-collect turns --collect-atstart off, so --collect-atstart has to follow.
+        # --toggle-collect turns --collect-atstart off, so that has to follow.
         counter += [f"--toggle-collect={TIMER}", "--collect-atstart=yes"]
         _, _, *command = server.argv()  # "env", the allocator, the server and its options
         options = ["--slowlog-log-slower-than", "-1", "--logfile", str(Path(directory) / "log")]

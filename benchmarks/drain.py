@@ -121,7 +121,7 @@ async def drain(entry: Entry, load: Load) -> Drain:
     result is stored. Then all results are read and compared, both processes end, and what Redis holds is measured.
     """
     if not entry.python.exists():
-        raise Unfinished("the system is not installed; `make bench-workers` installs all systems")
+        raise Unfinished("it is not installed: `make bench-workers` does that")
     async with fresh_server(load.appendfsync) as (redis, url, server):
         before = _stored(redis)
         env = {"BENCH_URL": url, "REDIS_URL": url, "TRACKER_TYPES": TYPES, "TRACKER_LOG_LEVEL": "warning"}

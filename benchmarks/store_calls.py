@@ -1,4 +1,4 @@
-"""Calls of the store of one of two trees, made by a process of that tree: see `in_tree/store_driver.py`."""
+"""Client of `in_tree/store_driver.py`, which makes calls of the store of another tree in a process of that tree."""
 
 import asyncio
 import json

@@ -34,7 +34,7 @@ Found = Iterator[tuple[str, str]]
 
 
 def ends(history: History, within: float) -> Found:
-    """Each accepted operation that no client deletes is seen to have ended, `within` seconds after the last fault."""
+    """Clients see the end of each operation that no client deletes, `within` seconds after the last fault at most."""
     for told in history.operations.values():
         if told.delete_asked < inf:
             continue
@@ -66,7 +66,7 @@ def never_goes_back(history: History) -> Found:
 
 
 def stays(history: History) -> Found:
-    """An operation can be read from the answer to its create until its delete, and not after the delete."""
+    """Clients can read an operation after the answer to its create until its delete, and not after the delete."""
     for told in history.operations.values():
         for sight in told.sights:
             known = sight.asked > told.accepted

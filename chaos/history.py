@@ -52,7 +52,7 @@ class Sight:
 
     @property
     def rank(self) -> int:
-        """The progress of the operation as a number: a later state has a higher rank."""
+        """The progress of the operation as a number. A later state has a higher rank."""
         return RANK[self.status]
 
 

@@ -20,7 +20,8 @@ TAKEN_OVER = 15.0
 LOCK = 6.0
 """Seconds added if a fault may have met the process that sweeps: its lock lasts 5 s, and a sweep takes 1 s."""
 MERCY = 8.0
-"""Seconds added after connections broke. A sweeper that notices expires no lease for 6 s; 2 s are for noticing."""
+"""Seconds added after connections broke: a sweeper that notices a break expires no lease for 6 s, and may need 2 s to
+notice."""
 SETTLED = 3.0
 """The longest time in seconds from a handler's end until its outcome is written, without faults at worker or server."""
 SEEN_LATE = 1.0
