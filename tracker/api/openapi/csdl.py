@@ -7,7 +7,7 @@ from typing import Final
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from tracker.api.openapi.edm import IDENTIFIER, Enumeration, Namespace, Property, Reader, Structure
-from tracker.api.openapi.schemas import SCHEMAS
+from tracker.api.openapi.texts import SCHEMAS
 from tracker.api.openapi.type_schemas import schema_of
 from tracker.domain.operation import Operation
 from tracker.domain.type_registry import COMMS_OPERATION, OperationType, TypeRegistry, canonical
