@@ -161,16 +161,16 @@ async def test_only_the_pages_own_files_can_be_asked_for(api: Api, name: str) ->
 async def test_without_its_files_the_page_says_how_to_have_it(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(docs_page, "CARRIER", "no_such_package")
+    monkeypatch.setattr(docs_page, "FILES_PACKAGE", "no_such_package")
     async with open_api(settings) as api:
         ask = Described(api, json.loads((await api.get("/openapi.json", token=None)).body))
         for path in ("/docs", "/docs/assets/{file}"):
             assert (await ask(404, "GET", path, token=None)).error["message"] == NOT_INSTALLED
 
 
-@pytest.mark.parametrize("carrier", ["tracker", "json", "this"])
-def test_a_package_without_the_files_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch, carrier: str) -> None:
-    monkeypatch.setattr(docs_page, "CARRIER", carrier)
+@pytest.mark.parametrize("package", ["tracker", "json", "this"])
+def test_a_package_without_the_files_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    monkeypatch.setattr(docs_page, "FILES_PACKAGE", package)
     assert open_page()._files == {}
 
 
