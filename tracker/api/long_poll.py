@@ -12,7 +12,8 @@ async def hold(request: web.Request, record: Record, seconds: int, *, since: Hub
     """Wait until the operation differs from `record`. Returns its latest record.
 
     The wait ends early when `seconds` are over, the client disconnects or the server stops. `since` is the position of
-    the event hub before `record` was read; with this position, `record` is not read again at the start of the wait.
+    the event hub from before `record` was read. With this position, the wait starts without reading the record again,
+    unless an event has arrived in between.
     """
     with disconnecting(request):
         return await request.app[OPERATIONS].wait(record, seconds=seconds, since=since)
@@ -21,7 +22,7 @@ async def hold(request: web.Request, record: Record, seconds: int, *, since: Hub
 async def hold_to_end(request: web.Request, record: Record, seconds: int, *, since: HubPosition) -> Record:
     """Wait until the operation has ended. Returns its latest record.
 
-    The wait ends early, and `since` is used, as in `hold`.
+    The wait ends early for the same reasons as in `hold`, and `since` has the same meaning.
     """
     with disconnecting(request):
         return await request.app[OPERATIONS].wait_for_end(record, seconds=seconds, since=since)

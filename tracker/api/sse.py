@@ -44,7 +44,7 @@ class Streams:
         self._limit, self._open = limit, 0
 
     @contextmanager
-    def one_more(self) -> Iterator[None]:
+    def counted(self) -> Iterator[None]:
         """Count a stream while it is open. Raises Unavailable when the limit is reached."""
         if self._open >= self._limit:
             raise Unavailable("Too many streams of events are open.", retry_after=FULL_RETRY_AFTER)
@@ -59,7 +59,7 @@ STREAMS: Final = web.AppKey("streams", Streams)
 
 
 async def of_operation(request: web.Request, caller: Caller) -> web.StreamResponse:
-    """Follow one operation to its end. 204 when the client has received its last event already."""
+    """Follow one operation to its end. The response is 204 when the client has received the last event already."""
     match = request.match_info
     return await _stream(request, caller, call_id=match["call_id"], operation_id=match["operation_id"])
 
@@ -81,7 +81,7 @@ async def _stream(
     items = await request.app[OPERATIONS].follow(caller, call_id=call_id, operation_id=operation_id, resume=resume)
     if request.method == "HEAD":
         return web.Response(headers=HEADERS)
-    with request.app[STREAMS].one_more(), disconnecting(request):
+    with request.app[STREAMS].counted(), disconnecting(request):
         async with aclosing(items):
             return await _respond(request, items)
 
@@ -100,7 +100,7 @@ async def _respond(request: web.Request, items: StreamItems) -> web.StreamRespon
         async with asyncio.timeout(WRITE_TIMEOUT):
             await response.write_eof()
     except (TimeoutError, TrackerError):
-        # The reader is too slow, or Redis is away. The status is sent already, so only a broken connection can tell.
+        # The reader is too slow, or Redis is away. The status is sent, so an error response is not possible any more.
         log.info("reader_dropped", remote=request.remote, path=request.path)
         if request.transport is not None:
             request.transport.abort()

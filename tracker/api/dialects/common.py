@@ -40,7 +40,7 @@ ErrorForm = Callable[[Problem], web.Response]
 def with_error_form(handler: Handler, form: ErrorForm) -> Handler:
     """The handler with its errors in a dialect's form.
 
-    A defect of the service is raised again, because the server logs it and answers it with Graph's error body.
+    A defect of the service is raised again. The server logs it, and its response has Graph's error body.
     """
 
     @wraps(handler)
@@ -79,7 +79,7 @@ def mount(app: web.Application, name: str, routes: Iterable[Route], form: ErrorF
     app.router.add_route(hdrs.METH_ANY, f"/{name}{{rest:(?:/.*)?}}", with_error_form(_refuse_path, form))
 
 
-def answer(body: Json, *, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> web.Response:
+def json_response(body: Json, *, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> web.Response:
     """A response with a JSON body."""
     return web.Response(body=encode(body), status=status, headers=headers, content_type="application/json")
 
@@ -103,7 +103,7 @@ def options(request: web.Request, *served: str, unserved: frozenset[str] = froze
 
 
 def page_size(text: str | None, name: str, *, least: int) -> int:
-    """How many operations a page has at most. 0 means the default; a number over MAX_PAGE_SIZE means MAX_PAGE_SIZE.
+    """How many items a page has at most. 0 means the default; a number over MAX_PAGE_SIZE means MAX_PAGE_SIZE.
 
     Raises Invalid, with the name of the option, for a number below `least`.
     """
@@ -114,9 +114,9 @@ def page_size(text: str | None, name: str, *, least: int) -> int:
 
 
 def page_query(size: int, token: str | None, name: str) -> ListQuery:
-    """The query for the page that starts at a token of `page_token`; for the first page without one.
+    """The query for the page at `token`, which `page_token` has made. Without a token, it is the first page.
 
-    Raises Invalid, with the name of the option, for any other token.
+    Raises Invalid, with the name of the option, for any other text.
     """
     if token and not _TOKEN.fullmatch(token):
         raise Invalid(f"{name} is not a value that a list has returned.", target=name)

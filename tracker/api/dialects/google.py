@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 from aiohttp import web
 
 from tracker.api import request_bodies
-from tracker.api.dialects.common import Problem, answer, options, page_query, page_size, page_token
+from tracker.api.dialects.common import Problem, json_response, options, page_query, page_size, page_token
 from tracker.api.guard import OPERATIONS
 from tracker.api.long_poll import hold_to_end
 from tracker.api.prefer import MAX_WAIT
@@ -86,7 +86,7 @@ async def collect(request: web.Request, caller: Caller) -> web.Response:
     body: Json = {"operations": [operation(record, _name(request, record)) for record in page.records]}
     if token := page_token(page):
         body["nextPageToken"] = token
-    return answer(body)
+    return json_response(body)
 
 
 async def refuse(_: web.Request, __: Caller) -> web.Response:
@@ -119,7 +119,7 @@ async def cancel(request: web.Request, caller: Caller) -> web.Response:
     _refuse_members(await request_bodies.read_optional_object(request))
     record = await _find(request, caller)
     await request.app[OPERATIONS].cancel(caller, record.call_id, record.id)
-    return answer({})
+    return json_response({})
 
 
 async def delete(request: web.Request, caller: Caller) -> web.Response:
@@ -127,7 +127,7 @@ async def delete(request: web.Request, caller: Caller) -> web.Response:
     _options(request)
     record = await _find(request, caller)
     await request.app[OPERATIONS].delete(caller, record.call_id, record.id)
-    return answer({})
+    return json_response({})
 
 
 def operation(record: Record, name: str) -> Json:
@@ -159,7 +159,7 @@ def problem(problem: Problem) -> web.Response:
     """Google's error response. `google.rpc.Code` has no counterpart of 410, so 410 becomes 404."""
     status = HTTPStatus.NOT_FOUND if problem.status == HTTPStatus.GONE else problem.status
     body = {"code": status, "message": problem.message, "status": code_of(status).name}
-    return answer({"error": body}, status=status, headers=problem.headers)
+    return json_response({"error": body}, status=status, headers=problem.headers)
 
 
 def _metadata(record: Record) -> Json:
@@ -197,8 +197,8 @@ async def _find(request: web.Request, caller: Caller) -> Record:
 def _call(request: web.Request) -> str:
     """The id of the call.
 
-    It is percent-encoded in the operation's name, and the client encodes the name once more in the path. aiohttp has
-    decoded the path.
+    The id is percent-encoded in the operation's name, and the client encodes the name once more in the path. aiohttp
+    has decoded the path, so one encoding is left.
     """
     return unquote(request.match_info["call_id"])
 
@@ -209,7 +209,7 @@ def _name(request: web.Request, record: Record) -> str:
 
 
 def _represent(request: web.Request, record: Record) -> web.Response:
-    return answer(operation(record, _name(request, record)))
+    return json_response(operation(record, _name(request, record)))
 
 
 def _timeout(body: Json) -> int:

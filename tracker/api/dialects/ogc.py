@@ -1,7 +1,7 @@
 """Jobs in the dialect of OGC API – Processes, Part 1 (18-062r2). `ogc_processes` has the processes that make jobs.
 
-A job is an operation. An execution creates an operation in the call `ogc`, and the list of jobs has the operations of
-that call. Status, results and dismissal take the id of any operation, also of another call.
+A job is an operation. Executing a process creates an operation in the call `ogc`, and the list of jobs has the
+operations of that call. Status, results and dismissal accept the id of any operation, also of another call.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from tracker.api.dialects.common import Problem, answer, options, page_query, page_size, page_token
+from tracker.api.dialects.common import Problem, json_response, options, page_query, page_size, page_token
 from tracker.api.guard import OPERATIONS, REGISTRY, links
 from tracker.api.serializers import percent_complete, timestamp
 from tracker.domain.operation import Json, OperationStatus
@@ -63,13 +63,13 @@ async def collect(request: web.Request, caller: Caller) -> web.Response:
     page_links = [link(f"{base}/jobs", "self")]
     if token := page_token(page):
         page_links.append(link(f"{base}/jobs?limit={limit}&cursor={token}", "next"))
-    return answer({"jobs": [status_info(record, base) for record in page.records], "links": page_links})
+    return json_response({"jobs": [status_info(record, base) for record in page.records], "links": page_links})
 
 
 async def read(request: web.Request, caller: Caller) -> web.Response:
     """Read the status of a job."""
     options(request)
-    return answer(status_info(await _find(request, caller), base_of(request)))
+    return json_response(status_info(await _find(request, caller), base_of(request)))
 
 
 async def results(request: web.Request, caller: Caller) -> web.Response:
@@ -85,7 +85,7 @@ async def results(request: web.Request, caller: Caller) -> web.Response:
     entry = request.app[REGISTRY].get(record.type)
     names = () if entry is None else sorted(entry.model.result_members() & record.members.keys())
     outcome = {name: _qualified(record.members[name]) for name in names}
-    return answer({**outcome, "resultInfo": _qualified(_result(record))})
+    return json_response({**outcome, "resultInfo": _qualified(_result(record))})
 
 
 async def dismiss(request: web.Request, caller: Caller) -> web.Response:
@@ -94,7 +94,7 @@ async def dismiss(request: web.Request, caller: Caller) -> web.Response:
     record = await _find(request, caller)
     await request.app[OPERATIONS].delete(caller, record.call_id, record.id)
     base = base_of(request)
-    return answer({**status_info(record, base), "status": "dismissed", "links": [link(f"{base}/jobs", "up")]})
+    return json_response({**status_info(record, base), "status": "dismissed", "links": [link(f"{base}/jobs", "up")]})
 
 
 def status_info(record: Record, base: str) -> Json:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from tracker.api import request_bodies
 from tracker.api.dialects import openapi30
-from tracker.api.dialects.common import answer, options, page_size
+from tracker.api.dialects.common import json_response, options, page_size
 from tracker.api.dialects.ogc import CALL, RELATIONS, NoSuchProcess, base_of, job_address, link, status_info
 from tracker.api.guard import OPERATIONS, REGISTRY, links
 from tracker.api.headers import preferences
@@ -42,7 +42,7 @@ async def landing(request: web.Request, _: Caller) -> web.Response:
         link(f"{base}/processes", f"{RELATIONS}processes"),
         link(f"{base}/jobs", f"{RELATIONS}job-list"),
     ]
-    return answer(
+    return json_response(
         {"title": "Operation tracker", "description": "Operations, as processes and jobs", "links": page_links}
     )
 
@@ -50,7 +50,7 @@ async def landing(request: web.Request, _: Caller) -> web.Response:
 async def conformance(request: web.Request, _: Caller) -> web.Response:
     """List the conformance classes that this service claims."""
     options(request)
-    return answer({"conformsTo": CONFORMANCE})
+    return json_response({"conformsTo": CONFORMANCE})
 
 
 async def collect(request: web.Request, _: Caller) -> web.Response:
@@ -59,7 +59,7 @@ async def collect(request: web.Request, _: Caller) -> web.Response:
     limit = page_size(given["limit"], "limit", least=1) if given else None
     base = base_of(request)
     summaries = [_summary(entry, base) for entry in list(request.app[REGISTRY].values())[:limit]]
-    return answer({"processes": summaries, "links": [link(f"{base}/processes", "self")]})
+    return json_response({"processes": summaries, "links": [link(f"{base}/processes", "self")]})
 
 
 async def read(request: web.Request, _: Caller) -> web.Response:
@@ -78,7 +78,7 @@ async def read(request: web.Request, _: Caller) -> web.Response:
     set_by_handler = {name: properties[name] for name in properties if name in results}
     set_by_handler["resultInfo"] = openapi30.converted(ResultInfo.model_json_schema(), {})
     outputs = {name: {"title": member.get("title", name), "schema": member} for name, member in set_by_handler.items()}
-    return answer({**_summary(entry, base_of(request)), "inputs": inputs, "outputs": outputs})
+    return json_response({**_summary(entry, base_of(request)), "inputs": inputs, "outputs": outputs})
 
 
 async def execute(request: web.Request, caller: Caller) -> web.Response:
@@ -91,7 +91,7 @@ async def execute(request: web.Request, caller: Caller) -> web.Response:
     headers = {"Location": job_address(record, base)}
     if "respond-async" in preferences(request.headers.getall("Prefer", ())):
         headers["Preference-Applied"] = "respond-async"
-    return answer(status_info(record, base), status=HTTPStatus.CREATED, headers=headers)
+    return json_response(status_info(record, base), status=HTTPStatus.CREATED, headers=headers)
 
 
 def _process(request: web.Request) -> OperationType:

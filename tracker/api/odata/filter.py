@@ -39,7 +39,7 @@ _RESERVED: Final = _COMPARISONS | _ARITHMETIC | {"and", "or", "not", "in", "has"
 _CONSTANTS: Final = frozenset({"true", "false", "null", "nan", "inf"})
 _FLIPPED: Final = {"gt": "lt", "ge": "le", "lt": "gt", "le": "ge"}
 _CURRENT: Final = "$it"
-"""The operation that is tested (OData 4.01, part 2, 5.1.1.14.4)."""
+"""The name of the operation that the filter tests (OData 4.01, part 2, 5.1.1.14.4)."""
 
 Node = Condition | Token | None
 """The meaning of an expression: a condition, or the token of a member or literal. None if it is not supported."""
@@ -54,8 +54,8 @@ def parse_filter(text: str) -> Condition:
 class _Parser:
     """Recursive descent, one method per level of precedence.
 
-    The parser goes on after an unsupported form, and raises NotSupported at the end. If the text is also malformed, the
-    client learns that first, because no change of the service would make such a text valid.
+    The parser continues after an unsupported form, and raises NotSupported at the end of the text. If the text is also
+    malformed, it raises Invalid instead.
     """
 
     def __init__(self, text: str) -> None:
@@ -225,7 +225,7 @@ class _Parser:
             return None
 
     def _nested(self, expression: Callable[[], Node]) -> Node:
-        """Parse an expression that is one level deeper. Raises Invalid below the deepest level."""
+        """Parse an expression that is one level deeper. Raises Invalid beyond NESTING_LIMIT."""
         self._nesting += 1
         if self._nesting > NESTING_LIMIT:
             raise malformed(FILTER, f"nested deeper than {NESTING_LIMIT} levels", self._token.position)

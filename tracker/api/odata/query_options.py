@@ -1,8 +1,8 @@
 """OData's system query options of reads, lists and counts, and the query string of a list's next page.
 
-An option of OData that is not supported is NotSupported. An unknown option with `$` is Invalid, and one without `$` is
-ignored as a custom option. The `$` of OData's options may be left out, and their case does not matter (OData 4.01,
-part 2, 5.1).
+An option that OData defines and the path does not support raises NotSupported. An unknown option raises Invalid if its
+name starts with `$`; otherwise it is a custom option and is ignored. The `$` of an option may be left out, and the case
+of its name does not matter (OData 4.01, part 2, 5.1).
 """
 
 from collections.abc import Iterable, Mapping
@@ -47,7 +47,7 @@ class Listing:
 
 
 def system_options(pairs: Pairs) -> dict[str, str]:
-    """The system query options by lower-case name without `$`. Raises Invalid for an unknown or repeated one."""
+    """The system query options by lower-case name without `$`. Raises Invalid for an unknown or repeated option."""
     options: dict[str, str] = {}
     for name, value in pairs:
         option = name.removeprefix("$").lower()
@@ -79,7 +79,10 @@ def select(pairs: Pairs) -> Selection:
 
 
 def parse_count(pairs: Pairs) -> Condition | None:
-    """The condition of a `/$count` request. Options that do not change the count are checked, too."""
+    """The condition of a `/$count` request.
+
+    Raises Invalid or NotSupported, also for an option that does not change the count.
+    """
     options = refuse_options(pairs, COUNTABLE)
     return _query(options).where
 
@@ -147,7 +150,7 @@ def _count(text: str | None) -> bool:
 
 
 def _page_size(top: int | None, preferred: int | None) -> int:
-    """The smaller one of the two sizes that a client may give. `$top` is a page size, as it is in Graph."""
+    """The smaller one of `$top` and the preferred size. `$top` is a page size here, as it is in Graph."""
     sizes = [size for size in (top, preferred) if size is not None]
     return min(sizes, default=PAGE_SIZE)
 

@@ -14,7 +14,7 @@ from tracker.listing.planner import SortKey
 
 _DIGEST_LENGTH: Final = 16
 _LARGEST: Final = 2**53
-"""More than every time and number of a record. Scores of Redis are exact up to this number."""
+"""Greater than every time and number in a record. Scores in Redis are exact up to this number."""
 
 
 def write_skip_token(cursor: Cursor, call_id: str, query: ListQuery) -> str:
@@ -37,9 +37,9 @@ def read_skip_token(token: str, call_id: str, query: ListQuery) -> Cursor:
 
 
 def _cursor(value: Any, order: Sequence[SortKey]) -> Cursor | None:
-    """The cursor in a token; None for any other value.
+    """The cursor that a token's JSON value represents; None if the value represents no cursor.
 
-    Every part is checked, because the digest is no secret: a client can make tokens of its own.
+    Every part is checked, because a client can compute the digest, and so can make any token.
     """
     match value:
         case [list(after), int(moment), int(skip)] if len(after) == len(order) and _are_counts(moment, skip):

@@ -21,6 +21,7 @@ _GRAPH_NAMES: Final = ("entity", "cloudCommunications", "call", "commsOperation"
 _REQUIRED: Final = ("status", "createdDateTime", "lastActionDateTime", "attempt")
 """Members that every operation has."""
 _NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML does not allow (XML 1.0, 2.2)."""
 _CORE: Final = "Org.OData.Core.V1"
 _CORE_ADDRESS: Final = f"https://oasis-tcs.github.io/odata-vocabularies/vocabularies/{_CORE}.xml"
 
@@ -55,9 +56,11 @@ def _split(name: str) -> tuple[str, str]:
 def _schema(namespace: Namespace, own_types: list[OperationType], types: dict[str, OperationType]) -> Element:
     """The Schema element of a namespace.
 
-    Reading the operation types adds their enumerations and complex types to `namespace.types`.
+    Making the operation types adds their enumerations and complex types to `namespace.types`. So these are appended
+    after the operation types are made.
     """
     schema = Element("Schema", {"Namespace": namespace.name, "xmlns": "http://docs.oasis-open.org/odata/ns/edm"})
+    # Graph's names and those of the operation types are taken first, so that a complex type gets another name.
     for name in (*_GRAPH_NAMES, *(_split(entry.name)[1] for entry in own_types)):
         namespace.claim(name, f"#{name}")
     entities = [*(_service(namespace) if namespace.name == GRAPH else ())]

@@ -41,15 +41,15 @@ class DocsPage:
         self._page = StaticResponse((_ASSETS / "page.html").read_bytes(), "text/html; charset=utf-8", **headers)
         self._files = files
 
-    def answer(self, request: web.Request, name: str | None = None) -> web.Response:
+    def response_to(self, request: web.Request, name: str | None = None) -> web.Response:
         """The page, or the file of that name. Raises NotFound for another name, or when the files are not installed."""
         if not self._files:
             raise NotFound(NOT_INSTALLED)
         if name is None:
-            return self._page.answer(request)
+            return self._page.response_to(request)
         if name not in self._files:
             raise NotFound("The page has no such file.")
-        return self._files[name].answer(request)
+        return self._files[name].response_to(request)
 
 
 PAGE: Final = web.AppKey("page", DocsPage)
@@ -68,12 +68,12 @@ def open_page() -> DocsPage:
 
 async def serve(request: web.Request) -> web.Response:
     """Show this description as a page. Requests can be tried there with your token."""
-    return request.app[PAGE].answer(request)
+    return request.app[PAGE].response_to(request)
 
 
 async def serve_file(request: web.Request) -> web.Response:
     """Answer with a file that the page needs."""
-    return request.app[PAGE].answer(request, request.match_info["file"])
+    return request.app[PAGE].response_to(request, request.match_info["file"])
 
 
 def _file(path: Path) -> StaticResponse:

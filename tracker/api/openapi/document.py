@@ -65,7 +65,7 @@ def describe(
 
 async def serve(request: web.Request) -> web.Response:
     """Describe the API in OpenAPI 3.1, with every registered operation type."""
-    return request.app[DESCRIPTION].answer(request)
+    return request.app[DESCRIPTION].response_to(request)
 
 
 def description_response(routes: Iterable["Route"], registry: TypeRegistry, settings: Settings) -> StaticResponse:

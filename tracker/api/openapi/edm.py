@@ -1,7 +1,7 @@
 """Types of OData's entity data model (EDM), made from JSON schemas.
 
 EDM has no type for arrays of arrays, tuples, members of several types, and arbitrary JSON. Such a member is left out.
-Operations are open types, so the member is still allowed, as a dynamic property.
+Operations are open types, so a client may still send the member, as a dynamic property.
 """
 
 import json
@@ -117,12 +117,12 @@ class Reader:
                 choices = words
                 kinds = [{**schema, "type": word} for word in words if word != "null"]
             case _:
-                return self._type_of_plain(schema, name)
+                return self._type_without_null(schema, name)
         use = self._type_of(kinds[0], name) if len(kinds) == 1 else _TypeUse(None)
         return _TypeUse(use.type, use.nullable or len(kinds) < len(choices), use.max_length)
 
-    def _type_of_plain(self, schema: Json, name: str) -> _TypeUse:
-        """The type of a schema that is no choice between several."""
+    def _type_without_null(self, schema: Json, name: str) -> _TypeUse:
+        """The type of a schema with one JSON type, an enumeration or a reference."""
         match schema:
             case {"$ref": str(reference)}:
                 return self._referenced(reference, name)
@@ -148,7 +148,7 @@ class Reader:
             return _TypeUse(self._enumeration(wanted, schema["enum"]))
         if schema.get("type") == "object":
             return _TypeUse(self._structure(wanted, schema))
-        if target in self._followed:  # a definition that refers to itself, as a list of such lists does
+        if target in self._followed:  # An array of itself has no type, and following it again would never end.
             return _TypeUse(None)
         self._followed.append(target)
         use = self._type_of(schema, name)

@@ -23,7 +23,7 @@ async def serve(request: web.Request) -> web.Response:
     options = refuse_options(request.query.items(), frozenset({"format"}))
     if not _accepts_xml(options.get("format"), ", ".join(request.headers.getall("Accept", ()))):
         raise web.HTTPNotAcceptable(text="The metadata is application/xml, which the request excludes.")
-    return request.app[METADATA].answer(request)
+    return request.app[METADATA].response_to(request)
 
 
 def metadata_response(registry: TypeRegistry) -> StaticResponse:

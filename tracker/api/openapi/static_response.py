@@ -20,8 +20,9 @@ class StaticResponse:
         self._cache_headers = {"Cache-Control": "no-cache", "ETag": self._etag}
         self._headers = {"Content-Type": content_type, **self._cache_headers, **headers}
 
-    def answer(self, request: web.Request) -> web.Response:
+    def response_to(self, request: web.Request) -> web.Response:
         """The body, or 304 when `If-None-Match` names its ETag."""
+        # aiohttp's `request.if_none_match` takes the first header line only; RFC 9110, 5.3 allows several.
         known = ",".join(request.headers.getall("If-None-Match", ())).split(",")
         if any(etag.strip().removeprefix("W/") in {self._etag, "*"} for etag in known):
             return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=self._cache_headers)

@@ -28,9 +28,10 @@ PyYAML has the parser in C only where it was built with libyaml.
 
 @dataclass(frozen=True, slots=True)
 class RouteText:
-    """The part of a route's description that does not follow from the route itself (see `responses`).
+    """The texts and schemas of one route, as a file has them.
 
-    The description of a route has the docstring of its handler, too.
+    The module `responses` adds the headers and failures that follow from the route's path and method. The longer text
+    of a route is the docstring of its handler.
     """
 
     summary: str
@@ -40,13 +41,13 @@ class RouteText:
     body: Json | None = None
     body_required: bool = True
     headers: Mapping[HTTPStatus, Sequence[str]] = field(default_factory=dict)
-    """Names of headers (see HEADERS) that do not follow from the route."""
+    """Names of further headers of a success. HEADERS describes them."""
     errors: Sequence[HTTPStatus] = ()
-    """Statuses of failures that do not follow from the route."""
+    """Statuses of further failures."""
     media_type: str = "application/json"
     """The media type of a success."""
     error: Json | None = None
-    """The schema of a failure; None for Graph's."""
+    """The schema of a failure. None stands for Graph's error body."""
     error_media_type: str = "application/json"
 
 
@@ -56,7 +57,7 @@ def ref(name: str) -> Json:
 
 
 def _read(name: str, **values: Any) -> Any:
-    """Parse a file. `<<name>>` in its text is replaced by the value of that name, as JSON, which is YAML too."""
+    """Parse a file. A placeholder `<<name>>` is replaced by the value of that name in JSON, which is valid YAML."""
     text = (_FOLDER / name).read_text(encoding="utf-8")
     return yaml.load(_PLACEHOLDER.sub(lambda found: json.dumps(values[found[1]]), text), _LOADER)  # noqa: S506 - safe
 
@@ -79,7 +80,7 @@ SCHEMAS: Final[Mapping[str, Json]] = _read(
 START_TIMES: Final[Mapping[str, Json]] = _read("start_times.yaml", longest_wait=LONGEST_WAIT.total_seconds())
 """Members of a create that say when the operation may start."""
 HEADERS: Final[Mapping[str, Json]] = _read("headers.yaml")
-"""Headers of answers, by name."""
+"""Response headers, by name."""
 ERRORS: Final[Mapping[HTTPStatus, Json]] = {HTTPStatus(status): text for status, text in _read("errors.yaml").items()}
 """Descriptions and headers of failures, by status."""
 SERVICE: Final[Json] = _read("service.yaml")
@@ -87,7 +88,7 @@ SERVICE: Final[Json] = _read("service.yaml")
 
 
 def _schema(named: str | Json | None) -> Json | None:
-    """A schema that a file writes out, or refers to by its name."""
+    """The schema itself, or a reference to the schema of that name."""
     return ref(named) if isinstance(named, str) else named
 
 

@@ -33,18 +33,20 @@ def schema_of(entry: OperationType, ref_template: str = "#/$defs/{model}") -> Js
         reason = error.message.partition("\n")[0]
         raise ConfigurationError(f"{entry.name}: a member cannot be described as JSON: {reason}") from None
     definitions = schema.get("$defs", {})
-    # A class whose members refer to the class itself stands among the definitions, and the schema refers to it.
+    # If members of a class have the class as their type, pydantic puts the class among the definitions, and returns a
+    # reference to it.
     by_reference = {ref_template.format(model=name): definition for name, definition in definitions.items()}
     definition = by_reference.get(schema.get("$ref", ""))
     return schema if definition is None else {**definition, "$defs": definitions}
 
 
 def type_schemas(registry: TypeRegistry, *, accept_unknown: bool) -> dict[str, Json]:
-    """Schemas by name: two for each type, `operation` for every response and `newOperation` for every create.
+    """Schemas by name: two for each type, and two that choose among the types.
 
-    One schema of a type is that of its operations in responses. No member is required there, because `$select` may
-    leave out any member. The other schema, named `…-new`, is that of a create. A response may also have an operation
-    of a type that is not registered any more.
+    One of a type's schemas describes its operations in responses. It requires no member, because `$select` may leave
+    out any member. The other one, whose name ends in `-new`, describes creates. `operation` is any of the schemas of
+    responses, and `newOperation` is any of the schemas of creates. `operation` allows unregistered types, too, because
+    an operation may be older than the present registry.
     """
     schemas: dict[str, Json] = {}
     names = {entry.name: component_of(entry) for entry in registry.values()}
@@ -144,7 +146,7 @@ def _untyped(base: str) -> Json:
     The schema has no name of its own, because a discriminator considers named schemas only (OpenAPI 3.1, 4.8.25).
     """
     return {
-        "description": "One that does not say its type is of the base type.",
+        "description": "A create without a type creates an operation of the base type.",
         "allOf": [ref(base)],
         "properties": {"@odata.type": {"type": "null"}},
     }
