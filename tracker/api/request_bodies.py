@@ -4,7 +4,6 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, Final, NoReturn
 
@@ -23,7 +22,6 @@ DIGITS_LIMIT: Final = 4300
 
 _ESCAPE: Final = re.compile(r"\\.", re.DOTALL)
 _NO_BRACKET: Final = bytes(byte for byte in range(256) if byte not in b'"[]{}')
-_OBJECT_NEEDED: Final = "The body must be a JSON object."
 _STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -34,32 +32,6 @@ class ParsedBody(EmptyStreamReader):
     def __init__(self, value: Any) -> None:
         super().__init__()
         self.value = value
-
-
-class ManyBodies(EmptyStreamReader):
-    """The bodies of requests of a batch that are alike in all else and stand as one; `read_objects` reads them."""
-
-    def __init__(self, values: Sequence[Any]) -> None:
-        super().__init__()
-        self.values = values
-
-    async def read(self, n: int = -1) -> bytes:
-        """There are no bytes."""
-        raise AssertionError(f"{n} bytes of many bodies were asked for")
-
-    readany = read
-
-
-def read_objects(request: web.Request) -> list[Json | Invalid] | None:
-    """The bodies of many requests, each as `read_object` would read or refuse it; None where there is one.
-
-    Raises UnsupportedMediaType.
-    """
-    if not isinstance(request.content, ManyBodies):
-        return None
-    if not is_json(request.headers.get("Content-Type", "")):
-        raise UnsupportedMediaType(JSON_NEEDED)
-    return [value if isinstance(value, dict) else Invalid(_OBJECT_NEEDED) for value in request.content.values]
 
 
 async def read_object(request: web.Request, *, deeper: int = 0) -> Json:
@@ -106,7 +78,7 @@ def parse_object(body: bytes, *, deepest: int = DEPTH_LIMIT) -> Json:
 
 def _object_only(value: Any) -> Json:
     if not isinstance(value, dict):
-        raise Invalid(_OBJECT_NEEDED)
+        raise Invalid("The body must be a JSON object.")
     return value
 
 

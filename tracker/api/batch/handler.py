@@ -27,13 +27,13 @@ _CONTINUE: Final = ("continue-on-error", "odata.continue-on-error")
 _Running = asyncio.Task[web.Response]
 
 
-async def run(request: web.Request, _: Caller) -> web.Response:
+async def run(request: web.Request, caller: Caller) -> web.Response:
     """Run all requests of a batch, each let in by itself; 200 whatever becomes of them."""
     if is_inside(request):
         raise Invalid("A batch cannot stand in a batch.")
     requests = read_parts(await request_bodies.read_object(request, deeper=MEMBERS_ABOVE))
     parts = Parts(request)
-    answers = await answer_creates(request, parts, requests) or await _answer_each(request, parts, requests)
+    answers = await answer_creates(request, caller, parts, requests) or await _answer_each(request, parts, requests)
     return web.Response(
         body=b'{"responses":[' + b",".join(answers) + b"]}",
         headers=_preference_applied(request),
