@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tracker import Operation
 from tracker.bodies.create import read_create
-from tracker.bodies.members import _known_result
+from tracker.bodies.members import DEPTH_LIMIT, _known_result
 from tracker.bodies.start_time import LONGEST_WAIT
 from tracker.domain.operation import SECOND
 from tracker.domain.type_registry import OperationType, TypeRegistry
@@ -172,3 +172,10 @@ def test_a_result_is_judged_by_the_types_of_its_members_also_where_one_that_equa
     with pytest.raises(Invalid, match=r"resultInfo/code"):
         draft(resultInfo={"other": 1})
     assert draft(resultInfo={"code": 1, "subcode": None, "message": "m", "other": []}).result_info.message == "m"
+
+
+def test_members_may_nest_as_deep_as_the_limit_and_no_deeper() -> None:
+    deepest = json.loads("[" * DEPTH_LIMIT + "]" * DEPTH_LIMIT)
+    assert draft(extra=deepest).members == {"extra": deepest}
+    with pytest.raises(Invalid, match=f"nested at most {DEPTH_LIMIT} deep"):
+        draft(extra=[deepest])

@@ -1,6 +1,5 @@
 """Members that creates and patches share, checked one by one."""
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -23,7 +22,6 @@ _NUMBERS = frozenset({"percentComplete", "attempt"})
 """Read-only members that are numbers; the others are texts."""
 _RESULT_TYPE = "microsoft.graph.resultinfo"
 _RESULT_MEMBERS = frozenset(ResultInfo.model_fields)
-_CONTAINERS = (dict, list)
 
 
 def check_read_only(body: Json, findings: FieldErrors) -> None:
@@ -102,20 +100,7 @@ def check_size(members: Json, findings: FieldErrors) -> None:
     """How deep and how large a client's members may be, all together."""
     if not members:
         return
-    if _depth(members) > DEPTH_LIMIT:
+    if json_codec.depth(members) - 1 > DEPTH_LIMIT:  # the object that holds all members is none of them
         findings.add("", f"members may be nested at most {DEPTH_LIMIT} deep")
     elif len(json_codec.encode(members)) > MEMBERS_LIMIT:
         findings.add("", f"members may take at most {MEMBERS_LIMIT} bytes in all")
-
-
-def _depth(value: Any) -> int:
-    """How deep objects and arrays are nested, without recursion."""
-    deepest, level = 0, [value]
-    while level:
-        deepest += 1
-        level = [inner for outer in level for inner in _children(outer) if isinstance(inner, _CONTAINERS)]
-    return deepest - 1
-
-
-def _children(value: Any) -> Iterator[Any]:
-    return iter(value.values() if isinstance(value, dict) else value)
