@@ -4,19 +4,20 @@ Each create is judged, stored and answered as if it had come by itself.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
 from aiohttp import hdrs, web
 from aiohttp.http import RawRequestMessage
 
 from tracker.api.batch.batch_body import Part
-from tracker.api.batch.responses import element, headers_of, in_common, written
+from tracker.api.batch.responses import element, element_headers, element_of
 from tracker.api.batch.subrequest import Parts
 from tracker.api.guard import ADDRESSES, OPERATIONS
 from tracker.api.headers import accepts_json, is_json
 from tracker.api.representation import Answer, Representation
 from tracker.api.server import Connection, ids_of, new_request_id, standard_headers
+from tracker.domain.operation import Json
 from tracker.errors import Invalid
 from tracker.service import Caller
 from tracker.store.store import Created
@@ -24,11 +25,12 @@ from tracker.store.store import Created
 _PATH: Final = re.compile(r"(/v1\.0|/beta|)/communications/calls/[^/?]+/operations")
 _PLAIN_HEADERS: Final = frozenset({"accept", "content-type"})
 """The headers of a plain create. Any other header may ask for something that only the general way does."""
+_JSON: Final = {"content-type": "application/json"}
 
 
 async def answer_creates(
     request: web.Request, caller: Caller, parts: Parts, requests: Sequence[Part]
-) -> list[bytes] | None:
+) -> list[Json] | None:
     """The elements of the batch's answer; None, and nothing is done, unless its requests are plain creates."""
     if not _are_plain_creates(requests):
         return None
@@ -44,14 +46,14 @@ async def answer_creates(
     outcomes = await operations.create_many(caller, call_id, [part.body for part in requests])
     links = request.app[ADDRESSES].links(request, prefix=path[1])
     representation = Representation(links, operations.pace, call_id)
-    common = _common_headers(request)
+    common = element_headers({**standard_headers(request, ids_of(request.headers)), **_JSON})
     elements = []
     for part, outcome in zip(requests, outcomes, strict=True):
         try:
-            elements.append(_element(part, _answer(representation, outcome), common))
+            elements.append(_element(part.id, _answer(representation, outcome), common))
         except Exception as error:  # noqa: BLE001 - it is the answer to this create alone
             server = cast("Connection", request.protocol).server
-            elements.append(written(part.id, server.refuse_inside(request, message, error)))
+            elements.append(element_of(part.id, server.refuse_inside(request, message, error)))
     return elements
 
 
@@ -80,11 +82,6 @@ def _is_acceptable(message: RawRequestMessage) -> bool:
     return is_json(headers.get(hdrs.CONTENT_TYPE, "")) and accepts_json(headers.get(hdrs.ACCEPT, ""))
 
 
-def _common_headers(request: web.Request) -> bytes:
-    response = web.Response(headers=standard_headers(request, ids_of(request.headers)), content_type="application/json")
-    return in_common({name: text for name, text in headers_of(response).items() if name != "request-id"})
-
-
 def _answer(representation: Representation, outcome: Created | Exception) -> Answer:
     if isinstance(outcome, Exception):
         raise outcome
@@ -92,6 +89,6 @@ def _answer(representation: Representation, outcome: Created | Exception) -> Ans
     return representation.accepted(record, new=new)
 
 
-def _element(part: Part, answer: Answer, common: bytes) -> bytes:
-    headers = {name.lower(): text for name, text in answer.headers.items()} | {"request-id": new_request_id()}
-    return element(part.id, answer.status, headers, answer.body, common=common)
+def _element(request_id: str, answer: Answer, common: Mapping[str, str]) -> Json:
+    headers = {**common, **element_headers(answer.headers), "request-id": new_request_id()}
+    return element(request_id, answer.status, headers, answer.body)
