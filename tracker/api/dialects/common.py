@@ -114,7 +114,7 @@ def page_size(text: str | None, name: str, *, least: int) -> int:
 
 
 def page_query(size: int, token: str | None, name: str) -> ListQuery:
-    """The query for the page at `token`, which `page_token` has made. Without a token, it is the first page.
+    """The query for the page at `token`, which `page_token` has made. Without a token, the page is the first one.
 
     Raises Invalid, with the name of the option, for any other text.
     """

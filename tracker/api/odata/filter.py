@@ -42,7 +42,7 @@ _CURRENT: Final = "$it"
 """The name of the operation that the filter tests (OData 4.01, part 2, 5.1.1.14.4)."""
 
 Node = Condition | Token | None
-"""The meaning of an expression: a condition, or the token of a member or literal. None if it is not supported."""
+"""The meaning of an expression: a condition, or the token of a member or literal. None means: not supported."""
 
 
 @lru_cache(128)

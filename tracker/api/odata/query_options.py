@@ -150,7 +150,7 @@ def _count(text: str | None) -> bool:
 
 
 def _page_size(top: int | None, preferred: int | None) -> int:
-    """The smaller one of `$top` and the preferred size. `$top` is a page size here, as it is in Graph."""
+    """The smaller of `$top` and the preferred size. `$top` is a page size here, as it is in Graph."""
     sizes = [size for size in (top, preferred) if size is not None]
     return min(sizes, default=PAGE_SIZE)
 

@@ -166,7 +166,8 @@ class Reader:
         if new:
             structure = Structure(open=schema.get("additionalProperties") is not False)
             structure.description = schema.get("description", "")
-            self._namespace.types[name] = structure  # before its properties are read, which may be of this type
+            # A property may be of this type, so the type is stored before its properties are read.
+            self._namespace.types[name] = structure
             structure.properties.extend(self.properties(schema))
         return f"{self._namespace.name}.{name}"
 
