@@ -147,9 +147,8 @@ class Operations:
         if not name:
             return NO_KEY
         told = f"{draft.digest}.{draft.id or ''}"
-        return IdempotencyKey(
-            once_digest(caller.tenant, name), told, math.ceil(self.settings.idempotency) + ONCE_MARGIN
-        )
+        seconds = math.ceil(self.settings.idempotency) + ONCE_MARGIN
+        return IdempotencyKey(once_digest(caller.tenant, name), told, seconds)
 
     async def get(self, caller: Caller, call_id: str, operation_id: str) -> Record:
         """One operation of one call."""

@@ -11,7 +11,7 @@ from tracker.api.openapi.document import describe
 from tracker.api.openapi.texts import COMMON_PARAMETERS, HEADERS, PARAMETERS, ROUTE_TEXTS, SCHEMAS
 from tracker.api.routes import ROUTES
 from tracker.config import BUILT_IN_TYPES
-from tracker.domain.type_registry import load_types
+from tracker.domain.type_modules import load_types
 
 FILES = sorted((Path(texts.__file__).parent / "description").glob("*.yaml"))
 
