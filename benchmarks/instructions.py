@@ -17,7 +17,7 @@ import asyncio
 from collections.abc import Sequence
 
 from benchmarks import callgrind, trees
-from benchmarks.ratios import Rounds, compare, note, report, shown
+from benchmarks.ratios import Figures, Rounds, Turns, compare, note, report, shown
 from benchmarks.store_calls import StoreCalls, store_calls
 from benchmarks.trees import THIS, Tree
 
@@ -28,7 +28,7 @@ COMMANDS = {"create": "create", "claim": "claim", "beat": "beat", "change": "suc
 """The driver's command for each row."""
 
 
-async def measure(tree: Tree, operations: int) -> dict[tuple[str, str], float]:
+async def measure(tree: Tree, operations: int) -> Figures:
     """Count the instructions of all rows, on a new server."""
     figures = {}
     async with callgrind.counted_server() as server, store_calls(tree, server.url) as calls:
@@ -54,8 +54,8 @@ async def step(calls: StoreCalls, command: str, operations: int, size: int) -> N
 async def compare_trees(options: argparse.Namespace, that: Tree) -> None:
     """Count for both trees, and print ratios."""
 
-    async def one_round(order: Sequence[Tree]) -> dict[Tree, dict[tuple[str, str], float]]:
-        return {tree: await measure(tree, options.operations) for tree in order}
+    async def one_round(order: Sequence[Tree]) -> Turns:
+        return [{tree: await measure(tree, options.operations) for tree in order}]
 
     report(await compare(that, Rounds(options.rounds, options.minutes), one_round), that)
 
