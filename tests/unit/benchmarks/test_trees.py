@@ -26,6 +26,7 @@ from benchmarks.ratios import (
     table,
 )
 from benchmarks.trees import MINUTES, THIS, Tree, checked_out
+from tests.support.waiting import LONGEST_WAIT
 
 ROOT = Path(__file__).parents[3]
 THAT = Tree("that", ROOT, THIS.python)
@@ -152,7 +153,7 @@ def test_kinds_of_keys_that_take_nothing_are_left_out_of_a_comparison() -> None:
 @pytest.mark.parametrize("target", ["workers", "api", "waits", "memory", "lists", "instructions"])
 def test_a_comparison_is_started_without_the_environments_of_the_peers(target: str) -> None:
     command = ["make", "--dry-run", f"bench-{target}", "AGAINST=abc", "ARGS=--quick"]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True).stdout
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST_WAIT, check=True).stdout
     assert f"-m benchmarks.{target} --against abc --quick" in shown
     assert ".venv-bench" not in shown
 
@@ -166,7 +167,7 @@ INSTALLS = """install:
 def git(root: Path, *words: str) -> str:
     who = ["-c", "user.name=bench", "-c", "user.email=bench@example.org"]
     return subprocess.run(
-        ["git", *who, *words], cwd=root, capture_output=True, text=True, timeout=30, check=True
+        ["git", *who, *words], cwd=root, capture_output=True, text=True, timeout=LONGEST_WAIT, check=True
     ).stdout.strip()
 
 
