@@ -2,14 +2,14 @@
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
-# Where pip finds packages, if the defaults do not do: set at build time, left out of the image.
+# Addresses of package indexes for pip. They are build arguments, so the image does not contain them.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 ARG PIP_TRUSTED_HOST
 ARG PIP_CERT
 WORKDIR /src
 RUN python3 -m venv /opt/tracker
-# The dependencies first: this layer stays until one of them changes.
+# The dependencies are installed before the code is copied, so that a change of the code does not install them again.
 COPY pyproject.toml ./
 COPY constraints/base.txt constraints/base.txt
 RUN python3 -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
@@ -23,13 +23,13 @@ RUN /opt/tracker/bin/python -m pip install --no-cache-dir --disable-pip-version-
 
 FROM ${BASE}
 RUN useradd --system --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin tracker
-# A volume that is mounted here takes this owner.
+# Docker gives a new volume that is mounted here the owner of this directory.
 RUN install -d -o tracker /spool
 COPY --from=build /opt/tracker /opt/tracker
 ENV PATH=/opt/tracker/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER tracker
 EXPOSE 8080
-# The API's; docker-compose.yml switches it off for the workers.
+# This is the check of the API. docker-compose.yml disables it for the workers, which serve no HTTP.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 \
   CMD ["python3", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8080/healthz', timeout=2)"]
 ENTRYPOINT ["tracker"]

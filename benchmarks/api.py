@@ -121,7 +121,7 @@ async def show_profile(name: str, load: Coroutine[Any, Any, Burst], pid: int, pa
 async def end_to_end(options: argparse.Namespace) -> None:
     """Measure and print part 2."""
     print(f"\nEnd to end; clients: {api_ends.CLIENTS}; {conditions(options)}")
-    print(f"  ours keeps {OURS_KEEPS}; the others keep a result", flush=True)
+    print(f"  the tracker keeps {OURS_KEEPS}; the others keep a result", flush=True)
     fastest: dict[Contender, list[Way]] = {}
     for contender in CONTENDERS:
         if contender.name in options.systems:

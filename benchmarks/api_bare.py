@@ -1,4 +1,4 @@
-"""The API and the bare server as processes, the operations that are read, and the requests of each row."""
+"""Servers, stored operations and requests of part 1 of `make bench-api`."""
 
 import asyncio
 import json
@@ -65,7 +65,7 @@ class Servers:
     headers: Mapping[str, str]
 
     async def burst(self, row: Row, *, connections: int, seconds: float) -> Burst:
-        """Send the row's requests for so many seconds. Raises Refused."""
+        """Send the row's requests for `seconds`. Raises Refused."""
         watched = {"server": self.processes[row.server], "valkey": self.valkey}
         return await load(
             self.ports[row.server],
@@ -86,7 +86,7 @@ class Servers:
 
 @asynccontextmanager
 async def opened(appendfsync: str, *, tree: Tree = THIS, bare: bool = True) -> AsyncIterator[tuple[Servers, list[Row]]]:
-    """Start a Valkey, the tree's API and, if asked for, the bare server; complete the operations that rows read."""
+    """Start a Valkey, the tree's API and, with `bare`, the bare server. Completes the operations that the rows read."""
     token, line = new_token("bench", TENANT)
     headers = {"Authorization": f"Bearer {token}"}
     ports = {name: free_port() for name in (("bare", "ours") if bare else ("ours",))}
@@ -158,7 +158,7 @@ async def listening(port: int, *, within: float = START_WITHIN) -> None:
             async with channel(port):
                 return
         await asyncio.sleep(0.02)
-    raise Refused(f"nobody listens on port {port} after {within:.0f} s")
+    raise Refused(f"nothing listens on port {port} after {within:.0f} s")
 
 
 async def seed(asking: Channel, headers: Mapping[str, str]) -> list[Seeded]:

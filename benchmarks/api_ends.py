@@ -53,20 +53,20 @@ class Stack:
         through = self._theirs if self.contender.framework else self._ours
         answer = await through(channel, way, client, number)
         if answer != number:
-            raise Refused(f"{answer!r} was answered to {number}")
+            raise Refused(f"the answer to {number} was {answer!r}")
 
     async def _ours(self, channel: Channel, way: Way, client: int, number: int) -> object:
         path = path_of(f"client-{client}")
         body = json.dumps({"@odata.type": operations.Noop.odata_type, "number": number}).encode()
-        wish = {"Prefer": "respond-async, wait=30"} if way.at_once else {}
-        answer = await channel.ask(request("POST", path, body=body, headers=self._headers | wish), 201)
+        preference = {"Prefer": "respond-async, wait=30"} if way.at_once else {}
+        answer = await channel.ask(request("POST", path, body=body, headers=self._headers | preference), 201)
         operation = json.loads(answer.body)
         if way.at_once and operation["status"] != "Completed":
             raise Refused("a create is not held until its operation has ended")
         path = f"{path}/{operation['id']}"
         while operation["status"] != "Completed":
-            wish = {"Prefer": "wait=30", "If-None-Match": answer.header(b"etag").decode()} if way.waits else {}
-            answer = await channel.ask(request("GET", path, headers=self._headers | wish), 200)
+            preference = {"Prefer": "wait=30", "If-None-Match": answer.header(b"etag").decode()} if way.waits else {}
+            answer = await channel.ask(request("GET", path, headers=self._headers | preference), 200)
             operation = json.loads(answer.body)
             if way.every and operation["status"] != "Completed":
                 await asyncio.sleep(way.every)
@@ -95,7 +95,7 @@ async def started(contender: Contender, appendfsync: str) -> AsyncIterator[tuple
     Raises Refused when it is not installed or does not start.
     """
     if not contender.python.exists():
-        raise Refused("it is not installed: `make bench-api` does that")
+        raise Refused("the system is not installed; `make bench-api` installs all systems")
     token, line = new_token("bench", TENANT)
     port = free_port()
     async with fresh_server(appendfsync) as (_, url, valkey):

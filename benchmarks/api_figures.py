@@ -1,4 +1,4 @@
-"""The arithmetic of `make bench-api`, and its tables."""
+"""Arithmetic and tables of `make bench-api`."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -31,7 +31,7 @@ def beside_bare(rows: Sequence[Row], bursts: Mapping[str, Sequence[Burst]]) -> l
 
 
 def ratios(took: Sequence[Burst], others: Sequence[Burst]) -> tuple[list[float], list[float]]:
-    """Of each round: the rate as a multiple of the other's; the same of what a second of the server's core does."""
+    """The ratios of each round: of the rates, and of the operations per second of the server's processor time."""
     pairs = list(zip(took, others, strict=True))
     rates = [one.rate / other.rate for one, other in pairs]
     return rates, [other.cost("server") / one.cost("server") for one, other in pairs]
@@ -58,7 +58,7 @@ def ends(bursts: Mapping[tuple[str, str], Sequence[Burst]], ours: str) -> list[s
 
 
 def cost(burst: Burst) -> float:
-    """Processor microseconds per operation, of everybody who takes part."""
+    """Processor microseconds per operation, of the load and all servers."""
     return sum(map(burst.cost, PARTS))
 
 
@@ -76,7 +76,7 @@ def _compared(row: Row, took: Sequence[Burst], others: Sequence[Burst]) -> tuple
 
 
 def aligned(table: Sequence[Sequence[str]], *, words: int) -> list[str]:
-    """The table's lines; so many columns are words, those after them numbers."""
+    """The lines of the table. The first `words` columns are words, and the other columns are numbers."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
         "  ".join([*map(str.ljust, row[:words], widths[:words]), *map(str.rjust, row[words:], widths[words:])])

@@ -53,7 +53,8 @@ class Channel(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport for requests."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        # uvloop's transport has the methods of asyncio.Transport, but not its class.
+        self._transport = cast("asyncio.Transport", transport)
 
     def close(self) -> None:
         """Close the connection."""
@@ -125,7 +126,7 @@ class Burst:
 async def drive(
     steps: Sequence[Step], *, seconds: float, watched: Mapping[str, int], warm_up: float = WARM_UP, operations: int = 1
 ) -> Burst:
-    """Repeat all steps at the same time, for so many seconds. Raises Refused.
+    """Repeat all steps at the same time for `seconds`. Raises Refused.
 
     `watched` maps names to the pids whose processor time is measured. This process's own has the name `load`.
     """
@@ -143,7 +144,8 @@ async def drive(
         await _pass(tasks, warm_up)
         before, first, begun = _cpu(watched), len(times), time.perf_counter()
         await _pass(tasks, seconds)
-        while len(times) == first and time.perf_counter() - begun < END_WITHIN:  # on a busy machine
+        # On a busy machine no step may end in `seconds`.
+        while len(times) == first and time.perf_counter() - begun < END_WITHIN:
             await _pass(tasks, seconds)
         took, last, after = time.perf_counter() - begun, len(times), _cpu(watched)
         stopping.set()
@@ -160,7 +162,7 @@ async def drive(
 
 
 async def _pass(tasks: set["asyncio.Task[None]"], seconds: float) -> None:
-    """Wait for so many seconds. Raises the error of a task that ends before."""
+    """Wait for `seconds`. Raises the error of a task that fails in that time."""
     done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()
@@ -180,7 +182,7 @@ async def load(
     watched: Mapping[str, int],
     operations: int = 1,
 ) -> Burst:
-    """Send the requests in turns, again and again, on so many connections. Raises Refused."""
+    """Send the requests in turns, again and again, on `connections` connections. Raises Refused."""
     turns = cycle(requests)
     channels = [await Channel.open(port) for _ in range(connections)]
     try:

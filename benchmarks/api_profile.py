@@ -1,4 +1,4 @@
-"""Where a server's time goes: py-spy looks at it while it is under load, and stacks become shares of its time."""
+"""Profiles of a process under load, by py-spy, as the processor time of each function per operation."""
 
 import asyncio
 import sys
@@ -8,14 +8,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-LOOKS = 500
-"""Per second."""
+RATE = 500
+"""Samples per second."""
 OWN, WITHIN = 25, 40
-"""Functions that are shown."""
+"""How many functions are shown at most: by their own time, and by their time with the functions that they call."""
 
 
 class Profile(NamedTuple):
-    """How often the process was seen at work: by the function that ran, and by each that had not returned."""
+    """Counts of samples in which the process was at work.
+
+    * `looks`: how many samples there are.
+    * `own`: for each function, the samples in which this function ran.
+    * `within`: for each function, the samples in which this function was on the stack.
+    """
 
     looks: int
     own: Counter[str]
@@ -23,12 +28,15 @@ class Profile(NamedTuple):
 
 
 async def sample(pid: int, seconds: int) -> Profile:
-    """Look at a process for so long. Time in C is its Python caller's. Exits when py-spy is not there, or may not."""
+    """Sample a process for some seconds. Exits when py-spy is missing, or may not read the process.
+
+    Time in C counts for the Python function that made the call.
+    """
     program = Path(sys.executable).with_name("py-spy")
     if not program.exists():
-        raise SystemExit("py-spy is not installed: `make bench-profile` does that")
+        raise SystemExit("py-spy is not installed; `make bench-profile` installs it")
     with tempfile.NamedTemporaryFile() as file:
-        options = ["--rate", str(LOOKS), "--duration", str(seconds), "--format", "raw", "--output", file.name]
+        options = ["--rate", str(RATE), "--duration", str(seconds), "--format", "raw", "--output", file.name]
         process = await asyncio.create_subprocess_exec(
             *(str(program), "record", "--pid", str(pid), *options),
             stdout=asyncio.subprocess.DEVNULL,
@@ -41,7 +49,7 @@ async def sample(pid: int, seconds: int) -> Profile:
 
 
 def profile_of(lines: Iterable[str]) -> Profile:
-    """Count what lines say: frames from the outermost, separated by semicolons, and how often they were seen."""
+    """Count the lines of a raw profile. A line has frames, the outermost first, and the number of samples with them."""
     own: Counter[str] = Counter()
     within: Counter[str] = Counter()
     for line in lines:
@@ -53,14 +61,14 @@ def profile_of(lines: Iterable[str]) -> Profile:
 
 
 def function(frame: str) -> str:
-    """A frame without its line, and with the end of its file's path only."""
-    name, _, place = frame.rstrip(")").partition(" (")
-    return f"{name} ({'/'.join(Path(place.rpartition(':')[0] or place).parts[-2:])})" if place else name
+    """A frame without its line number, and with the last two parts of the file's path only."""
+    name, _, position = frame.rstrip(")").partition(" (")
+    return f"{name} ({'/'.join(Path(position.rpartition(':')[0] or position).parts[-2:])})" if position else name
 
 
 def shown(profile: Profile, cost: float) -> Iterator[str]:
-    """Lines of text; `cost` is an operation's processor time, in microseconds."""
-    yield f"{cost:,.0f} us of processor time per operation; {profile.looks} looks"
+    """Lines of text. `cost` is the processor time of an operation in microseconds."""
+    yield f"{cost:,.0f} us of processor time per operation; {profile.looks} samples"
     for title, counts, most in (("self", profile.own, OWN), ("with what it calls", profile.within, WITHIN)):
         yield f"{title}:"
         everywhere = {name for name, times in counts.items() if times == profile.looks}

@@ -1,4 +1,7 @@
-"""What a request makes scripts write, as MONITOR shows it: the bare create must write what ours does."""
+"""Writes of Redis scripts during a request, read by MONITOR.
+
+They show whether the script of the bare create writes the same as the script of the tracker's create.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -11,29 +14,30 @@ READS = {
     *("EXISTS", "GET", "HGET", "HGETALL", "HMGET", "LINDEX", "LLEN", "PTTL", "TIME", "TTL"),
     *("XLEN", "ZCARD", "ZCOUNT", "ZRANGE", "ZSCORE"),
 }
-"""Commands of scripts that write nothing."""
+"""Commands that write nothing."""
 LOCK = Keys().sweeper
-"""What the sweeper's lock renews by a script."""
+"""The key of the sweeper's lock. The sweeper renews the lock by a script at any time."""
 END = "bench-end"
+"""The argument of the ECHO that marks the end in the output of MONITOR."""
 
 
 class Writes(NamedTuple):
-    """The names of the commands, in order, and the bytes of all their words."""
+    """The names of the commands in order, and the bytes of all their arguments."""
 
     commands: list[str]
     size: int
 
     def __str__(self) -> str:
-        """How many, and of what size."""
+        """The number of writes and their size, for people."""
         return f"{len(self.commands)} writes, {self.size:,} bytes"
 
     def alike(self, other: "Writes") -> bool:
-        """Whether both are the same commands, within a fiftieth of the size."""
+        """Whether both have the same commands, and sizes that differ by 2 % at most."""
         return sorted(self.commands) == sorted(other.commands) and abs(self.size - other.size) <= self.size / 50
 
 
 async def writes(url: str, act: Callable[[], Awaitable[object]]) -> Writes:
-    """Watch what scripts write while `act` is done. Nothing else may go on but the sweeper, with nothing to do."""
+    """Watch the writes of scripts while `act` runs. No other client may be active except an idle sweeper."""
     commands: list[str] = []
     size = 0
     async with Redis.from_url(url, decode_responses=True) as redis, redis.monitor() as monitor:

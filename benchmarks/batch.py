@@ -1,9 +1,9 @@
-"""Creates one by one and 20 at a time, over HTTP: `python -m benchmarks.batch [--seconds S] [--clients N]`.
+"""Speed of creates over HTTP, one by one and 20 in a `$batch`: `python -m benchmarks.batch`.
 
-Starts a private Valkey (`appendfsync always`) and one API process. The API has the first core for itself; the
-second carries the clients and the server of Redis. Each client keeps one connection and sends its next request when
-the last one is answered (a closed loop). Both forms are measured in turns, in one run; every answer is checked.
-On a machine that others use, what the API's own processor time buys is the figure to look at.
+The benchmark starts a private Valkey (`appendfsync always`) and one API process. The API runs on the first core; the
+clients and Valkey run on the last core. Each client keeps one connection, and sends its next request when the answer to
+the request before has come (a closed loop). Both forms are measured in turns, and every answer is checked. On a machine
+that does other work too, trust the rate per second of the API's processor time.
 """
 
 import argparse
@@ -24,12 +24,14 @@ from tracker.runtime.dev_valkey import start_server
 
 PORT = 18098
 TURNS = 3
+"""How often each form is measured."""
 SIZE = 20
+"""How many creates a batch has."""
 BODY = {"@odata.type": "#microsoft.graph.commsOperation", "clientContext": "Client Context value"}
 
 
 def written(path: str, body: object) -> bytes:
-    """A POST as bytes, ready to be sent again and again."""
+    """The bytes of a POST request."""
     data = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{PORT}\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data
@@ -41,7 +43,7 @@ MANY = written("/$batch", {"requests": [{"id": str(number), **REQUEST} for numbe
 
 
 class Client(asyncio.Protocol):
-    """One connection in a closed loop; answers are told apart by their Content-Length."""
+    """One connection in a closed loop. `made` is how many operations each request creates."""
 
     def __init__(self, request: bytes, made: int) -> None:
         self.request, self.made = request, made
@@ -55,7 +57,7 @@ class Client(asyncio.Protocol):
         self._transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
-        """Count a whole answer, and send the next request."""
+        """Collect an answer. When the answer is complete, count it and send the next request."""
         self._data += data
         head = self._data.find(b"\r\n\r\n")
         if head < 0:
@@ -70,12 +72,12 @@ class Client(asyncio.Protocol):
         self._transport.write(self.request)
 
     def stop(self) -> None:
-        """End the loop."""
+        """End the loop and close the connection."""
         self._transport.abort()
 
 
 async def rate(request: bytes, made: int, *, clients: int, seconds: float, server: int) -> tuple[float, float]:
-    """Operations per second, and the share of its core that the API took."""
+    """Operations per second, and the share of one core that the API used."""
     loop = asyncio.get_running_loop()
     protocols = []
     for _ in range(clients):
@@ -113,8 +115,8 @@ async def main(clients: int, seconds: float) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clients", type=int, default=16, help="connections (default 16)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement (default 5)")
+    parser.add_argument("--clients", type=int, default=16, help="connections (16)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement in seconds (5)")
     arguments = parser.parse_args()
     own = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {own[-1]})

@@ -93,7 +93,7 @@ async def counted_server() -> AsyncIterator[CountedServer]:
         server = PrivateServer(Path(directory) / "data", port=free_port(), appendfsync="no")
         server.prepare()
         files = Path(directory) / "callgrind"
-        # --toggle-collect turns --collect-atstart off, so that has to follow.
+        # --toggle-collect turns --collect-atstart off, so --collect-atstart has to follow.
         counter = [f"--dump-before={MARK}", f"--toggle-collect={TIMER}", "--collect-atstart=yes"]
         _, _, *program = server.argv()  # "env", the allocator, the server and its options
         options = ["--slowlog-log-slower-than", "-1", "--logfile", str(Path(directory) / "log")]

@@ -91,7 +91,7 @@ class Driver:
         self._commands, self._answers, self._worker = process.stdin, process.stdout, worker
 
     async def answer(self, within: float) -> dict[str, Any]:
-        """Read the next answer. Raises Unfinished after so many seconds, and when the worker or the driver ends."""
+        """Read the next answer. Raises Unfinished after `within` seconds, and when the worker or the driver ends."""
         line, death = asyncio.ensure_future(self._answers.readline()), asyncio.ensure_future(self._worker.wait())
         await asyncio.wait({line, death}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
         death.cancel()
@@ -136,7 +136,7 @@ class System:
 async def started(entry: Entry, load: Load, redis_url: str, server: int) -> AsyncIterator[System]:
     """Start a system's worker and driver on a Redis server, and let the worker do a few tasks. Raises Unfinished."""
     if not entry.python.exists():
-        raise Unfinished("it is not installed: `make bench-workers` does that")
+        raise Unfinished("the system is not installed; `make bench-workers` installs all systems")
     env = {"BENCH_URL": redis_url, "REDIS_URL": redis_url, "TRACKER_TYPES": TYPES, "TRACKER_LOG_LEVEL": "warning"}
     argv = [str(entry.python), "-m", "benchmarks.peers", entry.module, entry.variant, load.workload]
     async with (

@@ -1,4 +1,4 @@
-"""The benchmark's arithmetic and its table."""
+"""Arithmetic and table of `make bench-workers`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Figures:
 
 
 def best(figures: Mapping[str, Figures], among: Iterable[str]) -> float | None:
-    """The rate of the fastest of those systems; None when none of them was measured."""
+    """The rate of the fastest system in `among`, or None if no system in `among` was measured."""
     return max((figures[name].rate for name in among if name in figures), default=None)
 
 

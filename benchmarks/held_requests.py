@@ -72,7 +72,7 @@ async def holding(port: int, asked: Sequence[str], answers: "Answers") -> AsyncI
 
 
 async def message_times(url: str, count: int) -> list[float]:
-    """Milliseconds from the transition to its message, of so many messages to a subscription of the benchmark."""
+    """Milliseconds from the transition to its message, for `count` messages to a subscription of the benchmark."""
     late: list[float] = []
     async with Redis.from_url(url, decode_responses=True) as redis, redis.pubsub() as subscription:
         await subscription.subscribe(Keys().events)
@@ -90,7 +90,7 @@ def transition_time(line: str) -> int:
 
 
 async def answer_times(answers: "Answers", next_ones: Iterator[str], count: int) -> list[float]:
-    """Milliseconds from the transition to the answer, of so many answers. Each connection then asks again."""
+    """Milliseconds from the transition to the answer, for `count` answers. Each connection then asks again."""
     late: list[float] = []
     while len(late) < count:
         received, body, held = await answers.get()

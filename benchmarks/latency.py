@@ -1,12 +1,14 @@
-"""Idle latencies, beside a PING on the same connection: `python -m benchmarks.latency [--rounds N]`.
+"""Latencies of an idle tracker beside a PING: `make bench`, or `python -m benchmarks.latency`.
 
-Starts a private Valkey (`appendfsync always`), the API and one worker, and measures one operation after another:
+The benchmark starts a private Valkey (`appendfsync always`), the API and one worker, and measures one operation after
+another. The rows are
 
-* create, read: one HTTP request each, over one kept connection;
-* script: the create's own Redis step, on the connection that is pinged;
-* create → Running: from sending the POST to the record's event that its attempt has begun.
+* PING: one PING of Redis.
+* create, its Redis step alone: the script call of a create, on the connection of the PING.
+* create over HTTP, read over HTTP: one request, on a connection that is kept.
+* create to Running: the time from sending the POST to receiving the event that the attempt has begun.
 
-Every figure is a median and a 99th percentile in milliseconds, with its ratio to the PING's median.
+Every row has the median and the 99th percentile in milliseconds, and the ratio of its median to the median of PING.
 """
 
 import argparse
@@ -37,7 +39,7 @@ PATH = "/communications/calls/bench/operations"
 
 
 async def measure(rounds: int, step: Callable[[], Awaitable[object]], *, rest: float = 0.0) -> list[float]:
-    """Milliseconds of each round, after a few that warm up; `rest` seconds pass between two."""
+    """Milliseconds of each round, after five rounds that do not count. `rest` is the pause between two in seconds."""
     times = []
     for number in range(rounds + 5):
         begun = time.perf_counter()
@@ -56,7 +58,7 @@ def show(name: str, times: list[float], ping: float) -> None:
 
 
 async def until_ready(http: aiohttp.ClientSession) -> None:
-    """Wait for the API."""
+    """Wait until the API is ready. Exits after 10 s."""
     for _ in range(500):
         try:
             async with http.get("/readyz") as answer:
@@ -124,7 +126,7 @@ async def main(rounds: int, settings: Settings) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=200, help="operations per figure (default 200)")
+    parser.add_argument("--rounds", type=int, default=200, help="operations per row (200)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         server = start_server(Path(directory))

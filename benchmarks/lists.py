@@ -124,7 +124,7 @@ class Lists:
         return (time.perf_counter() - begun) * 1000
 
     async def times(self, address: str, count: int) -> tuple[list[float], float]:
-        """Milliseconds of so many requests, and processor milliseconds of both servers per request."""
+        """Milliseconds of `count` requests, and processor milliseconds of both servers per request."""
         before = sum(map(cpu_time, self.servers))
         times = [await self.time(address) for _ in range(count)]
         return times, (sum(map(cpu_time, self.servers)) - before) / count * 1000
@@ -138,7 +138,7 @@ async def opened(tree: Tree, operations: int) -> AsyncIterator[Lists]:
         env = {"REDIS_URL": url, "TRACKER_AUTH": "none", "TRACKER_PORT": str(port), "TRACKER_LOG_LEVEL": "error"}
         async with running(*tree.tracker("serve"), env=env, cwd=tree.root) as api:
             async with store_calls(tree, url) as calls, Redis.from_url(url, decode_responses=True) as redis:
-                await redis.config_set("appendfsync", "no")  # nothing of this has to last
+                await redis.config_set("appendfsync", "no")  # the data need not survive a crash
                 templates = await templates_of(calls)
                 for call, count in ((SHORT, SHORT_LENGTH), (LONG, operations)):
                     begun = time.perf_counter()

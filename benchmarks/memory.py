@@ -59,7 +59,7 @@ def kind_of(key: str) -> str:
 async def until(condition: Callable[[], Awaitable[bool]], limit: float) -> None:
     """Wait until the condition holds. Raises TimeoutError after `limit` seconds."""
     async with asyncio.timeout(limit):
-        while not await condition():  # noqa: ASYNC110 - only a question tells what another process has done
+        while not await condition():  # noqa: ASYNC110 - only a request shows what another process has done
             await asyncio.sleep(0.2)
 
 
@@ -99,7 +99,7 @@ class Bench:
             yield
 
     async def create(self, count: int, per_call: int, body: Mapping[str, Any]) -> None:
-        """Create operations, so many in each call."""
+        """Create `count` operations, `per_call` in each call."""
         starts = iter(range(0, count, BATCH))
 
         async def client() -> None:
@@ -112,11 +112,11 @@ class Bench:
         await asyncio.gather(*(client() for _ in range(CLIENTS)))
 
     async def finished(self, count: int) -> bool:
-        """Whether so many operations have ended."""
+        """Whether `count` operations or more have ended."""
         return int(self.redis.zcard(KEYS.expiries)) >= count
 
     async def leased(self, count: int) -> bool:
-        """Whether so many operations run."""
+        """Whether `count` operations are running."""
         return int(self.redis.zcard(KEYS.leases)) == count
 
     def used(self) -> int:
@@ -163,12 +163,12 @@ async def measure_worker(bench: Bench) -> tuple[Processes, Processes]:
 def processes_of(root: int) -> Processes:
     """The processes of a worker, in the order in which each starts the next."""
     pids = tree(root)
-    roles = ("manager", "nursery", *["host"] * len(pids))
+    roles = ("manager", "fork server", *["host"] * len(pids))
     return [(role, pid, memory(pid)) for role, pid in zip(roles, pids, strict=False)]
 
 
 async def measure_records(bench: Bench, count: int, per_call: int) -> Stored:
-    """What finished operations leave in Redis. The scripts are loaded already, by an earlier API and worker."""
+    """Bytes of Redis per finished operation. An earlier API and worker have loaded the scripts already."""
     # redis-py's flushall() cannot send SYNC, without which the memory is freed later.
     bench.redis.execute_command("FLUSHALL", "SYNC")  # type: ignore[no-untyped-call]  # redis-py's, without types
     before = bench.used()
@@ -198,7 +198,7 @@ def show_worker(title: str, processes: Processes) -> None:
     """Print the memory of each process of a worker."""
     print(f"{title}: {len(processes)} processes, {mebibytes(processes):.1f} MiB proportional")
     for role, pid, one in processes:
-        print(f"  {role:10} pid {pid:<8} resident {one.rss / 2**20:7.1f} MiB   proportional {one.pss / 2**20:7.1f} MiB")
+        print(f"  {role:11} pid {pid:<8} resident {one.rss / 2**20:7.1f} MiB   proportional {one.pss / 2**20:7.1f} MiB")
 
 
 async def measure_one(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""The operation types of the benchmark: TRACKER_TYPES=benchmarks.operations."""
+"""Operation types of the benchmarks. The setting TRACKER_TYPES=benchmarks.operations loads this module."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from tracker import Context, Operation, handles
 
 
 class Numbered(Operation, type="#bench.numbered"):
-    """Answers the number that it was given, as every task of the benchmark does."""
+    """Base of the types that answer their number. Every task of the benchmarks does that, so results can be checked."""
 
     number: int = 0
     answer: int | None = Field(None, json_schema_extra={"readOnly": True})
@@ -21,7 +21,7 @@ class Noop(Numbered, type="#bench.noop"):
 
 
 class Sleep(Numbered, type="#bench.sleep"):
-    """Waits, in a coroutine."""
+    """Sleeps, in a coroutine."""
 
 
 class NoopFunction(Numbered, type="#bench.noopFunction"):
@@ -29,40 +29,40 @@ class NoopFunction(Numbered, type="#bench.noopFunction"):
 
 
 class SleepFunction(Numbered, type="#bench.sleepFunction"):
-    """Waits, in a plain function."""
+    """Sleeps, in a plain function."""
 
 
 class Hold(Operation, type="#bench.hold"):
-    """Waits until it is stopped."""
+    """Waits until its worker stops."""
 
 
 @handles(Noop)
 async def noop(operation: Noop, _: Context) -> None:
-    """Do nothing."""
+    """Answer."""
     operation.answer = operation.number
 
 
 @handles(Sleep)
 async def sleep(operation: Sleep, _: Context) -> None:
-    """Wait."""
+    """Sleep, then answer."""
     await asyncio.sleep(SLEEP)
     operation.answer = operation.number
 
 
 @handles(NoopFunction)
 def noop_function(operation: NoopFunction, _: Context) -> None:
-    """Do nothing."""
+    """Answer."""
     operation.answer = operation.number
 
 
 @handles(SleepFunction)
 def sleep_function(operation: SleepFunction, _: Context) -> None:
-    """Wait."""
+    """Sleep, then answer."""
     time.sleep(SLEEP)
     operation.answer = operation.number
 
 
 @handles(Hold)
 async def hold(_: Hold, __: Context) -> None:
-    """Wait."""
+    """Wait for an event that never comes."""
     await asyncio.Event().wait()

@@ -83,7 +83,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("comparison of two trees")
     group.add_argument("--against", metavar="COMMIT", help="measure this tree and COMMIT in turns; print ratios")
     group.add_argument(
-        "--minutes", type=float, default=MINUTES, help=f"begin no round that would end later than this ({MINUTES:g})"
+        "--minutes", type=float, default=MINUTES, help=f"longest time of all rounds in minutes ({MINUTES:g})"
     )
 
 

@@ -47,7 +47,7 @@ BATCH = 100
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """What was measured of one API process. Times are milliseconds after the transition, in ascending order."""
+    """The figures of one API process. Times are milliseconds after the transition, in ascending order."""
 
     answers: Sequence[float]
     messages: Sequence[float]
@@ -132,7 +132,7 @@ async def measure(tree: Tree, waiters: int, rate: int, seconds: float) -> Waits:
                 spent, begun = cpu_time(server.pid), time.monotonic()
                 try:
                     async with asyncio.timeout(seconds * 4 + 20):
-                        late, heard, _ = await asyncio.gather(
+                        late, messages, _ = await asyncio.gather(
                             answer_times(answers, next_ones, ends),
                             message_times(url, ends),
                             calls.ask(f"end {ends} {rate}"),
@@ -142,7 +142,7 @@ async def measure(tree: Tree, waiters: int, rate: int, seconds: float) -> Waits:
                 took, spent = time.monotonic() - begun, cpu_time(server.pid) - spent
     return Waits(
         answers=sorted(late),
-        messages=sorted(heard),
+        messages=sorted(messages),
         ends_per_second=ends / took,
         opened_within=opened,
         bytes_each=bytes_each,
@@ -229,7 +229,7 @@ async def main(options: argparse.Namespace) -> None:
     if options.bare:
         await serve_bare(options.bare)
         return
-    gc.disable()  # a pause of this process would count as one of the API
+    gc.disable()  # a pause of this process would count as a pause of the API
     if options.against:
         await compare_trees(options, trees.checked_out(options.against))
     else:

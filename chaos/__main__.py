@@ -1,4 +1,4 @@
-"""`make chaos`: load and faults for minutes, then a verdict. `python -m chaos --help` shows how to replay a seed."""
+"""Command line of the chaos harness: it runs load and faults for some minutes, then checks the journals of the run."""
 
 import argparse
 import asyncio
@@ -21,14 +21,16 @@ from chaos.load import Load
 from chaos.plan import Plan
 from chaos.stack import APIS, READY_WITHIN, SHIFTS, running
 
-SAY_EVERY = 10.0
+REPORT_EVERY = 10.0
+"""Seconds between two lines of progress at most."""
 POLL = 0.1
+"""Seconds between two checks whether all operations have ended."""
 
 
 async def run(plan: Plan, directory: Path) -> None:
-    """Do what the plan says; everything that happened is in the directory's journals then.
+    """Run the plan. Afterwards the journals in `directory` hold everything that happened.
 
-    Raises TimeoutError when the processes do not get to work.
+    Raises TimeoutError when the processes do not become ready in time.
     """
     ledger = Ledger(Journal(directory / ANSWERS))
     async with AsyncExitStack() as stack:
@@ -53,12 +55,12 @@ async def run(plan: Plan, directory: Path) -> None:
 
 
 async def _trouble(plan: Plan, load: Load, faults: Faults, ledger: Ledger) -> None:
-    """Load and faults at once, for as long as the plan says, and until both have come to rest."""
+    """Run load and faults at the same time for the length of the plan, then wait until both have finished."""
     begun = monotonic()
     work = [asyncio.create_task(load.run()), asyncio.create_task(faults.run())]
     try:
         while (left := begun + plan.seconds - monotonic()) > 0:
-            done, _ = await asyncio.wait(work, timeout=min(left, SAY_EVERY), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(work, timeout=min(left, REPORT_EVERY), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
             _say(f"{monotonic() - begun:.0f} s: {faults.done} faults", ledger)
@@ -69,16 +71,16 @@ async def _trouble(plan: Plan, load: Load, faults: Faults, ledger: Ledger) -> No
 
 
 async def _all_end(plan: Plan, ledger: Ledger) -> None:
-    """Wait until every operation is known to have ended, or the time for that is over."""
+    """Wait until every operation is known to have ended, for `plan.within` seconds at most."""
     begun = monotonic()
-    while ledger.open and monotonic() < begun + plan.within:  # noqa: ASYNC110 - many things change it
+    while ledger.open and monotonic() < begun + plan.within:  # noqa: ASYNC110 - several tasks change the ledger
         await asyncio.sleep(POLL)
     _say(f"{monotonic() - begun:.1f} s after the last fault", ledger)
 
 
-def _say(what: str, ledger: Ledger) -> None:
+def _say(when: str, ledger: Ledger) -> None:
     accepted, left = ledger.counts
-    print(f"{what}, {accepted} operations accepted, {left} of them not known to have ended", flush=True)
+    print(f"{when}, {accepted} operations accepted, {left} of them not known to have ended", flush=True)
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:
@@ -90,12 +92,16 @@ async def _cancel(*tasks: asyncio.Task[None]) -> None:
 
 
 def main() -> int:
-    """Run, judge, and say how to do the same again. Returns the exit code: 0 when no rule was broken."""
+    """Run, check the journals and print how to repeat the run. Returns the exit code: 0 when no rule was broken."""
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="replays the load and the faults")
-    parser.add_argument("--minutes", type=float, default=10.0, help="how long (10)")
-    parser.add_argument("--short", action="store_true", help="the form that the tests run: a quarter of a minute")
-    parser.add_argument("--directory", type=Path, help="where to keep the journals; else kept only on failure")
+    parser.add_argument(
+        "--seed", type=int, default=random.randrange(10**6), help="seed of the load and of the faults (random)"
+    )
+    parser.add_argument("--minutes", type=float, default=10.0, help="length of load and faults in minutes (10)")
+    parser.add_argument("--short", action="store_true", help="14 seconds of load and faults, as in the test suite")
+    parser.add_argument(
+        "--directory", type=Path, help="directory of the journals (a new one, removed unless a rule was broken)"
+    )
     options = parser.parse_args()
     plan = plans.short(options.seed) if options.short else plans.long(options.seed, options.minutes)
     directory = options.directory or Path(tempfile.mkdtemp(prefix="chaos-"))

@@ -1,7 +1,8 @@
-"""Judges a run by its journals alone. Imports nothing of the tracker's.
+"""Rules that every run must keep, checked on the journals of the run.
 
-Each rule below yields what breaks it. Where clients and handlers cannot know who was right (a lease that may have run
-out, a server that was away), a rule gives the tracker the benefit of the doubt, and says how much.
+This module imports nothing from the tracker, so that a defect of the tracker cannot change the checks. Each rule yields
+its violations. Sometimes the journals cannot tell whether the tracker was right: a lease may have run out, or the
+server was away. There a rule assumes that the tracker was right, and its docstring or a constant says how far.
 """
 
 from collections import defaultdict
@@ -16,12 +17,12 @@ from chaos.leases import TAKEN_OVER, live_until, takeovers, unsettled
 MISSING, GONE = 404, 410
 CANCELED, LOST, RAISED, TIMED_OUT = 499, 503, 500, 408
 CLOCKS = 0.05
-"""Seconds by which the server's clock, which delays are counted by, may run away from ours."""
+"""Seconds by which the server's clock, which ends delays, may run ahead of the clock of the journals at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A rule that was broken, by which operation if by one."""
+    """A broken rule, and the id of the operation that broke it; empty where the rule is not about an operation."""
 
     rule: str
     text: str
@@ -29,11 +30,11 @@ class Violation:
 
 
 Found = Iterator[tuple[str, str]]
-"""Operation and text of what breaks a rule."""
+"""Violations of one rule: operation id and text."""
 
 
 def ends(history: History, within: float) -> Found:
-    """Every accepted operation that is not deleted is seen to have ended, in time after the last fault."""
+    """Each accepted operation that no client deletes is seen to have ended, `within` seconds after the last fault."""
     for told in history.operations.values():
         if told.delete_asked < inf:
             continue
@@ -44,7 +45,7 @@ def ends(history: History, within: float) -> Found:
 
 
 def never_changes(history: History) -> Found:
-    """All who see it ended see the same."""
+    """Every answer about an ended operation says the same."""
     for told in history.operations.values():
         finals = {
             (sight.status, sight.attempt, sight.code, sight.subcode, sight.message, sight.ended)
@@ -56,7 +57,7 @@ def never_changes(history: History) -> Found:
 
 
 def never_goes_back(history: History) -> Found:
-    """Who asks after somebody else was answered sees it no less far."""
+    """A read that begins after another read was answered shows no earlier state of the operation."""
     for told in history.operations.values():
         for before in told.seen:
             for after in told.seen:
@@ -65,7 +66,7 @@ def never_goes_back(history: History) -> Found:
 
 
 def stays(history: History) -> Found:
-    """It is there from the answer to its create until its delete, and gone after that."""
+    """An operation can be read from the answer to its create until its delete, and not after the delete."""
     for told in history.operations.values():
         for sight in told.sights:
             known = sight.asked > told.accepted
@@ -78,7 +79,7 @@ def stays(history: History) -> Found:
 
 
 def fenced(history: History) -> Found:
-    """The outcome is that of the last attempt, and of one that ended so."""
+    """The outcome of an operation comes from its last attempt, and the handler of that attempt ended accordingly."""
     for told in history.operations.values():
         if (final := told.final) is None:
             continue
@@ -93,7 +94,10 @@ def fenced(history: History) -> Found:
 
 
 def as_expected(history: History) -> Found:
-    """It ends as its type does, or canceled when somebody asked for that, or for want of attempts."""
+    """An operation ends with the code of its type.
+
+    Two other ends are allowed: canceled, if a client asked to cancel it, and lost, if its attempts were used up.
+    """
     for told in history.operations.values():
         if (final := told.final) is None:
             continue
@@ -108,10 +112,10 @@ def as_expected(history: History) -> Found:
 
 
 def charged(history: History) -> Found:
-    """No more attempts fail than the type has.
+    """No more attempts of an operation fail than its type allows.
 
-    One whose worker was hit before its outcome was surely written may have been handed back, uncharged: it does not
-    count.
+    An attempt does not count if a fault met its worker before the outcome was certainly written. The tracker may have
+    handed such an attempt back without charging the attempt.
     """
     for told in history.operations.values():
         failed = [each for each in told.attempts if each.how == "failed" and not unsettled(each, history.faults)]
@@ -120,14 +124,14 @@ def charged(history: History) -> Found:
 
 
 def waits(history: History) -> Found:
-    """It does not start before it may."""
+    """No attempt starts before the delay of its operation is over."""
     for told in history.operations.values():
         if early := [each.number for each in told.attempts if each.start < told.may_start - CLOCKS]:
             yield told.id, f"began attempt {early[0]} before its delay was over"
 
 
 def never_crowded(history: History) -> Found:
-    """A call's serial operations run one at a time, and of a capped type no more than its cap."""
+    """The serial operations of a call run one at a time. A type with a cap never runs more attempts than its cap."""
     groups: dict[tuple[str, int], list[tuple[float, float, Attempt]]] = defaultdict(list)
     for told in history.operations.values():
         if told.kind.serial or told.kind.cap:
@@ -144,14 +148,14 @@ def never_crowded(history: History) -> Found:
 
 
 def is_taken_over(history: History) -> Found:
-    """The operations of a dead worker run again soon."""
+    """The operations of a worker that died run again in time (`chaos.leases.takeovers`)."""
     for each in takeovers(history):
         if each.after > each.within:
             yield each.operation, f"ran again {each.after:.1f} s after its worker's death, not within {each.within:g} s"
 
 
 def lives(history: History) -> Found:
-    """Nothing ends that was not killed."""
+    """No process ends unless a fault killed the process."""
     starts: dict[str, list[float]] = defaultdict(list)
     for at, name in sorted(history.starts):
         starts[name].append(at)
@@ -162,7 +166,7 @@ def lives(history: History) -> Found:
 
 
 def answers_well(history: History) -> Found:
-    """No client is told of a defect, or that its request is wrong."""
+    """No client receives an answer that reports a defect of the tracker or an error of the client."""
     yield from (("", text) for text in history.odd)
 
 
@@ -173,10 +177,10 @@ RULES: Sequence[Callable[[History], Found]] = (
 
 
 def check(history: History, *, within: float, complete: bool = False) -> list[Violation]:
-    """Everything that breaks a rule.
+    """All violations in a run.
 
-    `within` is how many seconds after the last fault all must have ended; `complete` asks that every kind of fault
-    has been there, and that there was something to judge takeovers by.
+    `within`: the longest time in seconds from the last fault until every operation has ended. With `complete` a run
+    also needs each kind of fault at least once, and at least one takeover after a worker's death in quiet times.
     """
     found = [Violation("ends", text, operation) for operation, text in ends(history, within)]
     for rule in RULES:

@@ -1,4 +1,4 @@
-"""The clients of a run: how they ask, and where what they are told is written down."""
+"""HTTP client of a run, and the ledger that writes the answers into a journal."""
 
 import asyncio
 import random
@@ -16,16 +16,16 @@ from chaos.history import FINAL, NOT_LISTED, Sight
 from chaos.journal import Journal
 
 ANSWER_WITHIN = 20.0
-"""Seconds after which a request counts as lost."""
+"""The longest time in seconds that a client waits for an answer. Then the request counts as lost."""
 NO_ANSWER = 0
-"""Stands for the HTTP status of a request that is never answered."""
+"""The `http` of an `Answer` to a request that the APIs never answer."""
 AGAIN = 0.2
-"""Seconds before one that was lost or refused with 503 is sent again, on average."""
+"""Seconds on average before a client repeats a request that was lost or answered with 503."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back, with the times at which it was asked for and had come. `http` may be NO_ANSWER."""
+    """One answer: its HTTP status (or NO_ANSWER), its body, and the times of the request and of the answer."""
 
     http: int
     body: Mapping[str, Any]
@@ -35,7 +35,7 @@ class Answer:
 
 
 class Ledger:
-    """What clients were told of every operation; a line is written when that is something new."""
+    """Everything that clients received about each operation. Equal answers in a row make one line of the journal."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -50,30 +50,30 @@ class Ledger:
 
     @property
     def counts(self) -> tuple[int, int]:
-        """How many operations were accepted, and how many of these are not known to have ended."""
+        """How many operations were accepted, and how many of the accepted operations are not known to have ended."""
         return sum(map(len, self.calls.values())), sum(map(len, self._open.values()))
 
     def accept(self, call: str, name: str, answered: float, about: Mapping[str, Any]) -> None:
-        """Note that an operation was accepted: its type, and when it may start."""
+        """Note that the API accepted an operation. `about` holds its type and the earliest time of its start."""
         self.calls[call].add(name)
         self._open[call].add(name)
         self._journal.write(what="accepted", id=name, call=call, answered=answered, **about)
 
     def ask(self, what: str, name: str, asked: float) -> None:
-        """Note that somebody asks to cancel or delete it."""
+        """Note that a client asks to cancel or delete the operation; `what` is `cancel` or `delete`."""
         self._journal.write(what=what, id=name, asked=asked)
 
     def delete(self, call: str, name: str, asked: float, answered: float) -> None:
-        """Note that it is deleted."""
+        """Note that the API confirmed a delete."""
         self._open[call].discard(name)
         self._journal.write(what="delete", id=name, asked=asked, answered=answered)
 
     def odd(self, request: str, answer: Answer) -> None:
-        """Note an answer that nobody should get."""
+        """Note an answer that no correct API gives to this load."""
         self._journal.write(what="odd", request=request, http=answer.http, text=str(dict(answer.body))[:500])
 
     def see(self, call: str, name: str, answer: Answer, http: int, body: Mapping[str, Any] | None = None) -> None:
-        """Note what an answer tells of an operation."""
+        """Note the state of an operation in an answer."""
         result = (body or {}).get("resultInfo") or {}
         sight = Sight(
             answered=answer.answered,
@@ -97,7 +97,7 @@ class Ledger:
             self._open[call].discard(name)
 
     def close(self) -> None:
-        """Write the last sights."""
+        """Write the last sight of each operation."""
         for name, sight in self._now.items():
             self._write(name, sight)
 
@@ -106,7 +106,7 @@ class Ledger:
 
 
 class Client:
-    """Asks the APIs, either of them, again and again where that is needed."""
+    """Sends requests to the APIs, each to an API chosen at random unless the caller names an API."""
 
     def __init__(self, session: aiohttp.ClientSession, urls: Sequence[str], ledger: Ledger) -> None:
         self._session, self._urls, self.ledger = session, urls, ledger
@@ -120,7 +120,7 @@ class Client:
         api: int | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer | None:
-        """Send a request; None when it was lost, or the API says that the store is away."""
+        """Send a request. Returns None when the request was lost, or when the API answers 503 because Redis is away."""
         url = random.choice(self._urls) if api is None else self._urls[api % len(self._urls)]
         timeout = aiohttp.ClientTimeout(total=ANSWER_WITHIN)
         asked = monotonic()
@@ -134,13 +134,13 @@ class Client:
         return None
 
     async def insist(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
-        """Send a request until it is answered."""
-        while (answer := await self.once(method, path, body)) is None:  # noqa: ASYNC110 - only asking tells
+        """Send a request again and again until an API answers."""
+        while (answer := await self.once(method, path, body)) is None:  # noqa: ASYNC110 - only another request can tell
             await asyncio.sleep(random.uniform(0.5, 1.5) * AGAIN)
         return answer
 
     async def look(self, call: str, api: int) -> None:
-        """Read a call's list from that API, and note what it tells of every operation that was accepted before."""
+        """Read the list of a call from one API, and note the state of every operation that was accepted before."""
         known = frozenset(self.ledger.calls[call])
         answer = await self.once("GET", f"{path_of(call)}?$top=999", api=api)
         if answer is None:
@@ -154,7 +154,10 @@ class Client:
             self.ledger.see(call, name, answer, HTTPStatus.OK if there else NOT_LISTED, listed.get(name))
 
     async def read(self, call: str, name: str, *, unless: str = "") -> Answer | None:
-        """Read one operation, and note it; with an ETag, when it is another, for a few seconds at most."""
+        """Read one operation and note its state.
+
+        With an ETag in `unless` the API holds the answer until the ETag changes, 5 seconds at most.
+        """
         headers = {"Prefer": "wait=5", "If-None-Match": unless} if unless else None
         answer = await self.once("GET", path_of(call, name), headers=headers)
         if answer is not None and answer.http in {HTTPStatus.OK, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
@@ -165,5 +168,5 @@ class Client:
 
 
 def path_of(call: str, name: str = "") -> str:
-    """Where a call's operations are, or one of them."""
+    """The path of a call's operations, or of one operation of the call."""
     return f"/communications/calls/{call}/operations{'/' if name else ''}{name}"

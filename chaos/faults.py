@@ -1,4 +1,4 @@
-"""What is done to the processes, by a seed: in every round each kind of fault once, in another order."""
+"""Injection of faults into the processes. Each round has each kind of fault once, in an order drawn from the seed."""
 
 import asyncio
 import os
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from chaos.plan import Plan
 
 POLL = 0.01
+"""Seconds between two checks whether the killed server answers again."""
 QUIETLY = "kill worker"
-"""This one comes in quiet times, so that it can be told how soon the worker's operations run again."""
+"""The kind of fault that comes alone, so that the time until the worker's operations run again can be measured."""
 
 
 class Faults:
-    """Does them, one after another; those that last go on beside the next."""
+    """Runs the faults one after another. A fault that lasts, such as a pause, continues beside the next faults."""
 
     def __init__(self, stack: Stack, plan: "Plan") -> None:
         self._stack, self._plan = stack, plan
@@ -38,7 +39,7 @@ class Faults:
         self.done = 0
 
     async def run(self) -> None:
-        """Go on until canceled; call `end` then."""
+        """Run faults until canceled. The caller then calls `end`."""
         while True:
             for kind in self._random.sample(FAULTS, len(FAULTS)):
                 quiet = self._plan.quiet and kind == QUIETLY
@@ -52,7 +53,7 @@ class Faults:
                     await asyncio.sleep(TAKEN_OVER)
 
     async def end(self) -> None:
-        """Wait for the faults that last, and take back what nobody has come to."""
+        """Wait for the faults that last, and remove the orders at failpoints that no process has reached."""
         await self._calm()
         for order in (self._stack.directory / ORDERS).iterdir():
             order.unlink(missing_ok=True)
@@ -79,7 +80,8 @@ class Faults:
             case ["kill", victim]:
                 self._kill(kind, victim)
             case _:
-                (self._stack.directory / ORDERS / kind).touch()  # the process that comes there notes it
+                # No entry in the journal here: the process that reaches the failpoint writes the entry.
+                (self._stack.directory / ORDERS / kind).touch()
 
     def _kill(self, kind: str, victim: str) -> None:
         names = self._random.sample(APIS if victim == "api" else WORKERS, len(APIS if victim == "api" else WORKERS))
@@ -112,7 +114,7 @@ class Faults:
                 os.kill(pid, SIGCONT)
 
     async def _drop(self, kind: str, connections: str) -> None:
-        """Close connections at the server. A server that does not answer now has closed them itself."""
+        """Close connections at the server. An error is ignored: a server that does not answer has no connections."""
         async with Redis.from_url(self._stack.server.url, socket_timeout=1.0) as redis:
             with suppress(RedisError, OSError):
                 await redis.client_kill_filter(_type=connections, skipme=True)
@@ -135,7 +137,10 @@ class Faults:
 
 
 def _victims(pid: int, victim: str) -> Sequence[int]:
-    """The processes of that kind at a process that is kept: itself, what it forked first, and what that forked."""
+    """The processes that a fault may kill, found from the pid of a supervised process.
+
+    They are the process itself for `api` and `worker`, its children for `fork_server`, and their children for `host`.
+    """
     if victim in {"api", "worker"}:
         return [pid]
     fork_servers = [*children(pid)]
@@ -143,8 +148,8 @@ def _victims(pid: int, victim: str) -> Sequence[int]:
 
 
 def children(pid: int) -> Iterator[int]:
-    """The processes that a process has started; none when it has ended."""
+    """The child processes of a process; none when the process has ended."""
     with suppress(OSError):  # the process has ended meanwhile
         for task in [*Path(f"/proc/{pid}/task").iterdir()]:
-            with suppress(OSError):  # the thread has
+            with suppress(OSError):  # the thread has ended meanwhile
                 yield from map(int, (task / "children").read_text().split())

@@ -1,7 +1,7 @@
-"""What happened in a run, as its journals tell it. Imports nothing of the tracker's; all times are in seconds.
+"""History of a run, read from its journals.
 
-An operation is known by what clients were told of it (`Sight`), by what its handler did (`Attempt`), and by what was
-done meanwhile to the processes (`Fault`).
+A history has three sources: the answers that clients received (`Sight`), the runs of handlers (`Attempt`), and the
+faults (`Fault`). All times are seconds of CLOCK_MONOTONIC. This module imports nothing from the tracker.
 """
 
 from collections import defaultdict
@@ -15,27 +15,29 @@ from chaos.journal import ANSWERS, EFFECTS, EVENTS, entries
 from chaos.kinds import KINDS, Kind
 
 KILLS = ("kill api", "kill worker", "kill fork_server", "kill host", "kill valkey")
-"""SIGKILL: an API, a worker's manager, what forks its hosts, a host that runs handlers, the server."""
-STEPS = ("after_claim", "before_handler", "after_handler", "mid_commit", "in_sweep", "after_create")
-"""A process killed itself there: the steps of `tracker.runtime.failpoints`."""
+"""Faults by SIGKILL: of an API, a worker's manager, a fork server, a host that runs handlers, or the server."""
+FAILPOINTS = ("after_claim", "before_handler", "after_handler", "mid_commit", "in_sweep", "after_create")
+"""Faults by which a process kills itself, named after the failpoints of `tracker.runtime.failpoints`."""
 PAUSES = ("pause worker", "pause valkey")
-"""SIGSTOP, and later SIGCONT."""
+"""Faults by SIGSTOP, and SIGCONT some seconds later."""
 DROPS = ("drop normal", "drop pubsub")
-"""CLIENT KILL TYPE: every connection, every subscription."""
-FAULTS = (*KILLS, *STEPS, *PAUSES, *DROPS)
+"""Faults by the command CLIENT KILL TYPE, which closes all connections of that type at the server."""
+FAULTS = (*KILLS, *FAILPOINTS, *PAUSES, *DROPS)
 OUTAGES = frozenset({"kill valkey", "pause valkey"})
+"""Faults during which the server does not answer."""
 
 NOT_LISTED = 0
-"""Stands for the HTTP status where an operation is missing in the list of its call."""
+"""The `http` of a `Sight` when the list of the call does not contain the operation."""
 RANK = {"NotStarted": 0, "Running": 1, "Completed": 2, "Failed": 2}
 FINAL = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """One answer, or several in a row that were the same: the first came at `answered`, the last was asked at `asked`.
+    """The state of an operation in one answer, or in several equal answers in a row.
 
-    `http` is the status of the answer, NOT_LISTED for a list that lacks the operation; the rest is the operation's.
+    The first of the answers came at `answered`; the last of the requests was sent at `asked`. `http` is the HTTP status
+    of the answer, or NOT_LISTED. The other fields come from the operation.
     """
 
     answered: float
@@ -50,13 +52,13 @@ class Sight:
 
     @property
     def rank(self) -> int:
-        """How far the operation was."""
+        """The progress of the operation as a number: a later state has a higher rank."""
         return RANK[self.status]
 
 
 @dataclass(slots=True)
 class Attempt:
-    """A handler's run; `end` is None when it did not come to its own end, `how` how it went."""
+    """One run of a handler. `end` is None when the handler was killed. `how` is how the handler ended."""
 
     operation: str
     number: int
@@ -69,7 +71,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What was done to `target`, from `at` until `over`; the same when it was a moment."""
+    """One fault at `target`, from `at` until `over`. Both times are equal for a fault that does not last."""
 
     kind: str
     target: str
@@ -79,15 +81,21 @@ class Fault:
 
     @property
     def lethal(self) -> bool:
-        """Whether the target ended by it: a worker lives without a host, and nothing dies of a pause."""
-        return self.kind in KILLS + STEPS and self.kind != "kill host"
+        """Whether the fault ends the process `target`.
+
+        A worker survives the death of one of its hosts, and every process survives a pause.
+        """
+        return self.kind in KILLS + FAILPOINTS and self.kind != "kill host"
 
 
 @dataclass(slots=True)
 class Told:
-    """An operation that was `accepted` then, and must not start before it `may_start`.
+    """Everything that the journals say about one operation.
 
-    `deleted` is when a client knew that it was, infinity when it was not.
+    * `accepted`: when the answer to the create came.
+    * `may_start`: the earliest time at which the operation may start.
+    * `cancel_asked`, `delete_asked`: when a client asked first; infinity for never.
+    * `deleted`: when a client received the confirmation of its delete; infinity for never.
     """
 
     id: str
@@ -103,27 +111,28 @@ class Told:
 
     @property
     def kind(self) -> Kind:
-        """What holds for its type."""
+        """The entry of its type in `KINDS`."""
         return KINDS[self.type]
 
     @property
     def seen(self) -> list[Sight]:
-        """The sights that showed it."""
+        """The sights that contain the operation."""
         return [sight for sight in self.sights if sight.http == 200]  # noqa: PLR2004 - HTTP's OK
 
     @property
     def final(self) -> Sight | None:
-        """The first sight of it as ended."""
+        """The first sight in which the operation has ended."""
         finals = (sight for sight in self.seen if sight.rank == FINAL)
         return min(finals, key=lambda sight: sight.answered, default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A run.
+    """All that the journals of a run contain.
 
-    `stopped` is when the last fault was over and nothing more was created, `starts` when what was started; `odd`
-    holds answers that nobody should get.
+    * `starts`: time and name of each start of a process.
+    * `odd`: answers that no correct API gives.
+    * `stopped`: when the last fault was over and the last operation was created.
     """
 
     operations: Mapping[str, Told]
@@ -156,7 +165,7 @@ def read(directory: Path) -> History:
 
 
 def _end(event: Mapping[str, Any]) -> float:
-    """A fault that lasts and was never over lasted for ever."""
+    """The end of a fault without an `over` entry: infinity for a fault that lasts, else the time of the fault."""
     return inf if event["kind"] in OUTAGES or event["kind"] in PAUSES else float(event["t"])
 
 
@@ -172,7 +181,7 @@ def _attempts(effects: Iterable[Mapping[str, Any]]) -> Iterable[Attempt]:
 
 
 def _answers(answers: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Told], list[str]]:
-    """The operations that were accepted, with what clients were told of them; and the odd answers."""
+    """The accepted operations with everything that clients received about them, and the odd answers."""
     operations: dict[str, Told] = {}
     sights: dict[str, list[Sight]] = defaultdict(list)
     later: list[Mapping[str, Any]] = []

@@ -1,19 +1,23 @@
-"""The kinds of operations in the load, and what the checker knows of each. Imports nothing of the tracker's."""
+"""Table of the operation types in the load, for the load and the checker. It imports nothing from the tracker."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 SPARE = 20
-"""Attempts of the kinds that are to end well however many of their workers are killed."""
+"""How many attempts most types have: more than a run uses up, so that lost workers do not fail an operation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What holds for the operations of one type; `weight` is their share in the load.
+    """Properties of one operation type.
 
-    `code` is the `resultInfo` code they end with when nobody interferes, `seconds` the range from which the length
-    of one attempt is drawn. `serial` ones run one after another within their call, and of a kind with a `cap` no
-    more than that at once. `prompt` means that nothing but the lack of a worker keeps one of them waiting.
+    * `weight`: the type's share in the load.
+    * `code`: the `resultInfo` code of an operation that no client cancels.
+    * `seconds`: the range from which the length of an attempt is drawn.
+    * `attempts`: how many attempts an operation has at most.
+    * `serial`: whether the operations of a call run one after another.
+    * `cap`: how many operations of the type run at once at most; 0 for no limit.
+    * `prompt`: whether an operation waits for nothing but a free worker.
     """
 
     weight: int

@@ -1,4 +1,7 @@
-"""What may be said for sure of attempts whose workers are killed and stopped. Imports nothing of the tracker's."""
+"""Bounds on leases and takeovers, for attempts whose worker is killed or paused.
+
+The constants are bounds on times that the tracker promises. This module imports nothing from the tracker.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,26 +10,29 @@ from math import inf
 from chaos.history import DROPS, OUTAGES, PAUSES, Attempt, Fault, History, Told
 
 HOLDS = 6.0
-"""Seconds that an attempt surely keeps its lease when its worker or the server stops: the lease's 10, less 2 since the
-last beat, less 2 that this beat was late."""
+"""Seconds that an attempt keeps its lease at least after its worker or the server stops. A lease lasts 10 s, the last
+heartbeat is up to 2 s old, and that heartbeat may have been 2 s late."""
 DYING = 0.3
-"""Seconds that a host may live on, and even begin an attempt, after its manager was killed; a new worker takes longer
-to start."""
+"""The longest time in seconds that a host lives after its manager was killed. The host may still begin an attempt in
+that time. A new worker takes longer to start."""
 TAKEN_OVER = 15.0
-"""Seconds from a worker's death until its operation runs again."""
+"""The longest time in seconds from a worker's death until its operations run again, without other faults."""
 LOCK = 6.0
-"""Seconds more when whoever sweeps may have died or stopped meanwhile: its lock's 5, and a sweep's 1."""
+"""Seconds added if a fault may have met the process that sweeps: its lock lasts 5 s, and a sweep takes 1 s."""
 MERCY = 8.0
-"""Seconds more after connections broke: sweepers that noticed spare every lease for 6, and had to notice."""
+"""Seconds added after connections broke. A sweeper that notices expires no lease for 6 s; 2 s are for noticing."""
 SETTLED = 3.0
-"""Seconds from a handler's end until the outcome is surely written, if nothing is done to its worker or the server."""
+"""The longest time in seconds from a handler's end until its outcome is written, without faults at worker or server."""
 SEEN_LATE = 1.0
-"""Seconds that clients may learn of a new attempt after it began."""
+"""The longest time in seconds from the start of an attempt until clients see the attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """An operation that lost its worker by the fault and ran again, or was seen to, `after` seconds later."""
+    """An operation whose worker died by `fault`, and which ran again `after` seconds later.
+
+    `within`: the longest time in seconds that the takeover may take.
+    """
 
     operation: str
     fault: Fault
@@ -35,10 +41,10 @@ class Takeover:
 
 
 def live_until(attempt: Attempt, faults: Sequence[Fault]) -> float:
-    """Until when an attempt surely is the current one.
+    """The time until which an attempt is certainly the current attempt of its operation.
 
-    That is its end, its process's death, or as long as its lease surely holds when its worker stops or the server is
-    away.
+    The time is the earliest of three: the attempt's end, the death of its process, and HOLDS seconds after a pause of
+    its worker or an outage of the server began.
     """
     until = inf if attempt.end is None else attempt.end
     for fault in faults:
@@ -53,9 +59,10 @@ def live_until(attempt: Attempt, faults: Sequence[Fault]) -> float:
 
 
 def takeovers(history: History) -> Iterator[Takeover]:
-    """Operations that ran when their worker died, and again after that.
+    """The operations that ran when their worker died, and that ran again later.
 
-    Only those that nothing but the lack of a worker keeps waiting are looked at, and only while the server was there.
+    Operations that may wait for something else than a worker (`Kind.prompt`) are left out. So are deaths near an outage
+    of the server, because the tracker promises no time there.
     """
     prompt = [told for told in history.operations.values() if told.kind.prompt]
     for fault in history.faults:
@@ -72,7 +79,7 @@ def takeovers(history: History) -> Iterator[Takeover]:
 
 
 def _within(death: Fault, faults: Sequence[Fault]) -> float | None:
-    """Seconds that a takeover may take; None when nobody can say."""
+    """The longest time in seconds that a takeover may take; None near an outage of the server."""
     end = death.at + TAKEN_OVER
     if any(each.kind in OUTAGES and each.at < end and each.over + MERCY > death.at for each in faults):
         return None
@@ -83,12 +90,15 @@ def _within(death: Fault, faults: Sequence[Fault]) -> float | None:
 
 
 def _at_hand(told: Told, attempt: Attempt, at: float) -> bool:
-    """Whether the attempt was not over for its clients: it had not ended, or its end was not seen."""
+    """Whether the worker still held the attempt at that time.
+
+    The handler had not ended or its outcome may not have been written, and no client had seen the operation's end.
+    """
     return (attempt.end is None or attempt.end > at - SETTLED) and (told.final is None or told.final.answered > at)
 
 
 def _again(told: Told, number: int) -> float | None:
-    """When a later attempt began, by its handler's word or by what clients were told."""
+    """When a later attempt began: the earliest time in the handlers' journal or in the answers to clients."""
     begun = [each.start for each in told.attempts if each.number > number]
     seen = [sight.answered - SEEN_LATE for sight in told.seen if sight.attempt > number]
     return min([*begun, *seen], default=None)
@@ -101,7 +111,7 @@ def _kills(fault: Fault, attempt: Attempt) -> bool:
 
 
 def unsettled(attempt: Attempt, faults: Sequence[Fault]) -> bool:
-    """Whether the attempt's worker was hit before the outcome was surely written."""
+    """Whether a fault met the attempt's worker before the outcome was certainly written."""
     ended = attempt.end or attempt.start
     written = ended + SETTLED
     for fault in sorted(faults, key=lambda each: each.at):

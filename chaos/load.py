@@ -1,4 +1,4 @@
-"""Operations of every kind, created by a seed; some are canceled or deleted; and all of them are watched."""
+"""Load generator: clients create operations of every type, cancel or delete some, and read all until their end."""
 
 import asyncio
 import random
@@ -15,30 +15,30 @@ from chaos.kinds import KINDS
 from chaos.plan import Plan
 
 PER_CALL = 12
-"""Operations in a call."""
+"""How many operations a call has."""
 LONGEST = 0.3
-"""How much of the run an operation may take at most."""
+"""The longest attempt, as a share of the length of the run."""
 DELAYED, DELAYED_AND_CANCELED = 0.08, 0.5
-"""The share of operations that must not start at once; and of those that are canceled at once."""
+"""The share of operations with a delay: of all, and of those that are canceled at once."""
 DELAYS = (0.5, 3.0)
-"""How long they wait, in seconds."""
+"""Shortest and longest delay, in seconds."""
 POLL = 0.05
 """Seconds between two lists that a poller reads."""
 
 
 class Meddling(StrEnum):
-    """What a client does to its operation beside creating it. Each member says when."""
+    """What a client does to its operation after the create, and when."""
 
     NONE = "none"
-    """Never anything."""
+    """Nothing."""
     FOLLOW = "follow"
-    """Waits for every change."""
+    """Wait for every change with `Prefer: wait`."""
     CANCEL = "cancel"
-    """Cancels it as soon as it is accepted: mostly before it has started."""
+    """Cancel the operation as soon as the API has accepted it, mostly before its start."""
     CANCEL_RUNNING = "cancel running"
-    """Cancels it when it is seen to run."""
+    """Cancel the operation when it is seen to run."""
     DELETE = "delete"
-    """Deletes it a moment after it was accepted: before, while or after it runs."""
+    """Delete the operation up to a second after its create: before, during or after its run."""
 
 
 SHARES = {
@@ -48,11 +48,15 @@ SHARES = {
     Meddling.CANCEL_RUNNING: 6,
     Meddling.DELETE: 3,
 }
+"""How often clients do what, in percent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An operation to create, which takes `seconds` and starts `delay` seconds after its create at the earliest."""
+    """An operation to create.
+
+    An attempt of the operation takes `seconds`. The first attempt starts `delay` seconds after the create or later.
+    """
 
     call: str
     name: str
@@ -69,7 +73,7 @@ class Order:
 
 
 class Load:
-    """Creates calls at the plan's rate until it is stopped; every accepted operation is polled to its end."""
+    """Creates calls at the plan's rate until canceled, and polls every accepted operation until its end."""
 
     def __init__(self, client: Client, plan: Plan) -> None:
         self._client, self._plan, self._ledger = client, plan, client.ledger
@@ -80,21 +84,21 @@ class Load:
         self._defects: list[BaseException] = []
 
     async def begin(self) -> None:
-        """Create a first operation, and return when it has ended: then there is something to disturb."""
+        """Create a first operation and wait for its end. Then all processes work, and faults may begin."""
         first = Order("first", "first", "#chaos.quick")
         await self._create([first])
         await self._follow(first)
 
     async def run(self) -> None:
-        """Create until canceled; `finish` then waits for what is not yet accepted."""
+        """Create operations until canceled. The caller then calls `finish`."""
         while True:
             self._begin(self._creating, self._create(self._orders()))
             await asyncio.sleep(PER_CALL / self._plan.rate)
 
     async def finish(self) -> None:
-        """Wait until all that was begun is accepted; if that takes longer than an end may, it is noted as odd.
+        """Wait until the APIs have answered every create, for `plan.within` seconds at most.
 
-        Raises what a client's own defect raised.
+        A create without an answer by then is noted as odd. Raises an exception that one of the client tasks raised.
         """
         if self._creating:
             _, pending = await asyncio.wait(self._creating, timeout=self._plan.within)
@@ -104,13 +108,16 @@ class Load:
             raise defect
 
     async def close(self) -> None:
-        """Ask no more."""
+        """Cancel all tasks that send requests."""
         for task in (*self._creating, *self._meddling):
             task.cancel()
         await asyncio.gather(*self._creating, *self._meddling, return_exceptions=True)
 
     async def poll(self, api: int) -> None:
-        """Read the lists of one API for ever: of the calls that are not over, and of some that are."""
+        """Read lists from one API until canceled.
+
+        Each turn reads every call with operations that have not ended, and one call without.
+        """
         while True:
             over = [call for call in self._ledger.calls if call not in self._ledger.open]
             for call in [*self._ledger.open, *(random.choice(over) for _ in over[:1])]:
@@ -186,7 +193,7 @@ class Load:
         asked = monotonic()
         self._ledger.ask("delete", order.name, asked)
         answer = await self._client.insist("DELETE", path_of(order.call, order.name))
-        if answer.http in {HTTPStatus.NO_CONTENT, HTTPStatus.GONE}:  # gone: the answer to the first one was lost
+        if answer.http in {HTTPStatus.NO_CONTENT, HTTPStatus.GONE}:  # 410: the answer to the first delete was lost
             self._ledger.delete(order.call, order.name, asked, answer.answered)
         else:
             self._ledger.odd(f"DELETE {path_of(order.call, order.name)}", answer)

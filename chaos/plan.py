@@ -1,15 +1,20 @@
-"""What a run is like."""
+"""Parameters of a run: the plan of `make chaos` and the plan of the test suite."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Durations in seconds: of load and faults, of what lies between two faults on average, of the two pauses.
+    """Parameters of a run. All durations are in seconds.
 
-    `rate` is how many operations are created in a second, `within` how long after the last fault the last one may
-    end. `quiet`: one fault of each round comes alone, so that it can be told how soon operations run again;
-    `complete`: a kind of fault that never came is a failure.
+    * `seed`: seed of the load and of the faults.
+    * `seconds`: length of load and faults.
+    * `gap`: average time between two faults.
+    * `pause_valkey`, `pause_worker`: length of a pause of the server, and of a worker.
+    * `rate`: how many operations are created in a second.
+    * `within`: the longest time from the last fault until every operation has ended.
+    * `quiet`: one fault of each round comes alone, so that the time of takeovers can be measured.
+    * `complete`: a run without a fault of every kind is a failure.
     """
 
     seed: int
@@ -24,7 +29,7 @@ class Plan:
 
 
 def long(seed: int, minutes: float) -> Plan:
-    """What `make chaos` does."""
+    """The plan of `make chaos`."""
     return Plan(
         seed=seed,
         seconds=60 * minutes,
@@ -39,7 +44,7 @@ def long(seed: int, minutes: float) -> Plan:
 
 
 def short(seed: int) -> Plan:
-    """What the tests do: every kind of fault is tried once, in a quarter of a minute."""
+    """The plan of the test suite: 14 seconds, in which each kind of fault is tried about once."""
     return Plan(
         seed=seed,
         seconds=14.0,

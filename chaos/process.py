@@ -1,8 +1,8 @@
-"""`python -m chaos.process [--clock-shift S] serve|worker …`: a tracker's process that ends itself at named steps.
+"""The tracker's command line with a shifted clock and active failpoints.
 
-Before the ordinary command line runs, the process's clock is shifted, and whenever the process comes to a step
-(`tracker.runtime.failpoints`) of which there is a file in the directory `steps` of CHAOS_DIR, it removes that file
-and kills itself: of all processes, the first that comes there does. CHAOS_PROCESS is its name in the journal.
+Usage: `python -m chaos.process [--clock-shift S] serve|worker …`. An order to die at a failpoint
+(`tracker.runtime.failpoints`) is a file with the failpoint's name in the directory `steps` of CHAOS_DIR. The first
+process that reaches the failpoint removes the file and kills itself. CHAOS_PROCESS names the process in the journal.
 """
 
 import argparse
@@ -19,20 +19,21 @@ from typing import Any
 from chaos.journal import EVENTS, Journal
 
 ORDERS = "steps"
+"""Name of the directory with the orders."""
 
 
-def obey(orders: Path, journal: Journal, name: str, step: str) -> None:
-    """Die here if it is ordered; an order is carried out once, as only one process succeeds in removing its file."""
+def obey(orders: Path, journal: Journal, name: str, failpoint: str) -> None:
+    """Kill this process if there is an order for the failpoint. Only one process succeeds in removing the file."""
     try:
-        (orders / step).unlink()
+        (orders / failpoint).unlink()
     except FileNotFoundError:
         return
-    journal.write(event="fault", kind=step, target=name, pid=os.getpid(), t=time.monotonic())
+    journal.write(event="fault", kind=failpoint, target=name, pid=os.getpid(), t=time.monotonic())
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def shift_clock(seconds: float) -> None:
-    """Let this process's wall clock be wrong by so many seconds, for all that is imported from now on."""
+    """Shift this process's wall clock by `seconds`, for every module that is imported after this call."""
     real_time, real_time_ns, off = time.time, time.time_ns, timedelta(seconds=seconds)
 
     class AnyDatetime(type):
@@ -50,19 +51,19 @@ def shift_clock(seconds: float) -> None:
 
     time.time = lambda: real_time() + seconds
     time.time_ns = lambda: real_time_ns() + round(seconds * 1_000_000_000)
-    setattr(dt, "datetime", Shifted)  # noqa: B010 - a plain assignment is an error to mypy, rightly
+    setattr(dt, "datetime", Shifted)  # noqa: B010 - mypy rejects a plain assignment to a class
 
 
 def main() -> None:
-    """Prepare the process, then run the command line as if it had been called itself."""
-    parser = argparse.ArgumentParser(prog="python -m chaos.process")
-    parser.add_argument("--clock-shift", type=float, default=0.0, metavar="SECONDS")
-    parser.add_argument("command", nargs=argparse.REMAINDER)
+    """Shift the clock, set the hook of the failpoints, and run the command line of the tracker."""
+    parser = argparse.ArgumentParser(prog="python -m chaos.process", description=__doc__)
+    parser.add_argument("--clock-shift", type=float, default=0.0, metavar="SECONDS", help="shift (0)")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="arguments of `tracker`")
     options = parser.parse_args()
     if options.clock_shift:
         shift_clock(options.clock_shift)
-    from tracker.cli.main import main as run  # noqa: PLC0415 - the same
-    from tracker.runtime import failpoints  # noqa: PLC0415 - after the clock is shifted, as modules keep what they import
+    from tracker.cli.main import main as run  # noqa: PLC0415 - as in the next line
+    from tracker.runtime import failpoints  # noqa: PLC0415 - modules keep the clock that they import
 
     directory = Path(os.environ["CHAOS_DIR"])
     failpoints.hook = partial(obey, directory / ORDERS, Journal(directory / EVENTS), os.environ["CHAOS_PROCESS"])

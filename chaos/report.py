@@ -1,4 +1,7 @@
-"""A verdict for people: `python -m chaos.report DIRECTORY` judges the journals of a run and tells what was found."""
+"""Report on a run: counts of operations and faults, and each violation with the events around it.
+
+`python -m chaos.report DIRECTORY` checks the journals of an earlier run again.
+"""
 
 import sys
 from collections import Counter
@@ -12,13 +15,13 @@ from chaos.history import DROPS, FAULTS, OUTAGES, Attempt, Fault, History, Told,
 from chaos.leases import TAKEN_OVER, live_until, takeovers
 
 AROUND = 3.0
-"""Seconds before an operation's first sign of life and after its last from which a story tells faults."""
+"""Seconds before an operation's first event and after its last event in which a story shows faults."""
 TOLD_IN_FULL = 10
-"""Violations whose operation's story is told."""
+"""How many violations are printed with the story of their operation at most."""
 
 
 def report(history: History, violations: Sequence[Violation]) -> Iterator[str]:
-    """The lines of the verdict: counts first, then what is wrong, with the story of each operation concerned."""
+    """The lines of the report: counts first, then the violations, each with the story of its operation."""
     yield from _counts(history)
     for violation in violations[:TOLD_IN_FULL]:
         yield f"VIOLATION of {violation.rule}: {violation.operation or ''} {violation.text}"
@@ -31,7 +34,10 @@ def report(history: History, violations: Sequence[Violation]) -> Iterator[str]:
 
 
 def story(history: History, operation: str) -> Iterator[str]:
-    """All that is known of an operation, in order, and the faults meanwhile; times from its acceptance."""
+    """The events of an operation and the faults during its life, in order of time.
+
+    Times are seconds since the API accepted the operation.
+    """
     told = history.operations[operation]
     lines = [*_signs(told)]
     first, last = min(lines)[0] - AROUND, max(lines)[0] + AROUND
@@ -81,7 +87,7 @@ def _counts(history: History) -> Iterator[str]:
 
 
 def _faults(history: History) -> Iterator[str]:
-    """How often each kind of fault came, and how many attempts it met."""
+    """How often each kind of fault came, and how many attempts were running at the target."""
     attempts = [each for told in history.operations.values() for each in told.attempts]
     spans = [(each, live_until(each, history.faults)) for each in attempts]
     for kind in FAULTS:
@@ -97,7 +103,7 @@ def _meets(fault: Fault, attempt: Attempt) -> bool:
 
 
 def main(directory: Path, *, within: float = inf, complete: bool = False) -> bool:
-    """Judge a run's journals and print the verdict. Returns whether nothing was wrong."""
+    """Check the journals of a run and print the report. Returns whether there was no violation."""
     history = read(directory)
     violations = check(history, within=within, complete=complete)
     for line in report(history, violations):

@@ -1,4 +1,4 @@
-"""The processes under test: a Valkey, APIs and workers, all started again whenever they die."""
+"""Processes under test: a Valkey, two APIs and three workers. A process that dies is started again."""
 
 import asyncio
 import os
@@ -25,20 +25,24 @@ VALKEY = "valkey"
 WORKERS = ("worker-1", "worker-2", "worker-3")
 APIS = ("api-1", "api-2")
 SHIFTS = {"api-2": 5.0, "worker-3": -5.0}
-"""Seconds by which a process's clock is wrong."""
+"""Seconds by which a process's wall clock is shifted. All other clocks are right."""
 CONCURRENCY, PROCESSES = 40, 2
-"""What each worker runs at once: coroutines, plain functions."""
+"""How many coroutines, and how many plain functions, each worker runs at once."""
 PORTS = range(20_000, 30_000)
-"""Below those that the system gives to outgoing connections, so that a port is still free after a kill."""
+"""Ports of the APIs. Linux takes ports above 32,768 for outgoing connections, so a port is still free when its API is
+started again after a kill."""
 READY_WITHIN = 60.0
+"""The longest time in seconds until all processes are ready."""
 POLL = 0.05
+"""Seconds between two requests for readiness."""
 DRAIN = 5.0
+"""The workers' TRACKER_DRAIN_SECONDS."""
 ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The running processes; `urls` are the APIs'."""
+    """The running processes. `urls` are the addresses of the APIs."""
 
     keeper: Supervisor
     server: PrivateServer
@@ -46,15 +50,15 @@ class Stack:
     directory: Path
 
     def pid(self, name: str) -> int | None:
-        """The process of that name, if it is there now."""
+        """The pid of the process with that name, or None if no such process is alive."""
         return self.keeper.pids.get(name)
 
 
 @asynccontextmanager
 async def running(directory: Path) -> AsyncIterator[Stack]:
-    """Start everything, yield it when it is ready, and stop it. What the processes write goes to `output.log`.
+    """Start all processes, yield when they are ready, and stop them at the end.
 
-    Raises TimeoutError when it does not get ready.
+    Their output goes to `output.log` in the directory. Raises TimeoutError when they are not ready in time.
     """
     events = Journal(directory / EVENTS)
     (directory / ORDERS).mkdir()
@@ -116,7 +120,7 @@ def _environment(directory: Path, redis: str, name: str) -> dict[str, str]:
 async def _ready(stack: Stack) -> None:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         for url in stack.urls:
-            while not await _answers(session, f"{url}/readyz"):  # noqa: ASYNC110 - only asking tells
+            while not await _answers(session, f"{url}/readyz"):  # noqa: ASYNC110 - only another request can tell
                 await asyncio.sleep(POLL)
 
 

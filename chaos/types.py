@@ -1,4 +1,4 @@
-"""The operation types of the load. Their handlers note in a journal when each attempt starts and how it ends."""
+"""Operation types of the load. Their handlers write the start and the end of each attempt into a journal."""
 
 import asyncio
 import os
@@ -13,56 +13,57 @@ from chaos.kinds import KINDS, SPARE
 from tracker import Context, Operation, Rejected, ResultInfo, Retry, handles
 
 STUMBLES = 2
-"""Attempts that a stumbling operation fails before it succeeds."""
+"""How many attempts of a stumbling operation fail before one succeeds."""
 STEP = 0.3
 """Seconds between two progress reports."""
 BACKOFF = ("100ms", "1s")
+"""Shortest and longest wait between two attempts."""
 
 
 class Quick(Operation, type="#chaos.quick"):
-    """Over in a moment; in the high lane."""
+    """Ends at once. Its queue has high priority."""
 
     seconds: float = 0.0
 
 
 class Slow(Operation, type="#chaos.slow"):
-    """Takes seconds, and reports progress."""
+    """Takes some seconds and reports progress."""
 
     seconds: float = 1.0
 
 
 class Long(Operation, type="#chaos.long"):
-    """Long enough to meet several faults."""
+    """Takes so long that several faults come during an attempt."""
 
     seconds: float = 20.0
 
 
 class Function(Operation, type="#chaos.function"):
-    """A plain function that waits in the system."""
+    """Runs a plain function that sleeps in a system call."""
 
     seconds: float = 0.0
 
 
 class Cpu(Operation, type="#chaos.cpu"):
-    """A plain function that keeps a core busy; in the low lane."""
+    """Runs a plain function that keeps a core busy. Its queue has low priority."""
 
     seconds: float = 0.1
 
 
 class Stumbling(Operation, type="#chaos.stumbling"):
-    """Fails at first."""
+    """Fails in its first attempts."""
 
 
 class Failing(Operation, type="#chaos.failing"):
-    """Always fails."""
+    """Fails in every attempt."""
 
 
 class Refused(Operation, type="#chaos.rejected"):
-    """Is always rejected."""
+    """Is rejected by its handler."""
 
 
 class Late(Operation, type="#chaos.late"):
-    """Never ends within its limit."""
+    """Takes longer than its time limit."""
 
     seconds: float = 60.0
 
@@ -74,26 +75,29 @@ class Serial(Operation, type="#chaos.serial"):
 
 
 class Capped(Operation, type="#chaos.capped"):
-    """Runs a few at a time over all calls."""
+    """Runs a few at a time, counted over all calls."""
 
     seconds: float = 0.1
 
 
 class Rated(Operation, type="#chaos.rated"):
-    """Starts a few times a second; in the low lane."""
+    """Starts a few times a second. Its queue has low priority."""
 
     seconds: float = 0.0
 
 
 @cache
 def effects() -> Journal:
-    """The journal of this run; whoever starts the worker says where it is."""
+    """The handlers' journal, in the directory that CHAOS_DIR names."""
     return Journal(Path(os.environ["CHAOS_DIR"]) / EFFECTS)
 
 
 @contextmanager
-def told(context: Context) -> Iterator[ResultInfo]:
-    """Note the attempt's start and end; yields the result that names it. Being stopped is an end like another."""
+def journaled(context: Context) -> Iterator[ResultInfo]:
+    """Note the attempt's start and end, and yield a result that names the attempt.
+
+    A handler that is stopped ends too: its `how` is `stopped`.
+    """
     about = {
         "id": context.operation_id,
         "attempt": context.attempt,
@@ -123,53 +127,53 @@ def told(context: Context) -> Iterator[ResultInfo]:
 @handles(Capped, attempts=SPARE, backoff=BACKOFF, concurrency=KINDS["#chaos.capped"].cap)
 @handles(Rated, attempts=SPARE, backoff=BACKOFF, rate="5/s", priority="low")
 async def sleeping(operation: Quick | Slow | Long | Late | Serial | Capped | Rated, context: Context) -> ResultInfo:
-    """Take a while, and tell of it."""
-    with told(context) as mine:
+    """Sleep for the operation's length and report progress."""
+    with journaled(context) as result:
         steps = max(1, round(operation.seconds / STEP))
         for step in range(steps):
             await asyncio.sleep(operation.seconds / steps)
             await context.progress(100 * (step + 1) / steps)
-        return mine
+        return result
 
 
 @handles(Function, attempts=SPARE, backoff=BACKOFF)
 def blocking(operation: Function, context: Context) -> ResultInfo:
-    """Take a while in a system call."""
-    with told(context) as mine:
+    """Sleep in a system call."""
+    with journaled(context) as result:
         time.sleep(operation.seconds)
-        return mine
+        return result
 
 
 @handles(Cpu, attempts=SPARE, backoff=BACKOFF, priority="low")
 def counting(operation: Cpu, context: Context) -> ResultInfo:
-    """Take a while with the interpreter busy."""
-    with told(context) as mine:
+    """Keep the interpreter busy for the operation's length."""
+    with journaled(context) as result:
         end = time.monotonic() + operation.seconds
         while time.monotonic() < end:
             context.progress(None, f"{sum(range(10_000))}")
-        return mine
+        return result
 
 
 @handles(Stumbling, attempts=SPARE, backoff=BACKOFF)
 async def stumbling(_operation: Stumbling, context: Context) -> ResultInfo:
-    """Fail a few times, in two ways."""
-    with told(context) as mine:
+    """Raise an error, then ask for a retry, then succeed."""
+    with journaled(context) as result:
         if context.attempt == 1:
             raise RuntimeError("the first attempt fails")
         if context.attempt <= STUMBLES:
             raise Retry(after="200ms")
-        return mine
+        return result
 
 
 @handles(Failing, attempts=KINDS["#chaos.failing"].attempts, backoff=BACKOFF)
 async def failing(_operation: Failing, context: Context) -> None:
-    """Never succeed."""
-    with told(context):
+    """Raise an error in every attempt."""
+    with journaled(context):
         raise RuntimeError("every attempt fails")
 
 
 @handles(Refused, attempts=SPARE, backoff=BACKOFF)
 def rejecting(_operation: Refused, context: Context) -> None:
-    """Accept no input."""
-    with told(context) as mine:
-        raise Rejected(mine.message)
+    """Reject the input."""
+    with journaled(context) as result:
+        raise Rejected(result.message)

@@ -1,4 +1,4 @@
-"""A stand-in for a busy service: stands before the tracker and refuses some requests as Graph does."""
+"""HTTP proxy that stands for a busy service: it refuses some requests as Graph does, and forwards all others."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -9,14 +9,15 @@ from aiohttp import web
 from yarl import URL
 
 HOP_BY_HOP = {"connection", "content-encoding", "content-length", "date", "server", "transfer-encoding"}
-"""Not handed on. `Host` is: so the links in an answer lead here again."""
+"""Headers that are not forwarded. `Host` is forwarded, so that the links in an answer lead to this proxy again."""
 
 
 @dataclass
 class Busy:
-    """Refuses the next requests with `refusals`, one each, and hands all others on.
+    """The proxy. It answers the next requests with the statuses in `refusals`, and forwards all requests after them.
 
-    With `lose` a refused request is handed on too and only its answer is lost: what it did is done.
+    With `lose` a refused request is forwarded too. The client then loses the tracker's answer, but not the effect of
+    the request. `answered` holds the statuses of all answers since the last call of `refuse`.
     """
 
     behind: str
@@ -26,19 +27,19 @@ class Busy:
     url: str = ""
 
     def refuse(self, *statuses: int, lose: bool = False) -> None:
-        """Refuse that many requests from now on."""
+        """Refuse the next requests, each with one of the statuses."""
         self.refusals, self.lose, self.answered = list(statuses), lose, []
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answer one request."""
         refusal = self.refusals.pop(0) if self.refusals else None
-        response = _busy(refusal) if refusal is not None and not self.lose else await self._hand_on(request)
+        response = _busy(refusal) if refusal is not None and not self.lose else await self._forward(request)
         if refusal is not None:
             response = _busy(refusal)
         self.answered.append(response.status)
         return response
 
-    async def _hand_on(self, request: web.Request) -> web.Response:
+    async def _forward(self, request: web.Request) -> web.Response:
         url = URL(f"{self.behind}{request.raw_path}", encoded=True)
         async with (
             aiohttp.ClientSession() as session,
@@ -49,7 +50,7 @@ class Busy:
 
 @asynccontextmanager
 async def busy_before(behind: str) -> AsyncIterator[Busy]:
-    """Listen before the tracker at that URL."""
+    """Run a proxy before the tracker whose URL is `behind`."""
     busy = Busy(behind)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", busy.answer)

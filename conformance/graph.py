@@ -1,4 +1,4 @@
-"""Microsoft's Graph client, pointed at a tracker."""
+"""Microsoft's Graph client with the address and the token of a tracker."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,7 +23,7 @@ Query = OperationsRequestBuilder.OperationsRequestBuilderGetQueryParameters
 
 
 class OurToken(AccessTokenProvider):
-    """Has the one token of `tracker dev`."""
+    """Supplies the token of `tracker dev`."""
 
     async def get_authorization_token(self, _uri: str, _additional: Any = None) -> str:
         return TOKEN
@@ -34,7 +34,7 @@ class OurToken(AccessTokenProvider):
 
 @asynccontextmanager
 async def graph(base_url: str) -> AsyncIterator[GraphServiceClient]:
-    """The client with its own default middleware (retries, redirects, telemetry)."""
+    """Open a client with the default middleware of Microsoft: retries, redirects, telemetry."""
     adapter = GraphRequestAdapter(BaseBearerTokenAuthenticationProvider(OurToken()))
     adapter.base_url = base_url
     try:
@@ -44,12 +44,12 @@ async def graph(base_url: str) -> AsyncIterator[GraphServiceClient]:
 
 
 def operations_of(client: GraphServiceClient, call: str) -> OperationsRequestBuilder:
-    """What stands at `/communications/calls/{call}/operations`."""
+    """The request builder for `/communications/calls/{call}/operations`."""
     return client.communications.calls.by_call_id(call).operations
 
 
 def asking(query: Any = None, *options: Any, **headers: str) -> RequestConfiguration:
-    """What one request adds: query options, middleware options, and headers (`if_match=…` is `If-Match: …`)."""
+    """The configuration of one request: query options, middleware options, headers (`if_match=…` is `If-Match: …`)."""
     collection = HeadersCollection()
     for name, value in headers.items():
         collection.add(name.replace("_", "-"), value)
@@ -57,7 +57,7 @@ def asking(query: Any = None, *options: Any, **headers: str) -> RequestConfigura
 
 
 class Seen:
-    """Remembers the headers of an answer; given to `asking`."""
+    """The headers of an answer. Its `option` is passed to `asking`, and collects them."""
 
     def __init__(self) -> None:
         self.option = HeadersInspectionHandlerOption(inspect_response_headers=True)

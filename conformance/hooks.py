@@ -1,4 +1,4 @@
-"""What schemathesis loads: our checks and waivers, and a tally of all that was asked and answered."""
+"""Hooks of schemathesis: they load the checks, apply the waivers, and count answers and waived failures."""
 
 import atexit
 import json
@@ -18,7 +18,7 @@ import conformance.promises  # noqa: F401 - registers the checks
 from conformance.waivers import ONCE, waiver_for
 
 TALLY = "CONFORMANCE_TALLY"
-"""The variable that names the file of the tally."""
+"""The environment variable with the path of the file for the counts."""
 
 answers: Counter[str] = Counter()
 waived: Counter[str] = Counter()
@@ -26,9 +26,10 @@ waived: Counter[str] = Counter()
 
 @schemathesis.hook
 def map_headers(_: Any, headers: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Make good requests likely: one name for a create, and every second time an `If-Match` that holds.
+    """Keep one of the headers that name a create, and set every second `If-Match` to `*`.
 
-    Drawn at random, three names at once refuse nearly every create, and an ETag nearly every change.
+    Random headers would let the API refuse nearly every request: it refuses a create with several names, and a change
+    with a wrong ETag.
     """
     if not headers:
         return headers
@@ -47,7 +48,10 @@ def map_headers(_: Any, headers: dict[str, Any] | None) -> dict[str, Any] | None
 
 @schemathesis.hook
 def before_call(_: Any, case: Case, __: dict[str, Any]) -> None:
-    """Hold no answer longer than a second: that a wait is long enough is seen elsewhere, and here it costs a minute."""
+    """Reduce each wait to one second at most, because thousands of requests would take hours otherwise.
+
+    Other tests check the length of a wait.
+    """
     if case.headers and "Prefer" in case.headers:
         case.headers["Prefer"] = re.sub(r"wait=\d+", "wait=1", str(case.headers["Prefer"]))
     if case.path.endswith(":wait") and isinstance(case.body, dict):
@@ -58,13 +62,13 @@ def before_call(_: Any, case: Case, __: dict[str, Any]) -> None:
 
 @schemathesis.hook
 def after_call(_: Any, __: Case, response: Response) -> None:
-    """Count an answer by its status."""
+    """Count the status of an answer."""
     answers[str(response.status_code)] += 1
 
 
 @schemathesis.hook
 def filter_failure(_: Any, failure: Failure, case: Case, response: Response) -> bool:
-    """Whether it is a failure; one with a waiver is counted by the reason."""
+    """Return whether to report the failure. A failure with a waiver is not reported, and counted under its reason."""
     waiver = waiver_for(failure, case, response)
     if waiver is not None:
         waived[waiver.reason] += 1
@@ -73,6 +77,6 @@ def filter_failure(_: Any, failure: Failure, case: Case, response: Response) -> 
 
 @atexit.register
 def write_tally() -> None:
-    """Leave what was counted where the test that started us finds it."""
+    """Write the counts into the file that the test reads after this process has ended."""
     if name := os.environ.get(TALLY):
         Path(name).write_text(json.dumps({"answers": answers, "waived": waived}))

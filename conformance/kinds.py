@@ -1,14 +1,15 @@
-"""The operation types of the checks: they last as long, and end as, they are told."""
+"""Operation type of the conformance tests. Its members say how long an operation runs and how it ends."""
 
 import asyncio
 
 from tracker import Context, Operation, Rejected, ResultInfo, handles
 
 STEPS = 4
+"""How many times an operation reports progress."""
 
 
 class Timed(Operation, type="#conformance.timedOperation"):
-    """Lasts so many seconds, tells of its progress in quarters, and ends as told."""
+    """Runs for `seconds`, reports progress in quarters, and fails with the message `fails` if there is a message."""
 
     seconds: float = 0.4
     fails: str | None = None
@@ -16,7 +17,7 @@ class Timed(Operation, type="#conformance.timedOperation"):
 
 @handles(Timed, grace="1s")
 async def pass_time(operation: Timed, context: Context) -> ResultInfo:
-    """Wait, then succeed, or reject the input with the text of `fails`."""
+    """Sleep, then succeed, or reject the input with the message `fails`."""
     for step in range(STEPS):
         await context.progress(100 * step / STEPS, f"quarter {step + 1}")
         await asyncio.sleep(operation.seconds / STEPS)

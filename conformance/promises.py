@@ -1,4 +1,7 @@
-"""What every answer of the tracker promises, beside what the description says: checks that join schemathesis's own."""
+"""Checks of promises that hold for every answer and that the OpenAPI description does not contain.
+
+schemathesis runs them together with its own checks.
+"""
 
 import json
 from http import HTTPStatus
@@ -17,7 +20,7 @@ ASK_AGAIN = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 
 @schemathesis.check
 def carries_the_headers_of_every_answer(_: CheckContext, response: Response, __: Case) -> None:
-    """`request-id` is a GUID; `OData-Version` and `Date` are there; `client-request-id` is the one that was sent."""
+    """`request-id` is a GUID, `OData-Version` and `Date` are present, and `client-request-id` is the request's."""
     UUID(_one(response, "request-id"))
     assert _one(response, "odata-version") in {"4.0", "4.01"}
     assert _one(response, "date").endswith("GMT")
@@ -27,7 +30,7 @@ def carries_the_headers_of_every_answer(_: CheckContext, response: Response, __:
 
 @schemathesis.check
 def an_error_has_graphs_body(_: CheckContext, response: Response, case: Case) -> None:
-    """The code is the word for the status, and `innerError` repeats the ids of the headers."""
+    """The error code is the reason phrase of the status in camel case. `innerError` repeats the ids of the headers."""
     if response.status_code < ERRORS or response.request.method == "HEAD" or not _speaks_graph(case):
         return
     error: Any = json.loads(response.content)["error"]
@@ -40,7 +43,7 @@ def an_error_has_graphs_body(_: CheckContext, response: Response, case: Case) ->
 
 @schemathesis.check
 def an_error_says_what_to_do(_: CheckContext, response: Response, __: Case) -> None:
-    """401 asks for a bearer token, 405 says what is allowed, 429 and 503 say when to come back, in whole seconds."""
+    """401 asks for a bearer token, 405 lists the allowed methods, and 429 and 503 have Retry-After in whole seconds."""
     if response.status_code == HTTPStatus.UNAUTHORIZED:
         assert _one(response, "www-authenticate") == "Bearer"
     if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -51,7 +54,7 @@ def an_error_says_what_to_do(_: CheckContext, response: Response, __: Case) -> N
 
 @schemathesis.check
 def no_part_of_a_batch_fails_by_our_fault(_: CheckContext, response: Response, case: Case) -> None:
-    """What holds for a request holds for one in a batch: of 5xx only 501 and 503."""
+    """A part of a batch has no status of 500 or above except 501 and 503, as an answer outside a batch."""
     if case.path == "/$batch" and response.status_code == HTTPStatus.OK:
         for part in json.loads(response.content)["responses"]:
             assert part["status"] < HTTPStatus.INTERNAL_SERVER_ERROR or part["status"] in DELIBERATE, part
@@ -59,7 +62,7 @@ def no_part_of_a_batch_fails_by_our_fault(_: CheckContext, response: Response, c
 
 @schemathesis.check
 def links_are_absolute(_: CheckContext, response: Response, __: Case) -> None:
-    """`Location` and `Operation-Location` begin with the address that was asked."""
+    """`Location` and `Operation-Location` begin with the address of the tracker."""
     for name in ("location", "operation-location"):
         for link in response.headers.get(name, []):
             assert link.startswith("http://127.0.0.1:"), f"{name}: {link}"

@@ -1,4 +1,4 @@
-"""azure-core's pollers follow `Operation-Location` to the end of an operation, whatever end that is."""
+"""azure-core's pollers against the tracker: they follow `Operation-Location` until an operation ends."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +19,7 @@ from tests.support.dev_stack import TOKEN, Dev
 
 TIMED = "#conformance.timedOperation"
 PATIENCE = 20
-"""Seconds in which an operation must have ended; it lasts less than one."""
+"""The longest time in seconds until an operation ends. An operation of these tests takes less than one second."""
 METHODS = [
     pytest.param(LROBasePolling, id="azure-core"),
     pytest.param(lambda **options: ARMPolling(lro_algorithms=[OperationResourcePolling()], **options), id="azure-mgmt"),
@@ -28,13 +28,13 @@ METHODS = [
 
 @pytest.fixture
 def azure(dev: Dev) -> Iterator[PipelineClient]:
-    """A client as Azure's generated ones are made, with our token and azure-core's own retries."""
+    """A client made as in Azure's generated code, with the tracker's token and azure-core's retries."""
     with PipelineClient(dev.url, policies=[*identity(), RetryPolicy()]) as client:
         yield client
 
 
 def identity() -> list[Any]:
-    """The policies that say who asks, and name the request."""
+    """The policies that add the token and the request id."""
     return [RequestIdPolicy(), HeadersPolicy(base_headers={"Authorization": f"Bearer {TOKEN}"})]
 
 
@@ -44,7 +44,7 @@ def creation(url: str, call: str, **members: Any) -> HttpRequest:
 
 
 def begin(client: PipelineClient, method: Any, request: HttpRequest) -> LROPoller:
-    """Create the operation, and poll it as an Azure client's `begin_…` does."""
+    """Create an operation, and return a poller as the `begin_…` methods of Azure's clients do."""
     first = client.send_request(request, _return_pipeline_response=True)
     first.http_response.raise_for_status()
     return LROPoller(client, first, lambda answer: answer.http_response.json(), method(timeout=1))

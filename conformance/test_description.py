@@ -1,4 +1,4 @@
-"""schemathesis makes requests from the OpenAPI description, good ones and bad ones, alone and in sequences."""
+"""schemathesis against the tracker: valid and invalid requests from the OpenAPI description, alone and in sequences."""
 
 import json
 import os
@@ -17,16 +17,16 @@ from tests.support.dev_stack import TOKEN, Client, Dev, running_dev
 SETTINGS = Path(__file__).with_name("schemathesis.toml")
 SCHEMATHESIS = (str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(SETTINGS), "run")
 FIRST, LATER = "examples,coverage,fuzzing,stateful", "fuzzing,stateful"
-"""Examples and coverage are the same for every seed; once is enough."""
+"""The phases of the first run and of later runs. Examples and coverage do not depend on the seed, so they run once."""
 A_ROUND = 2_000
-"""Requests that one run makes, about; then the next seed has its turn."""
+"""About how many requests one run of schemathesis makes. The next run has the next seed."""
 A_CASE = 3
-"""Requests to each path that one example makes, about."""
+"""About how many requests to each path one example makes."""
 
 
 @pytest.fixture
 def fresh_dev(tmp_path: Path) -> Iterator[Dev]:
-    """A `tracker dev` of its own: what is made here would be in the way of the others."""
+    """Another `tracker dev`, because thousands of random operations would disturb the other tests."""
     with running_dev(tmp_path / "data", "--workers", "1") as started:
         yield started
 
@@ -52,7 +52,7 @@ def test_no_request_made_from_the_description_finds_a_fault(
     by_status = ", ".join(f"{count} × {status}" for status, count in sorted(answers.items()))
     seeds = f"seeds {pytestconfig.stash[SEED]} to {seed - 1}"
     said = [f"schemathesis: {answers.total():,} requests in {monotonic() - begun:.0f} s, {seeds}: {by_status}"]
-    said += [f"  let through {count} times: {reason}" for reason, count in waived.most_common()]
+    said += [f"  waived {count} times: {reason}" for reason, count in waived.most_common()]
     pytestconfig.stash[SAID].extend(said)
 
 

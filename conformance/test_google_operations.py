@@ -1,4 +1,4 @@
-"""google-api-core's operation client follows an operation by `google.longrunning` over REST."""
+"""google-api-core's operations client against the tracker: `google.longrunning` over REST."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,13 +18,13 @@ from tests.support.dev_stack import TOKEN, Client, Dev
 
 TIMED = "#conformance.timedOperation"
 PATIENCE = 20
-"""Seconds in which an operation must have ended; it lasts less than one."""
+"""The longest time in seconds until an operation ends. An operation of these tests takes less than one second."""
 Begin = Callable[..., futures.Operation]
 
 
 @pytest.fixture
 def client(dev: Dev) -> Iterator[AbstractOperationsClient]:
-    """The client as Google's libraries use it; only address, token and the path's first word are ours."""
+    """The client as Google's libraries use it, with the tracker's address, token and path prefix."""
     transport = OperationsRestTransport(host=dev.url, path_prefix="google", credentials=Credentials(TOKEN))
     with transport._session:
         yield AbstractOperationsClient(transport=transport)
@@ -32,13 +32,13 @@ def client(dev: Dev) -> Iterator[AbstractOperationsClient]:
 
 @pytest.fixture
 def parent(call: str) -> str:
-    """The call's name in this dialect: what is not plain in it is encoded."""
+    """The resource name of the call. The call's own name is percent-encoded in it."""
     return f"calls/{quote(call, safe='')}"
 
 
 @pytest.fixture
 def begin(dev: Dev, call: str, parent: str, client: AbstractOperationsClient) -> Begin:
-    """Creates an operation, and gives Google's future for it."""
+    """A function that creates an operation and returns Google's future for the operation."""
 
     def begin(**members: Any) -> futures.Operation:
         path = f"/communications/calls/{quote(call, safe='')}/operations"
@@ -101,7 +101,7 @@ def test_a_deleted_operation_is_not_found(begin: Begin, client: AbstractOperatio
 
 
 def test_wait_answers_when_the_operation_has_ended(begin: Begin, client: AbstractOperationsClient) -> None:
-    """Google's REST client has no method for it: asked by its session."""
+    """Google's REST client has no method for `:wait`, so the test sends the request by the client's session."""
     transport = client._transport
     name = begin(seconds=0.4).operation.name
 

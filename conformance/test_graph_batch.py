@@ -1,4 +1,4 @@
-"""Microsoft's `msgraph-core` sends several requests as one."""
+"""Microsoft's `msgraph-core` against the tracker: JSON batches."""
 
 import json
 from collections.abc import AsyncIterator
@@ -38,9 +38,10 @@ def operations(client: GraphServiceClient, call: str) -> OperationsRequestBuilde
 
 @dataclass(frozen=True)
 class Answers:
-    """The answer to a batch: its statuses as the SDK reads them, its bodies as they came.
+    """The answer to a batch: the statuses as the SDK reads them, and the bodies as the tracker sent them.
 
-    msgraph-core 1.5 loses a body that is a JSON object, as Graph sends them: it reads base64 only.
+    The bodies are kept apart, because msgraph-core 1.5 reads only bodies in base64. It loses JSON objects, the form in
+    which Graph sends bodies.
     """
 
     content: BatchResponseContent
@@ -51,7 +52,7 @@ class Answers:
         return self.content.get_response_status_codes()
 
     def read(self, name: str, kind: type[Any]) -> Any:
-        """One body as an object of the SDK."""
+        """The body of one part as an object of the SDK."""
         return JsonParseNode(self.bodies[name]).get_object_value(kind)
 
 

@@ -1,4 +1,4 @@
-"""Microsoft's `msgraph-beta-sdk` creates, reads, changes, cancels and deletes operations."""
+"""Microsoft's `msgraph-beta-sdk` against the tracker: creates, reads, changes, cancels and deletes."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def operations(dev: Dev, call: str) -> AsyncIterator[OperationsRequestBuilder]:
-    """The operations of a call, by the SDK's usual base URL (which ends with a slash, and makes `/beta//…`)."""
+    """The operations of a call, with the SDK's usual base URL. It ends with a slash, so the SDK sends `/beta//…`."""
     async with graph(f"{dev.url}/beta/") as client:
         yield operations_of(client, call)
 
@@ -44,13 +44,13 @@ async def busy(dev: Dev) -> AsyncIterator[Busy]:
 
 @pytest.fixture
 async def through_busy(busy: Busy, call: str) -> AsyncIterator[OperationsRequestBuilder]:
-    """The operations of a call behind a busy service."""
+    """The operations of a call, through the proxy that stands for a busy service."""
     async with graph(f"{busy.url}/beta/") as client:
         yield operations_of(client, call)
 
 
 async def ended(operations: OperationsRequestBuilder, name: str) -> CommsOperation:
-    """Read it, each time held for a change, until it has ended."""
+    """Read the operation with `Prefer: wait` until it has ended."""
     item = operations.by_comms_operation_id(name)
     while True:
         operation = await item.get(asking(None, Prefer="wait=5"))

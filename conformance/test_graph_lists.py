@@ -1,4 +1,4 @@
-"""Microsoft's `msgraph-beta-sdk` lists, filters, sorts, searches, counts and pages through operations."""
+"""Microsoft's `msgraph-beta-sdk` against the tracker: lists, with filters, order, search, counts and pages."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -24,15 +24,16 @@ from conformance.graph import Query, asking, graph, operations_of
 from tests.support.dev_stack import Dev
 
 MANY = 250
+"""How many operations the call of the paging tests has."""
 CONTEXTS = ["red apple", "green apple", "red pear", "it's a fig", "green grape"]
-"""The operations of the shared call: one of each, in this order; all complete."""
+"""The `clientContext` of each operation in the shared call, in the order of the creates. All have completed."""
 ItemQuery = CommsOperationItemRequestBuilder.CommsOperationItemRequestBuilderGetQueryParameters
 CountQuery = CountRequestBuilder.CountRequestBuilderGetQueryParameters
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def fruit(dev: Dev) -> AsyncIterator[OperationsRequestBuilder]:
-    """A call with those operations, which is only read."""
+    """The shared call. The tests only read it."""
     async with graph(f"{dev.url}/beta/") as client:
         operations = operations_of(client, "fruit")
         for context in CONTEXTS:
@@ -45,7 +46,7 @@ async def fruit(dev: Dev) -> AsyncIterator[OperationsRequestBuilder]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def many(dev: Dev) -> AsyncIterator[OperationsRequestBuilder]:
-    """A call of 250 operations."""
+    """A call of `MANY` operations."""
     async with graph(f"{dev.url}/v1.0") as client:
         operations = operations_of(client, "many")
         for number in range(MANY):
@@ -64,7 +65,7 @@ async def contexts(operations: OperationsRequestBuilder, **options: Any) -> list
 async def all_pages(
     operations: OperationsRequestBuilder, first: CommsOperationCollectionResponse
 ) -> list[CommsOperation]:
-    """What the SDK's iterator meets from the first page on."""
+    """All operations that the SDK's page iterator visits, from the first page on."""
     met: list[CommsOperation] = []
 
     def meet(operation: CommsOperation) -> bool:

@@ -1,4 +1,4 @@
-"""OWSLib executes processes by OGC API – Processes, and follows the jobs."""
+"""OWSLib against the tracker: OGC API – Processes."""
 
 from time import monotonic, sleep
 from typing import Any
@@ -10,12 +10,12 @@ from tests.support.dev_stack import TOKEN, Dev
 
 TIMED = "conformance.timedOperation"
 PATIENCE = 20
-"""Seconds in which a job must have ended; it lasts less than one."""
+"""The longest time in seconds until a job ends. A job of these tests takes less than one second."""
 ENDED = {"successful", "failed", "dismissed"}
 
 
 class Service(Processes):
-    """OWSLib's client, with the requests to jobs that it lacks; its own method sends them."""
+    """OWSLib's client, with the requests for jobs that OWSLib has no methods for."""
 
     def status(self, job: str) -> dict[str, Any]:
         return self._request(path=f"jobs/{job}")
@@ -27,7 +27,7 @@ class Service(Processes):
         return self._request(method="DELETE", path=f"jobs/{job}")
 
     def until_it_ends(self, job: str) -> dict[str, Any]:
-        """Ask for the status until it is a last one."""
+        """Poll the status until the job has ended."""
         deadline = monotonic() + PATIENCE
         while (status := self.status(job))["status"] not in ENDED:
             assert monotonic() < deadline, status

@@ -1,4 +1,7 @@
-"""What schemathesis calls a failure and is none, each with its reason. Everything else fails `make conformance`."""
+"""Waivers: failures of schemathesis that are no defect of the tracker, each with its reason.
+
+A failure without a waiver fails `make conformance`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,19 +14,20 @@ from schemathesis.generation.case import Case
 from schemathesis.openapi.checks import RejectedPositiveData, UseAfterFree
 
 GRAMMARS: Final = ("$filter", "$orderby", "$search", "$select", "$skiptoken", "$skip", "$expand", "pageToken", "cursor")
-"""Query options whose text follows a grammar that JSON Schema cannot say, or which only an earlier answer can give."""
+"""Query options whose text has a grammar that JSON Schema cannot express, or comes from an earlier answer."""
 ONCE: Final = {"Idempotency-Key", "Operation-Id", "Repeatability-Request-ID", "Repeatability-First-Sent"}
-"""Headers that name a request, of which one is enough; two belong together, and a name belongs to one body."""
+"""Headers that name a create. A request has one name, and a name belongs to one body. The two `Repeatability` headers
+make one name together."""
 BATCH: Final = "/$batch"
 TIMES: Final = {"delay", "notBefore"}
-"""Members that are bounded by 366 days from now, which a pattern cannot say."""
+"""Members that may reach 366 days from now at most. JSON Schema cannot express this bound."""
 ELSEWHERE: Final = ("ogcExecute", "ogcGetResults")
-"""Routes whose 400 follows from what another answer says: the inputs of a process, and why a job failed."""
+"""Operation ids of the description whose 400 depends on another answer: a process's inputs, or a failed job's error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiver:
-    """Lets a failure of this class through when `holds`."""
+    """Waives a failure of the class `failure` for which `holds` returns True."""
 
     failure: type[Failure]
     holds: Callable[[Failure, Case, Response], bool]
@@ -40,7 +44,7 @@ def _says_when_to_come_back(_: Failure, __: Case, response: Response) -> bool:
 
 
 def _breaks_a_grammar(_: Failure, case: Case, response: Response) -> bool:
-    """The answer names such an option, and the request had it."""
+    """Whether the answer names one of `GRAMMARS` that the request had."""
     return response.status_code == HTTPStatus.BAD_REQUEST and any(
         option in (case.query or {}) and option.encode() in response.content for option in GRAMMARS
     )
@@ -65,7 +69,7 @@ def _names_a_part_wrongly(_: Failure, case: Case, response: Response) -> bool:
 
 
 def _is_refused_inside(_: Failure, case: Case, response: Response) -> bool:
-    """Every part of a batch has an answer of its own."""
+    """Whether a part of the batch has its own error, while the batch itself is answered with 200."""
     return case.path == BATCH and any(part["status"] >= HTTPStatus.BAD_REQUEST for part in response.json()["responses"])
 
 
@@ -84,25 +88,29 @@ def _only_cancels(failure: Failure, _: Case, __: Response) -> bool:
 
 WAIVERS: Final = (
     Waiver(ServerError, _says_unsupported, "501 is the documented answer to a form that is not supported"),
-    Waiver(ServerError, _says_when_to_come_back, "503 with Retry-After is the documented answer at a bound"),
+    Waiver(ServerError, _says_when_to_come_back, "503 with Retry-After is the documented answer at a limit"),
     Waiver(RejectedPositiveData, _says_unsupported, "501 is the documented answer to a form that is not supported"),
-    Waiver(RejectedPositiveData, _breaks_a_grammar, "the text of a query option follows a grammar, not only a schema"),
-    Waiver(RejectedPositiveData, _names_a_request_wrongly, "a request has one name, and a name one request"),
-    Waiver(RejectedPositiveData, _reaches_too_far, "how far a time may reach depends on what time it is"),
+    Waiver(RejectedPositiveData, _breaks_a_grammar, "a query option has a grammar that its schema does not contain"),
+    Waiver(RejectedPositiveData, _names_a_request_wrongly, "a request has one name, and a name belongs to one request"),
+    Waiver(RejectedPositiveData, _reaches_too_far, "the latest allowed time depends on the time of the request"),
     Waiver(
         RejectedPositiveData,
         _is_said_elsewhere,
-        "a process says what it takes, a job why it failed",
+        "a process lists its inputs, and a failed job answers with its own error",
     ),
-    Waiver(RejectedPositiveData, _names_a_part_wrongly, "the requests of a batch have different ids, and name others"),
-    Waiver(AcceptedNegativeData, _is_refused_inside, "a wrong request of a batch is refused in its own place"),
-    Waiver(RejectedPositiveData, _depends_on_state, "410 and 412 depend on what became of the operation before"),
-    Waiver(UseAfterFree, _only_cancels, "DELETE of a monitor cancels, as Azure's pollers mean it, and deletes nothing"),
+    Waiver(RejectedPositiveData, _names_a_part_wrongly, "ids are unique in a batch, and dependsOn names them"),
+    Waiver(
+        AcceptedNegativeData,
+        _is_refused_inside,
+        "an invalid part of a batch has an answer of its own",
+    ),
+    Waiver(RejectedPositiveData, _depends_on_state, "410 and 412 depend on what earlier requests did to the operation"),
+    Waiver(UseAfterFree, _only_cancels, "DELETE of a monitor cancels, as Azure's pollers expect, and deletes nothing"),
 )
 
 
 def waiver_for(failure: Failure, case: Case, response: Response) -> Waiver | None:
-    """The waiver that lets this failure through, if any."""
+    """The first waiver for this failure, or None."""
     return next(
         (waiver for waiver in WAIVERS if isinstance(failure, waiver.failure) and waiver.holds(failure, case, response)),
         None,

@@ -1,7 +1,9 @@
-"""Build the stack, use it over its published port, kill parts of it, check that nothing is lost.
+"""Test of the Compose stack: `make compose-test`.
 
-`make compose-test`. Needs a Docker Engine and docker-compose 1.29 or Compose v2. Uses a project name and a port of
-its own, and removes what it made. Exits 0 only if every check held.
+The test builds the images, starts the stack, sends requests to the published port, kills a worker and stops Redis. No
+operation may be lost. The test needs a Docker Engine, and docker-compose 1.29 or Compose v2. Its project name and its
+port are new in each run, and it removes its containers, volumes, networks and images. It exits with 0 only if every
+check passed.
 """
 
 import asyncio
@@ -25,20 +27,23 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 ROOT = Path(__file__).resolve().parent.parent
 OPERATIONS = 50
 PROMPTS_OF_FIVE = 2
+"""How many of five operations play a prompt."""
 LIMIT_SECONDS = 300.0
+"""The longest time in seconds of the whole test, and of each command."""
 COLLECTION = "/v1.0/communications/calls/compose/operations"
 FINAL = {"Completed", "Failed"}
 ENDINGS = {"operation_completed", "operation_failed", "operation_retried", "operation_handed_back"}
+"""Log events after which a worker no longer runs the operation."""
 
 Json = dict[str, Any]
 
 
 class CheckError(Exception):
-    """A check did not hold; the text says which, and what was found."""
+    """A check that failed. The message names the check and the values that were found."""
 
 
 def say(text: str) -> None:
-    """Print at once, also into a pipe."""
+    """Print a line and flush, so that a pipe shows the line at once."""
     print(text, flush=True)
 
 
@@ -52,7 +57,7 @@ class Stack:
 
     @cached_property
     def _compose(self) -> list[str]:
-        """The command: Compose v2 where the executor's client has it, else docker-compose."""
+        """The command: Compose v2 where the Docker client has the plugin, else docker-compose."""
         v2 = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
         command = ["docker", "compose"] if v2.returncode == 0 else ["docker-compose"]
         return [*command, "--project-name", self.project, "--file", str(ROOT / "docker-compose.yml")]
@@ -80,22 +85,22 @@ class Stack:
         return done.stdout
 
     def workers(self) -> list[str]:
-        """Names of the worker containers, running or not."""
+        """Names of the worker containers, also of those that are stopped."""
         listed = self.docker(
             "ps", "--all", "--format", "{{.Names}}", "--filter", f"label=com.docker.compose.project={self.project}",
             "--filter", "label=com.docker.compose.service=worker",
         )  # fmt: skip
         return listed.split()
 
-    def last_words(self) -> str:
-        """The ends of all logs, for a test that failed."""
+    def last_logs(self) -> str:
+        """The last 40 lines of each container's log, for the output of a test that failed."""
         try:
             return self.compose("logs", "--tail", "40")
         except (CheckError, subprocess.TimeoutExpired) as error:
             return f"no logs: {error}"
 
     def down(self) -> None:
-        """Remove containers, volume, network and the images that were built; says so when it cannot."""
+        """Remove containers, volumes, network and the images that were built. Prints a line when that fails."""
         try:
             self.compose("down", "--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "30")
         except (CheckError, subprocess.TimeoutExpired) as error:
@@ -103,20 +108,20 @@ class Stack:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on now."""
+    """Return a port of 127.0.0.1 on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class Client:
-    """The API over its published port."""
+    """Requests to the API by its published port."""
 
     def __init__(self, session: ClientSession) -> None:
         self._session = session
 
     async def create(self, body: Json) -> str:
-        """Create an operation; returns its id."""
+        """Create an operation and return its id."""
         async with self._session.post(COLLECTION, json=body) as answer:
             created = await answer.json()
             if answer.status != 201:
@@ -136,7 +141,7 @@ class Client:
         return list(await asyncio.gather(*map(self.get, names)))
 
     async def status(self, method: str, path: str, body: Json | None = None) -> tuple[int, str]:
-        """Return the HTTP status and the Retry-After of one request; status 0 when nothing answers."""
+        """Return the HTTP status and the Retry-After of one request. The status is 0 when there is no answer."""
         try:
             async with self._session.request(method, path, json=body) as answer:
                 return answer.status, answer.headers.get("Retry-After", "")
@@ -145,7 +150,7 @@ class Client:
 
 
 async def until(what: str, holds: Callable[[], Awaitable[bool]], *, within: float) -> float:
-    """Wait until something holds; returns the seconds it took. Raises CheckError when it does not."""
+    """Wait until `holds` returns True, and return the seconds of the wait. Raises CheckError after `within` seconds."""
     begun = time.monotonic()
     while not await holds():
         if time.monotonic() - begun > within:
@@ -155,7 +160,7 @@ async def until(what: str, holds: Callable[[], Awaitable[bool]], *, within: floa
 
 
 async def ready(client: Client, *, within: float = 90.0) -> float:
-    """Wait for readiness."""
+    """Wait until the API is ready, and return the seconds of the wait."""
 
     async def holds() -> bool:
         return (await client.status("GET", "/readyz"))[0] == 200
@@ -164,7 +169,7 @@ async def ready(client: Client, *, within: float = 90.0) -> float:
 
 
 def body(number: int) -> Json:
-    """Return an operation to create: of every five, two prompts of three seconds and three that are done at once."""
+    """Return the body of a create. Two of five operations play a prompt of three seconds; the others end at once."""
     if number % 5 >= PROMPTS_OF_FIVE:
         return {"clientContext": f"operation {number}"}
     return {
@@ -175,7 +180,7 @@ def body(number: int) -> Json:
 
 
 def events(lines: str) -> list[tuple[str, str]]:
-    """Return event and operation id of every log line that has both."""
+    """Return the event and the operation id of every log line that has both."""
     found = []
     for line in lines.splitlines():
         with suppress(ValueError):
@@ -185,8 +190,8 @@ def events(lines: str) -> list[tuple[str, str]]:
     return found
 
 
-def in_hand(stack: Stack, container: str) -> set[str]:
-    """Return the operations that a worker container has started and not ended, by its own log."""
+def unfinished(stack: Stack, container: str) -> set[str]:
+    """Return the operations that a worker container has started and not ended, according to its log."""
     started: set[str] = set()
     for event, name in events(stack.docker("logs", container)):
         if event == "operation_started":
@@ -197,22 +202,22 @@ def in_hand(stack: Stack, container: str) -> set[str]:
 
 
 async def check_the_kill(stack: Stack, client: Client) -> list[str]:
-    """SIGKILL a worker container with work in hand: every operation still ends. Returns the ids."""
+    """Kill a worker container that runs operations. Every operation must still end. Returns the ids."""
     ids = [await client.create(body(number)) for number in range(OPERATIONS)]
     say(f"ok  {OPERATIONS} operations accepted over port {stack.port}")
     victim = stack.workers()[0]
 
     async def halfway() -> bool:
         ended = [operation for operation in await client.get_all(ids) if operation["status"] in FINAL]
-        return len(ended) >= OPERATIONS // 4 and bool(in_hand(stack, victim))
+        return len(ended) >= OPERATIONS // 4 and bool(unfinished(stack, victim))
 
     await until(f"a quarter has ended and {victim} is busy", halfway, within=60)
     stack.docker("kill", "--signal", "KILL", victim)
-    hit = in_hand(stack, victim)
+    hit = unfinished(stack, victim)
     left = [operation for operation in await client.get_all(ids) if operation["status"] not in FINAL]
     if not hit:
-        raise CheckError("the kill hit no running work")
-    say(f"ok  {victim} killed with {len(hit)} operations in hand, {len(left)} of {OPERATIONS} not ended")
+        raise CheckError("the killed container ran no operation")
+    say(f"ok  {victim} killed while it ran {len(hit)} operations, {len(left)} of {OPERATIONS} not ended")
 
     async def all_ended() -> bool:
         return all(operation["status"] in FINAL for operation in await client.get_all(ids))
@@ -220,15 +225,15 @@ async def check_the_kill(stack: Stack, client: Client) -> list[str]:
     seconds = await until("every operation has ended", all_ended, within=120)
     ended = {operation["id"]: operation for operation in await client.get_all(ids)}
     if any(operation["status"] != "Completed" for operation in ended.values()):
-        raise CheckError(f"not all completed: {ended}")
+        raise CheckError(f"not every operation completed: {ended}")
     if any(ended[name]["attempt"] < 2 for name in hit):
-        raise CheckError(f"killed work was not tried again: {[ended[name] for name in hit]}")
-    say(f"ok  all {OPERATIONS} Completed {seconds:.1f} s later, the killed ones at a further attempt")
+        raise CheckError(f"operations of the killed container have no further attempt: {[ended[name] for name in hit]}")
+    say(f"ok  all {OPERATIONS} Completed {seconds:.1f} s later, those of the killed container in a further attempt")
     return ids
 
 
 def check_the_logs(stack: Stack, ids: list[str]) -> None:
-    """Every operation is named in the workers' logs."""
+    """Check that the workers' logs name every operation."""
     named = {name for container in stack.workers() for _, name in events(stack.docker("logs", container))}
     if missing := set(ids) - named:
         raise CheckError(f"no worker's log names {sorted(missing)}")
@@ -236,7 +241,11 @@ def check_the_logs(stack: Stack, ids: list[str]) -> None:
 
 
 async def check_the_outage(stack: Stack, client: Client, ids: list[str]) -> None:
-    """Redis stops and starts: 503 meanwhile, everything as it was afterwards, and new work is done."""
+    """Stop Redis and start it again.
+
+    While Redis is stopped, the API must answer 503. Afterwards all records must be the same, and a new operation must
+    complete.
+    """
     before = await client.get_all(ids)
     stack.compose("stop", "redis")
     requests = [("GET", "/readyz", None), ("GET", f"{COLLECTION}/{ids[0]}", None), ("POST", COLLECTION, body(4))]
@@ -246,7 +255,7 @@ async def check_the_outage(stack: Stack, client: Client, ids: list[str]) -> None
             raise CheckError(f"without Redis {method} {path} answered {status}, Retry-After {retry_after!r}")
     if (await client.status("GET", "/healthz"))[0] != 200:
         raise CheckError("without Redis /healthz does not answer 200")
-    say("ok  without Redis: alive, not ready, 503 with Retry-After for reads and creates")
+    say("ok  without Redis: /healthz 200, /readyz 503, and 503 with Retry-After for reads and creates")
     stack.compose("start", "redis")
     say(f"ok  ready again {await ready(client):.1f} s after Redis was started")
     if (after := await client.get_all(ids)) != before:
@@ -261,7 +270,7 @@ async def check_the_outage(stack: Stack, client: Client, ids: list[str]) -> None
 
 
 def check_the_image(stack: Stack) -> None:
-    """The image has no Valkey in it: there `tracker dev` says what to install."""
+    """Check that the image contains no Valkey, and that its `tracker dev` says what to install."""
     image = stack.docker("inspect", "--format", "{{.Image}}", stack.workers()[0]).strip()
     try:
         stack.docker("run", "--rm", image, "dev", "--data-dir", "/tmp/dev")
@@ -274,7 +283,7 @@ def check_the_image(stack: Stack) -> None:
 
 
 async def check(stack: Stack) -> None:
-    """Build, start, and run all checks."""
+    """Build and start the stack, and run all checks."""
     say(f"building {stack.project}")
     await asyncio.to_thread(stack.compose, "build", "--quiet")
     await asyncio.to_thread(stack.compose, "up", "--detach", "--scale", "worker=2")
@@ -290,7 +299,7 @@ async def check(stack: Stack) -> None:
 
 
 async def main() -> int:
-    """Run the test, always clean up, and say how it ended."""
+    """Run the test, remove the stack, and print the result. Returns the exit code."""
     begun = time.monotonic()
     stack = Stack()
     this = asyncio.current_task()
@@ -301,7 +310,7 @@ async def main() -> int:
             await check(stack)
     except (CheckError, ClientError, TimeoutError, subprocess.TimeoutExpired) as error:
         say(f"FAILED: {str(error) or type(error).__name__}")
-        say(stack.last_words())
+        say(stack.last_logs())
         return 1
     finally:
         stack.down()

@@ -1,7 +1,7 @@
-"""Four real operations through `tracker dev`: `make demo`.
+"""Demo: four operations run through `tracker dev`, and every answer is checked (`make demo`).
 
-Exits 0 only if they end Completed, Completed, Completed, Failed, the hash is the one computed here, and all
-four read the same over HTTP afterwards.
+The demo exits with 0 only if three conditions hold: the operations end as Completed, Completed, Completed and Failed;
+the hash is the same as the hash computed here; and a list of the call then contains the same four operations.
 """
 
 import asyncio
@@ -26,10 +26,13 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 ROUNDS = 20_000
+"""How many times the README is hashed in a row: enough for some reports of progress."""
 READY_SECONDS, FINISH_SECONDS, STOP_SECONDS = 60.0, 90.0, 40.0
+"""The longest time in seconds until `tracker dev` is ready, until all operations have ended, and until it stops."""
 COLLECTION = "/beta/communications/calls/demo/operations"
 FINAL = {"Completed", "Failed"}
 POLL_SECONDS = 0.2
+"""Seconds between two reads of the operations."""
 COLUMNS = ("id", "type", "status", "percent", "detail", "attempt")
 
 Json = dict[str, Any]
@@ -37,19 +40,19 @@ console = Console()
 
 
 class DemoError(Exception):
-    """The demo did not go as it must; the text says where."""
+    """A step of the demo that failed. The message names the step."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One operation to submit, and the status that it must end with."""
+    """One operation to create, and the status with which the operation must end."""
 
     expected: str
     body: Json
 
 
 def play(file: str) -> Json:
-    """Return the body of a playPrompt of one file of examples/media."""
+    """Return the body of a playPromptOperation for one file of examples/media."""
     return {
         "@odata.type": "#microsoft.graph.playPromptOperation",
         "prompts": [{"mediaInfo": {"uri": file}}],
@@ -80,7 +83,7 @@ STEPS = (
 
 @dataclass
 class Dev:
-    """A running `tracker dev`: its address and what it has printed so far."""
+    """A running `tracker dev`, with its address and the lines that it has printed so far."""
 
     process: asyncio.subprocess.Process
     lines: list[str] = field(default_factory=list)
@@ -88,7 +91,7 @@ class Dev:
     url: str = ""
 
     async def listen(self) -> None:
-        """Keep every line; the one that begins with `ready` ends with the address."""
+        """Keep every line of output. The line that begins with `ready` ends with the address."""
         assert self.process.stdout is not None
         async for raw in self.process.stdout:
             line = raw.decode(errors="replace").rstrip()
@@ -99,7 +102,7 @@ class Dev:
         self.ready.set()
 
     async def address(self) -> str:
-        """Wait until it is ready. Raises DemoError with its last words when it is not."""
+        """Wait for the address. Raises DemoError with the last lines of output when there is none in time."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self.ready.wait(), READY_SECONDS)
         if not self.url:
@@ -107,7 +110,7 @@ class Dev:
         return self.url
 
     async def stop(self) -> None:
-        """End it as Ctrl-C does; kill its whole session if that does not help."""
+        """Stop the process as Ctrl-C does. Kills its session when the process does not end in time."""
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGINT)
         try:
@@ -119,7 +122,7 @@ class Dev:
 
 @asynccontextmanager
 async def tracker_dev(token: str) -> AsyncIterator[Dev]:
-    """Run `tracker dev` on a free port with a data directory of its own; always stop it."""
+    """Run `tracker dev` on a free port with a new data directory, and stop it at the end."""
     with tempfile.TemporaryDirectory(prefix="tracker-demo-") as directory:
         command = ["dev", "--port", "0", "--data-dir", directory, "--types", "examples.contoso.operations"]
         process = await asyncio.create_subprocess_exec(
@@ -141,7 +144,7 @@ async def tracker_dev(token: str) -> AsyncIterator[Dev]:
 
 
 def environment(token: str) -> dict[str, str]:
-    """Return the environment for `tracker dev`; settings and a Redis of the caller's do not matter here."""
+    """Return the environment for `tracker dev`, without the settings and the REDIS_URL of this process."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TRACKER_", "REDIS_URL"))}
     return {
         **kept,
@@ -155,7 +158,7 @@ def environment(token: str) -> dict[str, str]:
 
 
 async def submit(session: ClientSession, body: Json) -> Json:
-    """Create one operation."""
+    """Create one operation and return the answer."""
     async with session.post(COLLECTION, json=body) as answer:
         if answer.status != 201:
             raise DemoError(f"POST answered {answer.status}: {await answer.text()}")
@@ -164,7 +167,7 @@ async def submit(session: ClientSession, body: Json) -> Json:
 
 
 async def get(session: ClientSession, path: str) -> Json:
-    """Read an operation or the collection, without the address of its description."""
+    """Read an operation or the collection. Leaves out `@odata.context`, which the items of a list lack."""
     async with session.get(path) as answer:
         if answer.status != 200:
             raise DemoError(f"GET {path} answered {answer.status}: {await answer.text()}")
@@ -174,7 +177,7 @@ async def get(session: ClientSession, path: str) -> Json:
 
 
 async def snapshots(session: ClientSession, ids: list[str]) -> AsyncIterator[list[Json]]:
-    """Read the operations again and again until all have ended."""
+    """Read the operations again and again until all have ended, and yield each state."""
     operations: list[Json] = []
     while not operations or not all(operation["status"] in FINAL for operation in operations):
         await asyncio.sleep(POLL_SECONDS if operations else 0)
@@ -183,7 +186,10 @@ async def snapshots(session: ClientSession, ids: list[str]) -> AsyncIterator[lis
 
 
 async def follow(session: ClientSession, ids: list[str]) -> list[Json]:
-    """Show the operations until all have ended, and return them: a live table, or a line for every change."""
+    """Show the operations until all have ended, and return them.
+
+    A terminal shows a table that changes in place. Other output gets a line for every change.
+    """
     operations: list[Json] = []
     rows: set[tuple[str, ...]] = set()
     with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
@@ -199,7 +205,7 @@ async def follow(session: ClientSession, ids: list[str]) -> list[Json]:
 
 
 def row(operation: Json) -> tuple[str, ...]:
-    """Return the table's cells for one operation."""
+    """Return the cells of the table for one operation."""
     percent = operation.get("percentComplete")
     return (
         operation["id"][:8],
@@ -212,7 +218,7 @@ def row(operation: Json) -> tuple[str, ...]:
 
 
 def table(operations: list[Json]) -> Table:
-    """Return the live table."""
+    """Return the table of the operations."""
     drawn = Table(*COLUMNS)
     for operation in operations:
         drawn.add_row(*row(operation))
@@ -220,7 +226,7 @@ def table(operations: list[Json]) -> Table:
 
 
 def check(operations: list[Json], read_back: list[Json]) -> None:
-    """Compare what came out with what must. Raises DemoError naming the first difference."""
+    """Compare the operations with the expected results. Raises DemoError for the first difference."""
     for step, operation in zip(STEPS, operations, strict=True):
         if operation["status"] != step.expected:
             raise DemoError(f"{operation['id']} is {operation['status']}, not {step.expected}")
@@ -228,11 +234,11 @@ def check(operations: list[Json], read_back: list[Json]) -> None:
     if operations[2]["digest"] != own:
         raise DemoError(f"the digest is {operations[2]['digest']}, not {own}")
     if read_back != operations:
-        raise DemoError(f"the collection says something else: {json.dumps(read_back)}")
+        raise DemoError(f"the collection has other operations than the reads: {json.dumps(read_back)}")
 
 
 async def demonstrate(dev: Dev, token: str) -> None:
-    """Submit, follow, print and check the four operations."""
+    """Create, follow, print and check the four operations."""
     url = await dev.address()
     print(f"tracker dev is ready at {url}")
     headers = {"Authorization": f"Bearer {token}"}
@@ -250,7 +256,7 @@ async def demonstrate(dev: Dev, token: str) -> None:
 
 
 async def main() -> int:
-    """Run the demo; the exit code says whether everything was as it must be."""
+    """Run the demo. Returns the exit code."""
     this = asyncio.current_task()
     assert this is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
@@ -261,7 +267,7 @@ async def main() -> int:
     except (DemoError, ClientError, TimeoutError) as error:
         print(f"demo: {str(error) or type(error).__name__}", file=sys.stderr)
         return 1
-    except asyncio.CancelledError:  # Ctrl-C or SIGTERM; tracker dev has been stopped by now
+    except asyncio.CancelledError:  # by Ctrl-C or SIGTERM, after `tracker dev` has been stopped
         print("demo: stopped", file=sys.stderr)
         return 1
     print("Completed, Completed, Completed, Failed; the hash is right; all four were read back.")

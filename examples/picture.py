@@ -1,7 +1,8 @@
-"""Makes the README's picture again: `python examples/picture.py`.
+"""Generator of the README's picture: `python examples/picture.py`.
 
-It runs `tracker dev` with the README's own type, creates an operation under a terminal, and draws what both print.
-The progress bar is drawn once for each step that the handler reports; on a terminal it stays in its place.
+The generator runs `tracker dev` with the type that the README shows, creates an operation on a pseudo-terminal, and
+draws the output of both commands. The picture has a line for each state of the progress bar, because a picture cannot
+change a line in place as a terminal does.
 """
 
 import io
@@ -27,8 +28,9 @@ DEV = "TRACKER_TYPES=contoso.operations TRACKER_DEV_TOKEN=secret tracker dev"
 CREATE = """tracker create call-1 --type '#contoso.reverseOperation' --body '{"text": "abc"}' --wait"""
 SHOWN = ("member", "status", "createdDateTime", "completedDateTime", "percentComplete", "attempt")
 RESULT = ("text", "reversed")
+"""Members of the operation that the picture shows: members of every operation, and members of the type."""
 FONT = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
-"""Rich's picture loads a font from another host, which no page that shows it lets it do."""
+"""The rule by which Rich's SVG loads a font from another host. Pages that show the picture do not allow that."""
 
 
 def main() -> None:
@@ -48,17 +50,17 @@ def main() -> None:
             cwd=directory, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         ) as dev:  # fmt: skip
             try:
-                told = list(until_ready(dev))
+                started = list(until_ready(dev))
                 printed = under_a_terminal(CREATE, directory, environment)
             finally:
                 dev.send_signal(signal.SIGINT)
     PICTURE.parent.mkdir(exist_ok=True)
-    PICTURE.write_text(drawn(told, printed, directory), encoding="utf-8")
+    PICTURE.write_text(drawn(started, printed, directory), encoding="utf-8")
     print(PICTURE.relative_to(ROOT))
 
 
 def write_types(directory: Path) -> None:
-    """Write the type that the README shows."""
+    """Write the module that the README shows into the directory."""
     found = re.search(rf"```python\n(# {TYPES}\n.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None, f"the README shows no {TYPES}"
     (directory / TYPES).parent.mkdir()
@@ -66,17 +68,17 @@ def write_types(directory: Path) -> None:
 
 
 def until_ready(dev: subprocess.Popen[str]) -> Iterator[str]:
-    """Yield what it prints until it is ready."""
+    """Yield the lines of output up to the line that begins with `ready`."""
     assert dev.stdout is not None
     for line in dev.stdout:
         yield line.rstrip("\n")
         if line.startswith("ready "):
             return
-    raise SystemExit("tracker dev did not become ready: is port 8080 free?")
+    raise SystemExit("tracker dev did not become ready. Another process may listen on port 8080.")
 
 
 def under_a_terminal(command: str, directory: Path, environment: dict[str, str]) -> str:
-    """Run a command as on a terminal, and return all that it prints, control codes included."""
+    """Run a command on a pseudo-terminal, and return its output with all control codes."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(["bash", "-c", command], cwd=directory, env=environment, stdout=theirs, stderr=theirs):
         os.close(theirs)
@@ -90,12 +92,12 @@ def under_a_terminal(command: str, directory: Path, environment: dict[str, str])
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65536)
-    except OSError:  # Linux says so when the last process at the other side has ended
+    except OSError:  # Linux reports EIO when the last process on the other side has ended
         return b""
 
 
 def steps(printed: str) -> Iterator[Text]:
-    """Yield the lines to draw: each state of the progress bar once, and of the table the rows that matter here."""
+    """Yield the lines to draw: each state of the progress bar once, and the table rows in `SHOWN` and `RESULT`."""
     seen = set()
     for part in re.split(r"[\r\n]+", re.sub(r"\x1b\[(?:\?25[lh]|2K|\d*A)", "", printed)):
         line = Text.from_ansi(part)
@@ -110,11 +112,11 @@ def steps(printed: str) -> Iterator[Text]:
             yield line
 
 
-def drawn(told: list[str], printed: str, directory: Path) -> str:
-    """Return the picture as SVG."""
+def drawn(started: list[str], printed: str, directory: Path) -> str:
+    """Return the picture as SVG. `started` has the output of `tracker dev`, `printed` the output of the create."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(_prompt(DEV))
-    for line in told:
+    for line in started:
         if line.startswith(("token", "redis", "ready")):
             console.print(Text(line.replace(str(directory.resolve()), "/home/me/work")))
     console.print()

@@ -1,4 +1,4 @@
-"""Calls of a tree's own store, by commands on standard input: run with that tree's Python.
+"""Driver of a tree's store. It reads commands from standard input, and runs with that tree's Python.
 
 A comparison of two trees runs this file in both. The other tree may be older, with other names of modules, so this
 file imports nothing of `benchmarks`, and looks for each name in every module that has had it. Where a later tree has
@@ -7,9 +7,10 @@ another form of a call, its function here tries both forms.
 Each line of input is a command, and each line of output its answer as JSON. All operations belong to one call and
 one tenant. Batches are made one after another, and each batch is one call of its script:
 
-* `create N SIZE`: create N operations in batches of SIZE; answers their `keys` and `ids`.
-* `claim N SIZE`: claim N of them, the oldest first; answers how many `calls` that took.
-* `beat N SIZE`, `succeed N SIZE`, `fail N SIZE`: renew the leases of the N oldest running operations, or end these.
+* `create N SIZE`: create N operations in batches of SIZE. The answer has their `keys` and `ids`.
+* `claim N SIZE`: claim N operations, the oldest first. The answer has the number of script calls as `calls`.
+* `beat N SIZE`, `succeed N SIZE`, `fail N SIZE`: renew the leases of the N oldest running operations, or end
+  these operations.
 * `end N RATE`: let the N oldest running operations succeed, RATE a second, in a batch every 20 ms.
 """
 
@@ -138,7 +139,7 @@ def check(words: Sequence[str]) -> None:
 
 
 async def main() -> None:
-    """Obey commands until standard input ends."""
+    """Answer commands until standard input ends."""
     settings = load()
     async with open_redis(settings) as redis:
         store = Store(redis, settings)

@@ -1,4 +1,4 @@
-"""arq."""
+"""arq, for `make bench-workers`."""
 
 import asyncio
 import sys
@@ -18,18 +18,18 @@ QUIET = {"version": 1}
 
 
 async def noop(_: dict[str, Any], number: int) -> int:
-    """Do nothing."""
+    """Return the number."""
     return number
 
 
 async def sleep(_: dict[str, Any], number: int) -> int:
-    """Wait."""
+    """Sleep, then return the number."""
     await asyncio.sleep(SLEEP)
     return number
 
 
 class WorkerSettings:
-    """What `arq` is started with. It looks for work every `poll_delay` seconds; less does not make it faster."""
+    """The settings of the command `arq`. arq polls every `poll_delay` seconds; a shorter delay is not faster."""
 
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     functions: ClassVar = [noop, sleep]
@@ -39,33 +39,33 @@ class WorkerSettings:
 
 
 class Queue(System):
-    """One worker, on uvloop."""
+    """One worker process on uvloop."""
 
     packages = ("arq", "uvloop", "redis")
     pool: ArqRedis
 
     def worker(self) -> list[str]:
-        """Without its logging of every job."""
+        """The command `arq`, with another logging configuration, because the default one logs every job."""
         logs = ["--custom-log-dict", "benchmarks.peers.arq.QUIET"]
         return [sys.executable, "-m", "arq", "benchmarks.peers.arq.WorkerSettings", *logs]
 
     async def open(self) -> None:
-        """Connect as a client does."""
+        """Open a pool of connections, as a client does."""
         self.pool = await create_pool(WorkerSettings.redis_settings)
 
     async def load(self, numbers: Sequence[int]) -> list[str]:
-        """One job each."""
+        """Enqueue one job per number."""
         jobs = [await self.pool.enqueue_job(self.workload, number) for number in numbers]
         return [job.job_id for job in jobs if job is not None]
 
     def seen(self) -> int:
-        """What is no longer in the queue."""
+        """How many of the jobs are no longer in the queue."""
         return len(self.ids) - int(self.redis.zcard(default_queue_name))
 
     def result_keys(self) -> list[str]:
-        """Where arq keeps them."""
+        """The keys under which arq keeps results."""
         return [f"{result_key_prefix}{job_id}" for job_id in self.ids]
 
     async def results(self) -> list[object]:
-        """As `Job.result` has them."""
+        """The values of `Job.result`."""
         return [await Job(job_id, self.pool).result(timeout=1, poll_delay=0) for job_id in self.ids]

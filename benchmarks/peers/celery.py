@@ -1,4 +1,4 @@
-"""Celery, with the Redis broker and result backend."""
+"""Celery, with the Redis broker and the Redis result backend, for `make bench-workers`."""
 
 import sys
 import time
@@ -9,31 +9,31 @@ from celery import Celery
 from benchmarks.peers.system import CONCURRENCY, CORES, SLEEP, URL, System
 
 PREFETCH = 16
-"""Messages fetched ahead per process or thread; the documentation advises many for short tasks."""
+"""How many messages each process or thread fetches ahead. The documentation recommends many for short tasks."""
 app = Celery("bench", broker=URL, backend=URL)
 app.conf.update(broker_connection_retry_on_startup=True, worker_prefetch_multiplier=PREFETCH)
 
 
 @app.task(name="noop")
 def noop(number: int) -> int:
-    """Do nothing."""
+    """Return the number."""
     return number
 
 
 @app.task(name="sleep")
 def sleep(number: int) -> int:
-    """Wait."""
+    """Sleep, then return the number."""
     time.sleep(SLEEP)
     return number
 
 
 class Queue(System):
-    """One worker: with its default pool, a process per core, for `noop`; with threads for tasks that wait."""
+    """One worker. `noop` runs in the default pool, a process per core; `sleep` runs in threads, because it waits."""
 
     packages = ("celery", "kombu", "redis")
 
     def worker(self) -> list[str]:
-        """Gossip, mingle and heartbeats are between workers; with one worker there is nobody to talk to."""
+        """The command `celery worker`, without gossip, mingle and heartbeats, which are messages between workers."""
         pool, concurrency = ("prefork", CORES) if self.workload == "noop" else ("threads", CONCURRENCY)
         options = ["--pool", pool, "--concurrency", str(concurrency), "--loglevel", "WARNING"]
         alone = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
@@ -41,7 +41,7 @@ class Queue(System):
         return [*command, *options, *alone]
 
     async def load(self, numbers: Sequence[int]) -> list[str]:
-        """One message each; then let go of the results, of which the server would tell this process."""
+        """Send one message per number. Then end the subscription to the results, which would cost the server time."""
         with app.producer_pool.acquire(block=True) as producer:
             task = app.tasks[self.workload]
             ids = [task.apply_async((number,), producer=producer).id for number in numbers]
@@ -49,13 +49,13 @@ class Queue(System):
         return ids
 
     def seen(self) -> int:
-        """A key per result, and a few of the broker's."""
+        """The number of keys: a key per result, and a few keys of the broker."""
         return int(self.redis.dbsize())
 
     def result_keys(self) -> list[str]:
-        """Where the backend keeps them."""
+        """The keys under which the backend keeps results."""
         return [app.backend.get_key_for_task(task_id).decode() for task_id in self.ids]
 
     async def results(self) -> list[object]:
-        """As `AsyncResult.result` has them."""
+        """The values of `AsyncResult.result`."""
         return [app.AsyncResult(task_id).result for task_id in self.ids]

@@ -1,4 +1,4 @@
-"""Dramatiq, with the Redis broker and its results middleware."""
+"""Dramatiq, with the Redis broker and the middleware for results, for `make bench-workers`."""
 
 import sys
 import time
@@ -12,6 +12,7 @@ from dramatiq.results.backends import RedisBackend
 from benchmarks.peers.system import SLEEP, URL, System
 
 THREADS = 32
+"""The number at which Dramatiq is fastest. With the default of 8, all threads may wait in tasks at the same time."""
 backend = RedisBackend(url=URL)
 broker = RedisBroker(url=URL)
 broker.add_middleware(Results(backend=backend))
@@ -20,19 +21,19 @@ dramatiq.set_broker(broker)
 
 @dramatiq.actor(store_results=True)
 def noop(number: int) -> int:
-    """Do nothing."""
+    """Return the number."""
     return number
 
 
 @dramatiq.actor(store_results=True)
 def sleep(number: int) -> int:
-    """Wait."""
+    """Sleep, then return the number."""
     time.sleep(SLEEP)
     return number
 
 
 class Queue(System):
-    """One worker process. With 32 threads it is at its fastest: 8, the default, starve it as soon as a task waits."""
+    """One worker process with 32 threads."""
 
     packages = ("dramatiq", "redis")
 
@@ -41,24 +42,24 @@ class Queue(System):
         self._messages: list[dramatiq.Message] = []
 
     def worker(self) -> list[str]:
-        """One process, where Dramatiq would start one per core."""
+        """The command `dramatiq`, with one process. By default Dramatiq starts a process per core."""
         options = ["--processes", "1", "--threads", str(THREADS), "--skip-logging"]
         return [sys.executable, "-m", "dramatiq", "benchmarks.peers.dramatiq", *options]
 
     async def load(self, numbers: Sequence[int]) -> list[str]:
-        """One message each."""
+        """Send one message per number."""
         actor = {"noop": noop, "sleep": sleep}[self.workload]
         self._messages = [actor.send(number) for number in numbers]
         return [message.message_id for message in self._messages]
 
     def seen(self) -> int:
-        """A key per result, and a few of the broker's."""
+        """The number of keys: a key per result, and a few keys of the broker."""
         return int(self.redis.dbsize())
 
     def result_keys(self) -> list[str]:
-        """Where the backend keeps them."""
+        """The keys under which the backend keeps results."""
         return [backend.build_message_key(message) for message in self._messages]
 
     async def results(self) -> list[object]:
-        """As `Message.get_result` has them."""
+        """The values of `Message.get_result`."""
         return [message.get_result(backend=backend) for message in self._messages]

@@ -1,4 +1,4 @@
-"""Stock RQ: its forking `Worker`, or its `SimpleWorker`."""
+"""RQ without changes, with its forking `Worker` or its `SimpleWorker`, for `make bench-workers`."""
 
 import sys
 import time
@@ -12,12 +12,12 @@ from benchmarks.peers.system import SLEEP, URL, System
 
 
 def noop(number: int) -> int:
-    """Do nothing."""
+    """Return the number."""
     return number
 
 
 def sleep(number: int) -> int:
-    """Wait."""
+    """Sleep, then return the number."""
     time.sleep(SLEEP)
     return number
 
@@ -29,12 +29,12 @@ class Queue(System):
     _before = 0
 
     def worker(self) -> list[str]:
-        """With warnings only."""
+        """The command `rq worker`, which logs warnings only."""
         options = ["--url", URL, "--worker-class", f"rq.worker.{self.variant}", "--quiet"]
         return [str(Path(sys.executable).with_name("rq")), "worker", "bench", *options]
 
     async def load(self, numbers: Sequence[int]) -> list[str]:
-        """All at once, as `Queue.enqueue_many` does."""
+        """Enqueue all jobs in one call of `Queue.enqueue_many`."""
         function = {"noop": noop, "sleep": sleep}[self.workload]
         queue = rq.Queue("bench", connection=self.redis)
         self._before = len(queue.finished_job_registry)
@@ -42,10 +42,10 @@ class Queue(System):
         return [job.id for job in jobs]
 
     def seen(self) -> int:
-        """What came to the registry of finished jobs since the load."""
+        """How many jobs came into the registry of finished jobs after the load."""
         return int(self.redis.zcard("rq:finished:bench")) - self._before
 
     async def results(self) -> list[object]:
-        """As `Job.return_value` has them."""
+        """The values of `Job.return_value`."""
         jobs = Job.fetch_many(self.ids, connection=self.redis)
         return [job.return_value() if job is not None and job.is_finished else None for job in jobs]

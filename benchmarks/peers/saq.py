@@ -1,4 +1,4 @@
-"""SAQ, with its Redis queue."""
+"""SAQ, with its Redis queue, for `make bench-workers`."""
 
 import asyncio
 import sys
@@ -15,12 +15,12 @@ queue = SaqQueue.from_url(URL)
 
 
 async def noop(_: dict[str, Any], *, number: int) -> int:
-    """Do nothing."""
+    """Return the number."""
     return number
 
 
 async def sleep(_: dict[str, Any], *, number: int) -> int:
-    """Wait."""
+    """Sleep, then return the number."""
     await asyncio.sleep(SLEEP)
     return number
 
@@ -30,24 +30,24 @@ settings = {"queue": queue, "functions": [noop, sleep], "concurrency": CONCURREN
 
 
 class Queue(System):
-    """One worker, on uvloop."""
+    """One worker process on uvloop."""
 
     packages = ("saq", "uvloop", "redis")
 
     def worker(self) -> list[str]:
-        """Without its logging of every job, which `--verbose` would turn on."""
+        """The command `saq`, without `--verbose`, by which SAQ logs every job."""
         return [sys.executable, "-m", "saq", "benchmarks.peers.saq.settings"]
 
     async def load(self, numbers: Sequence[int]) -> list[str]:
-        """One job each."""
+        """Enqueue one job per number."""
         jobs = [await queue.enqueue(self.workload, number=number) for number in numbers]
         return [job.key for job in jobs if job is not None]
 
     def seen(self) -> int:
-        """What is no longer in the set that `Queue.count("incomplete")` counts; a job leaves it with its result."""
+        """How many jobs have left the set of `Queue.count("incomplete")`. A job leaves the set when it has a result."""
         return len(self.ids) - int(self.redis.zcard(queue.namespace("incomplete")))
 
     async def results(self) -> list[object]:
-        """As the jobs have them."""
+        """The values of `Job.result`."""
         jobs = await queue.jobs(self.ids)
         return [job.result if job is not None and job.status is Status.COMPLETE else None for job in jobs]

@@ -1,4 +1,7 @@
-"""What the benchmark asks of a queue. It runs in the queue's own environment: nothing of the project is imported."""
+"""Interface between `make bench-workers` and a queue.
+
+This module runs in the queue's own environment, so it imports nothing from the tracker.
+"""
 
 import os
 from abc import ABC, abstractmethod
@@ -8,19 +11,19 @@ from typing import ClassVar
 from redis import Redis
 
 URL = os.environ.get("BENCH_URL", "redis://127.0.0.1:6379/0")
-"""The server that both the worker and those who give it work use."""
+"""URL of the Redis server, for the worker and for its clients."""
 CORES = os.cpu_count() or 1
 CONCURRENCY = 100
-"""What an event loop or a set of threads runs at once; the same for every system that has one."""
+"""How many tasks an event loop or a set of threads runs at once. Every system has the same number."""
 SLEEP = 0.005
-"""Seconds that a task of the `sleep` workload takes. Each task answers the number it was given."""
+"""The length of a task of the workload `sleep`, in seconds."""
 
 
 class System(ABC):
-    """One queue. Its module has the tasks `noop` and `sleep`, and is what its worker is started with."""
+    """One queue. The module of each queue has the tasks `noop` and `sleep`, which answer their number."""
 
     packages: ClassVar[tuple[str, ...]]
-    """The packages whose versions are shown."""
+    """The packages whose versions are printed."""
 
     def __init__(self, variant: str, workload: str) -> None:
         self.variant, self.workload = variant, workload
@@ -29,21 +32,21 @@ class System(ABC):
 
     @abstractmethod
     def worker(self) -> list[str]:
-        """The command line that starts one worker, as the queue's documentation has it; no log below WARNING."""
+        """The command line of one worker, as in the queue's documentation, with a log of warnings only."""
 
     async def open(self) -> None:  # noqa: B027 - not every queue has to connect
         """Connect."""
 
     @abstractmethod
     async def load(self, numbers: Sequence[int]) -> list[str]:
-        """Enqueue a task of the workload for each number; return their ids."""
+        """Enqueue a task of the workload for each number. Returns the ids of the tasks."""
 
     @abstractmethod
     def seen(self) -> int:
-        """How many of the tasks in `ids` are done, or more, by a command that costs the server next to nothing."""
+        """How many of the tasks in `ids` are done, by a command that costs little. The count may be too high."""
 
     def result_keys(self) -> list[str]:
-        """The key of each result, where `seen` may count too many; none where it is exact."""
+        """The key of each result, for a queue whose `seen` may count too many. Empty where `seen` is exact."""
         return []
 
     def done(self) -> int:
@@ -53,4 +56,4 @@ class System(ABC):
 
     @abstractmethod
     async def results(self) -> Sequence[object]:
-        """What the queue's documented interface answers for each of `ids`."""
+        """The result of each task in `ids`, read by the interface that the queue documents."""

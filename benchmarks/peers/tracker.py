@@ -1,4 +1,4 @@
-"""Ours: `tracker worker`, with handlers that are coroutines or plain functions."""
+"""The tracker, with handlers that are coroutines or plain functions, for `make bench-workers`."""
 
 import asyncio
 import sys
@@ -24,14 +24,14 @@ TYPES = {
 
 
 class Queue(System):
-    """One worker with the default room: 100 coroutines, and a plain function per core."""
+    """One worker with the default concurrency: 100 coroutines, and a plain function per core."""
 
     packages = ("operation-tracker", "rq", "uvloop", "redis")
     store: Store
     call_id = ""
 
     def worker(self) -> list[str]:
-        """All it takes."""
+        """The command `tracker worker`."""
         room = ["--concurrency", str(CONCURRENCY), "--processes", str(CORES)]
         return [sys.executable, "-m", "tracker.cli.main", "worker", *room]
 
@@ -42,7 +42,7 @@ class Queue(System):
         await self.store.ready()
 
     async def load(self, numbers: Sequence[int]) -> list[str]:
-        """One operation each, all of one call; created as the API does it, less HTTP."""
+        """Create one operation per number in one call, by the method of the store that the API calls."""
         self.call_id = f"call-{numbers[0]}"
         kind = TYPES[self.variant, self.workload].odata_type
         return list(await asyncio.gather(*(self._create(kind, number) for number in numbers)))
@@ -63,11 +63,11 @@ class Queue(System):
         return stored.key
 
     def seen(self) -> int:
-        """The call's operations with that status, as a list's `$count` has it."""
+        """How many operations of the call are Completed, from the index that `$count` reads."""
         return int(self.redis.zcard(self.store.keys.status(TENANT, self.call_id, OperationStatus.COMPLETED)))
 
     async def results(self) -> list[object]:
-        """As the records have them, with the stamps of both transitions."""
+        """The answers in the records. A record without the times of its start and its end counts as no result."""
         records = {record.key: record for record in await self.store.read(self.ids)}
         return [self._result(records.get(key)) for key in self.ids]
 

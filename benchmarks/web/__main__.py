@@ -1,6 +1,6 @@
-"""A service before one queue, in the queue's environment: `python -m benchmarks.web MODULE FRAMEWORK PORT`.
+"""HTTP service of one queue, in the queue's environment: `python -m benchmarks.web MODULE FRAMEWORK PORT`.
 
-It prints the versions of what it is made of, as one line of JSON, and serves until it is ended.
+The service prints the versions of its packages as one line of JSON, and serves until it is ended.
 """
 
 import json
@@ -12,7 +12,7 @@ import uvloop
 
 
 def main(module: str, framework: str, port: int) -> None:
-    """Be the service."""
+    """Run the service."""
     jobs = import_module(f"benchmarks.web.{module}").Service()
     frame = import_module(f"benchmarks.web.on_{framework}")
     print(json.dumps({name: version(name) for name in (*frame.packages, *jobs.packages)}), flush=True)

@@ -1,4 +1,4 @@
-"""arq."""
+"""arq behind an HTTP service, for `make bench-api`."""
 
 from arq import create_pool
 from arq.connections import ArqRedis
@@ -9,26 +9,26 @@ from benchmarks.web.system import WITHIN, Jobs
 
 
 class Service(Jobs):
-    """A pool of connections, and `Job` by its id."""
+    """arq's pool of connections, and `Job`."""
 
     packages = ("arq", "redis")
     pool: ArqRedis
 
     async def open(self) -> None:
-        """Connect as a client does."""
+        """Open a pool of connections, as a client does."""
         self.pool = await create_pool(WorkerSettings.redis_settings)
 
     async def start(self, number: int) -> str:
-        """One job."""
+        """Enqueue one job."""
         job = await self.pool.enqueue_job("noop", number)
         assert job is not None
         return job.job_id
 
     async def result(self, job_id: str) -> int | None:
-        """One command, where `status` and then `result` would take two."""
+        """Read the result by one command of Redis. `status` and `result` would take two."""
         info = await Job(job_id, self.pool).result_info()
         return None if info is None else info.result
 
     async def wait(self, job_id: str, every: float) -> int:
-        """As `Job.result` does, by looking again."""
+        """Call `Job.result`, which polls."""
         return await Job(job_id, self.pool).result(timeout=WITHIN, poll_delay=every)

@@ -1,6 +1,12 @@
--- What tracker/store/lua/create.lua writes for an operation that starts at once, with the time and the ticket that only the
--- server knows, and nothing that it checks or decides. KEYS: record, ids, call, status, context, tickets, queues, job
--- (less the ticket), queue, ticketed, feed, what jobs are copies of. ARGV: key, id, channel, the record's words.
+-- The writes of a create without its checks.
+--
+-- This script makes the same writes as tracker/store/lua/create.lua for an operation that starts at once. The time and
+-- the number of the ticket come from the server, as there.
+--
+-- KEYS: record, ids, call, status, context, tickets, queues, prefix of the job's key, queue, ticketed, feed, the hash that
+-- jobs are copies of. ARGV: key, id, channel, then the fields and values of the record.
+--
+-- Returns the time of the create in microseconds.
 local time = redis.call('TIME')
 local now = time[1] .. string.format('%06d', time[2])
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[1])
@@ -19,7 +25,7 @@ local record = {unpack(ARGV, 4)}
 for _, word in ipairs({'created', now, 'ticket', ticket, 'stage', 'queued', 'status', 'NotStarted', 'changed', now,
   'revision', '1'}) do record[#record + 1] = word end
 redis.call('HSET', KEYS[1], unpack(record))
-local told = ARGV[1] .. '\tnew-0\t[1,"queued",0,' .. now .. ']'
-local place = redis.call('XADD', KEYS[11], 'MAXLEN', '~', 5000, '*', '', told)
-redis.call('PUBLISH', ARGV[3], string.match(KEYS[2], '%x+$') .. '\t' .. place .. '\n' .. told)
+local event = ARGV[1] .. '\tnew-0\t[1,"queued",0,' .. now .. ']'
+local position = redis.call('XADD', KEYS[11], 'MAXLEN', '~', 5000, '*', '', event)
+redis.call('PUBLISH', ARGV[3], string.match(KEYS[2], '%x+$') .. '\t' .. position .. '\n' .. event)
 return now

@@ -1,6 +1,6 @@
-"""The bare stack: aiohttp's server as ours runs it, redis-py, and handlers that do nothing else.
+"""Bare stack: aiohttp with uvloop, redis-py, and handlers without any checks (`python -m benchmarks.web.bare PORT`).
 
-`python -m benchmarks.web.bare PORT`, on the server that BENCH_URL names.
+The handlers read the tracker's records and write records like them, on the Redis server that BENCH_URL names.
 """
 
 import asyncio
@@ -20,13 +20,15 @@ from tracker.store.rq_tickets import ticket_fields
 
 SCRIPT = (Path(__file__).parent / "bare.lua").read_text()
 PREFIX, RQ = "barebon", "br"
-"""As long as ours, `tracker` and `rq`: the same bytes are written."""
+"""Prefixes of keys. They are as long as the tracker's, `tracker` and `rq`, so that the same bytes are written."""
 TICKET = ticket_fields()
+"""The fields of the tracker's RQ job. The script copies them, as the tracker's create does."""
 CALL = hashlib.sha1(b"call", usedforsecurity=False).hexdigest()
+"""A digest, in the place of the tracker's digests of calls, tenants and contexts."""
 
 
 class Handlers:
-    """One command of Redis each, and JSON."""
+    """Handlers that make one call of Redis each, and answer with JSON."""
 
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
@@ -34,11 +36,11 @@ class Handlers:
         self._members: dict[str, Any] = {}
 
     async def read(self, request: web.Request) -> web.Response:
-        """Read one of our records, by its internal key."""
+        """Read one of the tracker's records by its key."""
         return web.json_response(await self._redis.hgetall(f"tracker:op:{request.match_info['key']}"))
 
     async def collect(self, request: web.Request) -> web.Response:
-        """Read the records of one of our calls, whose keys are known, in one pipeline."""
+        """Read the records of one of the tracker's calls in one pipeline. The keys are read once and kept."""
         call = request.match_info["call"]
         if call not in self._members:
             self._members[call] = await self._redis.zrange(f"tracker:call:{call}", 0, 99, desc=True)
@@ -48,7 +50,7 @@ class Handlers:
             return web.json_response({"value": await pipe.execute()})
 
     async def create(self, request: web.Request) -> web.Response:
-        """Write what our create writes, by one script."""
+        """Make the same writes as the tracker's create, by one script."""
         body = await request.json()
         identity = uuid4()
         key = identity.hex

@@ -1,4 +1,4 @@
-"""Celery: its client blocks, so that what waits does so in a thread."""
+"""Celery behind an HTTP service, for `make bench-api`. Celery's client blocks, so that waits run in threads."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -7,27 +7,27 @@ from benchmarks.peers.celery import app, noop
 from benchmarks.web.system import WITHIN, Jobs
 
 THREADS = 64
-"""One for every client that waits."""
+"""The number of threads: a thread for every client of the load."""
 
 
 class Service(Jobs):
-    """Commands of a quarter of a millisecond are sent as they are: a thread for each is slower."""
+    """Celery's client. Calls of a quarter of a millisecond block the event loop: a thread for each is slower."""
 
     packages = ("celery", "kombu", "redis")
 
     async def open(self) -> None:
-        """Give it threads enough."""
+        """Set a default executor with enough threads."""
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
 
     async def start(self, number: int) -> str:
-        """One message."""
+        """Send one message."""
         return noop.delay(number).id
 
     async def result(self, job_id: str) -> int | None:
-        """As `AsyncResult` has it."""
+        """Read the result by `AsyncResult`."""
         result = app.AsyncResult(job_id)
         return result.result if result.ready() else None
 
     async def wait(self, job_id: str, every: float) -> int:
-        """As `AsyncResult.get` does; the Redis backend is told of the end."""
+        """Call `AsyncResult.get` in a thread. The Redis backend has a subscription to the result."""
         return await asyncio.to_thread(app.AsyncResult(job_id).get, timeout=WITHIN, interval=every)

@@ -1,4 +1,4 @@
-"""A service on aiohttp: the server that ours is, less what ours adds."""
+"""HTTP service on aiohttp and uvloop, as the tracker's API, in one process without access log."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""A service on FastAPI, with uvicorn on uvloop and httptools, one process, no access log."""
+"""HTTP service on FastAPI, with uvicorn on uvloop and httptools, in one process without access log."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,20 +13,20 @@ packages = ("fastapi", "uvicorn", "uvloop", "httptools")
 
 
 class Job(BaseModel):
-    """What is asked for."""
+    """The body of a request to enqueue a task."""
 
     number: int
 
 
 class Accepted(BaseModel):
-    """What is answered to that."""
+    """The answer to a request to enqueue a task."""
 
     id: str
     status: str = "pending"
 
 
 class State(BaseModel):
-    """How it stands."""
+    """The state of a task."""
 
     status: str
     result: int | None = None

@@ -1,4 +1,4 @@
-"""SAQ."""
+"""SAQ behind an HTTP service, for `make bench-api`."""
 
 from contextlib import suppress
 
@@ -6,31 +6,34 @@ from benchmarks.peers.saq import queue
 from benchmarks.web.system import WITHIN, Jobs
 
 LOOK_AGAIN = 0.1
-"""Seconds after which it is not waited for any longer that the server is told."""
+"""Seconds after which a wait subscribes again, because its subscription may have missed the end."""
 
 
 class Service(Jobs):
-    """A queue, and its jobs by their keys."""
+    """SAQ's queue."""
 
     packages = ("saq", "redis")
 
     async def open(self) -> None:
-        """Connect as a client does."""
+        """Connect the queue, as a client does."""
         await queue.connect()
 
     async def start(self, number: int) -> str:
-        """One job."""
+        """Enqueue one job."""
         job = await queue.enqueue("noop", number=number)
         assert job is not None
         return job.key
 
     async def result(self, job_id: str) -> int | None:
-        """As the job has it."""
+        """Read the job, and return its result if the job is complete."""
         job = await queue.job(job_id)
         return job.result if job is not None and job.completed else None
 
-    async def wait(self, job_id: str, every: float) -> int:  # noqa: ARG002 - it is told of the end
-        """As `Job.refresh` does, by a subscription, which misses an end between its look and its beginning."""
+    async def wait(self, job_id: str, every: float) -> int:  # noqa: ARG002 - SAQ is notified and does not poll
+        """Call `Job.refresh`, which subscribes to the end.
+
+        `Job.refresh` reads the job before it subscribes. It misses an end between the two.
+        """
         job = await queue.job(job_id)
         assert job is not None
         for _ in range(round(WITHIN / LOOK_AGAIN)):
@@ -40,5 +43,5 @@ class Service(Jobs):
         return job.result
 
     async def done(self, number: int, every: float) -> int:
-        """As `Queue.apply` does, by looking again."""
+        """Call `Queue.apply`, which polls."""
         return await queue.apply("noop", timeout=WITHIN, poll_interval=every, number=number)

@@ -1,4 +1,4 @@
-"""A team's own operation types. TRACKER_TYPES=examples.contoso.operations loads them."""
+"""Example of a team's own operation types. The setting TRACKER_TYPES=examples.contoso.operations loads this module."""
 
 import asyncio
 import hashlib
@@ -15,7 +15,7 @@ CHUNK_BYTES = 1024 * 1024
 
 
 class HashFile(Operation, type="#contoso.hashFileOperation"):
-    """The SHA-256 of a file below CONTOSO_FILES_DIR, read `rounds` times over."""
+    """Computes the SHA-256 of a file below CONTOSO_FILES_DIR. The file is hashed `rounds` times in a row."""
 
     path: str = Field(min_length=1, max_length=1024)
     rounds: int = Field(1, ge=1, le=1_000_000)
@@ -25,7 +25,7 @@ class HashFile(Operation, type="#contoso.hashFileOperation"):
 
 @handles(HashFile, run_within="10m")
 def hash_file(operation: HashFile, context: Context) -> None:
-    """Hash the file. A plain function: it may keep a core busy, so it runs in a process of its own."""
+    """Hash the file. This is a plain function because hashing keeps a core busy; it runs in another process."""
     path = _below(Path(os.environ.get("CONTOSO_FILES_DIR", ".")), operation.path)
     operation.size = path.stat().st_size
     whole = max(1, operation.size * operation.rounds)
@@ -56,7 +56,7 @@ def _chunks(path: Path, rounds: int) -> Iterator[bytes]:
 
 
 class WaitForPort(Operation, type="#contoso.waitForPortOperation"):
-    """Waits until something on this machine listens on a TCP port."""
+    """Waits until a process on this machine listens on a TCP port."""
 
     host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
     port: int = Field(ge=1, le=65535)
@@ -64,7 +64,7 @@ class WaitForPort(Operation, type="#contoso.waitForPortOperation"):
 
 @handles(WaitForPort, run_within="5s", attempts=60)
 async def wait_for_port(operation: WaitForPort, context: Context) -> ResultInfo:
-    """Try one connection; the tracker makes the next attempt a second later."""
+    """Try one connection. If that fails, the tracker makes the next attempt a second later."""
     await context.progress(detail=f"try {context.attempt}")
     try:
         _, writer = await asyncio.open_connection(operation.host, operation.port)
