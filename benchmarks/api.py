@@ -192,15 +192,22 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--profile", action="store_true", help="print profiles of the tracker by py-spy instead")
     parser.add_argument("--profile-seconds", type=int, default=3, help="seconds that each row is profiled for (3)")
     parser.add_argument("--part", type=int, choices=[1, 2], help="one part only")
-    parser.add_argument("--rounds", type=int, help="rounds at most (5; with --against 12)")
-    parser.add_argument("--seconds", type=float, help="seconds of load per row and round (2; with --against 1)")
+    parser.add_argument("--rounds", type=int, help="rounds at most (5; with --against 10)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        help="seconds of load per row and round (2; with --against 0.5, and three times that in part 2)",
+    )
+    parser.add_argument("--turns", type=int, help="bursts of each tree per row and round of --against (6)")
     parser.add_argument("--connections", type=int, default=32, help="connections of part 1 (32)")
     parser.add_argument("--fsync", choices=["always", "everysec"], default="everysec", help="appendfsync (everysec)")
     parser.add_argument("--systems", nargs="+", choices=names, metavar="NAME", help=f"of {'; '.join(names)} (all)")
     trees.add_options(parser)
     options = parser.parse_args()
-    quick = {"rounds": 1, "seconds": 0.3, "systems": [OURS]}
-    full = {"rounds": 12, "seconds": 1.0} if options.against else {"rounds": 5, "seconds": 2.0, "systems": names}
+    quick = {"rounds": 1, "turns": 3, "seconds": 0.3, "systems": [OURS]}
+    full = {"rounds": 5, "turns": 6, "seconds": 2.0, "systems": names}
+    if options.against:
+        full |= {"rounds": 10, "seconds": 0.5}
     trees.fill_in(options, quick if options.quick else full)
     return options
 

@@ -150,15 +150,15 @@ async def channel(port: int) -> AsyncIterator[Channel]:
         asking.close()
 
 
-async def listening(port: int) -> None:
-    """Wait until a server listens. Raises Refused."""
-    end = time.monotonic() + START_WITHIN
+async def listening(port: int, *, within: float = START_WITHIN) -> None:
+    """Wait until a server listens, for so many seconds at most. Raises Refused."""
+    end = time.monotonic() + within
     while time.monotonic() < end:
         with suppress(OSError):
             async with channel(port):
                 return
         await asyncio.sleep(0.02)
-    raise Refused(f"nobody listens on port {port} after {START_WITHIN:.0f} s")
+    raise Refused(f"nothing listens on port {port} after {within:.0f} s")
 
 
 async def seed(asking: Channel, headers: Mapping[str, str]) -> list[Seeded]:

@@ -30,12 +30,12 @@ class Stack:
         self.contender, self.watched, self._port, self._headers = contender, watched, port, headers
         self._numbers = count()
 
-    async def burst(self, way: Way, *, seconds: float) -> Burst:
+    async def burst(self, way: Way, *, seconds: float, warm_up: float = WARM_UP) -> Burst:
         """Run all clients for so many seconds. Raises Refused."""
         channels = [await Channel.open(self._port) for _ in range(CLIENTS)]
         try:
             steps = [partial(self._once, channel, way, client) for client, channel in enumerate(channels)]
-            return await drive(steps, seconds=seconds, watched=self.watched, warm_up=WARM_UP)
+            return await drive(steps, seconds=seconds, watched=self.watched, warm_up=warm_up)
         finally:
             for channel in channels:
                 channel.close()

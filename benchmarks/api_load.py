@@ -109,13 +109,6 @@ class Burst:
     operations: int = 1
     """How many operations one step does."""
 
-    @classmethod
-    def joined(cls, parts: Sequence["Burst"]) -> "Burst":
-        """Several bursts of the same load as one."""
-        times = [time for part in parts for time in part.times]
-        cpu = {name: sum(part.cpu[name] for part in parts) for name in parts[0].cpu}
-        return cls(times, sum(part.seconds for part in parts), cpu, parts[0].operations)
-
     @property
     def rate(self) -> float:
         """Operations per second."""

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,29 +114,50 @@ class Driver:
         self._commands.write(f"{command}\n".encode())
 
 
-async def drain(entry: Entry, load: Load) -> Drain:
-    """Measure one drain, on a server of its own. Raises Unfinished.
+@dataclass(frozen=True, slots=True)
+class System:
+    """A system that runs: its driver, and the pids of its worker and of its Redis server."""
 
-    The worker does a few tasks, SIGSTOP stops it, and the load is enqueued. The time runs from SIGCONT until the last
-    result is stored. Then all results are read and compared, both processes end, and what Redis holds is measured.
-    """
+    driver: Driver
+    worker: int
+    server: int
+    versions: Mapping[str, str]
+
+    async def drain(self, load: Load) -> Drain:
+        """Measure a drain: SIGSTOP stops the worker, the load is enqueued, and SIGCONT starts the time.
+
+        The time ends when the last result is stored. Then all results are read and compared. Raises Unfinished.
+        """
+        seconds, cpu, server_cpu = await _time(self.driver, (self.worker, self.server), load)
+        return Drain(load.tasks, seconds, cpu, server_cpu, 0, 0, self.versions)
+
+
+@asynccontextmanager
+async def started(entry: Entry, load: Load, redis_url: str, server: int) -> AsyncIterator[System]:
+    """Start a system's worker and driver on a Redis server, and let the worker do a few tasks. Raises Unfinished."""
     if not entry.python.exists():
-        raise Unfinished("it is not installed: `make bench-workers` does that")
+        raise Unfinished("the system is not installed; `make bench-workers` installs all systems")
+    env = {"BENCH_URL": redis_url, "REDIS_URL": redis_url, "TRACKER_TYPES": TYPES, "TRACKER_LOG_LEVEL": "warning"}
+    argv = [str(entry.python), "-m", "benchmarks.peers", entry.module, entry.variant, load.workload]
+    async with (
+        running(*argv, "worker", env=env, cwd=entry.tree.root) as worker,
+        running(*argv, "driver", env=env, cwd=entry.tree.root, pipes=True) as process,
+    ):
+        driver = Driver(process, worker)
+        versions = (await driver.answer(load.limit))["versions"]
+        await _warm_up(driver, load.limit)
+        yield System(driver, worker.pid, server, versions)
+
+
+async def drain(entry: Entry, load: Load) -> Drain:
+    """Measure one drain, on a server of its own, and what is left in Redis after both processes. Raises Unfinished."""
     async with fresh_server(load.appendfsync) as (redis, url, server):
         before = _stored(redis)
-        env = {"BENCH_URL": url, "REDIS_URL": url, "TRACKER_TYPES": TYPES, "TRACKER_LOG_LEVEL": "warning"}
-        argv = [str(entry.python), "-m", "benchmarks.peers", entry.module, entry.variant, load.workload]
-        async with (
-            running(*argv, "worker", env=env, cwd=entry.tree.root) as worker,
-            running(*argv, "driver", env=env, cwd=entry.tree.root, pipes=True) as process,
-        ):
-            driver = Driver(process, worker)
-            versions = (await driver.answer(load.limit))["versions"]
-            await _warm_up(driver, load.limit)
-            seconds, cpu, server_cpu = await _time(driver, (worker.pid, server), load)
+        async with started(entry, load, url, server) as system:
+            one = await system.drain(load)
         after = _stored(redis)
     stored, keys = ((now - then) / (WARM_UP + load.tasks) for now, then in zip(after, before, strict=True))
-    return Drain(load.tasks, seconds, cpu, server_cpu, stored, keys, versions)
+    return replace(one, stored=stored, keys=keys)
 
 
 async def _warm_up(driver: Driver, limit: float) -> None:

@@ -24,7 +24,7 @@ from benchmarks import trees
 from benchmarks.drain import free_port, fresh_server
 from benchmarks.latency import until_ready
 from benchmarks.processes import cpu_time, running
-from benchmarks.ratios import Rounds, compare, note, report
+from benchmarks.ratios import Figures, Rounds, Turns, compare, note, report
 from benchmarks.store_calls import store_calls
 from benchmarks.trees import THIS, Tree
 from tracker.store.keys import Keys, call_digest
@@ -178,15 +178,15 @@ async def compare_trees(options: argparse.Namespace, that: Tree) -> None:
         begun = time.monotonic()
         both = {tree: await stack.enter_async_context(opened(tree, options.operations)) for tree in (THIS, that)}
 
-        async def one_round(order: Sequence[Tree]) -> Mapping[Tree, Mapping[tuple[str, str], float]]:
-            figures: dict[Tree, dict[tuple[str, str], float]] = {tree: {} for tree in order}
+        async def one_round(order: Sequence[Tree]) -> Turns:
+            figures: dict[Tree, Figures] = {tree: {} for tree in order}
             for (name, path), call in product(PATHS.items(), (SHORT, LONG)):
                 addresses = {tree: await both[tree].address(call, path) for tree in order}
                 for tree in order:
                     times, processor = await both[tree].times(addresses[tree], options.requests)
                     figures[tree][f"{name}, {call}", "p50 ms"] = statistics.median(times)
                     figures[tree][f"{name}, {call}", "processor ms"] = processor
-            return figures
+            return [figures]
 
         filled = (time.monotonic() - begun) / 60
         note(f"both trees are filled after {filled * 60:.0f} s")
@@ -202,7 +202,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="rounds of --against at most (30)")
     trees.add_options(parser)
     options = parser.parse_args()
-    quick = {"operations": 20_000, "requests": 10 if options.against else 20, "rounds": 3}
+    quick = {"operations": 20_000, "requests": 5 if options.against else 20, "rounds": 6}
     full = {"operations": 1_000_000, "requests": 200, "rounds": 30}
     if options.against:
         full |= {"operations": 200_000, "requests": 20}

@@ -22,7 +22,7 @@ from benchmarks.api_bare import BATCH, channel, listening
 from benchmarks.api_load import request
 from benchmarks.drain import TYPES, free_port, fresh_server
 from benchmarks.processes import Memory, memory, running, tree
-from benchmarks.ratios import Rounds, compare, report
+from benchmarks.ratios import Figures, Rounds, Turns, compare, report
 from benchmarks.trees import THIS, Tree
 from tracker.cli.dev_stack import EXAMPLE
 from tracker.store.keys import Keys
@@ -212,7 +212,7 @@ async def measure_one(options: argparse.Namespace) -> None:
         print(f"  {size:7,.0f}  {kind}")
 
 
-def figures(idle: Processes, busy: Processes, stored: Stored) -> dict[tuple[str, str], float]:
+def figures(idle: Processes, busy: Processes, stored: Stored) -> Figures:
     """The figures of a comparison. Kinds of keys with less than a byte per operation are left out."""
     return {
         ("worker, idle", "MiB"): mebibytes(idle),
@@ -229,8 +229,8 @@ def figures(idle: Processes, busy: Processes, stored: Stored) -> dict[tuple[str,
 async def compare_trees(options: argparse.Namespace, that: Tree) -> None:
     """Measure two trees in turns, and print ratios."""
 
-    async def one_round(order: Sequence[Tree]) -> Mapping[Tree, Mapping[tuple[str, str], float]]:
-        return {one: figures(*await measure(one, options)) for one in order}
+    async def one_round(order: Sequence[Tree]) -> Turns:
+        return [{one: figures(*await measure(one, options)) for one in order}]
 
     report(await compare(that, Rounds(options.rounds, options.minutes), one_round), that)
 
@@ -241,10 +241,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="5000 operations, one round (half a minute)")
     parser.add_argument("--operations", type=int, help="finished operations (100000; with --against 30000)")
     parser.add_argument("--per-call", type=int, default=100, help="operations in each call (100)")
-    parser.add_argument("--rounds", type=int, help="rounds of --against at most (5)")
+    parser.add_argument("--rounds", type=int, help="rounds of --against at most (6)")
     trees.add_options(parser)
     options = parser.parse_args()
-    full = {"operations": 30_000 if options.against else 100_000, "rounds": 5}
+    full = {"operations": 30_000 if options.against else 100_000, "rounds": 6}
     trees.fill_in(options, {"operations": 5000, "rounds": 1} if options.quick else full)
     return options
 

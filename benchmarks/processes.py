@@ -58,12 +58,15 @@ def signal_tree(root: int, signum: signal.Signals) -> None:
 
 
 def cpu_seconds(root: int) -> float:
-    """Processor time of the process, its descendants, and their children that have ended. Counts in ticks of 10 ms."""
-    return sum(sum(map(int, stat(pid)[11:15])) for pid in tree(root)) / _TICK
+    """Processor seconds of the process, its descendants, and their children that have ended.
+
+    The time of children that have ended is known in ticks of 10 ms only.
+    """
+    return cpu_time(root) + sum(sum(map(int, stat(pid)[13:15])) for pid in tree(root)) / _TICK
 
 
 def cpu_time(root: int) -> float:
-    """Processor time in seconds of the process and its living descendants, in nanosecond steps.
+    """Processor seconds of the process and its living descendants, in nanosecond steps.
 
     clock_getcpuclockid(3) derives the number of a process's clock from its pid by the same formula.
     """

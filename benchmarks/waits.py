@@ -24,7 +24,7 @@ import gc
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -36,7 +36,7 @@ from benchmarks import trees
 from benchmarks.drain import free_port, fresh_server
 from benchmarks.held_requests import Answers, answer_times, holding, message_times
 from benchmarks.processes import cpu_time, memory, running
-from benchmarks.ratios import NotMeasured, Rounds, compare, report
+from benchmarks.ratios import Figures, NotMeasured, Rounds, Turns, compare, report
 from benchmarks.store_calls import store_calls
 from benchmarks.trees import THIS, Tree
 from tracker.api.app import BACKLOG
@@ -152,7 +152,7 @@ async def measure(tree: Tree, waiters: int, rate: int, seconds: float) -> Waits:
     )
 
 
-def figures(one: Waits) -> dict[tuple[str, str], float]:
+def figures(one: Waits) -> Figures:
     """The figures of a comparison."""
     return {
         ("transition to answer", "p50 ms"): quantile(one.answers, 0.5),
@@ -193,8 +193,8 @@ async def compare_trees(options: argparse.Namespace, that: Tree) -> None:
     """Measure two trees in turns, and print ratios."""
     waiters = affordable(options.waiters)
 
-    async def one_round(order: Sequence[Tree]) -> Mapping[Tree, Mapping[tuple[str, str], float]]:
-        return {tree: figures(await measure(tree, waiters, options.rate, options.seconds)) for tree in order}
+    async def one_round(order: Sequence[Tree]) -> Turns:
+        return [{tree: figures(await measure(tree, waiters, options.rate, options.seconds)) for tree in order}]
 
     print(f"{waiters:,} requests held; {options.rate} operations a second end, for {options.seconds:g} s in each round")
     report(await compare(that, Rounds(options.rounds, options.minutes), one_round), that)
@@ -213,13 +213,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="1000 requests, 200 ends a second for 3 s (half a minute)")
     parser.add_argument("--waiters", type=int, help="requests held at once (10000)")
     parser.add_argument("--rate", type=int, help="operations that end in a second (500)")
-    parser.add_argument("--seconds", type=float, help="seconds in which operations end (20; with --against 10)")
-    parser.add_argument("--rounds", type=int, help="rounds of --against at most (10)")
+    parser.add_argument("--seconds", type=float, help="seconds in which operations end (20; with --against 5)")
+    parser.add_argument("--rounds", type=int, help="rounds of --against at most (15)")
     parser.add_argument("--bare", type=int, metavar="PORT", help=argparse.SUPPRESS)
     trees.add_options(parser)
     options = parser.parse_args()
     quick = {"waiters": 1000, "rate": 200, "seconds": 3.0, "rounds": 2}
-    full = {"waiters": 10_000, "rate": 500, "seconds": 10.0 if options.against else 20.0, "rounds": 10}
+    full = {"waiters": 10_000, "rate": 500, "seconds": 5.0 if options.against else 20.0, "rounds": 15}
     trees.fill_in(options, quick if options.quick else full)
     return options
 

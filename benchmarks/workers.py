@@ -23,13 +23,14 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from benchmarks import trees
-from benchmarks.drain import Drain, Entry, Load, Unfinished, drain
+from benchmarks.drain import Drain, Entry, Load, System, Unfinished, drain, fresh_server, started
 from benchmarks.figures import Figures, table
 from benchmarks.peers.system import CONCURRENCY, CORES
-from benchmarks.ratios import Rounds, compare, note, report
+from benchmarks.ratios import Rounds, Turns, compare, in_turn, no_figures, note, report
 from benchmarks.trees import Tree
 
 SIMPLE = "rq-simple"
@@ -94,22 +95,32 @@ async def compare_trees(options: argparse.Namespace, that: Tree) -> None:
         for workload in options.workloads
     ]
 
-    async def one_round(order: Sequence[Tree]) -> dict[Tree, dict[tuple[str, str], float]]:
-        figures: dict[Tree, dict[tuple[str, str], float]] = {tree: {} for tree in order}
+    async def one_round(order: Sequence[Tree]) -> Turns:
+        turns = no_figures(order, options.turns)
         for load in loads:
             for entry in entries:
-                for tree in order:
-                    row = f"{load.workload}, {entry.variant}, appendfsync {load.appendfsync}"
-                    one = await drain(replace(entry, tree=tree), load)
-                    note(f"{tree.name}: {row}: {one.rate:,.0f}/s")
-                    figures[tree] |= {
-                        (row, "tasks/s"): one.rate,
-                        (row, "worker us/task"): one.cpu / one.tasks * 1e6,
-                        (row, "Valkey us/task"): one.server_cpu / one.tasks * 1e6,
-                    }
-        return figures
+                await take_turns(entry, load, order, turns)
+        return turns
 
     report(await compare(that, Rounds(options.rounds, options.minutes), one_round), that)
+
+
+async def take_turns(entry: Entry, load: Load, order: Sequence[Tree], turns: Turns) -> None:
+    """Start the worker of both trees, each on a server of its own, and measure drains of both in turns."""
+    row = f"{load.workload}, {entry.variant}, appendfsync {load.appendfsync}"
+    async with AsyncExitStack() as stack:
+        systems: dict[Tree, System] = {}
+        for tree in order:
+            _, url, server = await stack.enter_async_context(fresh_server(load.appendfsync))
+            system = started(replace(entry, tree=tree), load, url, server)
+            systems[tree] = await stack.enter_async_context(system)
+        for number, turn in enumerate(turns):
+            for tree in in_turn(order, number):
+                one = await systems[tree].drain(load)
+                note(f"{tree.name}, {row}: {one.rate:,.0f}/s")
+                turn[tree][row, "tasks/s"] = one.rate
+                turn[tree][row, "worker us/task"] = one.cpu / one.tasks * 1e6
+                turn[tree][row, "Valkey us/task"] = one.server_cpu / one.tasks * 1e6
 
 
 async def run(options: argparse.Namespace) -> bool:
@@ -130,8 +141,9 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="500 no-op tasks, without the peers (a minute)")
-    parser.add_argument("--tasks", type=int, help="tasks per drain (5000; with --against 10000)")
+    parser.add_argument("--tasks", type=int, help="tasks per drain (5000)")
     parser.add_argument("--rounds", type=int, help="rounds at most (3; with --against 12)")
+    parser.add_argument("--turns", type=int, help="drains of each tree per row and round of --against (5)")
     parser.add_argument("--limit", type=float, default=300.0, help="longest time of a drain in seconds (300)")
     parser.add_argument("--systems", nargs="+", choices=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)} (all)")
     parser.add_argument("--workloads", nargs="+", choices=["noop", "sleep"], help="(both; with --against noop)")
@@ -141,13 +153,13 @@ def parse() -> argparse.Namespace:
     trees.add_options(parser)
     options = parser.parse_args()
     if options.against:
-        short = {"tasks": 500, "rounds": 2} if options.quick else {"tasks": 10_000, "rounds": 12}
+        short = {"tasks": 500, "rounds": 1, "turns": 3} if options.quick else {"tasks": 5000, "rounds": 12, "turns": 5}
         defaults = {"systems": OWN, "workloads": ["noop"], "fsync": ["everysec"], **short}
     elif options.quick:
-        defaults = {"tasks": 500, "rounds": 1, "systems": QUICK, "workloads": ["noop"], "fsync": ["always"]}
+        defaults = {"tasks": 500, "rounds": 1, "turns": 1, "systems": QUICK, "workloads": ["noop"], "fsync": ["always"]}
     else:
         both = {"workloads": ["noop", "sleep"], "fsync": ["always", "everysec"]}
-        defaults = {"tasks": 5000, "rounds": 3, "systems": NAMES, **both}
+        defaults = {"tasks": 5000, "rounds": 3, "turns": 1, "systems": NAMES, **both}
     trees.fill_in(options, defaults)
     return options
 

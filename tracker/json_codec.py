@@ -9,6 +9,8 @@ _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _ASCII: Final = json.JSONEncoder(separators=(",", ":"))
 _SORTED: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _DECODER: Final = json.JSONDecoder()
+_CONTAINERS: Final = frozenset({dict, list})
+"""The types that a decoder makes of objects and arrays, and never a subclass of them."""
 
 
 def encode(value: Any) -> bytes:
@@ -46,3 +48,17 @@ def decode(text: str) -> Any:
     """
     value, _ = _DECODER.raw_decode(text)
     return value
+
+
+def depth(value: Any) -> int:
+    """How deep objects and arrays are nested in a decoded value, counted without recursion; 0 if it is neither."""
+    deepest, level = 0, [value] if type(value) in _CONTAINERS else []
+    while level:
+        deepest += 1
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if type(inner) in _CONTAINERS
+        ]
+    return deepest

@@ -2,9 +2,10 @@
 
 import contextlib
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from tracker.bodies.create import CreateRequest, check_call_id, read_create
@@ -121,13 +122,33 @@ class Operations:
                 log_transition(Transition.CREATE, one[0], caller=caller.name)
         return became
 
+    async def create_many(self, caller: Caller, call_id: str, bodies: Iterable[Json]) -> list[Created | Exception]:
+        """Accept an operation of each body, all by one call of the script, once it is this request's turn.
+
+        Answers for each body what `create` returns or raises, in their order. An error does not hide what became of
+        the other bodies: none is raised.
+        """
+        await self.turn()
+        drafts: list[CreateArgs | Exception] = []
+        for body in bodies:
+            try:
+                drafts.append(self.draft(caller, call_id, body))
+            except Exception as error:  # noqa: BLE001 - it is the answer to this body alone
+                drafts.append(error)
+        accepted = [draft for draft in drafts if isinstance(draft, CreateArgs)]
+        stored: Iterator[Created | Exception]
+        try:
+            stored = iter(await self.create_each(caller, accepted))
+        except Exception as error:  # noqa: BLE001 - they may be stored all the same, so that nobody may try again
+            stored = repeat(error)
+        return [next(stored) if isinstance(draft, CreateArgs) else draft for draft in drafts]
+
     def _once(self, caller: Caller, name: str, draft: CreateRequest) -> IdempotencyKey:
         if not name:
             return NO_KEY
         told = f"{draft.digest}.{draft.id or ''}"
-        return IdempotencyKey(
-            once_digest(caller.tenant, name), told, math.ceil(self.settings.idempotency) + ONCE_MARGIN
-        )
+        seconds = math.ceil(self.settings.idempotency) + ONCE_MARGIN
+        return IdempotencyKey(once_digest(caller.tenant, name), told, seconds)
 
     async def get(self, caller: Caller, call_id: str, operation_id: str) -> Record:
         """One operation of one call."""

@@ -13,6 +13,7 @@ import redis
 
 from tests.docs.pages import ROOT, Block, blocks
 from tests.support.dev_stack import TRACKER, Client, environment, running_dev
+from tests.support.waiting import LONGEST_WAIT
 from tracker.runtime.dev_valkey import until
 
 PAGE = ROOT / "docs" / "deploying.md"
@@ -47,12 +48,14 @@ def test_a_copy_of_the_append_only_file_holds_what_was_there(tmp_path: Path) -> 
         client = Client(dev.url)
         ids = [client("POST", CALL, {"id": f"done-{number}"})[1]["id"] for number in range(20)]
         ids += [client("POST", CALL, {"id": f"waits-{number}", "delay": "1h"})[1]["id"] for number in range(5)]
-        assert until(lambda: all(client("GET", f"{CALL}/{name}")[1]["status"] == "Completed" for name in ids[:20]), 30)
+        assert until(
+            lambda: all(client("GET", f"{CALL}/{name}")[1]["status"] == "Completed" for name in ids[:20]), LONGEST_WAIT
+        )
         before = {name: client("GET", f"{CALL}/{name}") for name in ids}
 
         with redis.Redis.from_url(f"unix://{tmp_path / 'first' / 'valkey.sock'}") as server:
             server.config_set("auto-aof-rewrite-percentage", 0)
-            assert until(lambda: not server.info("persistence")["aof_rewrite_in_progress"], 30)
+            assert until(lambda: not server.info("persistence")["aof_rewrite_in_progress"], LONGEST_WAIT)
             shutil.copytree(tmp_path / "first" / "appendonlydir", tmp_path / "second" / "appendonlydir")
             server.config_set("auto-aof-rewrite-percentage", 100)
         assert client("POST", CALL, {"id": "too-late"})[0] == 201

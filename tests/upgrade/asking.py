@@ -1,6 +1,6 @@
 """HTTP requests to a tracker, and the part of an answer that must be the same in two versions.
 
-This module imports the standard library only, so that `make_stored` needs no installed package.
+This module needs the standard library only, so that `make_stored` needs no installed package.
 """
 
 import json
@@ -8,6 +8,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from tests.support.waiting import LONGEST_WAIT
 
 TOKENS = {"dev": "dev-token", "other": "other-token"}
 """The token of each tenant."""
@@ -57,7 +59,7 @@ def ask(url: str, question: Question) -> Answer:
     if data is not None:
         request.add_header("Content-Type", "application/json")
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=LONGEST_WAIT) as answer:
             return Answer(answer.status, answer.headers["ETag"], _body(answer.read()))
     except urllib.error.HTTPError as error:
         with error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from tests.support.waiting import LONGEST_WAIT
 from tests.upgrade.asking import Json, Question, ask
 
 
@@ -124,8 +125,8 @@ def collection(call: str) -> str:
     return f"/communications/calls/{quote(call, safe='')}/operations"
 
 
-def eventually(holds: Callable[[], bool], what: str, *, within: float = 60.0) -> None:
-    end = time.monotonic() + within
+def eventually(holds: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + LONGEST_WAIT
     while not holds():
-        assert time.monotonic() < end, f"not within {within} s: {what}"
+        assert time.monotonic() < end, f"not within {LONGEST_WAIT} s: {what}"
         time.sleep(0.05)

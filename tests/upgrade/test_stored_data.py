@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import LONGEST_WAIT
 from tests.upgrade.asking import Question
 from tests.upgrade.receiver import running_receiver
 from tests.upgrade.stored import HERE, Copy, Opened, Told
@@ -75,9 +76,9 @@ def receiver() -> Iterator[str]:
         yield url
 
 
-def eventually(check: Callable[[], Any], *, within: float = 90.0) -> None:
-    """Repeat a check until it passes. Fails after `within` seconds."""
-    end = time.monotonic() + within
+def eventually(check: Callable[[], Any]) -> None:
+    """Repeat a check until it passes. Fails after LONGEST_WAIT."""
+    end = time.monotonic() + LONGEST_WAIT
     while True:
         try:
             check()
@@ -171,5 +172,5 @@ def test_a_worker_of_rq_itself_runs_a_ticket_of_the_version_that_stored_the_data
     with copy.opened("--workers", "0") as opened:
         command = (sys.executable, "-m", "rq.cli", "worker", "--burst", "--quiet", "--serializer", "json")
         words = (*command, "--url", opened.redis_url, "operations.high")
-        subprocess.run(words, env=opened.environment, check=True, timeout=60)
+        subprocess.run(words, env=opened.environment, check=True, timeout=LONGEST_WAIT)
         assert_ended(opened, {"queue-high": AT_ONCE["queue-high"]})

@@ -1,4 +1,4 @@
-"""`GET /communications/calls/{callId}/operations`: a call's operations, page by page, and how many there are."""
+"""Lists and counts of a call's operations: `GET /communications/calls/{callId}/operations` and its `/$count`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from tracker.service import Caller
 
 
 async def collect(request: web.Request, caller: Caller) -> web.Response:
-    """List a call's operations: filtered, sorted, page by page."""
+    """List a call's operations in pages. Query options filter, search and sort the list."""
     call_id = request.match_info["call_id"]
     pairs = tuple(request.query.items())
     preferred = preferences(request.headers.getall("Prefer", ()))
@@ -30,7 +30,7 @@ async def collect(request: web.Request, caller: Caller) -> web.Response:
 
 
 async def count(request: web.Request, caller: Caller) -> web.Response:
-    """Count a call's operations: a bare number (OData 4.01, part 1, 11.2.10)."""
+    """Count a call's operations. The response is the number as plain text (OData 4.01, part 1, 11.2.10)."""
     where = parse_count(request.query.items())
     number = await request.app[OPERATIONS].count(caller, request.match_info["call_id"], where)
     return web.Response(text=str(number))

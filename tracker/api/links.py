@@ -62,9 +62,13 @@ class Addresses:
         self._public = settings.public_url
         self._proxies = tuple(_network(word) for word in settings.trusted_proxies)
 
-    def links(self, request: web.Request) -> Links:
-        """The links of one request. What a proxy says of its client's request counts from a trusted one only."""
-        return Links(f"{self._public or self._origin(request)}{_prefix(request)}")
+    def links(self, request: web.Request, *, prefix: str | None = None) -> Links:
+        """The links of one request, below its own prefix or another.
+
+        What a proxy says of its client's request counts from a trusted one only.
+        """
+        below = _prefix(request) if prefix is None else prefix
+        return Links(f"{self._public or self._origin(request)}{below}")
 
     def path_of(self, request: web.Request, url: str) -> str | None:
         """Path and query of an absolute URL of this API; None for another's. The scheme may be a proxy's."""

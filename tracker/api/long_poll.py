@@ -1,4 +1,4 @@
-"""`Prefer: wait=N`: requests whose answer is held until something changes (RFC 7240, 4.3)."""
+"""Long polling: requests with `Prefer: wait=N`, whose response waits for a change (RFC 7240, 4.3)."""
 
 from aiohttp import web
 
@@ -9,25 +9,26 @@ from tracker.events.record_waiter import BEFORE_ALL, HubPosition
 
 
 async def hold(request: web.Request, record: Record, seconds: int, *, since: HubPosition = BEFORE_ALL) -> Record:
-    """Wait until the operation differs from `record`, `seconds` are over, or the server stops.
+    """Wait until the operation differs from `record`. Returns its latest record.
 
-    `since` is the service's position from before `record` was read; with it the record need not be read again. When
-    the client goes away, the wait ends.
+    The wait ends early when `seconds` are over, the client disconnects or the server stops. `since` is the position of
+    the event hub from before `record` was read. With this position, the wait starts without reading the record again,
+    unless an event has arrived in between.
     """
     with disconnecting(request):
         return await request.app[OPERATIONS].wait(record, seconds=seconds, since=since)
 
 
 async def hold_to_end(request: web.Request, record: Record, seconds: int, *, since: HubPosition) -> Record:
-    """Wait until the operation has ended, `seconds` are over, or the server stops; return its record as it is then.
+    """Wait until the operation has ended. Returns its latest record.
 
-    `since` is the service's position from before `record` was read.
+    The wait ends early for the same reasons as in `hold`, and `since` has the same meaning.
     """
     with disconnecting(request):
         return await request.app[OPERATIONS].wait_for_end(record, seconds=seconds, since=since)
 
 
 async def release(app: web.Application) -> None:
-    """Answer all held requests with what is known of their operations, and end all streams."""
+    """End all waits and all streams, because the server stops. Each wait returns the record that it has."""
     if OPERATIONS in app:
         app[OPERATIONS].release()

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from tracker.api.guard import OPERATIONS, links
-from tracker.api.operations import retry_after
+from tracker.api.representation import retry_after
 from tracker.api.serializers import monitor
 from tracker.json_codec import encode
 from tracker.service import Caller

@@ -1,10 +1,10 @@
 """`/communications/calls/{callId}/operations/{id}`: one operation; `collection` lists them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final
 
 from aiohttp import web
 
@@ -13,20 +13,14 @@ from tracker.api.guard import OPERATIONS, links
 from tracker.api.long_poll import hold, hold_to_end
 from tracker.api.odata.query_options import select
 from tracker.api.odata.select import ALL, Selection
-from tracker.api.prefer import NONE, VARY, Preferences, applied, preferences_of
-from tracker.api.serializers import resource
+from tracker.api.prefer import NONE, Preferences, applied, preferences_of
+from tracker.api.representation import Answer, Representation, state_headers
 from tracker.bodies.preconditions import ANY, Preconditions, etag_matches
 from tracker.domain.operation import Json
 from tracker.domain.record import Record
 from tracker.errors import Invalid, NotFound, PreconditionRequired, Reused, Unavailable
 from tracker.events.record_waiter import BEFORE_ALL, HubPosition
-from tracker.json_codec import encode
-from tracker.retry_after import RetryAfterEstimator
 from tracker.service import REASON_LIMIT, Caller
-
-if TYPE_CHECKING:
-    from tracker.store.create_args import CreateArgs
-    from tracker.store.store import Created
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -36,61 +30,7 @@ async def create(request: web.Request, caller: Caller) -> web.Response:
 
     `Prefer: respond-async` makes it 202, unless the operation ends within the `wait` that comes with it.
     """
-    if (many := request_bodies.read_objects(request)) is not None:
-        return Answers(await _accept_each(request, caller, many))
     return await accept(request, caller, await request_bodies.read_object(request), created=HTTPStatus.CREATED)
-
-
-class Answer(NamedTuple):
-    """What an answer is made of."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
-class Answers(web.Response):
-    """The answers to many requests that stood as one, or what was raised instead; they are taken out, not sent.
-
-    Its headers are what all of them have in common, but for the request's name.
-    """
-
-    def __init__(self, each: Sequence[Answer | Exception]) -> None:
-        super().__init__(content_type="application/json")
-        self.each = each
-
-
-async def _accept_each(
-    request: web.Request, caller: Caller, many: Iterable[Json | Invalid]
-) -> list[Answer | Exception]:
-    """Create an operation of each of these bodies in the path's call, all by one script; they have no preferences."""
-    operations, call_id = request.app[OPERATIONS], request.match_info["call_id"]
-    await operations.turn()
-    drafts: list[CreateArgs | Exception] = []
-    for body in many:
-        try:
-            drafts.append(body if isinstance(body, Invalid) else operations.draft(caller, call_id, body))
-        except Exception as error:  # noqa: BLE001 - it is the answer to this one alone
-            drafts.append(error)
-    wanted = [draft for draft in drafts if not isinstance(draft, Exception)]
-    became: Iterable[Created | Exception]
-    try:
-        became = await operations.create_each(caller, wanted)
-    except Exception as error:  # noqa: BLE001 - what became of them is not known, so that nobody may try again
-        became = [error] * len(wanted)
-    each, showing = iter(became), _Showing(request, call_id)
-    answers: list[Answer | Exception] = []
-    for draft in drafts:
-        one = draft if isinstance(draft, Exception) else next(each)
-        try:
-            answers.append(one if isinstance(one, Exception) else _accepted(showing, *one))
-        except Exception as error:  # noqa: BLE001 - they were created: see above
-            answers.append(error)
-    return answers
-
-
-def _accepted(showing: "_Showing", record: Record, new: bool) -> Answer:  # noqa: FBT001 - as the service says it
-    return showing.answer(record, showing.places(record), status=HTTPStatus.CREATED if new else HTTPStatus.OK)
 
 
 async def accept(request: web.Request, caller: Caller, body: Json, *, created: HTTPStatus) -> web.Response:
@@ -98,11 +38,11 @@ async def accept(request: web.Request, caller: Caller, body: Json, *, created: H
     preferences = preferences_of(request)
     since = request.app[OPERATIONS].position if preferences.respond_async else BEFORE_ALL
     record, new = await _accept(request, caller, body, preferences)
-    showing = _Showing(request, record.call_id)
+    representation = _representation(request, record.call_id)
     status = created if new else HTTPStatus.OK
-    headers = {**showing.places(record), **idempotency.result_headers(request)}
+    headers = {**representation.location_headers(record), **idempotency.result_headers(request)}
     if preferences is NONE:
-        return _whole(showing.answer(record, headers, status=status))
+        return _whole(representation.answer(record, headers, status=status))
     honoured: list[str] = []
     if preferences.respond_async:
         record, honoured = await _await_end(request, record, preferences, since=since)
@@ -112,7 +52,7 @@ async def accept(request: web.Request, caller: Caller, body: Json, *, created: H
         headers["OData-EntityId"] = headers["Location"]
         empty = status if status is HTTPStatus.ACCEPTED else HTTPStatus.NO_CONTENT
         return _without_body(request, record, headers, status=empty)
-    return _whole(showing.answer(record, headers, status=status))
+    return _whole(representation.answer(record, headers, status=status))
 
 
 async def _accept(request: web.Request, caller: Caller, body: Json, preferences: Preferences) -> tuple[Record, bool]:
@@ -193,11 +133,6 @@ async def delete(request: web.Request, caller: Caller) -> web.Response:
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
 
-def retry_after(pace: RetryAfterEstimator, record: Record) -> dict[str, str]:
-    """When to ask again, for an operation that has not ended; an integer, because Graph's clients ignore fractions."""
-    return {} if record.status.final else {"Retry-After": str(pace.retry_after(record))}
-
-
 def _represent(
     request: web.Request,
     record: Record,
@@ -206,26 +141,11 @@ def _represent(
     headers: Mapping[str, str] = NO_HEADERS,
     selection: Selection = ALL,
 ) -> web.Response:
-    return _whole(_Showing(request, record.call_id, selection).answer(record, headers, status=status))
+    return _whole(_representation(request, record.call_id, selection).answer(record, headers, status=status))
 
 
-class _Showing:
-    """How answers to one request show operations of a call. What they have in common is made once."""
-
-    def __init__(self, request: web.Request, call_id: str, selection: Selection = ALL) -> None:
-        link = links(request)
-        self._pace, self._selection = request.app[OPERATIONS].pace, selection
-        self._context = f"{selection.context(link.context(call_id))}/$entity"
-        self._location, self._monitor = link.operation(call_id, ""), link.monitor("")
-
-    def places(self, record: Record) -> dict[str, str]:
-        """Where an accepted operation and its status are."""
-        return {"Location": self._location + record.id, "Operation-Location": self._monitor + record.id}
-
-    def answer(self, record: Record, headers: Mapping[str, str], *, status: int) -> Answer:
-        """The operation as it is, with these headers."""
-        body = self._selection.of(resource(record, context=self._context))
-        return Answer(status, _with_state(self._pace, record, headers), encode(body))
+def _representation(request: web.Request, call_id: str, selection: Selection = ALL) -> Representation:
+    return Representation(links(request), request.app[OPERATIONS].pace, call_id, selection)
 
 
 def _whole(answer: Answer) -> web.Response:
@@ -233,11 +153,7 @@ def _whole(answer: Answer) -> web.Response:
 
 
 def _without_body(request: web.Request, record: Record, headers: Mapping[str, str], *, status: int) -> web.Response:
-    return web.Response(status=status, headers=_with_state(request.app[OPERATIONS].pace, record, headers))
-
-
-def _with_state(pace: RetryAfterEstimator, record: Record, headers: Mapping[str, str]) -> dict[str, str]:
-    return {**headers, **VARY, "ETag": record.etag, **retry_after(pace, record)}
+    return web.Response(status=status, headers={**headers, **state_headers(request.app[OPERATIONS].pace, record)})
 
 
 def _lines(request: web.Request, name: str) -> str | None:

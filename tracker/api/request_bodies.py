@@ -3,9 +3,8 @@
 import json
 import math
 import re
+import sys
 from collections import Counter
-from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any, Final, NoReturn
 
 from aiohttp import web
@@ -14,17 +13,11 @@ from aiohttp.streams import EmptyStreamReader
 from tracker.api.headers import ENCODING_NEEDED, JSON_NEEDED, is_json, is_readable_encoding
 from tracker.domain.operation import Json
 from tracker.errors import Invalid, PayloadTooLarge, UnsupportedMediaType
-from tracker.json_codec import encode
+from tracker.json_codec import depth
 
 DEPTH_LIMIT: Final = 64
-"""How deep objects and arrays may nest; looked at before parsing, so that no bomb reaches the parser."""
-DIGITS_LIMIT: Final = 4300
-"""Digits of an integer: Python's own bound against quadratic conversion."""
+"""How deep objects and arrays may nest."""
 
-_ESCAPE: Final = re.compile(r"\\.", re.DOTALL)
-_NO_BRACKET: Final = bytes(byte for byte in range(256) if byte not in b'"[]{}')
-_OBJECT_NEEDED: Final = "The body must be a JSON object."
-_STEPS: Final = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -34,32 +27,6 @@ class ParsedBody(EmptyStreamReader):
     def __init__(self, value: Any) -> None:
         super().__init__()
         self.value = value
-
-
-class ManyBodies(EmptyStreamReader):
-    """The bodies of requests of a batch that are alike in all else and stand as one; `read_objects` reads them."""
-
-    def __init__(self, values: Sequence[Any]) -> None:
-        super().__init__()
-        self.values = values
-
-    async def read(self, n: int = -1) -> bytes:
-        """There are no bytes."""
-        raise AssertionError(f"{n} bytes of many bodies were asked for")
-
-    readany = read
-
-
-def read_objects(request: web.Request) -> list[Json | Invalid] | None:
-    """The bodies of many requests, each as `read_object` would read or refuse it; None where there is one.
-
-    Raises UnsupportedMediaType.
-    """
-    if not isinstance(request.content, ManyBodies):
-        return None
-    if not is_json(request.headers.get("Content-Type", "")):
-        raise UnsupportedMediaType(JSON_NEEDED)
-    return [value if isinstance(value, dict) else Invalid(_OBJECT_NEEDED) for value in request.content.values]
 
 
 async def read_object(request: web.Request, *, deeper: int = 0) -> Json:
@@ -96,17 +63,15 @@ def parse_object(body: bytes, *, deepest: int = DEPTH_LIMIT) -> Json:
         raise Invalid(f"The body is not UTF-8: byte {error.start} is wrong.") from None
     if not text.strip():
         raise Invalid("The body is empty; send a JSON object.")
-    if _depth(text) > deepest:
-        raise Invalid(f"The body nests deeper than {deepest} levels.")
-    value = _object_only(_parse(text))
-    if "\\" in text and _SURROGATE_ESCAPE.search(text):
+    value = _object_only(_parse(text, deepest))
+    if _SURROGATE_ESCAPE.search(text):
         _refuse_lone_surrogates(value)
     return value
 
 
 def _object_only(value: Any) -> Json:
     if not isinstance(value, dict):
-        raise Invalid(_OBJECT_NEEDED)
+        raise Invalid("The body must be a JSON object.")
     return value
 
 
@@ -132,29 +97,23 @@ def _too_large(most: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"The body is over {most} bytes.")
 
 
-def _depth(text: str) -> int:
-    if text.count("{") + text.count("[") <= DEPTH_LIMIT:
-        return 0
-    if "\\" in text:
-        text = _ESCAPE.sub("", text)  # one outside a string is no JSON, and where the parser stops
-    marks = text.encode("utf-8", "replace").translate(None, _NO_BRACKET)
-    marks = marks.replace(b'""', b"")  # which leaves what is in a string in one, and what is not outside
-    outside = b"".join(marks.split(b'"')[::2])
-    return max(accumulate(map(_STEPS.__getitem__, outside)), default=0)
-
-
-def _parse(text: str) -> Any:
+def _parse(text: str, deepest: int) -> Any:
     try:
-        value = _PLAIN_DECODER.decode(text)
-        if "\\" not in text and encode(value).count(b'"') == text.count('"'):
-            return value  # as it was written: of a member that is there twice, the first and its name are dropped
-    except ValueError:
-        pass  # what is wrong is said by the decoder that judges, which takes twice as long
-    try:
-        return _DECODER.decode(text)
+        value = _DECODER.decode(text)
+    except RecursionError:  # the decoder's own bound, which is far above ours
+        raise _too_deep(deepest) from None
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise Invalid(f"The body is not JSON: {error.msg} at {place}.") from None
+        position = f"line {error.lineno}, column {error.colno}"
+        raise Invalid(f"The body is not JSON: {error.msg} at {position}.") from None
+    except ValueError:  # the only other one is Python's bound on the time that a conversion takes
+        raise Invalid(f"A number has more than {sys.get_int_max_str_digits()} digits.") from None
+    if depth(value) > deepest:
+        raise _too_deep(deepest)
+    return value
+
+
+def _too_deep(deepest: int) -> Invalid:
+    return Invalid(f"The body nests deeper than {deepest} levels.")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Json:
@@ -176,16 +135,9 @@ def _number(literal: str) -> float:
     return number
 
 
-def _integer(literal: str) -> int:
-    if len(literal) > DIGITS_LIMIT:
-        raise Invalid(f"The number {literal[:20]}… has more than {DIGITS_LIMIT} digits.")
-    return int(literal)
-
-
 _DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_number, parse_int=_integer
-)
-_PLAIN_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_number)
+    object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_number
+)  # orjson, which is faster, does not report members that are there twice
 
 
 def _refuse_lone_surrogates(value: Any, place: tuple[str | int, ...] = ()) -> None:

@@ -32,7 +32,7 @@ PATTERNS: Final = {"action": actions.UNSERVED_PATTERN, "operation_id": r"(?!(?:\
 
 The words that stand in an id's place are nobody's id: so `DELETE …/operations/$count` is 405.
 """
-FORMS: Final[Mapping[str, dialects.Form]] = {"google": google.problem, "ogc": ogc.problem}
+FORMS: Final[Mapping[str, dialects.ErrorForm]] = {"google": google.problem, "ogc": ogc.problem}
 """How each dialect writes an error."""
 
 
@@ -42,7 +42,7 @@ def _action(name: str) -> Route:
 
 
 def _google(method: str, path: str, resource: Resource, name: str) -> Route:
-    handler = dialects.spoken(admitted(resource, has_options=True), google.problem)
+    handler = dialects.with_error_form(admitted(resource, has_options=True), google.problem)
     # google.api_core.operation.from_http_json asks for `operations/` and then the whole name.
     return Route(method, f"/google{path}", handler, name, dialect="google", aliases=(f"/google/operations{path}",))
 
@@ -58,7 +58,7 @@ def _google_operation(path: str, noun: str) -> tuple[Route, ...]:
 
 
 def _ogc(method: str, path: str, resource: Resource, name: str, *aliases: str) -> Route:
-    handler = dialects.spoken(admitted(resource, has_options=True), ogc.problem)
+    handler = dialects.with_error_form(admitted(resource, has_options=True), ogc.problem)
     return Route(method, f"/ogc{path}", handler, name, dialect="ogc", aliases=aliases)
 
 

@@ -227,13 +227,20 @@ def new_request_id() -> str:
 
 
 def stamp(response: web.StreamResponse, request: web.BaseRequest, ids: Ids) -> None:
-    """Add what every answer carries; aiohttp adds `Date`."""
-    headers = response.headers
-    headers["request-id"] = ids.request
+    """Add the headers that every answer carries."""
+    response.headers.update(standard_headers(request, ids))
+
+
+def standard_headers(request: web.BaseRequest, ids: Ids) -> dict[str, str]:
+    """The headers that every answer carries, but for `Date`, which aiohttp adds."""
+    headers = {
+        "request-id": ids.request,
+        "OData-Version": odata_version(request.headers.get("OData-MaxVersion", "")),
+        hdrs.SERVER: SERVER_NAME,
+    }
     if ids.client is not None:
         headers["client-request-id"] = ids.client
-    headers["OData-Version"] = odata_version(request.headers.get("OData-MaxVersion", ""))
-    headers[hdrs.SERVER] = SERVER_NAME
+    return headers
 
 
 def _with_single_slashes(message: RawRequestMessage) -> RawRequestMessage:

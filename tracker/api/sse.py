@@ -1,4 +1,4 @@
-"""Server-sent events (HTML Living Standard, 9.2): what happens to operations, as it happens."""
+"""Streams of server-sent events about operations (HTML Living Standard, 9.2)."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -23,29 +23,30 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-WRITE_WITHIN: Final = 20.0
-"""Seconds that a reader may take nothing; then it is dropped."""
+WRITE_TIMEOUT: Final = 20.0
+"""The longest time, in seconds, that a write may take. Then the connection of the slow reader is closed."""
 RETRY: Final = b"retry: 2000\n"
-"""Milliseconds after which a client that lost its stream asks again."""
+"""The time, in milliseconds, after which a client that has lost its stream reconnects."""
 FULL_RETRY_AFTER: Final = 10
+"""The `Retry-After`, in seconds, when too many streams are open."""
 HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",  # nginx would keep events back
+    "X-Accel-Buffering": "no",  # nginx would buffer events otherwise
 }
-RESET: Final = b'data: {"message":"What was told since is not kept any more. Read what you need to know."}\n'
+RESET: Final = b'data: {"message":"The events since then are no longer stored. Read the operations again."}\n'
 
 
 class Streams:
-    """How many streams there are, and may be."""
+    """A counter of the open streams, with a limit."""
 
-    def __init__(self, most: int) -> None:
-        self._most, self._open = most, 0
+    def __init__(self, limit: int) -> None:
+        self._limit, self._open = limit, 0
 
     @contextmanager
-    def one_more(self) -> Iterator[None]:
-        """Count a stream while it lasts. Raises Unavailable when there are too many."""
-        if self._open >= self._most:
+    def counted(self) -> Iterator[None]:
+        """Count a stream while it is open. Raises Unavailable when the limit is reached."""
+        if self._open >= self._limit:
             raise Unavailable("Too many streams of events are open.", retry_after=FULL_RETRY_AFTER)
         self._open += 1
         try:
@@ -58,7 +59,7 @@ STREAMS: Final = web.AppKey("streams", Streams)
 
 
 async def of_operation(request: web.Request, caller: Caller) -> web.StreamResponse:
-    """Follow one operation to its end; 204 when the client has been told of it already."""
+    """Follow one operation to its end. The response is 204 when the client has received the last event already."""
     match = request.match_info
     return await _stream(request, caller, call_id=match["call_id"], operation_id=match["operation_id"])
 
@@ -77,16 +78,16 @@ async def _stream(
     request: web.Request, caller: Caller, *, call_id: str | None = None, operation_id: str | None = None
 ) -> web.StreamResponse:
     resume = request.headers.get("Last-Event-ID")
-    steps = await request.app[OPERATIONS].follow(caller, call_id=call_id, operation_id=operation_id, resume=resume)
+    items = await request.app[OPERATIONS].follow(caller, call_id=call_id, operation_id=operation_id, resume=resume)
     if request.method == "HEAD":
         return web.Response(headers=HEADERS)
-    with request.app[STREAMS].one_more(), disconnecting(request):
-        async with aclosing(steps):
-            return await _answer(request, steps)
+    with request.app[STREAMS].counted(), disconnecting(request):
+        async with aclosing(items):
+            return await _respond(request, items)
 
 
-async def _answer(request: web.Request, steps: StreamItems) -> web.StreamResponse:
-    first = await anext(steps, None)
+async def _respond(request: web.Request, items: StreamItems) -> web.StreamResponse:
+    first = await anext(items, None)
     if first is None:
         return web.Response(status=HTTPStatus.NO_CONTENT)
     response = web.StreamResponse(headers=HEADERS)
@@ -94,34 +95,38 @@ async def _answer(request: web.Request, steps: StreamItems) -> web.StreamRespons
     await response.prepare(request)
     try:
         await _write(response, RETRY, first)
-        async for chunk in steps:
+        async for chunk in items:
             await _write(response, b"", chunk)
-        async with asyncio.timeout(WRITE_WITHIN):
+        async with asyncio.timeout(WRITE_TIMEOUT):
             await response.write_eof()
-    except (TimeoutError, TrackerError):  # too slow, or Redis went: nothing else can be said within a stream
+    except (TimeoutError, TrackerError):
+        # The reader is too slow, or Redis is away. The status is sent, so an error response is not possible any more.
         log.info("reader_dropped", remote=request.remote, path=request.path)
         if request.transport is not None:
             request.transport.abort()
     return response
 
 
-async def _write(response: web.StreamResponse, before: bytes, steps: Sequence[StreamItem]) -> None:
-    """Raises TimeoutError when the reader takes nothing."""
-    async with asyncio.timeout(WRITE_WITHIN):
-        await response.write(before + b"".join(map(written, steps)))
+async def _write(response: web.StreamResponse, prefix: bytes, items: Sequence[StreamItem]) -> None:
+    """Write items in one piece. Raises TimeoutError when the reader is too slow."""
+    async with asyncio.timeout(WRITE_TIMEOUT):
+        await response.write(prefix + b"".join(map(encode_item, items)))
 
 
-def written(step: StreamItem) -> bytes:
-    """A step as the format has it. One without data is a comment, and moves the client's `Last-Event-ID`."""
-    place = f"id: {step.position}\n\n".encode()
-    if step.reset:
-        return b"event: reset\n" + RESET + place
-    if step.event is None:
-        return b":\n" + place
-    return (b"event: gone\n" if step.event.gone else b"") + _data(step.event) + place
+def encode_item(item: StreamItem) -> bytes:
+    """An item in the format of server-sent events.
+
+    An item without an event is a comment. Its id moves the client's `Last-Event-ID` forward.
+    """
+    identifier = f"id: {item.position}\n\n".encode()
+    if item.reset:
+        return b"event: reset\n" + RESET + identifier
+    if item.event is None:
+        return b":\n" + identifier
+    return (b"event: gone\n" if item.event.gone else b"") + _data(item.event) + identifier
 
 
 @lru_cache(256)
 def _data(event: "Event") -> bytes:
-    """Written once for all who follow."""
+    """The data line of an event. The cache lets all streams of the process share one encoding."""
     return b"data: " + encode(event_data(event)) + b"\n"

@@ -1,6 +1,5 @@
 """Checks of members that creates and patches share."""
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -24,7 +23,6 @@ _NUMBERS = frozenset({"percentComplete", "attempt"})
 """Read-only members that are numbers. The others are texts."""
 _RESULT_TYPE = "microsoft.graph.resultinfo"
 _RESULT_MEMBERS = frozenset(ResultInfo.model_fields)
-_CONTAINERS = (dict, list)
 
 
 def check_read_only(body: Json, errors: FieldErrors) -> None:
@@ -111,20 +109,7 @@ def check_size(members: Json, errors: FieldErrors) -> None:
     """How deep and how large a client's members may be, all together."""
     if not members:
         return
-    if _depth(members) > DEPTH_LIMIT:
+    if json_codec.depth(members) - 1 > DEPTH_LIMIT:  # the object of all members does not count
         errors.add("", f"members may be nested at most {DEPTH_LIMIT} deep")
     elif len(json_codec.encode(members)) > MEMBERS_LIMIT:
         errors.add("", f"members may take at most {MEMBERS_LIMIT} bytes in all")
-
-
-def _depth(value: Any) -> int:
-    """How deep objects and arrays are nested, without recursion."""
-    deepest, level = 0, [value]
-    while level:
-        deepest += 1
-        level = [inner for outer in level for inner in _children(outer) if isinstance(inner, _CONTAINERS)]
-    return deepest - 1
-
-
-def _children(value: Any) -> Iterator[Any]:
-    return iter(value.values() if isinstance(value, dict) else value)

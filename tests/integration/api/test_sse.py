@@ -423,7 +423,7 @@ async def test_a_reader_that_falls_behind_the_history_is_dropped(
 async def test_a_reader_that_takes_nothing_is_dropped(
     api: Api, store: Store, followers: list[Follower], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api_streams, "WRITE_WITHIN", 0.2)
+    monkeypatch.setattr(api_streams, "WRITE_TIMEOUT", 0.2)
     dropped = asyncio.Event()
     monkeypatch.setattr(api_streams.log, "info", lambda *_, **__: dropped.set())
     url = URL(api.url)

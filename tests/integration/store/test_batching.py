@@ -1,6 +1,8 @@
 """Script calls of many tasks in one round trip: their answers, their errors, and outages."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -17,12 +19,22 @@ from tracker.store.batching import MOST_EARLY, MOST_QUESTIONS, MOST_TOGETHER, Ba
 from tracker.store.store import Store
 
 PAUSE = 10 * 1000 * int(LONGEST_WAIT)
-"""Milliseconds for which the server runs no script: longer than a test lasts. It still takes CLIENT UNPAUSE."""
+"""Milliseconds: longer than a test lasts. A pause of writes only lets the server take CLIENT UNPAUSE."""
 
 
 @pytest.fixture
 def pipeline(redis: Redis) -> Batcher:
     return Batcher(redis, within=LONGEST_WAIT)
+
+
+@asynccontextmanager
+async def paused(redis: Redis) -> AsyncIterator[None]:
+    """The server runs no script until the block ends."""
+    await redis.client_pause(PAUSE, all=False)
+    try:
+        yield
+    finally:
+        await redis.client_unpause()
 
 
 def script(redis: Redis, text: str) -> AsyncScript:
@@ -65,48 +77,44 @@ async def test_a_round_trip_that_nobody_waits_for_any_more_ends(redis: Redis, pi
     """Else it would go on, and connect anew, after its client has been closed."""
     echo = script(redis, "return ARGV[1]")
     await pipeline.call(echo, [], ["loaded"])
-    await redis.client_pause(PAUSE, all=False)
-    calls = [pipeline.call(echo, [], [letter]) for letter in "ab"]
-    await asyncio.sleep(0.05)
-    [trip] = pipeline._sending
-    calls[0].cancel()
-    pipeline.leave()
-    await asyncio.sleep(0.05)
-    assert not trip.done()
-    calls[1].cancel()
-    pipeline.leave()
-    await soon(asyncio.wait({trip}))
-    assert trip.cancelled()
-    assert not pipeline._sending
-    await redis.client_unpause()
+    async with paused(redis):
+        calls = [pipeline.call(echo, [], [letter]) for letter in "ab"]
+        await asyncio.sleep(0.05)
+        [trip] = pipeline._sending
+        calls[0].cancel()
+        pipeline.leave()
+        await asyncio.sleep(0.05)
+        assert not trip.done()
+        calls[1].cancel()
+        pipeline.leave()
+        await soon(asyncio.wait({trip}))
+        assert trip.cancelled()
+        assert not pipeline._sending
 
 
-async def test_a_round_trip_that_takes_too_long_is_ended_for_all_who_wait(redis: Redis) -> None:
-    pipeline = Batcher(redis, within=0.1)
+async def test_a_round_trip_that_takes_too_long_is_ended_for_all_who_wait(redis: Redis, pipeline: Batcher) -> None:
+    impatient = Batcher(redis, within=0.1)
     echo = script(redis, "return ARGV[1]")
     await pipeline.call(echo, [], ["loaded"])
-    await redis.client_pause(PAUSE, all=False)
-    calls = [pipeline.call(echo, [], [letter]) for letter in "ab"]
-    outcomes = await soon(asyncio.gather(*calls, return_exceptions=True))
-    assert [type(outcome) for outcome in outcomes] == [TimeoutError, TimeoutError]
-    assert not pipeline._sending
-    await redis.client_unpause()
-    pipeline = Batcher(redis, within=LONGEST_WAIT)
+    async with paused(redis):
+        calls = [impatient.call(echo, [], [letter]) for letter in "ab"]
+        outcomes = await soon(asyncio.gather(*calls, return_exceptions=True))
+        assert [type(outcome) for outcome in outcomes] == [TimeoutError, TimeoutError]
+        assert not impatient._sending
     assert await pipeline.call(echo, [], ["c"]) == "c", "the answers that came too late are nobody's"
 
 
 async def test_a_read_that_is_given_up_ends_its_round_trip(store: Store) -> None:
     record, _ = await store.create(make_record())
     pipeline = store._scripts.find._pipeline
-    await store.redis.client_pause(PAUSE, all=False)
-    reads = [asyncio.ensure_future(store.find(record.tenant, record.id)) for _ in range(2)]
-    await asyncio.sleep(0.05)
-    [trip] = pipeline._sending
-    for read in reads:
-        read.cancel()
-    await soon(asyncio.wait({trip, *reads}))
-    assert trip.cancelled()
-    await store.redis.client_unpause()
+    async with paused(store.redis):
+        reads = [asyncio.ensure_future(store.find(record.tenant, record.id)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        [trip] = pipeline._sending
+        for read in reads:
+            read.cancel()
+        await soon(asyncio.wait({trip, *reads}))
+        assert trip.cancelled()
 
 
 async def test_a_call_that_was_given_up_before_it_was_sent_is_not_sent(redis: Redis, pipeline: Batcher) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from pydantic import Field
-from workers.results import with_members
 
 from tests.support.records import make_record
 from tests.support.waiting import soon
@@ -19,6 +18,8 @@ from tracker.domain.type_registry import OperationType, TypeRegistry
 from tracker.store.store import Store
 from workers import job
 from workers.fork_server import ForkServer
+from workers.handler_outcome import outcome_of_return, with_members
+from workers.outcome import Raised
 
 BAD_NAME = b"caf\xe9.wav"
 """A file name that is not UTF-8."""
@@ -73,8 +74,8 @@ async def record_after_attempt(
 def test_a_result_member_that_is_not_json_is_the_handlers_failure(types: TypeRegistry) -> None:
     operation = Measure()
     operation.value = math.nan
-    outcome = with_members(types["test.measure"], operation, {"outcome": "succeeded"})
-    assert outcome["outcome"] == "raised", "the API would answer the bare word NaN"
+    outcome = with_members(types["test.measure"], operation, outcome_of_return(None))
+    assert isinstance(outcome, Raised), "the API would answer the bare word NaN"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.api_client import DOCUMENTED
-from tracker.api.request_bodies import DEPTH_LIMIT, DIGITS_LIMIT, parse_object
+from tracker.api.request_bodies import DEPTH_LIMIT, parse_object
 from tracker.errors import Invalid
 
 
@@ -39,7 +39,7 @@ def test_the_documented_body_is_read_with_any_line_ends_and_a_byte_order_mark(bo
         (b'{"a": [-Infinity]}', "-Infinity is not JSON"),
         (b'{"a": 1e400}', "too large"),
         (b'{"a": -1e400}', "too large"),
-        (b'{"a": ' + b"9" * (DIGITS_LIMIT + 1) + b"}", "more than 4300 digits"),
+        (b'{"a": ' + b"9" * 4301 + b"}", "more than 4300 digits"),
         (b'{"a": 1, "b": 2, "a": 3}', '"a" is there twice'),
         (b'{"a": {"x\\u0079": 1, "xy": 2}}', '"xy" is there twice'),
         (b'{"a": "\\ud800"}', "^a: .*surrogate"),
@@ -77,13 +77,13 @@ def test_a_body_may_nest_as_deep_as_the_limit_and_no_deeper(opening: bytes) -> N
 
 
 @pytest.mark.parametrize("bomb", [b'{"a":' * 200_000, b"[" * 1_000_000, b'{"a":' + b'[{"":' * 150_000])
-def test_a_depth_bomb_is_refused_before_it_is_parsed(bomb: bytes) -> None:
+def test_a_body_that_nests_without_end_is_refused(bomb: bytes) -> None:
     with pytest.raises(Invalid, match="nests deeper"):
         parse_object(bomb)
 
 
 @pytest.mark.parametrize("text", [b'"\\' * 400_000, b'"' + b'\\"' * 400_000, b'"' * 800_001])
-def test_looking_for_depth_takes_linear_time_on_hostile_strings(text: bytes) -> None:
+def test_hostile_strings_take_linear_time(text: bytes) -> None:
     with pytest.raises(Invalid):
         parse_object(b"[" * (DEPTH_LIMIT + 1) + b"]" * (DEPTH_LIMIT + 1) + text)
 

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -10,35 +10,58 @@ import pytest
 
 from benchmarks import api, lists, memory, waits, workers
 from benchmarks import instructions as instructions_benchmark
-from benchmarks.api_load import Burst
 from benchmarks.callgrind import instructions
 from benchmarks.held_requests import transition_time
-from benchmarks.ratios import NotMeasured, Round, Rounds, compare, ratios, shown, table
+from benchmarks.ratios import (
+    NotMeasured,
+    Pair,
+    Rounds,
+    Turns,
+    compare,
+    in_turn,
+    interval,
+    no_figures,
+    ratios,
+    shown,
+    table,
+)
 from benchmarks.trees import MINUTES, THIS, Tree, checked_out
+from tests.support.waiting import LONGEST_WAIT
 
 ROOT = Path(__file__).parents[3]
 THAT = Tree("that", ROOT, THIS.python)
 
 
-def rounds_of(*pairs: tuple[float, float]) -> list[Round]:
-    return [Round({("create", "op/s"): this}, {("create", "op/s"): that}) for this, that in pairs]
+def pairs_of(*pairs: tuple[float, float]) -> list[Pair]:
+    return [Pair({("create", "op/s"): this}, {("create", "op/s"): that}) for this, that in pairs]
 
 
-def test_the_ratio_of_a_row_is_the_median_of_the_ratios_of_its_rounds() -> None:
-    _, line = table(rounds_of((100, 200), (300, 100), (90, 100)), "308723b")
-    assert line.split() == ["create", "op/s", "100", "100", "0.900", "0.500-3.000"]
+def test_the_ratio_of_a_row_is_the_median_of_the_ratios_of_its_pairs() -> None:
+    _, line = table(pairs_of((100, 200), (300, 100), (90, 100)), "308723b")
+    assert line.split() == ["create", "op/s", "100", "100", "0.900", "-", "0.500-3.000", "3"]
 
 
-def test_a_round_without_a_figure_of_the_other_tree_has_no_ratio() -> None:
+def test_a_pair_whose_other_figure_is_zero_has_no_ratio() -> None:
     assert ratios([(5, 0), (1, 2)]) == [0.5]
-    _, line = table(rounds_of((5, 0)), "308723b")
-    assert line.split() == ["create", "op/s", "5", "0", "-", "-"]
+    _, line = table(pairs_of((5, 0)), "308723b")
+    assert line.split() == ["create", "op/s", "5", "0", "-", "-", "-", "0"]
 
 
 def test_a_row_that_one_tree_lacks_is_named_and_not_compared() -> None:
-    _, line = table([Round({("new row", "op/s"): 5}, {})], "308723b")
+    _, line = table([Pair({("new row", "op/s"): 5}, {})], "308723b")
     assert line.startswith("new row")
-    assert line.endswith("only one tree has it")
+    assert "only one tree has it" in line
+
+
+@pytest.mark.parametrize(("count", "inside"), [(5, None), (6, (1, 6)), (8, (1, 8)), (9, (2, 8)), (100, (40, 61))])
+def test_the_interval_of_a_median_is_the_one_that_tables_of_order_statistics_give(
+    count: int, inside: tuple[int, int] | None
+) -> None:
+    assert interval([float(value) for value in range(count, 0, -1)]) == inside
+
+
+def test_turns_are_in_the_order_given_and_its_reverse() -> None:
+    assert [in_turn((THIS, THAT), number)[0].name for number in range(3)] == [THIS.name, "that", THIS.name]
 
 
 @pytest.mark.parametrize(
@@ -65,41 +88,33 @@ def test_no_round_begins_that_would_end_too_late_if_it_were_as_long_as_the_longe
 async def test_the_tree_that_is_measured_first_changes_with_each_round() -> None:
     orders: list[list[str]] = []
 
-    async def one_round(order: Sequence[Tree]) -> Mapping[Tree, Mapping[tuple[str, str], float]]:
+    async def one_round(order: Sequence[Tree]) -> Turns:
         orders.append([tree.name for tree in order])
-        return {tree: {("row", "op/s"): float(tree is THIS)} for tree in order}
+        return [{tree: {("row", "op/s"): float(tree is THIS)} for tree in order}]
 
     measured = await compare(THAT, Rounds(3, 1), one_round)
     assert orders == [[THIS.name, "that"], ["that", THIS.name], [THIS.name, "that"]]
-    assert measured == [Round({("row", "op/s"): 1.0}, {("row", "op/s"): 0.0})] * 3
+    assert measured == [Pair({("row", "op/s"): 1.0}, {("row", "op/s"): 0.0})] * 3
 
 
 @pytest.mark.parametrize("error", [NotMeasured("no answer"), TimeoutError()])
 async def test_a_round_that_fails_is_left_out(error: Exception) -> None:
     failures = [None, error]
 
-    async def one_round(order: Sequence[Tree]) -> Mapping[Tree, Mapping[tuple[str, str], float]]:
+    async def one_round(order: Sequence[Tree]) -> Turns:
         if failure := failures.pop():
             raise failure
-        return {tree: {} for tree in order}
+        return no_figures(order, 1)
 
-    assert await compare(THAT, Rounds(2, 1), one_round) == [Round({}, {})]
+    assert await compare(THAT, Rounds(2, 1), one_round) == [Pair({}, {})]
 
 
 async def test_a_comparison_without_a_round_exits_with_what_went_wrong() -> None:
-    async def one_round(_: Sequence[Tree]) -> Mapping[Tree, Mapping[tuple[str, str], float]]:
+    async def one_round(_: Sequence[Tree]) -> Turns:
         raise NotMeasured("no answer")
 
     with pytest.raises(SystemExit, match="no answer"):
         await compare(THAT, Rounds(2, 1), one_round)
-
-
-def test_bursts_of_one_row_count_as_one_burst() -> None:
-    one = Burst([0.1] * 10, 1.0, {"server": 0.5}, operations=20)
-    two = Burst([0.1] * 30, 1.0, {"server": 0.7}, operations=20)
-    whole = Burst.joined([one, two])
-    assert whole.rate == pytest.approx(400)
-    assert whole.cost("server") == pytest.approx(1.2e6 / 800)
 
 
 @pytest.mark.parametrize("name", ["summary", "totals"])
@@ -138,7 +153,7 @@ def test_kinds_of_keys_that_take_nothing_are_left_out_of_a_comparison() -> None:
 @pytest.mark.parametrize("target", ["workers", "api", "waits", "memory", "lists", "instructions"])
 def test_a_comparison_is_started_without_the_environments_of_the_peers(target: str) -> None:
     command = ["make", "--dry-run", f"bench-{target}", "AGAINST=abc", "ARGS=--quick"]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True).stdout
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST_WAIT, check=True).stdout
     assert f"-m benchmarks.{target} --against abc --quick" in shown
     assert ".venv-bench" not in shown
 
@@ -152,7 +167,7 @@ INSTALLS = """install:
 def git(root: Path, *words: str) -> str:
     who = ["-c", "user.name=bench", "-c", "user.email=bench@example.org"]
     return subprocess.run(
-        ["git", *who, *words], cwd=root, capture_output=True, text=True, timeout=30, check=True
+        ["git", *who, *words], cwd=root, capture_output=True, text=True, timeout=LONGEST_WAIT, check=True
     ).stdout.strip()
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tracker import Operation
 from tracker.bodies.create import check_call_id, read_create
-from tracker.bodies.members import _known_result
+from tracker.bodies.members import DEPTH_LIMIT, _known_result
 from tracker.bodies.start_time import LONGEST_WAIT
 from tracker.config import BUILT_IN_TYPES
 from tracker.domain.operation import SECOND
@@ -207,3 +207,10 @@ def test_a_name_that_clients_take_out_of_a_path_is_refused(built_in: TypeRegistr
         check_call_id(name)
     with pytest.raises(Invalid):
         read_create("call", {"id": name}, built_in)
+
+
+def test_members_may_nest_as_deep_as_the_limit_and_no_deeper() -> None:
+    deepest = json.loads("[" * DEPTH_LIMIT + "]" * DEPTH_LIMIT)
+    assert draft(extra=deepest).members == {"extra": deepest}
+    with pytest.raises(Invalid, match=f"nested at most {DEPTH_LIMIT} deep"):
+        draft(extra=[deepest])

@@ -14,10 +14,11 @@ from aiohttp import web
 from tracker.api import request_bodies
 from tracker.api.batch.batch_body import Part, read_parts
 from tracker.api.batch.creates import answer_creates
-from tracker.api.batch.responses import written
+from tracker.api.batch.responses import element_of, encode_responses
 from tracker.api.batch.subrequest import Parts
 from tracker.api.headers import preferences
 from tracker.api.server import Connection, is_inside
+from tracker.domain.operation import Json
 from tracker.errors import FailedDependency, Invalid, TrackerError
 from tracker.service import Caller
 
@@ -27,28 +28,28 @@ _CONTINUE: Final = ("continue-on-error", "odata.continue-on-error")
 _Running = asyncio.Task[web.Response]
 
 
-async def run(request: web.Request, _: Caller) -> web.Response:
+async def run(request: web.Request, caller: Caller) -> web.Response:
     """Run all requests of a batch, each let in by itself; 200 whatever becomes of them."""
     if is_inside(request):
         raise Invalid("A batch cannot stand in a batch.")
     requests = read_parts(await request_bodies.read_object(request, deeper=MEMBERS_ABOVE))
     parts = Parts(request)
-    answers = await answer_creates(request, parts, requests) or await _answer_each(request, parts, requests)
+    elements = await answer_creates(request, caller, parts, requests) or await _answer_each(request, parts, requests)
     return web.Response(
-        body=b'{"responses":[' + b",".join(answers) + b"]}",
+        body=encode_responses(elements),
         headers=_preference_applied(request),
         content_type="application/json",
     )
 
 
-async def _answer_each(request: web.Request, parts: Parts, requests: Sequence[Part]) -> list[bytes]:
+async def _answer_each(request: web.Request, parts: Parts, requests: Sequence[Part]) -> list[Json]:
     """Answer each request by itself, all at once but for those that depend on others."""
     running: list[_Running] = []
     async with asyncio.TaskGroup() as group:
         for part in requests:
             before = [running[place] for place in part.after]
             running.append(group.create_task(_answer(request, parts, part, before)))
-    return [written(part.id, task.result()) for part, task in zip(requests, running, strict=True)]
+    return [element_of(part.id, task.result()) for part, task in zip(requests, running, strict=True)]
 
 
 async def _answer(request: web.Request, parts: Parts, part: Part, before: Sequence[_Running]) -> web.Response:

@@ -1,1 +1,1 @@
-"""The same operations in other APIs' words."""
+"""Dialects: the same operations under the paths and in the forms of other APIs."""

@@ -1,4 +1,4 @@
-"""What the other dialects of the API share: errors in a form of their own, options, lists, and their mounting."""
+"""Functions that all dialects share: error responses, query options, pages of lists, and routes."""
 
 import re
 from collections import defaultdict
@@ -24,7 +24,7 @@ _TOKEN: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What an error says, in no dialect yet. `cause` is the exception, if it was one."""
+    """An error before a dialect gives it a form. `cause` is the exception, if there was one."""
 
     status: int
     message: str
@@ -33,15 +33,18 @@ class Problem:
     details: tuple[Detail, ...] = ()
 
 
-Form = Callable[[Problem], web.Response]
-"""How a dialect writes a problem."""
+ErrorForm = Callable[[Problem], web.Response]
+"""Makes a dialect's error response."""
 
 
-def spoken(handler: Handler, form: Form) -> Handler:
-    """Answer deliberate errors in a dialect's form. A defect of ours is left to the server, which logs it."""
+def with_error_form(handler: Handler, form: ErrorForm) -> Handler:
+    """The handler with its errors in a dialect's form.
+
+    A defect of the service is raised again. The server logs it, and its response has Graph's error body.
+    """
 
     @wraps(handler)
-    async def speak(request: web.Request) -> web.StreamResponse:
+    async def handle(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
         except web.HTTPException as error:
@@ -52,13 +55,13 @@ def spoken(handler: Handler, form: Form) -> Handler:
                 raise
             return form(Problem(status_of(error), error.message, error, headers_of(error), error.details))
 
-    return speak
+    return handle
 
 
-def mount(app: web.Application, name: str, routes: Iterable[Route], form: Form) -> None:
-    """Add a dialect's routes, all below `/<name>`, and what answers there to any other method or path.
+def mount(app: web.Application, name: str, routes: Iterable[Route], form: ErrorForm) -> None:
+    """Add a dialect's routes below `/<name>`, and handlers that refuse every other method and path there.
 
-    Of the paths that fit, the first of the first route counts.
+    aiohttp takes the first path that matches. Paths are added in the order of the routes.
     """
     by_path: dict[str, dict[str, Handler]] = defaultdict(dict)
     for route in routes:
@@ -69,39 +72,40 @@ def mount(app: web.Application, name: str, routes: Iterable[Route], form: Form) 
         if hdrs.METH_GET in handlers:
             handlers[hdrs.METH_HEAD] = handlers[hdrs.METH_GET]
         allowed = sorted({*handlers, hdrs.METH_OPTIONS})
-        handlers[hdrs.METH_OPTIONS] = spoken(telling(allowed, open=False), form)
-        handlers[hdrs.METH_ANY] = spoken(_refuse_method(allowed), form)
+        handlers[hdrs.METH_OPTIONS] = with_error_form(telling(allowed, open=False), form)
+        handlers[hdrs.METH_ANY] = with_error_form(_refuse_method(allowed), form)
         for method, handler in handlers.items():
             resource.add_route(method, handler)
-    app.router.add_route(hdrs.METH_ANY, f"/{name}{{rest:(?:/.*)?}}", spoken(_refuse_path, form))
+    app.router.add_route(hdrs.METH_ANY, f"/{name}{{rest:(?:/.*)?}}", with_error_form(_refuse_path, form))
 
 
-def answer(body: Json, *, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> web.Response:
-    """Answer with JSON."""
+def json_response(body: Json, *, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A response with a JSON body."""
     return web.Response(body=encode(body), status=status, headers=headers, content_type="application/json")
 
 
 def options(request: web.Request, *served: str, unserved: frozenset[str] = frozenset()) -> dict[str, str]:
-    """The query options that are `served`, by name.
+    """The query options of a request that are in `served`, by name.
 
-    Raises NotSupported for one that the dialect knows and we do not serve, Invalid for any other, or one there twice.
+    Raises NotSupported for an option in `unserved`: the dialect defines it and this service does not support it. Raises
+    Invalid for any other option, and for an option that is given twice.
     """
-    found: dict[str, str] = {}
+    given: dict[str, str] = {}
     for name, value in request.query.items():
         if name in unserved and value:
             raise NotSupported(f"The option {name} is not supported here.", target=name)
         if name not in {*served, *unserved}:
-            raise Invalid(f"The option {name[:80]} is not known here.", target=name[:80])
-        if name in found:
-            raise Invalid(f"The option {name} is there twice.", target=name)
-        found[name] = value
-    return {name: value for name, value in found.items() if name in served}
+            raise Invalid(f"The option {name[:80]} is unknown here.", target=name[:80])
+        if name in given:
+            raise Invalid(f"The option {name} is given twice.", target=name)
+        given[name] = value
+    return {name: value for name, value in given.items() if name in served}
 
 
 def page_size(text: str | None, name: str, *, least: int) -> int:
-    """How much an answer shows at most; more than a page may hold is taken as the most, 0 as the default.
+    """How many items a page has at most. 0 means the default; a number over MAX_PAGE_SIZE means MAX_PAGE_SIZE.
 
-    Raises Invalid, naming the option, for less than `least`.
+    Raises Invalid, with the name of the option, for a number below `least`.
     """
     number = PAGE_SIZE if text is None else whole_number(text)
     if number is None or number < least:
@@ -110,14 +114,17 @@ def page_size(text: str | None, name: str, *, least: int) -> int:
 
 
 def page_query(size: int, token: str | None, name: str) -> ListQuery:
-    """A page of a list, the first or the one that a `page_token` leads to. Raises Invalid, naming the option."""
+    """The query for the page at `token`, which `page_token` has made. Without a token, the page is the first one.
+
+    Raises Invalid, with the name of the option, for any other text.
+    """
     if token and not _TOKEN.fullmatch(token):
-        raise Invalid(f"{name} is not one that a list has given.", target=name)
+        raise Invalid(f"{name} is not a value that a list has returned.", target=name)
     return ListQuery(top=size, cursor=Cursor((int(token),)) if token else None)
 
 
 def page_token(page: Page) -> str:
-    """What leads to the next page; "" when there is none."""
+    """The token of the next page; "" after the last page."""
     return "" if page.cursor is None else str(page.cursor.after[0])
 
 

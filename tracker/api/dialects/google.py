@@ -1,7 +1,7 @@
-"""The dialect of `google.longrunning.Operations` over REST (AIP-151): for clients that know operations by it.
+"""The dialect of `google.longrunning.Operations` over REST (AIP-151).
 
-An operation is named `operations/{id}`, or `calls/{callId}/operations/{id}` where the request names it so: Google's
-own client knows names of the second kind only, unless it is told other paths.
+The name of an operation is `operations/{id}` or `calls/{callId}/operations/{id}`, as in the path of the request.
+Google's own client accepts names of the second form only, unless it is configured with other paths.
 """
 
 import math
@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 from aiohttp import web
 
 from tracker.api import request_bodies
-from tracker.api.dialects.common import Problem, answer, options, page_query, page_size, page_token
+from tracker.api.dialects.common import Problem, json_response, options, page_query, page_size, page_token
 from tracker.api.guard import OPERATIONS
 from tracker.api.long_poll import hold_to_end
 from tracker.api.prefer import MAX_WAIT
@@ -30,9 +30,9 @@ ERROR_DOMAIN: Final = "operation-tracker"
 _STRUCT: Final = "type.googleapis.com/google.protobuf.Struct"
 _ERROR_INFO: Final = "type.googleapis.com/google.rpc.ErrorInfo"
 _SYSTEM: Final = ("alt", "$alt", "prettyPrint", "$prettyPrint")
-"""System parameters that change nothing, as answers are JSON."""
+"""System parameters of Google's APIs. They change nothing here, because responses are always JSON."""
 _DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)s", re.ASCII)
-"""`google.protobuf.Duration` in JSON, without a sign."""
+"""The JSON form of `google.protobuf.Duration`, without negative durations."""
 
 
 class Code(IntEnum):
@@ -67,11 +67,11 @@ CODES: Final = {
     503: Code.UNAVAILABLE,
     504: Code.DEADLINE_EXCEEDED,
 }
-"""What an HTTP status is, where its class does not tell (`google/rpc/code.proto`)."""
+"""Codes of HTTP statuses (`google/rpc/code.proto`). Other statuses have the code of their class (`code_of`)."""
 
 
 def code_of(status: int) -> Code:
-    """The code of an HTTP status, or of a `resultInfo.code`, which follows HTTP."""
+    """The code of an HTTP status, or of a `resultInfo.code`, which has the same classes as HTTP statuses."""
     by_class = {4: Code.INVALID_ARGUMENT, 5: Code.INTERNAL}
     return CODES.get(status) or by_class.get(status // 100, Code.UNKNOWN)
 
@@ -79,19 +79,21 @@ def code_of(status: int) -> Code:
 async def collect(request: web.Request, caller: Caller) -> web.Response:
     """List a call's operations, newest first. There is no filter."""
     unserved = frozenset({"filter", "returnPartialSuccess"})
-    asked = _options(request, "pageSize", "pageToken", unserved=unserved)
-    size = page_size(asked.get("pageSize"), "pageSize", least=0)
-    query = page_query(size, asked.get("pageToken"), "pageToken")
+    given = _options(request, "pageSize", "pageToken", unserved=unserved)
+    size = page_size(given.get("pageSize"), "pageSize", least=0)
+    query = page_query(size, given.get("pageToken"), "pageToken")
     page = await request.app[OPERATIONS].list(caller, _call(request), query)
     body: Json = {"operations": [operation(record, _name(request, record)) for record in page.records]}
     if token := page_token(page):
         body["nextPageToken"] = token
-    return answer(body)
+    return json_response(body)
 
 
 async def refuse(_: web.Request, __: Caller) -> web.Response:
-    """Refuse to list the operations of all calls: there is no index over them."""
-    raise NotSupported("There is no list over all calls; a call's is at /google/calls/{callId}/operations.")
+    """Refuse to list the operations of all calls, because there is no index of them."""
+    raise NotSupported(
+        "Operations of all calls cannot be listed; those of one call are at /google/calls/{callId}/operations."
+    )
 
 
 async def read(request: web.Request, caller: Caller) -> web.Response:
@@ -101,9 +103,9 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
 
 
 async def wait(request: web.Request, caller: Caller) -> web.Response:
-    """Read an operation once it has ended, or after the body's `timeout`, which counts up to MAX_WAIT seconds."""
+    """Read an operation as soon as it has ended, or when the body's `timeout` is over: at most 60 seconds."""
     if is_inside(request):
-        raise Invalid("A wait cannot stand in a batch, which ends in its own time.")
+        raise Invalid("A request of a batch cannot wait for an operation.")
     _options(request)
     seconds = _timeout(await request_bodies.read_optional_object(request))
     since = request.app[OPERATIONS].position
@@ -112,24 +114,24 @@ async def wait(request: web.Request, caller: Caller) -> web.Response:
 
 
 async def cancel(request: web.Request, caller: Caller) -> web.Response:
-    """Ask an operation to stop; one that has ended stays as it is."""
+    """Ask an operation to stop. An operation that has ended stays as it is."""
     _options(request)
     _refuse_members(await request_bodies.read_optional_object(request))
     record = await _find(request, caller)
     await request.app[OPERATIONS].cancel(caller, record.call_id, record.id)
-    return answer({})
+    return json_response({})
 
 
 async def delete(request: web.Request, caller: Caller) -> web.Response:
-    """Hide an operation; one that has not ended is canceled first."""
+    """Hide an operation. An operation that has not ended is canceled first."""
     _options(request)
     record = await _find(request, caller)
     await request.app[OPERATIONS].delete(caller, record.call_id, record.id)
-    return answer({})
+    return json_response({})
 
 
 def operation(record: Record, name: str) -> Json:
-    """A `google.longrunning.Operation`; its messages are Structs, which every client can read."""
+    """A `google.longrunning.Operation`. Its messages are Structs, because every client can decode a Struct."""
     body: Json = {"name": name, "metadata": _struct(_metadata(record)), "done": record.status.final}
     if record.status is OperationStatus.COMPLETED:
         body["response"] = _struct(resource(record))
@@ -139,7 +141,7 @@ def operation(record: Record, name: str) -> Json:
 
 
 def error(record: Record) -> Json:
-    """The `google.rpc.Status` of a failed operation; code and subcode of its `resultInfo` stand in the details."""
+    """The `google.rpc.Status` of a failed operation. Its details have code and subcode of the `resultInfo`."""
     result = record.result_info
     code = Code.UNKNOWN if result is None else code_of(result.code)
     body: Json = {
@@ -154,10 +156,10 @@ def error(record: Record) -> Json:
 
 
 def problem(problem: Problem) -> web.Response:
-    """Google's error body. It has no 410: what is gone is not found."""
+    """Google's error response. `google.rpc.Code` has no counterpart of 410, so 410 becomes 404."""
     status = HTTPStatus.NOT_FOUND if problem.status == HTTPStatus.GONE else problem.status
     body = {"code": status, "message": problem.message, "status": code_of(status).name}
-    return answer({"error": body}, status=status, headers=problem.headers)
+    return json_response({"error": body}, status=status, headers=problem.headers)
 
 
 def _metadata(record: Record) -> Json:
@@ -193,7 +195,11 @@ async def _find(request: web.Request, caller: Caller) -> Record:
 
 
 def _call(request: web.Request) -> str:
-    """The call's id, which is percent-encoded in a name: the client encodes the name once more for the path."""
+    """The id of the call.
+
+    The id is percent-encoded in the operation's name, and the client encodes the name once more in the path. aiohttp
+    has decoded the path, so one encoding is left.
+    """
     return unquote(request.match_info["call_id"])
 
 
@@ -203,7 +209,7 @@ def _name(request: web.Request, record: Record) -> str:
 
 
 def _represent(request: web.Request, record: Record) -> web.Response:
-    return answer(operation(record, _name(request, record)), status=HTTPStatus.OK)
+    return json_response(operation(record, _name(request, record)))
 
 
 def _timeout(body: Json) -> int:
@@ -218,13 +224,13 @@ def _timeout(body: Json) -> int:
 
 
 def _options(request: web.Request, *served: str, unserved: frozenset[str] = frozenset()) -> dict[str, str]:
-    found = options(request, *served, *_SYSTEM, unserved=unserved)
+    given = options(request, *served, *_SYSTEM, unserved=unserved)
     for name in ("alt", "$alt"):
-        if not found.get(name, "json").startswith("json"):
-            raise NotSupported(f"{name}: answers are JSON here", target=name)
-    return found
+        if not given.get(name, "json").startswith("json"):
+            raise NotSupported(f"{name}: must be json, because responses are always JSON", target=name)
+    return given
 
 
 def _refuse_members(body: dict[str, Any], *known: str) -> None:
     if unknown := [name for name in body if name not in known]:
-        raise Invalid(f"The member {unknown[0][:80]} is not known here.", target=unknown[0][:80])
+        raise Invalid(f"The member {unknown[0][:80]} is unknown here.", target=unknown[0][:80])

@@ -1,7 +1,7 @@
-"""The dialect of OGC API – Processes, Part 1 (18-062r2): its landing page, and processes, which make jobs.
+"""Processes and the landing page in the dialect of OGC API – Processes, Part 1 (18-062r2).
 
-A process is an operation type, by its name without the `#`. Its inputs are the members that a create takes, its
-outputs the result members that a handler sets.
+A process is an operation type. Its id is the type's name without the `#`. Its inputs are the members that a create
+takes. Its outputs are the result members that the type's handler sets.
 """
 
 from http import HTTPStatus
@@ -12,8 +12,8 @@ from aiohttp import web
 
 from tracker.api import request_bodies
 from tracker.api.dialects import openapi30
-from tracker.api.dialects.common import answer, options, page_size
-from tracker.api.dialects.ogc import CALL, RELATIONS, NoSuchProcess, base_of, job_place, link, status_info
+from tracker.api.dialects.common import json_response, options, page_size
+from tracker.api.dialects.ogc import CALL, RELATIONS, NoSuchProcess, base_of, job_address, link, status_info
 from tracker.api.guard import OPERATIONS, REGISTRY, links
 from tracker.api.headers import preferences
 from tracker.domain.operation import Json, Operation, ResultInfo
@@ -32,64 +32,66 @@ _MEMBERS: Final = frozenset({"inputs", "outputs", "response", "subscriber"})
 
 
 async def landing(request: web.Request, _: Caller) -> web.Response:
-    """Say where everything is."""
+    """Link to the description, the conformance classes, the processes and the jobs."""
     options(request)
     base = base_of(request)
-    places = [
+    page_links = [
         link(f"{base}/", "self"),
         link(f"{links(request).base}/openapi.json", "service-desc", _OPENAPI),
         link(f"{base}/conformance", f"{RELATIONS}conformance"),
         link(f"{base}/processes", f"{RELATIONS}processes"),
         link(f"{base}/jobs", f"{RELATIONS}job-list"),
     ]
-    return answer({"title": "Operation tracker", "description": "Operations, as processes and jobs", "links": places})
+    return json_response(
+        {"title": "Operation tracker", "description": "Operations, as processes and jobs", "links": page_links}
+    )
 
 
 async def conformance(request: web.Request, _: Caller) -> web.Response:
-    """Name the conformance classes."""
+    """List the conformance classes that this service claims."""
     options(request)
-    return answer({"conformsTo": CONFORMANCE})
+    return json_response({"conformsTo": CONFORMANCE})
 
 
 async def collect(request: web.Request, _: Caller) -> web.Response:
-    """List the operation types; with `limit` the first of them only."""
-    asked = options(request, "limit")
-    most = page_size(asked["limit"], "limit", least=1) if asked else None
+    """List the operation types. With `limit`, the list has the first types only."""
+    given = options(request, "limit")
+    limit = page_size(given["limit"], "limit", least=1) if given else None
     base = base_of(request)
-    summaries = [_summary(entry, base) for entry in list(request.app[REGISTRY].values())[:most]]
-    return answer({"processes": summaries, "links": [link(f"{base}/processes", "self")]})
+    summaries = [_summary(entry, base) for entry in list(request.app[REGISTRY].values())[:limit]]
+    return json_response({"processes": summaries, "links": [link(f"{base}/processes", "self")]})
 
 
 async def read(request: web.Request, _: Caller) -> web.Response:
-    """Describe an operation type: what it takes, and what comes of it."""
+    """Describe an operation type, with its inputs and outputs."""
     options(request)
     entry = _process(request)
-    written = entry.model.model_json_schema()
-    whole = openapi30.told(written, written.get("$defs", {}))
-    properties, required = whole.get("properties", {}), whole.get("required", ())
+    schema = entry.model.model_json_schema()
+    members = openapi30.converted(schema, schema.get("$defs", {}))
+    properties, required = members.get("properties", {}), members.get("required", ())
     results = entry.model.result_members()
     inputs = {
-        name: {"title": schema.get("title", name), "minOccurs": int(name in required), "schema": schema}
-        for name, schema in properties.items()
+        name: {"title": member.get("title", name), "minOccurs": int(name in required), "schema": member}
+        for name, member in properties.items()
         if name not in results
     }
-    made = {name: properties[name] for name in properties if name in results}
-    made["resultInfo"] = openapi30.told(ResultInfo.model_json_schema(), {})
-    outputs = {name: {"title": schema.get("title", name), "schema": schema} for name, schema in made.items()}
-    return answer({**_summary(entry, base_of(request)), "inputs": inputs, "outputs": outputs})
+    set_by_handler = {name: properties[name] for name in properties if name in results}
+    set_by_handler["resultInfo"] = openapi30.converted(ResultInfo.model_json_schema(), {})
+    outputs = {name: {"title": member.get("title", name), "schema": member} for name, member in set_by_handler.items()}
+    return json_response({**_summary(entry, base_of(request)), "inputs": inputs, "outputs": outputs})
 
 
 async def execute(request: web.Request, caller: Caller) -> web.Response:
-    """Create an operation. It is run asynchronously whatever is preferred, as no process can be run otherwise."""
+    """Create an operation. It runs asynchronously, whatever `Prefer` says, because no process can run synchronously."""
     options(request)
     entry = _process(request)
     inputs = _inputs(await request_bodies.read_object(request))
     record, _ = await request.app[OPERATIONS].create(caller, CALL, {**inputs, "@odata.type": entry.name})
     base = base_of(request)
-    headers = {"Location": job_place(record, base)}
+    headers = {"Location": job_address(record, base)}
     if "respond-async" in preferences(request.headers.getall("Prefer", ())):
         headers["Preference-Applied"] = "respond-async"
-    return answer(status_info(record, base), status=HTTPStatus.CREATED, headers=headers)
+    return json_response(status_info(record, base), status=HTTPStatus.CREATED, headers=headers)
 
 
 def _process(request: web.Request) -> OperationType:
@@ -103,7 +105,7 @@ def _process(request: web.Request) -> OperationType:
 
 def _summary(entry: OperationType, base: str) -> Json:
     name = entry.name.removeprefix("#")
-    place = f"{base}/processes/{name}"
+    address = f"{base}/processes/{name}"
     return {
         "id": name,
         "title": name.rpartition(".")[2],
@@ -111,12 +113,15 @@ def _summary(entry: OperationType, base: str) -> Json:
         "version": "1",
         "jobControlOptions": ["async-execute", "dismiss"],
         "outputTransmission": ["value"],
-        "links": [link(place, "self"), link(f"{place}/execution", f"{RELATIONS}execute")],
+        "links": [link(address, "self"), link(f"{address}/execution", f"{RELATIONS}execute")],
     }
 
 
 def _inputs(body: Json) -> Json:
-    """The inputs of an execute request. Raises Invalid, or NotSupported for what the standard has and we do not."""
+    """The inputs of an execute request.
+
+    Raises Invalid, or NotSupported for a feature of the standard that this service does not have.
+    """
     if unknown := sorted(body.keys() - _MEMBERS):
         raise Invalid(f"{unknown[0][:80]}: is not a member of an execute request", target=unknown[0][:80])
     if body.get("subscriber") is not None:
@@ -125,7 +130,9 @@ def _inputs(body: Json) -> Json:
     if not isinstance(outputs, dict):
         raise Invalid("outputs: must be an object", target="outputs")
     if outputs:
-        raise NotSupported("outputs: cannot be chosen here; leave it out, and have all", target="outputs")
+        raise NotSupported(
+            "outputs: a choice of outputs is not supported here; leave it out to get all outputs", target="outputs"
+        )
     match body.get("response", "document"):
         case "document":
             pass
@@ -140,7 +147,7 @@ def _inputs(body: Json) -> Json:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """An input's value: an object may be wrapped as a qualified value (`qualifiedInputValue`)."""
+    """The value of an input. An object may be wrapped as a qualified value (`qualifiedInputValue`)."""
     if isinstance(value, dict):
         if "value" in value and value.keys() <= _QUALIFIERS:
             return value["value"]

@@ -1,55 +1,60 @@
-"""JSON Schema as pydantic writes it (2020-12), told in OpenAPI 3.0's words, which OGC's process descriptions are in."""
+"""Conversion of JSON Schema 2020-12, which pydantic writes, to OpenAPI 3.0's schemas, which OGC's processes have."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-_UNKNOWN: Final = frozenset({"$defs", "prefixItems", "patternProperties", "propertyNames", "unevaluatedProperties"})
-"""Words that OpenAPI 3.0 does not have: without them a schema takes in more, never less."""
+_UNSUPPORTED: Final = frozenset({"$defs", "prefixItems", "patternProperties", "propertyNames", "unevaluatedProperties"})
+"""Keywords that OpenAPI 3.0 does not have. A schema without them accepts more values, and never fewer."""
 _NULL: Final = {"type": "null"}
 
 
-def told(schema: Any, definitions: Mapping[str, Any], within: tuple[str, ...] = ()) -> Any:
-    """A schema with what it refers to in its place; a definition within itself is anything there."""
+def converted(schema: Any, definitions: Mapping[str, Any], within: tuple[str, ...] = ()) -> Any:
+    """A schema in which the definitions stand in place of the references to them.
+
+    Where a definition refers to itself, the inner schema is empty, and accepts every value.
+    """
     if isinstance(schema, list):
-        return [told(item, definitions, within) for item in schema]
+        return [converted(item, definitions, within) for item in schema]
     if not isinstance(schema, dict):
         return schema
     name = str(schema.get("$ref", "")).rpartition("/")[2]
     if name:
         rest = {key: value for key, value in schema.items() if key != "$ref"}
-        whole = {} if name in within else told(definitions.get(name, {}), definitions, (*within, name))
-        return {**whole, **told(rest, definitions, within)}
-    words = {key: _named(key, value, definitions, within) for key, value in schema.items() if key not in _UNKNOWN}
-    return _without_bounds(_without_null(words))
+        definition = {} if name in within else converted(definitions.get(name, {}), definitions, (*within, name))
+        return {**definition, **converted(rest, definitions, within)}
+    keywords = {
+        key: _value_of(key, value, definitions, within) for key, value in schema.items() if key not in _UNSUPPORTED
+    }
+    return _with_boolean_bounds(_with_nullable(keywords))
 
 
-def _named(key: str, value: Any, definitions: Mapping[str, Any], within: tuple[str, ...]) -> Any:
-    """The value of a word; `properties` has names for words, which may be any."""
+def _value_of(key: str, value: Any, definitions: Mapping[str, Any], within: tuple[str, ...]) -> Any:
+    """The converted value of a keyword. The names in `properties` are no keywords, so none of them is left out."""
     if key == "properties":
-        return {name: told(schema, definitions, within) for name, schema in value.items()}
-    return value if key in {"default", "enum", "const", "examples"} else told(value, definitions, within)
+        return {name: converted(schema, definitions, within) for name, schema in value.items()}
+    return value if key in {"default", "enum", "const", "examples"} else converted(value, definitions, within)
 
 
-def _without_null(words: dict[str, Any]) -> dict[str, Any]:
-    """Say `nullable`, `enum` and `example` for a null among other types, `const` and `examples`."""
-    if isinstance(words.get("type"), list):
-        words["anyOf"] = [{"type": kind} for kind in words.pop("type")]
-    kinds = words.get("anyOf", [])
+def _with_nullable(schema: dict[str, Any]) -> dict[str, Any]:
+    """Replace a null among other types by `nullable`, `const` by `enum`, and `examples` by `example`."""
+    if isinstance(schema.get("type"), list):
+        schema["anyOf"] = [{"type": kind} for kind in schema.pop("type")]
+    kinds = schema.get("anyOf", [])
     if _NULL in kinds:
         others = [kind for kind in kinds if kind != _NULL]
-        rest = {key: value for key, value in words.items() if key != "anyOf"}
-        words = {**others[0], **rest} if len(others) == 1 else {**rest, "anyOf": others}
-        words["nullable"] = True
-    if "const" in words:
-        words["enum"] = [words.pop("const")]
-    if examples := words.pop("examples", None):
-        words["example"] = next(iter(examples))
-    return words
+        rest = {key: value for key, value in schema.items() if key != "anyOf"}
+        schema = {**others[0], **rest} if len(others) == 1 else {**rest, "anyOf": others}
+        schema["nullable"] = True
+    if "const" in schema:
+        schema["enum"] = [schema.pop("const")]
+    if examples := schema.pop("examples", None):
+        schema["example"] = next(iter(examples))
+    return schema
 
 
-def _without_bounds(words: dict[str, Any]) -> dict[str, Any]:
-    """Say a bound that is left out as `minimum` or `maximum`, and that it is left out."""
+def _with_boolean_bounds(schema: dict[str, Any]) -> dict[str, Any]:
+    """Replace `exclusiveMinimum: 3` by `minimum: 3` with `exclusiveMinimum: true`, and the maximum likewise."""
     for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
-        if exclusive in words:
-            words[bound], words[exclusive] = words[exclusive], True
-    return words
+        if exclusive in schema:
+            schema[bound], schema[exclusive] = schema[exclusive], True
+    return schema

@@ -1,1 +1,1 @@
-"""Lists of a call's operations: the query options, from text to what is asked of the service."""
+"""OData's query options: their parsers, the next page of a list, and the text of a condition."""

@@ -1,4 +1,4 @@
-"""Conditions as the text of `$filter` (OData 4.01, part 2, 5.1)."""
+"""Writer of conditions as the text of a `$filter` (OData 4.01, part 2, 5.1)."""
 
 from datetime import datetime, timedelta
 
@@ -20,7 +20,10 @@ from tracker.listing.conditions import (
 
 
 def filter_text(condition: Condition) -> str:
-    """The condition as a `$filter`. `search(…)` stands for a term that only `$search` can have."""
+    """The condition as a `$filter`.
+
+    A word of `$search` has no form in `$filter`. It is written as `search('…')`.
+    """
     text: str
     match condition:
         case And(terms):
@@ -34,8 +37,8 @@ def filter_text(condition: Condition) -> str:
         case Membership(member, values):
             kind = MEMBERS[member].kind
             text = f"{member} in ({','.join(literal(kind, value) for value in values)})"
-        case Match(function, member, looked_for):
-            text = f"{function}({member},{literal(ValueKind.TEXT, looked_for)})"
+        case Match(function, member, part):
+            text = f"{function}({member},{literal(ValueKind.TEXT, part)})"
         case TypeOf(name):
             text = f"isof({literal(ValueKind.TEXT, name)})"
         case Found(phrase):
@@ -48,7 +51,7 @@ def _enclosed(term: Condition) -> str:
 
 
 def literal(kind: ValueKind, value: Value | None) -> str:
-    """A value as OData writes it."""
+    """The literal of a value."""
     if value is None:
         return "null"
     if kind is ValueKind.TIME:
@@ -56,10 +59,10 @@ def literal(kind: ValueKind, value: Value | None) -> str:
     return str(value) if kind is ValueKind.NUMBER else "'{}'".format(str(value).replace("'", "''"))
 
 
-def _time(stamp: Micros | float) -> str:
-    whole = int(stamp // 1)
+def _time(micros: Micros | float) -> str:
+    whole = int(micros // 1)
     try:
-        text = (datetime(1970, 1, 1) + timedelta(microseconds=whole)).isoformat(timespec="microseconds")  # noqa: DTZ001 - the Z is filter_text by hand
-    except OverflowError:  # before year 1 or after 9999 in UTC, though not where it was filter_text
-        return str(stamp)
-    return f"{text}Z" if stamp == whole else f"{text}5Z"
+        text = (datetime(1970, 1, 1) + timedelta(microseconds=whole)).isoformat(timespec="microseconds")  # noqa: DTZ001 - the Z is added below
+    except OverflowError:  # a time with an offset can be before year 1 or after year 9999 in UTC
+        return str(micros)
+    return f"{text}Z" if micros == whole else f"{text}5Z"

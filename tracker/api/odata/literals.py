@@ -1,4 +1,4 @@
-"""Values in `$filter`, each as the member wants that it is compared with."""
+"""Literals of `$filter`, converted to the kind of value that a member has."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ STATUSES: Final = MappingProxyType(
         for spelling in (status.value, status.value[0].lower() + status.value[1:])
     }
 )
-"""Both casings in which Graph writes a status."""
+"""Statuses by their two spellings in Graph: `NotStarted` and `notStarted`."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -34,17 +34,17 @@ _FRACTION: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?[fdm]?", re
 
 
 def is_null(token: Token) -> bool:
-    """Whether it is the literal `null`."""
+    """Whether the token is the literal `null`."""
     return token.is_word("null")
 
 
 def value_for(member: str, token: Token) -> Value | None:
-    """A literal's value, to be compared with a member. Raises Invalid when it is of another kind."""
+    """The value of a literal that is compared with a member. Raises Invalid for a literal of another kind."""
     if is_null(token):
         return None
     kind = MEMBERS[member].kind
     try:
-        return _READERS[kind](token)
+        return _CONVERTERS[kind](token)
     except ValueError:
         what = f"{member} is compared with {kind.value}, not with {token.text!r}"
         raise malformed(FILTER, what, token.position) from None
@@ -70,8 +70,8 @@ def _time(token: Token) -> Value:
         raise ValueError
     zone = match["zone"].upper().replace("Z", "+00:00")
     moment = datetime.fromisoformat(match["whole"] + (match["second"] or ":00") + zone)
-    stamp = (moment - _EPOCH) // _MICROSECOND + int((match["micros"] or "0").ljust(6, "0"))
-    return stamp + 0.5 if (match["finer"] or "").strip("0") else stamp
+    micros = (moment - _EPOCH) // _MICROSECOND + int((match["micros"] or "0").ljust(6, "0"))
+    return micros + 0.5 if (match["finer"] or "").strip("0") else micros
 
 
 def _number(token: Token) -> int:
@@ -85,7 +85,7 @@ def _number(token: Token) -> int:
     return int(token.text)
 
 
-_READERS: Final[Mapping[ValueKind, Callable[[Token], Value]]] = {
+_CONVERTERS: Final[Mapping[ValueKind, Callable[[Token], Value]]] = {
     ValueKind.TEXT: _text,
     ValueKind.STATUS: _status,
     ValueKind.TIME: _time,

@@ -1,4 +1,4 @@
-"""`$orderby`: members, each with `asc` or `desc`."""
+"""Parser of `$orderby`: members, each with `asc` or `desc`."""
 
 from functools import lru_cache
 from typing import Final
@@ -13,17 +13,20 @@ ORDERBY: Final = "$orderby"
 
 @lru_cache(128)
 def parse_order(text: str) -> tuple[SortKey, ...]:
-    """Read an `$orderby`, made total. Raises Invalid with the position, or NotSupported for another member."""
+    """The sort keys of an `$orderby`, completed so that no two operations are equal.
+
+    Raises Invalid with the position, or NotSupported for a function or another member.
+    """
     words = tokens(text, ORDERBY)
     keys: list[SortKey] = []
-    unserved: NotSupported | None = None
+    unsupported: NotSupported | None = None
     while True:
         member = next(words)
         if member.form is not Form.WORD or member.is_word("asc", "desc"):
             raise malformed(ORDERBY, "expected a member", member.position)
         token = next(words)
         if token.is_punctuation("("):
-            raise _unserved(f"the function {member.text!r}", member)
+            raise _not_supported(f"the function {member.text!r}", member)
         descending = token.is_word("desc")
         if token.is_word("asc", "desc"):
             token = next(words)
@@ -31,15 +34,15 @@ def parse_order(text: str) -> tuple[SortKey, ...]:
         if name in MEMBERS:
             keys.append(SortKey(name, descending))
         else:
-            unserved = unserved or _unserved(f"the member {member.text!r}", member)
+            unsupported = unsupported or _not_supported(f"the member {member.text!r}", member)
         if token.form is Form.END:
             break
         if not token.is_punctuation(","):
             raise malformed(ORDERBY, "expected asc, desc, a comma or the end", token.position)
-    if unserved is not None:
-        raise unserved
+    if unsupported is not None:
+        raise unsupported
     return complete(keys)
 
 
-def _unserved(form: str, token: Token) -> NotSupported:
+def _not_supported(form: str, token: Token) -> NotSupported:
     return NotSupported(f"{ORDERBY}: {form} (at position {token.position}) is not supported.", target=ORDERBY)

@@ -1,7 +1,8 @@
-"""System query options: what a list request asks for, and how its next page is named.
+"""OData's system query options of reads, lists and counts, and the query string of a list's next page.
 
-A known option that is not served is NotSupported, an unknown one with `$` is Invalid, custom ones are ignored;
-a `$` may be left out, and case does not count (OData 4.01, part 2, 5.1).
+An option that OData defines and the path does not support raises NotSupported. An unknown option raises Invalid if its
+name starts with `$`; otherwise it is a custom option and is ignored. The `$` of an option may be left out, and the case
+of its name does not matter (OData 4.01, part 2, 5.1).
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,29 +24,30 @@ from tracker.listing.planner import NEWEST_FIRST
 
 SERVED: Final = frozenset({"filter", "search", "orderby", "top", "skip", "skiptoken", "count", "select"})
 COUNTABLE: Final = frozenset({"filter", "search", "orderby", "top", "skip", "count"})
-"""What `/$count` takes: the last four do not change the count (OData 4.01, part 1, 11.2.10)."""
+"""Options of `/$count`. Only filter and search change the count (OData 4.01, part 1, 11.2.10)."""
 KNOWN: Final = SERVED | {"expand", "format", "apply", "compute", "deltatoken", "schemaversion"}
 PAGE_SIZE: Final = 100
+"""How many operations a page has at most, unless the client asks for another size."""
 MAX_PAGE_SIZE: Final = 999
 MAX_SKIP: Final = 999_999_999
 _PLAIN: Final = "$'()*,/:@"
-"""What may stand in a query as it is (RFC 3986, 3.4) and is frequent in filters: links stay short."""
+"""Characters of filters that a query may have without percent-encoding (RFC 3986, 3.4), so that links are short."""
 
 Pairs = Iterable[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a list request asks for."""
+    """The options of a list request."""
 
     query: ListQuery
     selection: Selection
     preference_applied: str | None
-    """The `maxpagesize` preference as it was applied, for the header of that name."""
+    """The `maxpagesize` preference for the header Preference-Applied; None without this preference."""
 
 
 def system_options(pairs: Pairs) -> dict[str, str]:
-    """The system query options by lower-case name without `$`. Raises Invalid for an unknown or repeated one."""
+    """The system query options by lower-case name without `$`. Raises Invalid for an unknown or repeated option."""
     options: dict[str, str] = {}
     for name, value in pairs:
         option = name.removeprefix("$").lower()
@@ -54,13 +56,13 @@ def system_options(pairs: Pairs) -> dict[str, str]:
                 raise Invalid(f"There is no query option {name!r}.", target=name)
             continue
         if option in options:
-            raise Invalid(f"The query option ${option} is there twice.", target=f"${option}")
+            raise Invalid(f"The query option ${option} is given twice.", target=f"${option}")
         options[option] = value
     return options
 
 
 def refuse_options(pairs: Pairs, served: frozenset[str] = frozenset()) -> dict[str, str]:
-    """The system query options. Raises NotSupported for one that is not served at this path."""
+    """The system query options. Raises NotSupported for an option that is not in `served`."""
     options = system_options(pairs)
     for option in options:
         if option == "expand":
@@ -71,19 +73,22 @@ def refuse_options(pairs: Pairs, served: frozenset[str] = frozenset()) -> dict[s
 
 
 def select(pairs: Pairs) -> Selection:
-    """What a request for one operation asks for, which may be `$select` alone. Raises Invalid or NotSupported."""
+    """The `$select` of a request for one operation. Raises NotSupported for every other option."""
     options = refuse_options(pairs, frozenset({"select"}))
     return parse_select(options["select"]) if "select" in options else ALL
 
 
 def parse_count(pairs: Pairs) -> Condition | None:
-    """What `/$count` is to count. Raises Invalid or NotSupported, also for what does not change the count."""
+    """The condition of a `/$count` request.
+
+    Raises Invalid or NotSupported, also for an option that does not change the count.
+    """
     options = refuse_options(pairs, COUNTABLE)
     return _query(options).where
 
 
 def parse_listing(pairs: Pairs, *, call_id: str, preferences: Mapping[str, str]) -> Listing:
-    """Read a list request's options. Raises Invalid or NotSupported."""
+    """Parse the options of a list request. Raises Invalid or NotSupported."""
     options = refuse_options(pairs, SERVED)
     preferred = _max_page_size(preferences)
     query = _query(options, preferred and preferred[1])
@@ -97,7 +102,7 @@ def parse_listing(pairs: Pairs, *, call_id: str, preferences: Mapping[str, str])
 
 
 def next_page(pairs: Pairs, *, call_id: str, query: ListQuery, cursor: Cursor) -> str:
-    """The query string of the next page: the options of this request, with another `$skiptoken` and no `$skip`."""
+    """The query string of the next page: this page's options with a new `$skiptoken`, and without `$skip`."""
     kept = [(name, value) for name, value in pairs if name.removeprefix("$").lower() not in {"skiptoken", "skip"}]
     kept.append(("$skiptoken", write_skip_token(cursor, call_id, query)))
     return urlencode(kept, quote_via=quote, safe=_PLAIN)
@@ -105,27 +110,27 @@ def next_page(pairs: Pairs, *, call_id: str, query: ListQuery, cursor: Cursor) -
 
 def _query(options: Mapping[str, str], preferred: int | None = None) -> ListQuery:
     if "skip" in options and "skiptoken" in options:
-        raise Invalid("$skip has had its effect already: use @odata.nextLink as it is.", target="$skip")
-    skip = _whole("skip", options, most=MAX_SKIP)
+        raise Invalid("$skip and $skiptoken exclude each other: use @odata.nextLink as it is.", target="$skip")
+    skip = _whole_number("skip", options, most=MAX_SKIP)
     return ListQuery(
         where=_where(options.get("filter"), options.get("search")),
         order=parse_order(options["orderby"]) if "orderby" in options else NEWEST_FIRST,
-        top=_page_size(_whole("top", options, most=MAX_PAGE_SIZE), preferred),
+        top=_page_size(_whole_number("top", options, most=MAX_PAGE_SIZE), preferred),
         skip=skip or 0,
         count=_count(options.get("count")),
     )
 
 
 @lru_cache(128)
-def _where(filtered: str | None, search: str | None) -> Condition | None:
-    """What `$filter` and `$search` together ask of an operation."""
-    terms = [] if filtered is None else [parse_filter(filtered)]
+def _where(filter_option: str | None, search: str | None) -> Condition | None:
+    """The condition of `$filter` and `$search` together."""
+    terms = [] if filter_option is None else [parse_filter(filter_option)]
     if search is not None:
         terms.append(parse_search(search))
     return And(tuple(terms)) if len(terms) > 1 else terms[0] if terms else None
 
 
-def _whole(option: str, options: Mapping[str, str], *, most: int) -> int | None:
+def _whole_number(option: str, options: Mapping[str, str], *, most: int) -> int | None:
     if option not in options:
         return None
     number = whole_number(options[option])
@@ -145,15 +150,15 @@ def _count(text: str | None) -> bool:
 
 
 def _page_size(top: int | None, preferred: int | None) -> int:
-    """The smaller of what was asked for; `$top` is a page size here, as it is in Graph."""
-    asked = [size for size in (top, preferred) if size is not None]
-    return min(asked, default=PAGE_SIZE)
+    """The smaller of `$top` and the preferred size. `$top` is a page size here, as it is in Graph."""
+    sizes = [size for size in (top, preferred) if size is not None]
+    return min(sizes, default=PAGE_SIZE)
 
 
 def _max_page_size(preferences: Mapping[str, str]) -> tuple[str, int] | None:
-    """The preference's spelling and value, at most what a page may hold; None when it is not a number above 0."""
-    for spelling in ("odata.maxpagesize", "maxpagesize"):
-        size = whole_number(preferences.get(spelling))
+    """The preference's name and its value, at most MAX_PAGE_SIZE. None unless the value is a number above 0."""
+    for name in ("odata.maxpagesize", "maxpagesize"):
+        size = whole_number(preferences.get(name))
         if size:
-            return spelling, min(size, MAX_PAGE_SIZE)
+            return name, min(size, MAX_PAGE_SIZE)
     return None

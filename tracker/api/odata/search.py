@@ -1,7 +1,7 @@
-"""`$search`: words and "phrases" with AND, OR, NOT and parentheses (OData 4.01, part 2, 5.1.8).
+"""Parser of `$search`: words and "phrases" with AND, OR, NOT and parentheses (OData 4.01, part 2, 5.1.8).
 
-Words side by side must all be there. AND, OR and NOT are operators in capitals only. Malformed text is Invalid with
-its position.
+Words without an operator between them are joined by AND. AND, OR and NOT are operators in capitals only. Malformed text
+is Invalid, with the position.
 """
 
 import re
@@ -16,7 +16,7 @@ from tracker.listing.conditions import And, Condition, Found, Not, Or
 SEARCH: Final = "$search"
 NESTING_LIMIT: Final = 32
 TERMS_LIMIT: Final = 200
-"""Most words and phrases of one search: each is looked for in up to 10,000 operations."""
+"""How many words and phrases a search has at most. Each is searched for in up to 10,000 operations."""
 
 _TOKEN: Final = re.compile(
     r"""(?P<space>\s+)
@@ -28,7 +28,7 @@ _TOKEN: Final = re.compile(
 
 
 class _Part(NamedTuple):
-    """A word, a phrase, an operator (AND, OR, NOT, a parenthesis), or the end: neither."""
+    """A word or phrase (`text`), or an operator: AND, OR, NOT or a parenthesis. The end of the text has neither."""
 
     position: int
     operator: str = ""
@@ -37,12 +37,12 @@ class _Part(NamedTuple):
 
 @lru_cache(128)
 def parse_search(text: str) -> Condition:
-    """Read a `$search`. Raises Invalid with the position."""
+    """The condition of a `$search`. Raises Invalid with the position."""
     return _Parser(text).parse()
 
 
 class _Parser:
-    """Recursive descent: OR binds least, then AND or nothing between two, then NOT."""
+    """Recursive descent. OR has the lowest precedence, then AND or no operator, then NOT."""
 
     def __init__(self, text: str) -> None:
         self._parts = _parts(text)
@@ -50,18 +50,18 @@ class _Parser:
         self._nesting, self._terms = 0, 0
 
     def parse(self) -> Condition:
-        condition = self._alternatives()
+        condition = self._disjunction()
         if self._part.operator or self._part.text:
             raise self._malformed(f"unexpected {self._part.operator}")
         return condition
 
-    def _alternatives(self) -> Condition:
-        terms = [self._together()]
+    def _disjunction(self) -> Condition:
+        terms = [self._conjunction()]
         while self._takes("OR"):
-            terms.append(self._together())
+            terms.append(self._conjunction())
         return Or(tuple(terms)) if len(terms) > 1 else terms[0]
 
-    def _together(self) -> Condition:
+    def _conjunction(self) -> Condition:
         terms = [self._term()]
         while self._takes("AND") or self._part.text or self._part.operator in {"NOT", "("}:
             terms.append(self._term())
@@ -75,7 +75,7 @@ class _Parser:
         if self._takes("NOT"):
             term: Condition = Not(self._term())
         elif self._takes("("):
-            term = self._alternatives()
+            term = self._disjunction()
             if not self._takes(")"):
                 raise self._malformed("expected ')'")
         elif part.text:
@@ -95,18 +95,18 @@ class _Parser:
         self._part = next(self._parts)
         return True
 
-    def _malformed(self, what: str) -> Invalid:
-        return malformed(SEARCH, what, self._part.position)
+    def _malformed(self, fault: str) -> Invalid:
+        return malformed(SEARCH, fault, self._part.position)
 
 
 def _parts(text: str) -> Iterator[_Part]:
-    place = 0
-    while place < len(text):
-        match = _TOKEN.match(text, place)
-        position = place + 1
+    offset = 0
+    while offset < len(text):
+        match = _TOKEN.match(text, offset)
+        position = offset + 1
         if match is None or (match["phrase"] is not None and not match["end"]):
             raise malformed(SEARCH, "a phrase without its closing quote", position)
-        place = match.end()
+        offset = match.end()
         if match["phrase"] is not None:
             phrase = re.sub(r"\\(.)", r"\1", match["phrase"], flags=re.DOTALL)
             if not phrase:
@@ -116,4 +116,4 @@ def _parts(text: str) -> Iterator[_Part]:
             yield _Part(position, operator=match[0])
         elif match["word"]:
             yield _Part(position, text=match["word"])
-    yield _Part(place + 1)
+    yield _Part(offset + 1)

@@ -1,4 +1,4 @@
-"""`$select`: which members of an operation an answer has."""
+"""Parser of `$select`, and the selection of an operation's members for a response."""
 
 import re
 from collections.abc import Mapping
@@ -18,26 +18,27 @@ _NAME: Final = re.compile(r"\*|@?[^\W\d][\w.]*(?:/[^\W\d]\w*)*")
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Members by name, of which some may have parts; all for `*`. Control information (`@odata.…`) is always there."""
+    """The members of an operation that a response has. Control information (`@odata.…`) is always among them."""
 
     members: Mapping[str, tuple[str, ...] | None]
-    """Each member's parts; None for the whole of it."""
+    """The selected parts of each selected member; None for all parts."""
     everything: bool
+    """Whether all members are selected, as by `*`."""
 
     def of(self, resource: Json) -> Json:
-        """What it leaves of an operation. A member that the operation does not have is left out."""
+        """The selected members of a resource. A selected member that the resource does not have is left out."""
         if self.everything:
             return resource
-        chosen: Json = {}
+        selected: Json = {}
         for name, value in resource.items():
             if name.startswith("@odata."):
-                chosen[name] = value
+                selected[name] = value
             elif name in self.members:
-                chosen[name] = _parts(value, self.members[name])
-        return chosen
+                selected[name] = _parts(value, self.members[name])
+        return selected
 
     def context(self, url: str) -> str:
-        """A collection's `@odata.context`, saying what is selected (OData 4.01, part 1, 10.8)."""
+        """The `@odata.context` of a collection, with the selection added (OData 4.01, part 1, 10.8)."""
         if self.everything:
             return url
         names = [
@@ -53,7 +54,7 @@ ALL: Final = Selection({}, everything=True)
 
 @lru_cache(128)
 def parse_select(text: str) -> Selection:
-    """Read a `$select`. Raises Invalid with the position, or NotSupported for options of a member."""
+    """The selection of a `$select`. Raises Invalid with the position, or NotSupported for options of a member."""
     members: dict[str, tuple[str, ...] | None] = {}
     start = 1
     for item in text.split(","):
@@ -81,10 +82,10 @@ def _add(members: dict[str, tuple[str, ...] | None], path: str) -> None:
 
 
 def _parts(value: object, parts: tuple[str, ...] | None) -> object:
-    """A member, or what is chosen of a complex one: its control information and its parts, as deep as paths go."""
+    """The selected parts of a member's value. A path such as `resultInfo/code` selects a part of a part."""
     if parts is None or not isinstance(value, dict):
         return value
-    below: dict[str, tuple[str, ...] | None] = {}
+    members: dict[str, tuple[str, ...] | None] = {}
     for part in parts:
-        _add(below, part)
-    return Selection(below, everything=False).of(value)
+        _add(members, part)
+    return Selection(members, everything=False).of(value)

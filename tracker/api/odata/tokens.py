@@ -1,4 +1,4 @@
-"""The words of `$filter` and `$orderby`, with the positions that error messages name."""
+"""Tokens of `$filter` and `$orderby`, with their positions for error messages."""
 
 import re
 from collections.abc import Iterator
@@ -10,25 +10,25 @@ from tracker.errors import Invalid
 
 
 class Form(Enum):
-    """What a token is."""
+    """Kinds of tokens."""
 
     STRING = "string"
-    """`'…'`, with `''` for a quote."""
+    """`'…'`, in which `''` stands for a quote."""
     TYPED = "typed literal"
     """`namespace.type'…'`."""
     NUMBER = "number"
-    """Also dates, times and GUIDs: whatever starts with a digit or a sign before one."""
+    """A text that starts with a digit, or with a sign and a digit: also a date, a time or a GUID."""
     WORD = "word"
     """A member path, an operator, a function's name or a constant."""
     PUNCTUATION = "punctuation"
-    """A parenthesis, a comma, and what only forms that are not served have: a colon, a sign, a slash."""
+    """A parenthesis or a comma. A colon, a minus and a slash occur in unsupported forms only."""
     END = "end"
     """The end of the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token; `position` counts characters from 1."""
+    """A token. `position` counts characters from 1."""
 
     form: Form
     text: str
@@ -36,11 +36,11 @@ class Token:
     type: str = ""
 
     def is_word(self, *words: str) -> bool:
-        """Whether it is one of these words, whatever its case."""
+        """Whether the token is one of these words, in any case."""
         return self.form is Form.WORD and self.text.lower() in words
 
     def is_punctuation(self, text: str) -> bool:
-        """Whether it is this punctuation."""
+        """Whether the token is this punctuation."""
         return self.form is Form.PUNCTUATION and self.text == text
 
 
@@ -55,21 +55,21 @@ _TOKEN: Final = re.compile(
 
 
 def tokens(text: str, option: str) -> Iterator[Token]:
-    """Cut an option's value into tokens, closed by an END. Raises Invalid for a letter that starts none."""
-    place = 0
-    while place < len(text):
-        match = _TOKEN.match(text, place)
+    """Split an option's value into tokens, with an END as the last. Raises Invalid where no token can start."""
+    offset = 0
+    while offset < len(text):
+        match = _TOKEN.match(text, offset)
         if match is None:
-            raise malformed(option, f"unexpected {text[place]!r}", place + 1)
+            raise malformed(option, f"unexpected {text[offset]!r}", offset + 1)
         if match["space"] is None:
             yield _token(match, option)
-        place = match.end()
-    yield Token(Form.END, "", place + 1)
+        offset = match.end()
+    yield Token(Form.END, "", offset + 1)
 
 
-def malformed(option: str, what: str, position: int) -> Invalid:
-    """The error for a text that is not as OData has it."""
-    return Invalid(f"{option}: {what} at position {position}.", target=option)
+def malformed(option: str, fault: str, position: int) -> Invalid:
+    """The error for a text that breaks the grammar of OData."""
+    return Invalid(f"{option}: {fault} at position {position}.", target=option)
 
 
 def _token(match: re.Match[str], option: str) -> Token:

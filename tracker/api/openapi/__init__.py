@@ -1,1 +1,1 @@
-"""What the API says of itself: OpenAPI, CSDL, and a page."""
+"""Descriptions of the API: OpenAPI, OData metadata (CSDL) and a page for people."""

@@ -1,4 +1,4 @@
-"""`$metadata`: the base and every registered type as an OData service describes them (CSDL XML 4.0)."""
+"""OData metadata of the registered types, as CSDL XML 4.0."""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Final
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from tracker.api.openapi.edm import IDENTIFIER, Enumeration, Namespace, Property, Reader, Structure
-from tracker.api.openapi.schemas import SCHEMAS
+from tracker.api.openapi.texts import SCHEMAS
 from tracker.api.openapi.type_schemas import schema_of
 from tracker.domain.operation import Operation
 from tracker.domain.type_registry import COMMS_OPERATION, OperationType, TypeRegistry, canonical
@@ -16,17 +16,18 @@ GRAPH: Final = "microsoft.graph"
 BASE: Final = COMMS_OPERATION.removeprefix("#")
 
 _RESERVED: Final = frozenset({"edm", "odata", "system", "transient"})
-"""Namespaces that are OData's own (CSDL 4.0, 5.1.1)."""
-_OURS: Final = ("entity", "cloudCommunications", "call", "commsOperation", "cancel", "GraphService")
-_ALWAYS: Final = ("status", "createdDateTime", "lastActionDateTime", "attempt")
-"""Members that no operation is without."""
+"""Namespaces that no service may define (CSDL 4.0, 5.1.1)."""
+_GRAPH_NAMES: Final = ("entity", "cloudCommunications", "call", "commsOperation", "cancel", "GraphService")
+_REQUIRED: Final = ("status", "createdDateTime", "lastActionDateTime", "attempt")
+"""Members that every operation has."""
 _NOT_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML does not allow (XML 1.0, 2.2)."""
 _CORE: Final = "Org.OData.Core.V1"
 _CORE_ADDRESS: Final = f"https://oasis-tcs.github.io/odata-vocabularies/vocabularies/{_CORE}.xml"
 
 
 def metadata(registry: TypeRegistry) -> bytes:
-    """The document. A type whose name is not of OData's form (`#contoso`, `#contoso..x`) has no place in it."""
+    """The document. It leaves out types whose names are not OData names, such as `#contoso` and `#contoso..x`."""
     root = Element("edmx:Edmx", {"Version": "4.0", "xmlns:edmx": "http://docs.oasis-open.org/odata/ns/edmx"})
     reference = SubElement(root, "edmx:Reference", {"Uri": _CORE_ADDRESS})
     SubElement(reference, "edmx:Include", {"Namespace": _CORE})
@@ -34,8 +35,8 @@ def metadata(registry: TypeRegistry) -> bytes:
     types = {canonical(name): entry for name, entry in registry.items() if _is_describable(name)}
     names = dict.fromkeys([GRAPH, *(_split(entry.name)[0] for entry in types.values())])
     for name in names:
-        here = [entry for entry in types.values() if _split(entry.name)[0] == name]
-        services.append(_schema(Namespace(name), here, types))
+        own_types = [entry for entry in types.values() if _split(entry.name)[0] == name]
+        services.append(_schema(Namespace(name), own_types, types))
     indent(root)
     document: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
     return document
@@ -52,41 +53,51 @@ def _split(name: str) -> tuple[str, str]:
     return namespace, local
 
 
-def _schema(namespace: Namespace, here: list[OperationType], types: dict[str, OperationType]) -> Element:
-    """One namespace. Its enumerations and complex types are found while its operation types are read."""
+def _schema(namespace: Namespace, own_types: list[OperationType], types: dict[str, OperationType]) -> Element:
+    """The Schema element of a namespace.
+
+    Making the operation types adds their enumerations and complex types to `namespace.types`. So these are appended
+    after the operation types are made.
+    """
     schema = Element("Schema", {"Namespace": namespace.name, "xmlns": "http://docs.oasis-open.org/odata/ns/edm"})
-    for name in (*_OURS, *(_split(entry.name)[1] for entry in here)):
+    # Graph's names and those of the operation types are taken first, so that a complex type gets another name.
+    for name in (*_GRAPH_NAMES, *(_split(entry.name)[1] for entry in own_types)):
         namespace.claim(name, f"#{name}")
     entities = [*(_service(namespace) if namespace.name == GRAPH else ())]
-    entities += [_operation_type(namespace, entry, types) for entry in here if canonical(entry.name) != canonical(BASE)]
-    for name, found in namespace.types.items():
-        schema.append(_enumeration(name, found) if isinstance(found, Enumeration) else _complex(name, found))
+    entities += [
+        _operation_type(namespace, entry, types) for entry in own_types if canonical(entry.name) != canonical(BASE)
+    ]
+    for name, kind in namespace.types.items():
+        schema.append(_enumeration(name, kind) if isinstance(kind, Enumeration) else _complex(name, kind))
     schema.extend(entities)
     if namespace.name == GRAPH:
-        schema.extend(_operations())
+        schema.extend(_actions_and_container())
     return schema
 
 
 def _service(namespace: Namespace) -> Iterator[Element]:
-    """What Graph has around an operation: `communications/calls('…')/operations`."""
+    """The entity types on Graph's path to an operation: `communications/calls('…')/operations`."""
     entity = Element("EntityType", {"Name": "entity", "Abstract": "true"})
     SubElement(SubElement(entity, "Key"), "PropertyRef", {"Name": "id"})
     SubElement(entity, "Property", {"Name": "id", "Type": "Edm.String", "Nullable": "false", "MaxLength": "128"})
     yield entity
-    for name, holds, target in (("cloudCommunications", "calls", "call"), ("call", "operations", "commsOperation")):
-        holder = _entity(name, f"{GRAPH}.entity")
-        collection = {"Name": holds, "Type": f"Collection({GRAPH}.{target})", "ContainsTarget": "true"}
-        SubElement(holder, "NavigationProperty", collection)
-        yield holder
+    for name, navigation, target in (
+        ("cloudCommunications", "calls", "call"),
+        ("call", "operations", "commsOperation"),
+    ):
+        element = _entity(name, f"{GRAPH}.entity")
+        collection = {"Name": navigation, "Type": f"Collection({GRAPH}.{target})", "ContainsTarget": "true"}
+        SubElement(element, "NavigationProperty", collection)
+        yield element
     base = SCHEMAS["anyOperation"]
     members = {name: member for name, member in base["properties"].items() if name != "id"}
     operation = _entity("commsOperation", f"{GRAPH}.entity", base["description"])
     reader = Reader(namespace, "comms", SCHEMAS)
-    operation.extend(map(_property, reader.properties({"properties": members, "required": _ALWAYS})))
+    operation.extend(map(_property, reader.properties({"properties": members, "required": _REQUIRED})))
     yield operation
 
 
-def _operations() -> Iterator[Element]:
+def _actions_and_container() -> Iterator[Element]:
     action = Element("Action", {"Name": "cancel", "IsBound": "true"})
     SubElement(action, "Parameter", {"Name": "operation", "Type": BASE, "Nullable": "false"})
     SubElement(action, "Parameter", {"Name": "reason", "Type": "Edm.String", "MaxLength": "256"})
@@ -98,7 +109,7 @@ def _operations() -> Iterator[Element]:
 
 
 def _operation_type(namespace: Namespace, entry: OperationType, types: dict[str, OperationType]) -> Element:
-    """A derived type, with the members that its base does not have."""
+    """The entity type of an operation type, with the members that its base type does not have."""
     parent = next((types[name] for name in map(canonical, _ancestry(entry.model)) if name in types), None)
     name = _split(entry.name)[1]
     schema = schema_of(entry)
@@ -120,31 +131,31 @@ def _entity(name: str, base: str, description: str = "") -> Element:
     return element
 
 
-def _complex(name: str, found: Structure) -> Element:
-    element = Element("ComplexType", {"Name": name, **({"OpenType": "true"} if found.open else {})})
-    _describe(element, found.description)
-    element.extend(map(_property, found.properties))
+def _complex(name: str, structure: Structure) -> Element:
+    element = Element("ComplexType", {"Name": name, **({"OpenType": "true"} if structure.open else {})})
+    _describe(element, structure.description)
+    element.extend(map(_property, structure.properties))
     return element
 
 
-def _enumeration(name: str, found: Enumeration) -> Element:
+def _enumeration(name: str, enumeration: Enumeration) -> Element:
     element = Element("EnumType", {"Name": name})
-    for value, member in enumerate(found.members):
+    for value, member in enumerate(enumeration.members):
         SubElement(element, "Member", {"Name": member, "Value": str(value)})
     return element
 
 
-def _property(found: Property) -> Element:
-    element = Element("Property", {"Name": found.name, "Type": found.type})
-    if not found.nullable:
+def _property(item: Property) -> Element:
+    element = Element("Property", {"Name": item.name, "Type": item.type})
+    if not item.nullable:
         element.set("Nullable", "false")
-    if found.max_length is not None:
-        element.set("MaxLength", str(found.max_length))
-    if found.type.endswith(("DateTimeOffset", "DateTimeOffset)")):
+    if item.max_length is not None:
+        element.set("MaxLength", str(item.max_length))
+    if item.type.endswith(("DateTimeOffset", "DateTimeOffset)")):
         element.set("Precision", "6")
-    if found.computed:
+    if item.computed:
         SubElement(element, "Annotation", {"Term": f"{_CORE}.Computed", "Bool": "true"})
-    _describe(element, found.description)
+    _describe(element, item.description)
     return element
 
 

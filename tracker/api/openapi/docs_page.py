@@ -1,7 +1,7 @@
-"""`/docs`: the description as a page to read and to try requests on. Open to everybody.
+"""`/docs`: the OpenAPI description as a page to read and to try requests on, open to everybody.
 
-The page is Swagger UI's, whose files the package `flask-swagger-ui` carries (the extra `docs`); nothing of that
-package is run. The browser may load from here only, and runs no script that stands in the page.
+The page is Swagger UI. Its files are in the package `flask-swagger-ui` (the extra `docs`); the code of that package is
+not run. A Content-Security-Policy lets the browser load files from this server only, and run no inline script.
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from aiohttp import web
 from tracker.api.openapi.static_response import StaticResponse
 from tracker.errors import NotFound
 
-CARRIER: Final = "flask_swagger_ui"
+FILES_PACKAGE: Final = "flask_swagger_ui"
 NOT_INSTALLED: Final = (
-    "The page's files are not installed: pip install flask-swagger-ui. /openapi.json describes the same."
+    "The files of this page are not installed: pip install flask-swagger-ui. /openapi.json has the same description."
 )
 
-_OURS: Final = Path(__file__).parent / "assets"
+_ASSETS: Final = Path(__file__).parent / "assets"
 _CONTENT_TYPES: Final = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -34,46 +34,46 @@ _NO_SNIFFING: Final = {"X-Content-Type-Options": "nosniff"}
 
 
 class DocsPage:
-    """The page and its files, all read at the start: what is not among them cannot be asked for."""
+    """The page and its files. They are read when the API starts, so a request cannot reach any other file."""
 
     def __init__(self, files: Mapping[str, StaticResponse]) -> None:
         headers = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer", **_NO_SNIFFING}
-        self._page = StaticResponse((_OURS / "page.html").read_bytes(), "text/html; charset=utf-8", **headers)
+        self._page = StaticResponse((_ASSETS / "page.html").read_bytes(), "text/html; charset=utf-8", **headers)
         self._files = files
 
-    def answer(self, request: web.Request, name: str | None = None) -> web.Response:
-        """The page, or one of its files. Raises NotFound, also when the files are not installed."""
+    def response_to(self, request: web.Request, name: str | None = None) -> web.Response:
+        """The page, or the file of that name. Raises NotFound for another name, or when the files are not installed."""
         if not self._files:
             raise NotFound(NOT_INSTALLED)
         if name is None:
-            return self._page.answer(request)
+            return self._page.response_to(request)
         if name not in self._files:
             raise NotFound("The page has no such file.")
-        return self._files[name].answer(request)
+        return self._files[name].response_to(request)
 
 
 PAGE: Final = web.AppKey("page", DocsPage)
 
 
 def open_page() -> DocsPage:
-    """Read the page's files, if the package that carries them is installed."""
-    spec = find_spec(CARRIER)
-    places = () if spec is None else tuple(spec.submodule_search_locations or ())
-    paths = [Path(places[0], "dist", name) for name in _NAMES] if places else []
+    """Read the page's files, if the package that has them is installed."""
+    spec = find_spec(FILES_PACKAGE)
+    folders = () if spec is None else tuple(spec.submodule_search_locations or ())
+    paths = [Path(folders[0], "dist", name) for name in _NAMES] if folders else []
     if not paths or not all(path.is_file() for path in paths):
         return DocsPage({})
-    paths.append(_OURS / "page.js")
+    paths.append(_ASSETS / "page.js")
     return DocsPage({path.name: _file(path) for path in paths})
 
 
 async def serve(request: web.Request) -> web.Response:
-    """Show this description as a page, on which requests can be tried with a token of yours."""
-    return request.app[PAGE].answer(request)
+    """Show this description as a page. Requests can be tried there with your token."""
+    return request.app[PAGE].response_to(request)
 
 
 async def serve_file(request: web.Request) -> web.Response:
-    """Answer a file that the page needs."""
-    return request.app[PAGE].answer(request, request.match_info["file"])
+    """Answer with a file that the page needs."""
+    return request.app[PAGE].response_to(request, request.match_info["file"])
 
 
 def _file(path: Path) -> StaticResponse:

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 description, made from the routes and the registered types."""
+"""The OpenAPI 3.1 description, made from the routes, the registered types and the texts."""
 
 from collections.abc import Iterable
 from inspect import cleandoc
@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from tracker.api.links import PREFIXES
-from tracker.api.openapi import dialect_texts, texts
-from tracker.api.openapi.components import Text, ref
-from tracker.api.openapi.responses import HEADERS, PARAMETER, error_components, responses
-from tracker.api.openapi.schemas import SCHEMAS
+from tracker.api.openapi.responses import PARAMETER, error_components, responses
 from tracker.api.openapi.static_response import StaticResponse
+from tracker.api.openapi.texts import (
+    COMMON_PARAMETERS,
+    HEADERS,
+    PATH_PARAMETERS,
+    ROUTE_TEXTS,
+    SCHEMAS,
+    SERVICE,
+    RouteText,
+    ref,
+)
 from tracker.api.openapi.type_schemas import description_of, request_example, type_schemas
 from tracker.config import Settings
 from tracker.domain.operation import Json
@@ -23,36 +30,17 @@ if TYPE_CHECKING:
 
 DESCRIPTION: Final = web.AppKey("description", StaticResponse)
 
-TEXTS: Final = {**texts.TEXTS, **dialect_texts.TEXTS}
-"""What is said about each route, by its name."""
-
-INFO: Final = {
-    "title": "Operation tracker",
-    "version": "1",
-    "description": (
-        "Long-running operations, shaped like Microsoft Graph's commsOperation.\n\n"
-        "`HEAD` works wherever `GET` does. Another method at a path is 405, with `Allow`; another path is 404. Every"
-        " failure has Graph's error body, unless it says otherwise."
-    ),
-    "license": {"name": "MIT", "identifier": "MIT"},
-}
-BEARER: Final = {
-    "type": "http",
-    "scheme": "bearer",
-    "description": "A token, which belongs to a tenant: other tenants' operations do not exist for you.",
-}
-BODY: Final = (
-    "One JSON object in UTF-8, at most 1 MiB, also after decompression of `Content-Encoding: gzip` or `deflate`."
-)
-
-_GROUPS: Final = {"communications": "operations", "operations": "monitor"}
-"""The group of a path by its first segment; any other segment has its own, and what is open is the service itself."""
+_TAGS: Final = {"communications": "operations", "operations": "monitor"}
+"""Tags of routes by the first segment of the path, where the tag is another word than the segment."""
 
 
 def describe(
     routes: Iterable["Route"], registry: TypeRegistry, *, accept_unknown: bool = False, public_url: str = ""
 ) -> Json:
-    """Describe an API that has these routes and types. `accept_unknown`: types beside these can be created too."""
+    """The description of an API that has these routes and types.
+
+    `accept_unknown` tells that an operation of a type that is not registered can be created, too.
+    """
     routes = tuple(routes)
     paths: dict[str, Json] = {}
     for route in routes:
@@ -62,67 +50,64 @@ def describe(
             path["servers"] = _servers(public_url, route.prefixes)
     return {
         "openapi": "3.1.0",
-        "info": INFO,
+        "info": SERVICE["info"],
         "servers": _servers(public_url, PREFIXES),
         "security": [{"bearer": []}],
         "paths": paths,
         "components": {
-            "securitySchemes": {"bearer": BEARER},
+            "securitySchemes": {"bearer": SERVICE["bearer"]},
             "headers": dict(HEADERS),
             "responses": error_components(),
-            "schemas": {
-                **SCHEMAS,
-                **dialect_texts.SCHEMAS,
-                **type_schemas(registry, accept_unknown=accept_unknown),
-            },
+            "schemas": {**SCHEMAS, **type_schemas(registry, accept_unknown=accept_unknown)},
         },
     }
 
 
 async def serve(request: web.Request) -> web.Response:
     """Describe the API in OpenAPI 3.1, with every registered operation type."""
-    return request.app[DESCRIPTION].answer(request)
+    return request.app[DESCRIPTION].response_to(request)
 
 
-def written(routes: Iterable["Route"], registry: TypeRegistry, settings: Settings) -> StaticResponse:
-    """The description as it is served."""
+def description_response(routes: Iterable["Route"], registry: TypeRegistry, settings: Settings) -> StaticResponse:
+    """The response of `/openapi.json`."""
     accept_unknown = settings.unknown_types == "accept"
-    described = describe(routes, registry, accept_unknown=accept_unknown, public_url=settings.public_url)
-    return StaticResponse(encode(described), "application/json")
+    description = describe(routes, registry, accept_unknown=accept_unknown, public_url=settings.public_url)
+    return StaticResponse(encode(description), "application/json")
 
 
 def _servers(public_url: str, prefixes: Iterable[str]) -> list[Json]:
-    """Without a public address the host is the one that the description is read from."""
+    """Server objects. Without a public address, they are relative to the address of the description itself."""
     return [{"url": f"{public_url}{prefix}" or "/"} for prefix in prefixes]
 
 
 def _operation(route: "Route", routes: Iterable["Route"], registry: TypeRegistry) -> Json:
-    text = TEXTS[route.name]
+    """OpenAPI's operation object: one method of one path."""
+    text = ROUTE_TEXTS[route.name]
     operation: Json = {
         "operationId": route.name,
         "summary": text.summary,
         "description": cleandoc(route.handler.__doc__ or ""),
-        "tags": [_group(route)],
+        "tags": [_tag(route)],
     }
-    parameters = [*texts.COMMON_HEADERS, *text.parameters] if not route.open else list(text.parameters)
+    parameters = list(text.parameters) if route.open else [*COMMON_PARAMETERS, *text.parameters]
     if parameters:
         operation["parameters"] = parameters
     if route.open:
         operation["security"] = []
     if text.body is not None:
-        operation["requestBody"] = _body(text, registry)
+        operation["requestBody"] = _request_body(text, registry)
     operation["responses"] = responses(route, text, routes)
     return operation
 
 
-def _group(route: "Route") -> str:
+def _tag(route: "Route") -> str:
     if route.open:
         return "service"
-    first = route.path.split("/")[1]
-    return _GROUPS.get(first, first.strip("$"))
+    segment = route.path.split("/")[1]
+    return _TAGS.get(segment, segment.strip("$"))
 
 
-def _body(text: Text, registry: TypeRegistry) -> Json:
+def _request_body(text: RouteText, registry: TypeRegistry) -> Json:
     media: dict[str, Any] = {"schema": text.body}
     if text.body == ref("newOperation"):
         media["examples"] = {
@@ -131,7 +116,7 @@ def _body(text: Text, registry: TypeRegistry) -> Json:
             if (example := request_example(entry)) is not None
         }
     return {
-        "description": BODY,
+        "description": SERVICE["request_body"],
         "required": text.body_required,
         "content": {"application/json": media},
     }
@@ -139,15 +124,15 @@ def _body(text: Text, registry: TypeRegistry) -> Json:
 
 def _path_parameters(path: str) -> list[Json]:
     return [
-        {"name": name, "in": "path", "required": True, **_declared(texts.PATH_PARAMETERS[name])}
+        {"name": name, "in": "path", "required": True, **_as_parameter(PATH_PARAMETERS[name])}
         for name in PARAMETER.findall(path)
     ]
 
 
-def _declared(schema: Json) -> Json:
-    """A parameter says itself what it is for."""
-    rest = {name: value for name, value in schema.items() if name not in {"description", "examples"}}
-    said: Json = {"description": schema["description"]} if "description" in schema else {}
+def _as_parameter(schema: Json) -> Json:
+    """A parameter object of the schema. Description and example move from the schema to the parameter."""
+    parameter: Json = {"description": schema["description"]} if "description" in schema else {}
     if "examples" in schema:
-        said["example"] = schema["examples"][0]
-    return {**said, "schema": rest}
+        parameter["example"] = schema["examples"][0]
+    rest = {name: value for name, value in schema.items() if name not in {"description", "examples"}}
+    return {**parameter, "schema": rest}

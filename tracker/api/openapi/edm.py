@@ -1,7 +1,7 @@
-"""JSON schemas as types of OData's entity data model.
+"""Types of OData's entity data model (EDM), made from JSON schemas.
 
-What OData cannot say is left out: arrays of arrays, tuples, members of several types, any JSON. As operations are
-open, such a member is a dynamic property.
+EDM has no type for arrays of arrays, tuples, members of several types, and arbitrary JSON. Such a member is left out.
+Operations are open types, so a client may still send the member, as a dynamic property.
 """
 
 import json
@@ -28,7 +28,7 @@ _BY_FORMAT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """A property and its facets. `computed`: only the service writes it."""
+    """A property and its facets. `computed` means that only the service writes the property."""
 
     name: str
     type: str
@@ -40,14 +40,14 @@ class Property:
 
 @dataclass(frozen=True, slots=True)
 class Enumeration:
-    """An enumeration: its members, in their order."""
+    """An enumeration type, with its members in order."""
 
     members: tuple[str, ...]
 
 
 @dataclass(slots=True)
 class Structure:
-    """A complex type. `open`: it may have other members too."""
+    """A complex type. `open` means that a value may have other members, too."""
 
     properties: list[Property] = field(default_factory=list)
     open: bool = True
@@ -55,8 +55,8 @@ class Structure:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What a schema stands for; `type` is None when OData has no word for it."""
+class _TypeUse:
+    """The type of a member. `type` is None when EDM has no type for the member's schema."""
 
     type: str | None
     nullable: bool = False
@@ -64,7 +64,7 @@ class _Found:
 
 
 class Namespace:
-    """The enumerations and complex types of one namespace, by name. The same schema has one type only."""
+    """The enumerations and complex types of one namespace, by name. Equal schemas share one type."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -72,7 +72,10 @@ class Namespace:
         self._sources: dict[str, str] = {}
 
     def claim(self, wanted: str, source: str) -> tuple[str, bool]:
-        """The name under which a type is or will be known, and whether it is new; another's name gets a number."""
+        """The name for the type made from `source`, and whether the type is still to be made.
+
+        A number is added to `wanted` when a type from another source has that name.
+        """
         name, number = wanted, 1
         while self._sources.setdefault(name, source) != source:
             number += 1
@@ -81,32 +84,32 @@ class Namespace:
 
 
 class Reader:
-    """Reads the schemas of one operation type. `prefix` begins the names of types that have none of their own."""
+    """Reads the schemas of one operation type. Types made from unnamed schemas get names that start with `prefix`."""
 
     def __init__(self, namespace: Namespace, prefix: str, definitions: Mapping[str, Json]) -> None:
         self._namespace, self._prefix, self._definitions = namespace, prefix, definitions
         self._followed: list[str] = []
 
     def properties(self, schema: Json) -> Iterator[Property]:
-        """The properties of an object's schema, but for those that OData cannot describe."""
+        """The properties of an object's schema, without those that EDM cannot describe."""
         required = set(schema.get("required", ()))
         for name, member in schema.get("properties", {}).items():
-            found = self._find(member, name)
-            if found.type is None or not IDENTIFIER.fullmatch(name):
+            use = self._type_of(member, name)
+            if use.type is None or not IDENTIFIER.fullmatch(name):
                 continue
             computed = member.get("readOnly") is True
             always = name in required or (not computed and member.get("default") is not None)
             yield Property(
                 name=name,
-                type=found.type,
-                nullable=found.nullable or not (always or found.type.startswith("Collection")),
-                max_length=found.max_length,
+                type=use.type,
+                nullable=use.nullable or not (always or use.type.startswith("Collection")),
+                max_length=use.max_length,
                 computed=computed,
                 description=member.get("description", ""),
             )
 
-    def _find(self, schema: Json, name: str) -> _Found:
-        """What a member's schema stands for; one that may be null, too, is nullable."""
+    def _type_of(self, schema: Json, name: str) -> _TypeUse:
+        """The type of a member. A schema that allows null makes the member nullable."""
         match schema:
             case {"anyOf": list(choices)}:
                 kinds = [choice for choice in choices if choice.get("type") != "null"]
@@ -114,42 +117,43 @@ class Reader:
                 choices = words
                 kinds = [{**schema, "type": word} for word in words if word != "null"]
             case _:
-                return self._find_one(schema, name)
-        found = self._find(kinds[0], name) if len(kinds) == 1 else _Found(None)
-        return _Found(found.type, found.nullable or len(kinds) < len(choices), found.max_length)
+                return self._type_without_null(schema, name)
+        use = self._type_of(kinds[0], name) if len(kinds) == 1 else _TypeUse(None)
+        return _TypeUse(use.type, use.nullable or len(kinds) < len(choices), use.max_length)
 
-    def _find_one(self, schema: Json, name: str) -> _Found:
+    def _type_without_null(self, schema: Json, name: str) -> _TypeUse:
+        """The type of a schema with one JSON type, an enumeration or a reference."""
         match schema:
             case {"$ref": str(reference)}:
                 return self._referenced(reference, name)
             case {"enum": list(values)} if _are_identifiers(values):
-                return _Found(self._enumeration(self._own_name(name), values))
+                return _TypeUse(self._enumeration(self._own_name(name), values))
             case {"type": "array"}:
-                found = self._find({} if "prefixItems" in schema else schema.get("items", {}), name)
-                nested = found.type is None or found.type.startswith("Collection")
-                return _Found(None if nested else f"Collection({found.type})", found.nullable)
+                use = self._type_of({} if "prefixItems" in schema else schema.get("items", {}), name)
+                nested = use.type is None or use.type.startswith("Collection")
+                return _TypeUse(None if nested else f"Collection({use.type})", use.nullable)
             case {"type": "object"}:
-                return _Found(self._structure(self._own_name(name), schema))
+                return _TypeUse(self._structure(self._own_name(name), schema))
         return _primitive(schema)
 
     def _own_name(self, member: str) -> str:
-        """Graph's way: the completionReason of a playPromptOperation is a playPromptCompletionReason."""
+        """A name in Graph's way: the completionReason of a playPromptOperation is a playPromptCompletionReason."""
         return self._prefix + member[:1].upper() + member[1:]
 
-    def _referenced(self, reference: str, name: str) -> _Found:
+    def _referenced(self, reference: str, name: str) -> _TypeUse:
         target = reference.rpartition("/")[2]
         schema = self._definitions[target]
         wanted = _NOT_IN_A_NAME.sub("_", target[:1].lower() + target[1:])
         if _are_identifiers(schema.get("enum", ())):
-            return _Found(self._enumeration(wanted, schema["enum"]))
+            return _TypeUse(self._enumeration(wanted, schema["enum"]))
         if schema.get("type") == "object":
-            return _Found(self._structure(wanted, schema))
-        if target in self._followed:
-            return _Found(None)  # an array of itself
+            return _TypeUse(self._structure(wanted, schema))
+        if target in self._followed:  # An array of itself has no type, and following it again would never end.
+            return _TypeUse(None)
         self._followed.append(target)
-        found = self._find(schema, name)
+        use = self._type_of(schema, name)
         self._followed.remove(target)
-        return found
+        return use
 
     def _enumeration(self, wanted: str, values: list[str]) -> str:
         name, new = self._namespace.claim(wanted, json.dumps(values))
@@ -162,7 +166,8 @@ class Reader:
         if new:
             structure = Structure(open=schema.get("additionalProperties") is not False)
             structure.description = schema.get("description", "")
-            self._namespace.types[name] = structure  # before its properties, which may be of this type
+            # A property may be of this type, so the type is stored before its properties are read.
+            self._namespace.types[name] = structure
             structure.properties.extend(self.properties(schema))
         return f"{self._namespace.name}.{name}"
 
@@ -171,7 +176,7 @@ def _are_identifiers(values: Sequence[Any]) -> bool:
     return bool(values) and all(isinstance(value, str) and IDENTIFIER.fullmatch(value) for value in values)
 
 
-def _primitive(schema: Json) -> _Found:
+def _primitive(schema: Json) -> _TypeUse:
     match schema.get("type"):
         case "string":
             name = _BY_FORMAT.get(schema.get("format", ""), "String")
@@ -182,8 +187,8 @@ def _primitive(schema: Json) -> _Found:
         case "boolean":
             name = "Boolean"
         case _:
-            return _Found(None)
-    return _Found(f"Edm.{name}", max_length=schema.get("maxLength") if name == "String" else None)
+            return _TypeUse(None)
+    return _TypeUse(f"Edm.{name}", max_length=schema.get("maxLength") if name == "String" else None)
 
 
 def _is_int32(schema: Json) -> bool:

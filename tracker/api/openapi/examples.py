@@ -1,10 +1,10 @@
-"""Examples of answers, made by the code that makes the answers."""
+"""Examples of responses, made by the same functions as real responses."""
 
 from http import HTTPStatus
 from typing import Any, Final
 
 from tracker.api.links import Links
-from tracker.api.openapi.components import ref
+from tracker.api.openapi.texts import HEADERS, ref
 from tracker.api.serializers import monitor, resource
 from tracker.domain.operation import DONE, SECOND, Json, Micros, OperationStatus
 from tracker.domain.policy import Policy
@@ -12,11 +12,6 @@ from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.domain.type_registry import COMMS_OPERATION
 from tracker.errors import status_word
-
-ERROR_IDS: Final = {
-    "request-id": "0f9c2c1e-5a3b-4f5e-8a59-0d0b0a1f7c11",
-    "client-request-id": "my-request-1",
-}
 
 _NOON: Final[Micros] = 1_769_860_800 * SECOND
 _LINKS: Final = Links("https://example.org")
@@ -35,35 +30,37 @@ _NEW: Final = Record(
 )
 
 
-def ended(type_name: str = COMMS_OPERATION, members: Json | None = None) -> Json:
-    """An operation that is done, as an answer shows it."""
-    return resource(_ended(type_name, members or {}), context=f"{_LINKS.context(_CALL)}/$entity")
+def completed_operation(type_name: str = COMMS_OPERATION, members: Json | None = None) -> Json:
+    """The resource of an operation that has completed."""
+    return resource(_completed(type_name, members or {}), context=f"{_LINKS.context(_CALL)}/$entity")
 
 
 def example_of(schema: Json, status: HTTPStatus) -> Any:
-    """An answer of that schema; None when there is no example of it."""
+    """A response body of the schema; None when there is no example of the schema."""
     if schema == ref("operation"):
-        new = resource(_NEW, context=f"{_LINKS.context(_CALL)}/$entity")
-        return new if status in {HTTPStatus.CREATED, HTTPStatus.ACCEPTED} else ended()
+        if status in {HTTPStatus.CREATED, HTTPStatus.ACCEPTED}:
+            return resource(_NEW, context=f"{_LINKS.context(_CALL)}/$entity")
+        return completed_operation()
     if schema == ref("operations"):
-        return {"@odata.context": _LINKS.context(_CALL), "@odata.count": 1, "value": [resource(_ended())]}
+        return {"@odata.context": _LINKS.context(_CALL), "@odata.count": 1, "value": [resource(_completed())]}
     if schema == ref("monitor"):
-        return monitor(_ended(), resource_location=_LINKS.operation(_CALL, _NEW.id))
+        return monitor(_completed(), resource_location=_LINKS.operation(_CALL, _NEW.id))
     return {"status": "ok"} if schema == ref("health") else None
 
 
 def error_example(status: HTTPStatus, message: str) -> Json:
-    """What a request fails with."""
+    """Graph's error body with a message."""
+    ids = {name: HEADERS[name]["example"] for name in ("request-id", "client-request-id")}
     return {
         "error": {
             "code": status_word(status),
             "message": message,
-            "innerError": {"date": "2026-01-31T12:00:00Z", **ERROR_IDS},
+            "innerError": {"date": "2026-01-31T12:00:00Z", **ids},
         }
     }
 
 
-def _ended(type_name: str = COMMS_OPERATION, members: Json | None = None) -> Record:
+def _completed(type_name: str = COMMS_OPERATION, members: Json | None = None) -> Record:
     return Record(
         key="",
         tenant="",

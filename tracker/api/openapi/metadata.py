@@ -1,4 +1,4 @@
-"""`/$metadata`: the OData description of the types. Open to everybody, under every prefix."""
+"""`/$metadata`: the OData description of the types, open to everybody under every prefix."""
 
 from typing import Final
 
@@ -21,18 +21,18 @@ async def serve(request: web.Request) -> web.Response:
     Where there is a `$format`, `Accept` does not count (OData 4.01, part 2, 5.1.9).
     """
     options = refuse_options(request.query.items(), frozenset({"format"}))
-    if not _takes_xml(options.get("format"), ", ".join(request.headers.getall("Accept", ()))):
+    if not _accepts_xml(options.get("format"), ", ".join(request.headers.getall("Accept", ()))):
         raise web.HTTPNotAcceptable(text="The metadata is application/xml, which the request excludes.")
-    return request.app[METADATA].answer(request)
+    return request.app[METADATA].response_to(request)
 
 
-def written(registry: TypeRegistry) -> StaticResponse:
-    """The document as it is served."""
+def metadata_response(registry: TypeRegistry) -> StaticResponse:
+    """The response of `/$metadata`."""
     return StaticResponse(metadata(registry), f"{_XML}; charset=utf-8")
 
 
-def _takes_xml(format_option: str | None, accept: str) -> bool:
-    """Whether XML will do; the abbreviation stands in any case."""
+def _accepts_xml(format_option: str | None, accept: str) -> bool:
+    """Whether the client accepts XML. `$format` may abbreviate the media type, in upper or lower case."""
     if format_option is None:
         return accepts(accept, _XML)
     return format_option.partition(";")[0].strip().lower() in {"xml", _XML}

@@ -17,13 +17,13 @@ _BY_FORMAT: Final = {
     "ipv6": "2001:db8::1",
 }
 DEPTH: Final = 8
-"""How deep a schema that refers to itself is followed."""
+"""How many references of a schema to itself are followed at most."""
 
 
 def sample(schema: Json, definitions: Mapping[str, Json], depth: int = DEPTH) -> Any:
-    """A value that the schema says it takes: its own example or default, else the simplest one.
+    """A value of the schema: its first example or its default, or else the simplest value.
 
-    Bounds of numbers and lengths are kept; a pattern is not looked at.
+    The value keeps the bounds of numbers and lengths. It may break a pattern.
     """
     match schema:
         case {"examples": [value, *_]} | {"const": value} | {"enum": [value, *_]}:

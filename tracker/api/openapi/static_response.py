@@ -1,4 +1,4 @@
-"""An answer that is the same for everybody until the process ends: a description of the API, or a page."""
+"""HTTP responses that stay the same until the process ends: descriptions of the API, pages and their files."""
 
 from hashlib import sha256
 from http import HTTPStatus
@@ -7,19 +7,23 @@ from aiohttp import web
 
 
 class StaticResponse:
-    """A body, with the ETag that follows from it: clients keep it, and ask each time whether it is still true."""
+    """A response body, with an ETag made from its bytes.
 
-    __slots__ = ("_body", "_headers", "_kept", "_tag")
+    Clients may keep the body. They revalidate it before each use (`Cache-Control: no-cache`).
+    """
+
+    __slots__ = ("_body", "_cache_headers", "_etag", "_headers")
 
     def __init__(self, body: bytes, content_type: str, **headers: str) -> None:
-        self._tag = f'"{sha256(body).hexdigest()[:16]}"'
+        self._etag = f'"{sha256(body).hexdigest()[:16]}"'
         self._body = body
-        self._kept = {"Cache-Control": "no-cache", "ETag": self._tag}
-        self._headers = {"Content-Type": content_type, **self._kept, **headers}
+        self._cache_headers = {"Cache-Control": "no-cache", "ETag": self._etag}
+        self._headers = {"Content-Type": content_type, **self._cache_headers, **headers}
 
-    def answer(self, request: web.Request) -> web.Response:
-        """The body, or 304 when `If-None-Match` names it."""
+    def response_to(self, request: web.Request) -> web.Response:
+        """The body, or 304 when `If-None-Match` names its ETag."""
+        # aiohttp's `request.if_none_match` takes the first header line only; RFC 9110, 5.3 allows several.
         known = ",".join(request.headers.getall("If-None-Match", ())).split(",")
-        if any(tag.strip().removeprefix("W/") in {self._tag, "*"} for tag in known):
-            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=self._kept)
+        if any(etag.strip().removeprefix("W/") in {self._etag, "*"} for etag in known):
+            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=self._cache_headers)
         return web.Response(body=self._body, headers=self._headers)

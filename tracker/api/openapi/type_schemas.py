@@ -1,84 +1,66 @@
-"""What the description says of the registered types: a schema for each, its policy in words, an example."""
+"""JSON schemas of the registered types, with their policies in words and an example of each."""
 
 import math
-from collections.abc import Mapping
 from inspect import cleandoc
 from typing import Final
 
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.json_schema import GenerateJsonSchema
 
-from tracker.api.openapi.components import SCHEMA_ROOT, ref
-from tracker.api.openapi.examples import ended
+from tracker.api.openapi.examples import completed_operation
 from tracker.api.openapi.samples import sample
-from tracker.api.openapi.schemas import SCHEMAS
-from tracker.bodies.start_time import LONGEST_WAIT
+from tracker.api.openapi.texts import SCHEMA_ROOT, SCHEMAS, START_TIMES, ref
 from tracker.domain.operation import Json, Operation
 from tracker.domain.policy import Policy
 from tracker.domain.type_registry import COMMS_OPERATION, OperationType, TypeRegistry, canonical
 from tracker.errors import ConfigurationError, Invalid
 
-_NUMBER: Final = r"[0-9]+(\.[0-9]+)?"
-_LENGTH: Final = rf"^(({_NUMBER}(ms|s|m|h|d))+|P(?=[0-9T])([0-9]+D)?(T(?=[0-9])([0-9]+H)?([0-9]+M)?({_NUMBER}S)?)?)$"
-WAITS: Final[Mapping[str, Json]] = {
-    "delay": {
-        "description": "Not before so long from now: seconds, or a text like 90s, 1h30m or PT90S; at most 366 days.",
-        "type": ["number", "string", "null"],
-        "minimum": 0,
-        "maximum": LONGEST_WAIT.total_seconds(),
-        "pattern": _LENGTH,
-        "examples": ["90s"],
-        "writeOnly": True,
-    },
-    "notBefore": {
-        "description": "Not before this time; at most 366 days ahead.",
-        "type": ["string", "null"],
-        "format": "date-time",
-        "writeOnly": True,
-    },
-}
-"""Members of every operation whose type has no member of its own of that name."""
-
 _UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 
 
-class _Plain(GenerateJsonSchema):
-    """Without a title per member, which would only repeat its name."""
+class _WithoutTitles(GenerateJsonSchema):
+    """Leaves out the titles of members, because a title only repeats the member's name."""
 
     def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002 - pydantic's signature
         return False
 
 
 def schema_of(entry: OperationType, ref_template: str = "#/$defs/{model}") -> Json:
-    """The JSON schema of a type's members. Raises ConfigurationError for members that JSON has no form for."""
+    """The JSON schema of a type's members. Raises ConfigurationError for a member that JSON cannot represent."""
     try:
-        schema = entry.model.model_json_schema(schema_generator=_Plain, ref_template=ref_template)
+        schema = entry.model.model_json_schema(schema_generator=_WithoutTitles, ref_template=ref_template)
     except PydanticInvalidForJsonSchema as error:
         reason = error.message.partition("\n")[0]
         raise ConfigurationError(f"{entry.name}: a member cannot be described as JSON: {reason}") from None
     definitions = schema.get("$defs", {})
-    itself = {ref_template.format(model=name): own for name, own in definitions.items()}.get(schema.get("$ref", ""))
-    return schema if itself is None else {**itself, "$defs": definitions}  # a type that has members of its own kind
+    # If members of a class have the class as their type, pydantic puts the class among the definitions, and returns a
+    # reference to it.
+    by_reference = {ref_template.format(model=name): definition for name, definition in definitions.items()}
+    definition = by_reference.get(schema.get("$ref", ""))
+    return schema if definition is None else {**definition, "$defs": definitions}
 
 
 def type_schemas(registry: TypeRegistry, *, accept_unknown: bool) -> dict[str, Json]:
-    """Two schemas per type, as an answer has it and as a create takes it; one for any answer and one for any create.
+    """Schemas by name: two for each type, and two that choose among the types.
 
-    Answers may also be of types that are not registered any more, and `$select` may leave any member out.
+    One of a type's schemas describes its operations in responses. It requires no member, because `$select` may leave
+    out any member. The other one, whose name ends in `-new`, describes creates. `operation` is any of the schemas of
+    responses, and `newOperation` is any of the schemas of creates. `operation` allows unregistered types, too, because
+    an operation may be older than the present registry.
     """
     schemas: dict[str, Json] = {}
-    kinds = {entry.name: component_of(entry) for entry in registry.values()}
+    names = {entry.name: component_of(entry) for entry in registry.values()}
     for entry in registry.values():
-        schemas.update(_schemas_of(entry, kinds[entry.name]))
+        schemas.update(_schemas_of(entry, names[entry.name]))
     schemas["unregisteredOperation"] = {
         "description": "An operation of a type that is not registered here (any more).",
         "allOf": [ref("anyOperation")],
-        "properties": {"@odata.type": {"type": "string", "not": {"enum": list(kinds)}}},
+        "properties": {"@odata.type": {"type": "string", "not": {"enum": list(names)}}},
         "required": ["@odata.type"],
     }
-    schemas["operation"] = _any_of(kinds, {"unregisteredOperation"})
+    schemas["operation"] = _any_of(names, {"unregisteredOperation"})
     schemas["sentMembers"] = _sent_members()
-    created = {name: f"{kind}-new" for name, kind in kinds.items()}
+    created = {name: f"{component}-new" for name, component in names.items()}
     schemas["newOperation"] = _any_of(created, {"unregisteredOperation"} if accept_unknown else set())
     if (base := registry.get(COMMS_OPERATION)) is not None:
         schemas["newOperation"]["anyOf"].append(_untyped(created[base.name]))
@@ -86,13 +68,16 @@ def type_schemas(registry: TypeRegistry, *, accept_unknown: bool) -> dict[str, J
 
 
 def component_of(entry: OperationType) -> str:
-    """The name of a type's schema. What belongs to it has a hyphen more, which no type's name has."""
+    """The name of a type's schema.
+
+    Other schemas of the type add a suffix after a hyphen. Names of types have no hyphen, so no two names collide.
+    """
     name = entry.name.removeprefix("#")
     return name if "." in name else f"type-{name}"
 
 
 def request_example(entry: OperationType) -> Json | None:
-    """A body that creates an operation of the type; None when no acceptable one can be made from its schema."""
+    """A body that creates an operation of the type. None when the type refuses the body made from its schema."""
     schema = schema_of(entry)
     definitions = schema.get("$defs", {})
     members: Json = dict(next(iter(schema.get("examples", ())), {}))
@@ -108,13 +93,13 @@ def request_example(entry: OperationType) -> Json | None:
 
 
 def description_of(entry: OperationType) -> str:
-    """What a type is, in the words of its class, and how its operations are tried."""
+    """The docstring of a type's class, and the type's policy in words."""
     text = SCHEMAS["anyOperation"]["description"] if entry.model is Operation else cleandoc(entry.model.__doc__ or "")
     return "\n\n".join(filter(None, (text, policy_text(entry.declared))))
 
 
 def policy_text(policy: Policy) -> str:
-    """How operations of a type are tried, for people."""
+    """A policy in words: attempts, time limits and rates."""
     again = policy.attempts > 1
     parts = [
         f"{f'{policy.attempts} attempts, each' if again else '1 attempt,'} within {span(policy.run_within)}",
@@ -135,7 +120,7 @@ def policy_text(policy: Policy) -> str:
 
 
 def span(seconds: float) -> str:
-    """A length in words as short as they can be: "15 min", "1 h 30 min", "0.25 s"."""
+    """A length of time in words, such as "15 min", "1 h 30 min" or "0.25 s"."""
     words, left = [], seconds
     for unit, name in _UNITS:
         count = math.floor(left / unit)
@@ -148,7 +133,7 @@ def span(seconds: float) -> str:
 
 
 def _any_of(names: dict[str, str], others: set[str]) -> Json:
-    mapping = {name: f"{SCHEMA_ROOT}{kind}" for name, kind in names.items()}
+    mapping = {name: f"{SCHEMA_ROOT}{component}" for name, component in names.items()}
     return {
         "anyOf": [*({"$ref": target} for target in mapping.values()), *map(ref, sorted(others))],
         "discriminator": {"propertyName": "@odata.type", "mapping": mapping},
@@ -156,16 +141,19 @@ def _any_of(names: dict[str, str], others: set[str]) -> Json:
 
 
 def _untyped(base: str) -> Json:
-    """Of the base type, then. Inline: a discriminator speaks of `$ref`s alone (OpenAPI)."""
+    """The schema of a create without a type, which is a create of the base type.
+
+    The schema has no name of its own, because a discriminator considers named schemas only (OpenAPI 3.1, 4.8.25).
+    """
     return {
-        "description": "One that does not say its type is of the base type.",
+        "description": "A create without a type creates an operation of the base type.",
         "allOf": [ref(base)],
         "properties": {"@odata.type": {"type": "null"}},
     }
 
 
 def _schemas_of(entry: OperationType, name: str) -> dict[str, Json]:
-    """A type's two schemas, and its own definitions."""
+    """The two schemas of a type, and the schemas that they refer to."""
     own = schema_of(entry, f"{SCHEMA_ROOT}{name}-{{model}}")
     inner: dict[str, Json] = own.pop("$defs", {})
     new = _new(entry, own)
@@ -174,36 +162,41 @@ def _schemas_of(entry: OperationType, name: str) -> dict[str, Json]:
     example = request_example(entry)
     if example is not None:
         new["examples"] = [example]
-        own["examples"] = [ended(entry.name, {name: example[name] for name in own["properties"] if name in example})]
+        own["examples"] = [
+            completed_operation(entry.name, {name: example[name] for name in own["properties"] if name in example})
+        ]
     own["properties"] = {"@odata.type": {"const": entry.name}, **own["properties"]}
     own["allOf"] = [ref("anyOperation")]
     return {name: own, f"{name}-new": new, **{f"{name}-{model}": schema for model, schema in inner.items()}}
 
 
 def _new(entry: OperationType, own: Json) -> Json:
-    """What a create of a type takes; of the base type, the type may be left out."""
+    """The schema of a create. A create of the base type may leave out its type."""
     is_base = canonical(entry.name) == canonical(COMMS_OPERATION)
-    kind: Json = {"enum": [entry.name, None]} if is_base else {"const": entry.name}
+    type_schema: Json = {"enum": [entry.name, None]} if is_base else {"const": entry.name}
     required = own.get("required", [])
-    waits = {name: schema for name, schema in WAITS.items() if name not in own["properties"]}
+    start_times = {name: schema for name, schema in START_TIMES.items() if name not in own["properties"]}
     results = entry.model.result_members()
     members = {name: schema for name, schema in own["properties"].items() if name not in results}
     return {
         "allOf": [ref("sentMembers")],
         "type": "object",
-        "properties": {"@odata.type": kind, **members, **waits},
+        "properties": {"@odata.type": type_schema, **members, **start_times},
         "required": required if is_base else ["@odata.type", *required],
         "additionalProperties": True,
     }
 
 
 def _sent_members() -> Json:
-    """What may be sent of any operation; what only the service writes is ignored, if its JSON type is right."""
+    """The schema of the members that a create or a patch of any type may send.
+
+    Members that only the service writes are ignored, but their JSON type is checked.
+    """
     members: dict[str, Json] = {}
     for name, schema in SCHEMAS["anyOperation"]["properties"].items():
-        word = "number" if schema.get("type") == "integer" else "string"
+        json_type = "number" if schema.get("type") == "integer" else "string"
         if schema.get("readOnly"):
-            members[name] = {"description": "Ignored.", "type": [word, "null"]}
+            members[name] = {"description": "Ignored.", "type": [json_type, "null"]}
         elif name != "@odata.type":
-            members[name] = {**schema, "type": [word, "null"]} if schema.get("type") == "string" else schema
+            members[name] = {**schema, "type": [json_type, "null"]} if schema.get("type") == "string" else schema
     return {"type": "object", "properties": members}

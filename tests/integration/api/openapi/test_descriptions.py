@@ -161,7 +161,7 @@ async def test_only_the_pages_own_files_can_be_asked_for(api: Api, name: str) ->
 async def test_without_its_files_the_page_says_how_to_have_it(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(docs_page, "CARRIER", "no_such_package")
+    monkeypatch.setattr(docs_page, "FILES_PACKAGE", "no_such_package")
     async with open_api(settings) as api:
         ask = Described(api, json.loads((await api.get("/openapi.json", token=None)).body))
         for path in ("/docs", "/docs/assets/{file}"):
@@ -170,7 +170,7 @@ async def test_without_its_files_the_page_says_how_to_have_it(
 
 @pytest.mark.parametrize("carrier", ["tracker", "json", "this"])
 def test_a_package_without_the_files_is_treated_as_missing(monkeypatch: pytest.MonkeyPatch, carrier: str) -> None:
-    monkeypatch.setattr(docs_page, "CARRIER", carrier)
+    monkeypatch.setattr(docs_page, "FILES_PACKAGE", carrier)
     assert open_page()._files == {}
 
 

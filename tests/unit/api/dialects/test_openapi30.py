@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field, WithJsonSchema
 
-from tracker.api.dialects.openapi30 import told
+from tracker.api.dialects.openapi30 import converted
 
 
 class Leaf(BaseModel):
@@ -27,7 +27,7 @@ class Tree(BaseModel):
 
 def written(model: type[BaseModel]) -> Any:
     schema = model.model_json_schema()
-    return told(schema, schema.get("$defs", {}))
+    return converted(schema, schema.get("$defs", {}))
 
 
 def test_what_is_referred_to_stands_in_its_place() -> None:

@@ -5,8 +5,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from tracker.api.actions import ACTIONS
 from tracker.api.links import PREFIXES
-from tracker.api.openapi.document import TEXTS, describe
+from tracker.api.openapi.document import describe
+from tracker.api.openapi.texts import ROUTE_TEXTS
 from tracker.api.routes import ROUTES
 from tracker.config import BUILT_IN_TYPES
 from tracker.domain.type_modules import load_types
@@ -42,7 +44,7 @@ def test_every_route_is_described_and_no_other() -> None:
         if method not in {"parameters", "servers"}
     }
     assert described == {(route.method, route.path) for route in ROUTES}
-    assert set(TEXTS) == {route.name for route in ROUTES}
+    assert set(ROUTE_TEXTS) == {route.name for route in ROUTES}
 
 
 def test_every_reference_resolves() -> None:
@@ -87,3 +89,12 @@ def test_a_public_address_is_where_the_servers_are() -> None:
     urls = [server["url"] for server in description["servers"]]
     assert urls == [f"https://example.org/tracker{prefix}" for prefix in PREFIXES]
     assert description["paths"]["/healthz"]["servers"] == [{"url": "https://example.org/tracker"}]
+
+
+def test_the_body_of_an_action_has_the_parameters_that_the_action_reads() -> None:
+    for name, action in ACTIONS.items():
+        body = ROUTE_TEXTS[name].body or {}
+        members = {
+            parameter: reference["$ref"].rpartition("/")[2] for parameter, reference in body["properties"].items()
+        }
+        assert members == action.members

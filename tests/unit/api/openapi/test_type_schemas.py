@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tests.support.openapi_checks import faults
 from tracker.api.openapi.samples import sample
-from tracker.api.openapi.schemas import SCHEMAS
+from tracker.api.openapi.texts import SCHEMAS
 from tracker.api.openapi.type_schemas import policy_text, request_example, schema_of, span, type_schemas
 from tracker.domain.operation import Operation
 from tracker.domain.policy import Policy

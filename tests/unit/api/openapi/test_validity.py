@@ -9,9 +9,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.support.openapi_checks import examples, faults
 from tracker.api.error_responses import HTTP_STATUS
-from tracker.api.openapi.components import Text, parameter, ref
 from tracker.api.openapi.document import describe
-from tracker.api.openapi.responses import COMMON, HEADERS, responses
+from tracker.api.openapi.responses import COMMON, responses
+from tracker.api.openapi.texts import HEADERS, RouteText, ref
 from tracker.api.routes import ROUTES
 from tracker.bodies.create import read_create
 from tracker.config import BUILT_IN_TYPES
@@ -101,7 +101,7 @@ def test_what_a_route_can_fail_with_follows_from_what_it_is(name: str, statuses:
 
 def test_a_route_may_fail_in_words_of_its_own() -> None:
     route = next(route for route in ROUTES if route.name == "getMonitor")
-    text = Text("x", {HTTPStatus.OK: None}, error={"type": "object"}, error_type="application/problem+json")
+    text = RouteText("x", {HTTPStatus.OK: None}, error={"type": "object"}, error_media_type="application/problem+json")
     failure = responses(route, text, ROUTES)["404"]
     assert failure["content"] == {"application/problem+json": {"schema": {"type": "object"}}}
 
@@ -168,8 +168,8 @@ def test_an_answer_may_be_of_a_type_that_is_gone_but_not_of_one_that_is_here_and
 
 def test_the_description_of_a_create_has_its_preferences_and_keys() -> None:
     route = next(route for route in ROUTES if route.name == "createOperation")
-    parameters = [parameter("header", name, "x") for name in ("Prefer", "Repeatability-Request-ID", "If-Match")]
-    text = Text("x", {HTTPStatus.ACCEPTED: ref("operation"), HTTPStatus.NO_CONTENT: None}, parameters)
+    parameters = [{"in": "header", "name": name} for name in ("Prefer", "Repeatability-Request-ID", "If-Match")]
+    text = RouteText("x", {HTTPStatus.ACCEPTED: ref("operation"), HTTPStatus.NO_CONTENT: None}, parameters)
     said = responses(route, text, ROUTES)
     assert {"409", "412"} <= set(said)
     for status in ("202", "204"):
@@ -180,5 +180,5 @@ def test_the_description_of_a_create_has_its_preferences_and_keys() -> None:
 
 
 def test_the_minimal_text_of_a_route_is_enough() -> None:
-    text = Text("x", {HTTPStatus.OK: ref("health")})
+    text = RouteText("x", {HTTPStatus.OK: ref("health")})
     assert set(responses(LIST, text, ROUTES)) == {"200", "400", "401", "406", "417", "500", "501", "503"}

@@ -1,4 +1,5 @@
-// Shows the description that stands beside the page. Nothing is asked of another host, and no token is kept.
+// Shows openapi.json. The page sends no request to another host (validatorUrl), and stores no token
+// (persistAuthorization).
 SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#page",
