@@ -151,7 +151,7 @@ async def channel(port: int) -> AsyncIterator[Channel]:
 
 
 async def listening(port: int, *, within: float = START_WITHIN) -> None:
-    """Wait until a server listens, for so many seconds at most. Raises Refused."""
+    """Wait until a server listens on the port. Raises Refused after `within` seconds."""
     end = time.monotonic() + within
     while time.monotonic() < end:
         with suppress(OSError):

@@ -31,7 +31,7 @@ class Stack:
         self._numbers = count()
 
     async def burst(self, way: Way, *, seconds: float, warm_up: float = WARM_UP) -> Burst:
-        """Run all clients for so many seconds. Raises Refused."""
+        """Run all clients for `seconds`. Raises Refused."""
         channels = [await Channel.open(self._port) for _ in range(CLIENTS)]
         try:
             steps = [partial(self._once, channel, way, client) for client, channel in enumerate(channels)]

@@ -14,19 +14,19 @@ from benchmarks.trees import Tree
 from tracker.cli.token import new_token
 
 START_WITHIN = 600.0
-"""The longest time in seconds until the API under callgrind listens. On a busy machine it needs minutes."""
+"""The longest time in seconds until the API under callgrind listens. On a busy machine the API needs minutes."""
 FEWER = 10
-"""By how much the requests of a list and of a $batch are fewer. Each of them does the work of many."""
+"""The factor by which there are fewer requests of a list and of a $batch, because each does the work of many."""
 
 
 async def measure(tree: Tree, requests: int) -> Figures:
-    """Count the instructions of all rows. The operations that are read are made before, by an API without callgrind."""
+    """Count the instructions of all rows. An API without callgrind creates the operations that the rows read."""
     figures: Figures = {}
     token, line = new_token("bench", "bench")
     headers, port = {"Authorization": f"Bearer {token}"}, free_port()
     with tempfile.TemporaryDirectory() as directory:
         async with fresh_server("everysec") as (_, url, _):
-            # A fixed hash seed: another one changes where Python's dictionaries collide.
+            # The hash seed is fixed, because it decides where Python's dictionaries collide.
             env = {**environment(url, port, line), "PYTHONHASHSEED": "0"}
             async with running(*tree.tracker("serve"), env=env, cwd=tree.root):
                 await listening(port)

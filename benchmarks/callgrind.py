@@ -77,7 +77,7 @@ def valgrind() -> str:
 
 
 def command(files: Path) -> tuple[str, ...]:
-    """What stands before a command line, so that callgrind counts. `files` is the beginning of its files' names."""
+    """The words that run a command line under callgrind. The names of callgrind's files begin with `files`."""
     return (valgrind(), "--tool=callgrind", "--quiet", f"--callgrind-out-file={files}")
 
 

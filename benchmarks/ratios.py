@@ -11,7 +11,7 @@ from typing import NamedTuple
 from benchmarks.trees import THIS, Tree, described
 
 Figures = dict[tuple[str, str], float]
-"""What is measured of one tree, by row and unit: `{("create", "op/s"): 4100.0, …}`."""
+"""The measurements of one tree, by row and unit: `{("create", "op/s"): 4100.0, …}`."""
 Turns = Sequence[Mapping[Tree, Figures]]
 """The figures of both trees in each turn of a round."""
 Measure = Callable[[Sequence[Tree]], Awaitable[Turns]]
@@ -37,7 +37,7 @@ class Rounds:
     minutes: float
 
     def another(self, took: Sequence[float]) -> bool:
-        """Whether to begin another round after rounds of so many seconds.
+        """Whether to begin another round. `took` has the seconds of each round so far.
 
         The next round is expected to take as long as the longest one so far.
         """

@@ -3,7 +3,7 @@
 Each measured process (server, worker) runs in its own checkout, with the Python of its own environment. The load and
 the measurement always come from this checkout, so that both trees are measured by the same code. The benchmarks use
 interfaces of the other tree that stay: its command line, HTTP, its keys in Redis, `python -m benchmarks.peers tracker`
-and `make install`. What has no such interface is called by `benchmarks/in_tree/store_driver.py`.
+and `make install`. `benchmarks/in_tree/store_driver.py` calls functions that have no such interface.
 """
 
 import argparse

@@ -201,7 +201,7 @@ async def compare_trees(options: argparse.Namespace, that: Tree) -> None:
 
 
 def affordable(waiters: int) -> int:
-    """As many requests as open files allow. Raises the soft limit, also for child processes."""
+    """How many requests the limit of open files allows. Raises the soft limit, also for child processes."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return waiters if hard == resource.RLIM_INFINITY else min(waiters, hard - 500)
