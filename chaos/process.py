@@ -57,7 +57,9 @@ def shift_clock(seconds: float) -> None:
 def main() -> None:
     """Shift the clock, set the hook of the failpoints, and run the command line of the tracker."""
     parser = argparse.ArgumentParser(prog="python -m chaos.process", description=__doc__)
-    parser.add_argument("--clock-shift", type=float, default=0.0, metavar="SECONDS", help="shift (0)")
+    parser.add_argument(
+        "--clock-shift", type=float, default=0.0, metavar="SECONDS", help="seconds added to the wall clock (0)"
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER, help="arguments of `tracker`")
     options = parser.parse_args()
     if options.clock_shift:
