@@ -9,7 +9,6 @@ the host's socket attached, and `{"died": pid, "exit_code": …, "peak_rss": …
 """
 
 import asyncio
-import gc
 import json
 import os
 import selectors
@@ -58,13 +57,10 @@ class ForkServer:
         """Start a fork server. To be called before this process has an event loop or a second thread."""
         ours, theirs = socket.socketpair()
         flush_streams()
-        gc.collect()
-        gc.freeze()
         pid = os.fork()
         if pid == 0:
             ours.close()
             _ForkServerProcess(theirs, registry).run()
-        gc.unfreeze()
         theirs.close()
         return cls(pid, ours)
 
