@@ -10,7 +10,7 @@ from typing import Final, cast
 from aiohttp import hdrs, web
 from aiohttp.http import RawRequestMessage
 
-from tracker.api.batch.batch_body import Part
+from tracker.api.batch.batch_body import BatchRequest
 from tracker.api.batch.responses import element, element_headers, element_of
 from tracker.api.batch.subrequest import Parts
 from tracker.api.guard import ADDRESSES, OPERATIONS
@@ -29,7 +29,7 @@ _JSON: Final = {"content-type": "application/json"}
 
 
 async def answer_creates(
-    request: web.Request, caller: Caller, parts: Parts, requests: Sequence[Part]
+    request: web.Request, caller: Caller, parts: Parts, requests: Sequence[BatchRequest]
 ) -> list[Json] | None:
     """The elements of the batch's answer; None, and nothing is done, unless its requests are plain creates."""
     if not _are_plain_creates(requests):
@@ -57,18 +57,18 @@ async def answer_creates(
     return elements
 
 
-def _are_plain_creates(requests: Sequence[Part]) -> bool:
+def _are_plain_creates(requests: Sequence[BatchRequest]) -> bool:
     """Whether they differ in their bodies only, which are objects, and ask for nothing but that they are done."""
     first = requests[0]
     return (
         len(requests) > 1
         and first.method == "POST"
-        and all(name.lower() in _PLAIN_HEADERS for name in first.headers)
+        and all(name.lower() in _PLAIN_HEADERS for name in first.headers or ())
         and all(
             isinstance(part.body, dict)
             and part.url == first.url
             and part.method == first.method
-            and not part.after
+            and not part.depends_on
             and part.unsupported is None
             and part.headers == first.headers
             for part in requests

@@ -5,6 +5,7 @@ Graph runs all requests, whatever becomes of the others, and so does OData's JSO
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final, cast
@@ -12,7 +13,7 @@ from typing import Final, cast
 from aiohttp import web
 
 from tracker.api import request_bodies
-from tracker.api.batch.batch_body import Part, read_parts
+from tracker.api.batch.batch_body import BatchRequest, read_batch
 from tracker.api.batch.creates import answer_creates
 from tracker.api.batch.responses import element_of, encode_responses
 from tracker.api.batch.subrequest import Parts
@@ -32,7 +33,7 @@ async def run(request: web.Request, caller: Caller) -> web.Response:
     """Run all requests of a batch, each let in by itself; 200 whatever becomes of them."""
     if is_inside(request):
         raise Invalid("A batch cannot stand in a batch.")
-    requests = read_parts(await request_bodies.read_object(request, deeper=MEMBERS_ABOVE))
+    requests = read_batch(await request_bodies.read_object(request, deeper=MEMBERS_ABOVE))
     parts = Parts(request)
     elements = await answer_creates(request, caller, parts, requests) or await _answer_each(request, parts, requests)
     return web.Response(
@@ -42,17 +43,20 @@ async def run(request: web.Request, caller: Caller) -> web.Response:
     )
 
 
-async def _answer_each(request: web.Request, parts: Parts, requests: Sequence[Part]) -> list[Json]:
+async def _answer_each(request: web.Request, parts: Parts, requests: Sequence[BatchRequest]) -> list[Json]:
     """Answer each request by itself, all at once but for those that depend on others."""
     running: list[_Running] = []
+    by_name: defaultdict[str, list[_Running]] = defaultdict(list)
     async with asyncio.TaskGroup() as group:
         for part in requests:
-            before = [running[place] for place in part.after]
+            before = [task for name in part.depends_on for task in by_name[name.lower()]]
             running.append(group.create_task(_answer(request, parts, part, before)))
+            for name in part.names:
+                by_name[name].append(running[-1])
     return [element_of(part.id, task.result()) for part, task in zip(requests, running, strict=True)]
 
 
-async def _answer(request: web.Request, parts: Parts, part: Part, before: Sequence[_Running]) -> web.Response:
+async def _answer(request: web.Request, parts: Parts, part: BatchRequest, before: Sequence[_Running]) -> web.Response:
     """Answer one request, once those before it that it depends on are answered."""
     server = cast("Connection", request.protocol).server
     failed = [other for other in before if (await other).status >= HTTPStatus.BAD_REQUEST]

@@ -11,7 +11,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from tracker.api.batch.batch_body import Part
+from tracker.api.batch.batch_body import BatchRequest
 from tracker.api.guard import ADDRESSES
 from tracker.api.links import PREFIXES
 from tracker.api.prefer import MAX_WAIT
@@ -60,28 +60,28 @@ class Parts:
         """Those that may come again: most batches ask twenty times the same of one address."""
         self._otherwise = [(name, batch.headers[name]) for name in _INHERITED if name in batch.headers]
 
-    def read(self, part: Part) -> Read:
+    def read(self, part: BatchRequest) -> Read:
         """The request, ready to be answered. Raises Invalid."""
         if part.unsupported is not None:
             raise Invalid(f"{part.unsupported}: is not supported; nothing was done", target=part.unsupported)
         if part.method not in METHODS:
             raise Invalid("method: must be GET, POST, PATCH, PUT or DELETE", target="method")
         has_body = part.body is not None
-        alike = (part.method, part.url, has_body, *part.headers.items())
-        message = None if part.after else self._messages.get(alike)
+        alike = (part.method, part.url, has_body, *(part.headers or {}).items())
+        message = None if part.depends_on else self._messages.get(alike)
         if message is None:
             message = self._message(part, has_body=has_body)
-            if not part.after:
+            if not part.depends_on:
                 self._messages[alike] = message
         return message, ParsedBody(part.body) if has_body else EMPTY_PAYLOAD
 
-    def bare(self, part: Part) -> RawRequestMessage:
+    def bare(self, part: BatchRequest) -> RawRequestMessage:
         """What stands for a request that is refused without being run."""
         headers = self._always.copy()
         headers.extend(self._otherwise)
         return _message(part.method, "/", URL("/"), headers)
 
-    def _message(self, part: Part, *, has_body: bool) -> RawRequestMessage:
+    def _message(self, part: BatchRequest, *, has_body: bool) -> RawRequestMessage:
         headers = self._headers(part)
         path = self._path(part.url)
         if has_body:
@@ -91,16 +91,16 @@ class Parts:
         except ValueError:
             raise Invalid("url: is malformed", target="url") from None
 
-    def _headers(self, part: Part) -> CIMultiDict[str]:
+    def _headers(self, part: BatchRequest) -> CIMultiDict[str]:
         headers = self._always.copy()
-        for name, value in part.headers.items():
+        for name, value in (part.headers or {}).items():
             if not _NAME.fullmatch(name) or _CONTROL.search(value):
                 raise Invalid("headers: a name or a value that HTTP does not allow", target="headers")
             if name.lower() not in _NOT_ITS_OWN:
                 headers.add(name, value)
         for name, value in self._otherwise:
             headers.setdefault(name, value)
-        if part.after and "Prefer" in headers:
+        if part.depends_on and "Prefer" in headers:
             self._bound_wait(headers)
         return headers
 
