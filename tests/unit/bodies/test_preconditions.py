@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.factories import make_record
+from tests.support.records import make_record
 from tracker.bodies.preconditions import Preconditions, etag_matches
 from tracker.errors import PreconditionFailed
 
