@@ -66,7 +66,7 @@ class Operations:
     def __init__(self, store: Store, events: EventHub, registry: TypeRegistry, settings: "Settings") -> None:
         self._store, self._events, self._registry, self.settings = store, events, registry, settings
         self._pager = Pager(store)
-        self._waiter = RecordWaiter(events, self._reread)
+        self._waiter = RecordWaiter(events, lambda known: self._find(known.tenant, known.call_id, known.id))
         self.pace = RetryAfterEstimator(store)
         events.on_ends = self.pace.learn
         self.turn = store.turn
@@ -76,79 +76,82 @@ class Operations:
         await self._store.ready()
 
     async def create(
-        self, caller: Caller, call_id: str, body: Json, *, once: str = "", strict: bool = False
+        self, caller: Caller, call_id: str, body: Json, *, idempotency_key: str = "", strict: bool = False
     ) -> tuple[Record, bool]:
         """Create an operation. When this returns it is stored, and queued unless it has to wait.
 
         Returns the record and whether it is new. A create with the id, call and body of an earlier one returns the
-        record of that. `once` is the idempotency key of the request; the same key with the same body returns the record
-        of the first request, as it is now.
+        record of that. So does a create with the idempotency key and the body of an earlier one; the record is as it is
+        now.
 
         Raises Invalid that names every wrong member (when `strict`, also ignored ones), Conflict when the id is taken,
         Reused when the key was used with another body, Gone when the operation of the first request was deleted.
         """
-        [became] = await self.create_each(caller, [self.draft(caller, call_id, body, once=once, strict=strict)])
-        if isinstance(became, Exception):
-            raise became
-        return became
+        create = self._check(caller, call_id, body, idempotency_key=idempotency_key, strict=strict)
+        [outcome] = await self._store_each(caller, [create])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    def draft(self, caller: Caller, call_id: str, body: Json, *, once: str = "", strict: bool = False) -> CreateArgs:
-        """Check a create as `create` does, for `create_each`. Raises Invalid."""
+    async def create_many(self, caller: Caller, call_id: str, bodies: Iterable[Json]) -> list[Created | Exception]:
+        """Create an operation of each body, all by one call of the script.
+
+        Returns for each body, in their order, what `create` returns or raises. Raises nothing, because an error of one
+        body must not hide the outcomes of the others.
+        """
+        await self.turn()
+        checked: list[CreateArgs | Exception] = []
+        for body in bodies:
+            try:
+                checked.append(self._check(caller, call_id, body))
+            except Exception as error:  # noqa: BLE001 - it is the outcome of this body alone
+                checked.append(error)
+        valid = [create for create in checked if isinstance(create, CreateArgs)]
+        outcomes: Iterator[Created | Exception]
+        try:
+            outcomes = iter(await self._store_each(caller, valid))
+        except Exception as error:  # noqa: BLE001 - some may be stored, so no caller may send them again by itself
+            outcomes = repeat(error)
+        return [next(outcomes) if isinstance(create, CreateArgs) else create for create in checked]
+
+    def _check(
+        self, caller: Caller, call_id: str, body: Json, *, idempotency_key: str = "", strict: bool = False
+    ) -> CreateArgs:
+        """Check a create, and make the record that is to be stored. Raises Invalid."""
         check_call_id(call_id)
         accept_unknown = self.settings.unknown_types == "accept"
-        draft = read_create(call_id, body, self._registry, accept_unknown=accept_unknown, strict=strict)
+        request = read_create(call_id, body, self._registry, accept_unknown=accept_unknown, strict=strict)
         key = new_key()
         record = Record(
             key=key,
             tenant=caller.tenant,
             call_id=call_id,
-            id=draft.id or as_uuid(key),
-            type=draft.type.name,
-            digest=draft.digest,
-            policy=draft.type.policy(retention=self.settings.retention, tombstone=self.settings.tombstone),
-            client_context=draft.client_context,
-            members=draft.members,
-            result_info=draft.result_info,
-            not_before=draft.not_before,
+            id=request.id or as_uuid(key),
+            type=request.type.name,
+            digest=request.digest,
+            policy=request.type.policy(retention=self.settings.retention, tombstone=self.settings.tombstone),
+            client_context=request.client_context,
+            members=request.members,
+            result_info=request.result_info,
+            not_before=request.not_before,
         )
-        return CreateArgs(record, draft.delay, self._once(caller, once, draft))
+        return CreateArgs(record, request.delay, self._stored_key(caller, idempotency_key, request))
 
-    async def create_each(self, caller: Caller, many: Sequence[CreateArgs]) -> list[Created | Exception]:
-        """Create operations together. Returns for each what `create` returns or raises. Raises Unavailable for all."""
-        became = await self._store.create_each(many)
+    async def _store_each(self, caller: Caller, many: Sequence[CreateArgs]) -> list[Created | Exception]:
+        """Store checked creates together. Raises Unavailable for all of them."""
+        outcomes = await self._store.create_each(many)
         failpoints.reach(failpoints.AFTER_CREATE)
-        for new, one in zip(many, became, strict=True):
-            if not isinstance(one, Exception) and one[1] and one[0].key == new.record.key:
-                log_transition(Transition.CREATE, one[0], caller=caller.name)
-        return became
+        for create, outcome in zip(many, outcomes, strict=True):
+            if not isinstance(outcome, Exception) and outcome[1] and outcome[0].key == create.record.key:
+                log_transition(Transition.CREATE, outcome[0], caller=caller.name)
+        return outcomes
 
-    async def create_many(self, caller: Caller, call_id: str, bodies: Iterable[Json]) -> list[Created | Exception]:
-        """Accept an operation of each body, all by one call of the script, once it is this request's turn.
-
-        Answers for each body what `create` returns or raises, in their order. An error does not hide what became of
-        the other bodies: none is raised.
-        """
-        await self.turn()
-        drafts: list[CreateArgs | Exception] = []
-        for body in bodies:
-            try:
-                drafts.append(self.draft(caller, call_id, body))
-            except Exception as error:  # noqa: BLE001 - it is the answer to this body alone
-                drafts.append(error)
-        accepted = [draft for draft in drafts if isinstance(draft, CreateArgs)]
-        stored: Iterator[Created | Exception]
-        try:
-            stored = iter(await self.create_each(caller, accepted))
-        except Exception as error:  # noqa: BLE001 - they may be stored all the same, so that nobody may try again
-            stored = repeat(error)
-        return [next(stored) if isinstance(draft, CreateArgs) else draft for draft in drafts]
-
-    def _once(self, caller: Caller, name: str, draft: CreateRequest) -> IdempotencyKey:
+    def _stored_key(self, caller: Caller, name: str, request: CreateRequest) -> IdempotencyKey:
         if not name:
             return NO_KEY
-        told = f"{draft.digest}.{draft.id or ''}"
+        asked_for = f"{request.digest}.{request.id or ''}"
         seconds = math.ceil(self.settings.idempotency) + ONCE_MARGIN
-        return IdempotencyKey(once_digest(caller.tenant, name), told, seconds)
+        return IdempotencyKey(once_digest(caller.tenant, name), asked_for, seconds)
 
     async def get(self, caller: Caller, call_id: str, operation_id: str) -> Record:
         """One operation of one call."""
@@ -254,9 +257,6 @@ class Operations:
         if record.call_id != call_id:
             raise NotFound(f"There is no operation '{operation_id}' in this call.")
         return record
-
-    async def _reread(self, known: Record) -> Record:
-        return await self._find(known.tenant, known.call_id, known.id)
 
     async def _lookup(self, caller: Caller, call_id: str | None, operation_id: str) -> Record:
         if call_id is None:

@@ -59,7 +59,7 @@ async def _accept(request: web.Request, caller: Caller, body: Json, preferences:
     operations, call_id = request.app[OPERATIONS], request.match_info["call_id"]
     once = idempotency.name_of(request, remembered=operations.settings.idempotency)
     try:
-        return await operations.create(caller, call_id, body, once=once, strict=preferences.strict is True)
+        return await operations.create(caller, call_id, body, idempotency_key=once, strict=preferences.strict is True)
     except Reused:
         raise idempotency.refusal(request) from None
 
