@@ -1,4 +1,4 @@
-"""JSON encoders and a decoder: for clients, between processes, and as it is stored."""
+"""JSON encoders and a decoder for HTTP responses, for messages between processes, and for stored data."""
 
 import json
 from typing import Any, Final
@@ -10,7 +10,7 @@ _ASCII: Final = json.JSONEncoder(separators=(",", ":"))
 _SORTED: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _DECODER: Final = json.JSONDecoder()
 _CONTAINERS: Final = frozenset({dict, list})
-"""The types that a decoder makes of objects and arrays, and never a subclass of them."""
+"""The types of decoded objects and arrays. Decoders return no subclasses, so their exact type is compared."""
 
 
 def encode(value: Any) -> bytes:
@@ -25,15 +25,22 @@ def encode(value: Any) -> bytes:
 
 
 def encode_text(value: Any) -> str:
-    """Write a value compactly. `decode` reads the same value again, also a lone surrogate. Raises TypeError."""
+    """Write a value compactly. `decode` returns the same value, also for a lone surrogate.
+
+    Raises TypeError for a value that JSON cannot hold.
+    """
     try:
         return orjson.dumps(value).decode()
     except TypeError:
         return _ASCII.encode(value)
 
 
-def canonical(value: Any) -> bytes:
-    """Write a value with sorted members: values that differ in their order alone have one form. Raises TypeError."""
+def encode_sorted(value: Any) -> bytes:
+    """Write a value with the members of each object sorted by name.
+
+    Values that differ only in the order of members give the same bytes. Raises TypeError for a value that JSON cannot
+    hold.
+    """
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:
@@ -41,17 +48,20 @@ def canonical(value: Any) -> bytes:
 
 
 def decode(text: str) -> Any:
-    """Read a value that `encode_text` wrote, without space before it. Raises ValueError.
+    """Read a value that `encode_text` wrote. Raises ValueError, also for a text that begins with white space.
 
-    Plain code is `json.loads`, which looks for space before and after the value and takes twice the time for the small
-    values that records hold.
+    Plain code would be `json.loads`. It also looks for white space around the value, and takes twice as long for the
+    small values in records.
     """
     value, _ = _DECODER.raw_decode(text)
     return value
 
 
 def depth(value: Any) -> int:
-    """How deep objects and arrays are nested in a decoded value, counted without recursion; 0 if it is neither."""
+    """The nesting depth of a decoded value: 0 for a scalar, 1 for an object or array of scalars.
+
+    Counted without recursion, because clients choose the depth.
+    """
     deepest, level = 0, [value] if type(value) in _CONTAINERS else []
     while level:
         deepest += 1

@@ -1,6 +1,6 @@
 """A worker's entry in RQ's registry of workers, for `rq info` and RQ's dashboards.
 
-It has RQ's own form (rq/worker/base.py). tests/contract compares it with what RQ's own worker writes.
+The entry has the form that RQ's own workers write (rq/worker/base.py). tests/contract compares both.
 """
 
 from collections.abc import Mapping
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 ENTRY_TTL = 480
-"""How long the entry stays without a beat, in seconds, as in RQ: its DEFAULT_WORKER_TTL and a minute."""
+"""The time from the last beat until the entry expires, in seconds. As in RQ: DEFAULT_WORKER_TTL (420) and 60 more."""
 ENTRY_TTL_AFTER_DEATH = 60
-"""How long a stopped worker's entry stays, in seconds, as in RQ."""
+"""The time until the entry of a stopped worker expires, in seconds. As in RQ."""
 
 
 class RqPresence:
-    """Writes what RQ's own workers write: a hash with heartbeat, state and counters, and the sets of workers.
+    """Writes what RQ's own workers write: a hash with heartbeat, state and counters, and a member in sets of workers.
 
-    `key` is the key of the hash. `fields` are those of its fields that do not change. `worker_sets` are the keys of the
-    sets.
+    `key`: the key of the hash, which is also the member. `fields`: the fields of the hash that do not change.
+    `worker_sets`: the keys of the sets.
     """
 
     def __init__(self, redis: "Redis", *, key: str, fields: Mapping[str, Any], worker_sets: list[str]) -> None:
@@ -36,15 +36,15 @@ class RqPresence:
         self._fields.setdefault("shutdown_requested_date", utcformat(now()))
 
     async def beat(self, state: str, counts: Counts) -> None:
-        """Tell RQ that the worker lives, and what it has done since the last beat.
+        """Tell RQ that the worker lives. `counts` is what the worker has done since the last beat.
 
         Registers the worker again if RQ has dropped it. Raises Unavailable.
         """
         async with answering(), self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(self._key, mapping={**self._fields, "state": state, "last_heartbeat": utcformat(now())})
-            for counter, more in (("successful_job_count", counts.succeeded), ("failed_job_count", counts.failed)):
-                if more:
-                    pipe.hincrby(self._key, counter, more)
+            for counter, added in (("successful_job_count", counts.succeeded), ("failed_job_count", counts.failed)):
+                if added:
+                    pipe.hincrby(self._key, counter, added)
             if counts.worked:
                 pipe.hincrbyfloat(self._key, "total_working_time", counts.worked)
             pipe.expire(self._key, ENTRY_TTL)

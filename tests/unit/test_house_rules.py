@@ -164,6 +164,16 @@ def test_every_key_is_on_the_page_of_keys() -> None:
     assert not [name for name in names if name not in page]
 
 
+def test_the_architecture_page_lists_every_package_and_module_of_the_first_level() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    tree = page.split("```")[1].partition("workers/")[0]
+    listed = {line.split()[0].rstrip("/") for line in tree.splitlines() if line.startswith("  ") and line[2] != " "}
+    there = {
+        path.name for path in (ROOT / "tracker").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert listed == there
+
+
 def test_the_architecture_page_draws_every_transition_and_no_other() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     drawn = set(re.findall(r"^\s*(\[\*\]|\w+) --> (\[\*\]|\w+) : (\w+)", page, re.MULTILINE))

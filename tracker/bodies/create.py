@@ -87,7 +87,7 @@ def read_create(
     digested = [call_id, kind.name, client_context, result, sent]
     if start:
         digested.append(start)
-    digest = sha256(json_codec.canonical(digested)).hexdigest()[:32]
+    digest = sha256(json_codec.encode_sorted(digested)).hexdigest()[:32]
     return CreateRequest(kind, operation_id, client_context, result_info, members, delay, not_before, digest)
 
 

@@ -26,9 +26,9 @@ from tracker.runtime.processes import Child, Supervisor
 
 VALKEY = "valkey"
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
-SLACK = 10.0
-"""The longest time for a process to end, in seconds, beyond the time for its operations."""
-POLL = 0.05
+EXIT_TIMEOUT = 10.0
+"""The longest time that a process without operations may take to end, in seconds. Then it is killed."""
+POLL_INTERVAL = 0.05
 """Seconds between two checks whether a process is ready."""
 COLOURS = {VALKEY: typer.colors.RED, "api": typer.colors.CYAN, "worker": typer.colors.GREEN}
 EXAMPLE = {
@@ -47,7 +47,12 @@ EXAMPLE = {
 
 @dataclass(frozen=True)
 class StackPlan:
-    """What to run. Port 0 is any free port. With `redis_url` that server is used, and no private one is started."""
+    """What to run. A `port` of 0 is any free port.
+
+    With `redis_url` the processes use that server. Otherwise a private Valkey is started, which also listens on
+    `redis_port` if that is given. `workers`: how many plain functions run at once; 0 for no worker. `types`: the value
+    of TRACKER_TYPES; None leaves it to the environment.
+    """
 
     settings: Settings
     data_dir: Path
@@ -112,20 +117,20 @@ def unreachable(settings: Settings) -> str | None:
 
 
 async def run(plan: StackPlan) -> None:
-    """Run everything until SIGINT or SIGTERM, and stop it in order. A second signal ends the workers' drain early.
+    """Run all processes until SIGINT or SIGTERM, and stop them in order. A second signal ends the workers' drain early.
 
     Raises ConfigurationError when the data directory or the port is in use, an orphan of an earlier run cannot
     be ended, or a process refuses its configuration.
     """
     with locked(plan.data_dir):
-        roster = ChildRecords(plan.data_dir)
-        for name, pid in end_orphans(plan.server, roster).items():
-            note(f"ended {name} (process {pid}), left behind by an earlier run")
+        records = ChildRecords(plan.data_dir)
+        for name, pid in end_orphans(plan.server, records).items():
+            note(f"ended {name} (process {pid}), which an earlier run had left running")
         plan = replace(plan, port=_free_port(plan.host, plan.port))
         if plan.redis_url is None:
             _free_port("127.0.0.1", plan.redis_port or 0)
             plan.server.prepare()
-        supervisor = Supervisor(plan.children(), on_line=_printer(), on_start=roster.record, fatal_exit=Exit.USAGE)
+        supervisor = Supervisor(plan.children(), on_line=_printer(), on_start=records.record, fatal_exit=Exit.USAGE)
         running = asyncio.create_task(_bring_up(supervisor, plan))
         stop = _on_signals()
         try:
@@ -133,7 +138,7 @@ async def run(plan: StackPlan) -> None:
             if running.done():
                 await running
         finally:
-            stop.clear()
+            stop.clear()  # from here on the event is a second signal
             await _stop(supervisor, plan, at_once=stop)
             running.cancel()
 
@@ -155,8 +160,8 @@ async def _bring_up(supervisor: Supervisor, plan: StackPlan) -> None:
     if plan.redis_url is None:
         supervisor.start(VALKEY)
         while not plan.server.answers():  # noqa: ASYNC110 - a server does not report that it is up
-            await asyncio.sleep(POLL)
-    await asyncio.gather(supervisor.run(), _introduce(plan))
+            await asyncio.sleep(POLL_INTERVAL)
+    await asyncio.gather(supervisor.run(), _print_usage_when_ready(plan))
 
 
 async def _ready(url: str) -> None:
@@ -167,19 +172,23 @@ async def _ready(url: str) -> None:
                 async with session.get(f"{url}/readyz") as answer:
                     if answer.status == HTTPStatus.OK:
                         return
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(POLL_INTERVAL)
 
 
 async def _stop(supervisor: Supervisor, plan: StackPlan, *, at_once: asyncio.Event) -> None:
-    """Stop the API and the workers, and then the Valkey that they write to."""
-    drain = plan.settings.drain_seconds + SLACK
+    """Stop the API and the workers, and then the Valkey that they write to.
+
+    When `at_once` is set, workers hand back the operations that they run.
+    """
+    drain = plan.settings.drain_seconds + EXIT_TIMEOUT
     orderly = asyncio.create_task(supervisor.stop([(0, TERM), (drain, KILL)], only={"api", "worker"}))
-    impatient = asyncio.create_task(at_once.wait())
-    await asyncio.wait({orderly, impatient}, return_when=asyncio.FIRST_COMPLETED)
+    second_signal = asyncio.create_task(at_once.wait())
+    await asyncio.wait({orderly, second_signal}, return_when=asyncio.FIRST_COMPLETED)
     if not orderly.done():
-        await supervisor.stop([(0, TERM), (SLACK, KILL)], only={"api", "worker"})  # the workers hand back at once
-    impatient.cancel()
-    await supervisor.stop([(0, TERM), (SLACK, KILL)])
+        # at a second SIGTERM workers hand back what they run
+        await supervisor.stop([(0, TERM), (EXIT_TIMEOUT, KILL)], only={"api", "worker"})
+    second_signal.cancel()
+    await supervisor.stop([(0, TERM), (EXIT_TIMEOUT, KILL)])
 
 
 def _on_signals() -> asyncio.Event:
@@ -194,21 +203,21 @@ def _printer() -> Callable[[str, str], None]:
     """A function that prints a child's line to standard error after the child's name, in colour on a terminal."""
     width = max(map(len, COLOURS))
 
-    def give(name: str, line: str) -> None:
+    def print_line(name: str, line: str) -> None:
         with suppress(OSError):  # nobody reads the output any more; that is no reason to stop
             typer.echo(typer.style(f"{name:<{width}} | ", fg=COLOURS.get(name)) + line, err=True)
 
-    return give
+    return print_line
 
 
-async def _introduce(plan: StackPlan) -> None:
-    """Print how to use the service, once all is ready. The last line is `ready <url>`, for scripts."""
+async def _print_usage_when_ready(plan: StackPlan) -> None:
+    """Wait until the API is ready, and print how to use the service. The last line is `ready <url>`, for scripts."""
     await _ready(plan.url)
     operations = f"{plan.url}/v1.0/communications/calls/demo/operations"
     given = plan.redis_url and plan.settings.model_copy(update={"redis_url": plan.redis_url}).redis_address
     redis = given or (f"redis://127.0.0.1:{plan.redis_port}" if plan.redis_port else plan.server.url)
     typer.echo(f"token  {plan.token}  (tenant dev)")
-    typer.echo(f"redis  {redis}{'  (REDIS_URL; no Valkey of its own)' if plan.redis_url else ''}")
+    typer.echo(f"redis  {redis}{'  (from REDIS_URL; no private Valkey)' if plan.redis_url else ''}")
     authorization = shlex.quote(f"Authorization: Bearer {plan.token}")
     typer.echo(f"try    curl -i {operations} \\")
     typer.echo(f"         -H {authorization} -H 'Content-Type: application/json' \\")

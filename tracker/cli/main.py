@@ -1,4 +1,4 @@
-"""The command line. Commands import their modules when they run, so that `tracker --help` starts fast."""
+"""The command line `tracker`. A command imports its heavy modules only when it runs, so `tracker --help` is fast."""
 
 import sys
 from typing import Annotated
@@ -13,7 +13,7 @@ EXIT_CODES = "Exit codes: " + "; ".join(f"{code.value} {meaning}" for code, mean
 
 app = typer.Typer(
     name="tracker",
-    help="Track long-running operations: run the service, and use it.",
+    help="Run the operation tracker, a service for long-running operations, or use it as a client.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -40,15 +40,15 @@ def _tracker(
 
 for panel, commands in {
     "Run the service": (dev.dev, serve.serve, serve.worker),
-    "Use it": (operations.create, operations.get, operations.list_, operations.wait, operations.cancel),
-    "Look after it": (doctor.doctor, why.why, token.token),
+    "Use the service": (operations.create, operations.get, operations.list_, operations.wait, operations.cancel),
+    "Administer the service": (doctor.doctor, why.why, token.token),
 }.items():
     for command in commands:
         app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)
 
 
 def main() -> None:
-    """Run the command line. An expected error is one line on standard error."""
+    """Run the command line. An expected error ends it with one line on standard error and an exit code."""
     try:
         app()
     except CommandFailed as stop:

@@ -33,10 +33,10 @@ class Exit(IntEnum):
 
 MEANINGS: Mapping[Exit, str] = {
     Exit.OK: "done",
-    Exit.FAILED: "the operation failed, or a check of the doctor did",
+    Exit.FAILED: "the operation failed, or a check of `tracker doctor` failed",
     Exit.USAGE: "wrong usage or configuration",
     Exit.UNREACHABLE: "the server or Redis cannot be reached",
-    Exit.NOT_FOUND: "no such operation, or not any more",
+    Exit.NOT_FOUND: "the operation does not exist, was deleted or has expired",
     Exit.REFUSED: "the server refused the request",
     Exit.TIMED_OUT: "timed out waiting",
 }

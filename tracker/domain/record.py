@@ -1,4 +1,8 @@
-"""The stored record of an operation, which is the only truth about it."""
+"""The stored record of an operation.
+
+Other data in Redis about the operation (its queue, its indexes, RQ's jobs) follows from the record. Where they
+disagree, the record is right.
+"""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -15,19 +19,21 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 class Record(NamedTuple):
     """An operation as it is stored. Only transitions change it: `lifecycle` decides them, `store` applies them.
 
-    * `key`: the internal name, 32 hexadecimal digits. `id` is the public one. `digest` tells a repeated create with the
-      same id from another one.
-    * `members`: the client's members with the handler's results over them. `results`: the handler's results alone. A
-      PATCH writes the client's, an outcome the handler's.
-    * `attempt`: raised by every claim; it is the fence. `charged`: how many attempts failed, were lost or timed out.
-    * `ticket`: the number of the latest ticket. `vanished`: how many tickets vanished since the last claim.
-    * `worker`: the worker that claimed the latest attempt, and `began` when. `rq`: whether that worker itself removes
-      RQ's keys of the ticket.
+    * `key`: the internal name, 32 hexadecimal digits. `id` is the public one. `digest` is a hash of the create.
+      It shows whether a second create with the same id repeats the first or asks for something else.
+    * `results`: the members that the handler has set. `members`: the members that the client has set, and over them
+      those in `results`. A PATCH changes the client's members, and an outcome the handler's.
+    * `attempt`: the number of the latest attempt, raised by every claim. It is a fencing token: a write for an earlier
+      attempt is refused. `charged`: how many attempts failed, were lost or timed out.
+    * `ticket`: the number of the latest ticket. A ticket is the job in an RQ queue by which workers find the operation.
+      `vanished`: how many tickets since the last claim left their queue and were not claimed.
+    * `worker`: the worker that claimed the latest attempt. `began`: when it did. `started`: when the first attempt was
+      claimed. `rq`: whether that worker itself removes RQ's keys of the ticket.
     * `blocker`: what a parked operation waits for: `serial`, `cap`, `rate` or `type`.
-    * `revision`: raised by every transition, a PATCH and progress included, and never by a heartbeat; it is the ETag.
+    * `revision`: the number in the ETag. Every transition raises it, also a PATCH and progress. A heartbeat does not.
     * `hidden`: whether a client has deleted the operation.
 
-    Timestamps are in microseconds by the Redis server's clock; 0 means "not yet".
+    Timestamps are in microseconds, from the clock of the Redis server. 0 means "not yet" or "not set".
     """
 
     key: str

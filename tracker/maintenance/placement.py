@@ -78,13 +78,13 @@ class Placement:
         """What is wrong with where the operation is; nothing, if all is well."""
         stage = seen.stage
         if stage is None or seen.fields["lane"] not in self._lanes:
-            found = [("record", "its stage or lane is none that this version knows")]
+            found = [("record", "this version does not know its stage or lane")]
         else:
             expected = set(_expected(stage, seen))
             present = seen.places.keys()
             wrong = (present & _EXCLUSIVE) - expected - _tolerated(stage, seen)
-            found = [(place, f"{stage}, and not in it") for place in expected - present - {"ticket"}]
-            found += [(place, f"{stage}, and in it") for place in wrong]
+            found = [(place, f"{stage}, but not in this key") for place in expected - present - {"ticket"}]
+            found += [(place, f"{stage}, but in this key") for place in wrong]
             found += _oddities(stage, seen, expected)
         names = {**seen.names, "record": f"{self._record}{seen.key}"}
         id_, word = seen.fields["id"], seen.fields["stage"]
@@ -140,11 +140,11 @@ def _oddities(stage: Stage, seen: Located, expected: set[str]) -> Iterator[tuple
     fields, places = seen.fields, seen.places
     ticket, number = fields["ticket"], places.get("ticketed")
     if "ticket" in expected and "ticket" not in places:
-        yield "ticket", f"queued, and its ticket {ticket} is not on it"
+        yield "ticket", f"queued, but its ticket {ticket} is not in this queue"
     if "ticketed" in expected and number is not None and number != ticket:
-        yield "ticketed", f"queued with ticket {ticket}, and in it with {number}"
+        yield "ticketed", f"queued with ticket {ticket}, but in this key with ticket {number}"
     if stage is Stage.RUNNING and places.get("taken") == "0":
-        yield "taken", "running, and in it as queued"
+        yield "taken", "running, but in this key as queued"
     if stage is Stage.PARKED and fields["blocker"] not in _blockers(fields):
         yield "record", f"parked, and blocked by {fields['blocker'] or 'nothing'}"
     if "line" in places and "line" in expected:
@@ -158,11 +158,11 @@ def _out_of_line(stage: Stage, blocker: str, head: str | None) -> Iterator[tuple
     """
     waits_in_line = stage is Stage.PARKED and blocker == "serial"
     if waits_in_line and head == "itself":
-        yield "line", "parked, and the head of it"
+        yield "line", "parked to wait in this serial queue, but the first in it"
     elif not waits_in_line and head not in {"itself", None}:
         begun = {Stage.RUNNING, Stage.DELAYED}
         if stage not in begun or head not in begun:
-            yield "line", f"{stage}, and not the head of it"
+            yield "line", f"{stage}, but not the first in this serial queue"
 
 
 def _concurrency(fields: Mapping[str, str]) -> int:

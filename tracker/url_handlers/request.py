@@ -28,18 +28,19 @@ if TYPE_CHECKING:
     from yarl import URL
 
 CONNECTIONS = 100
-"""How many requests a process has open at once at most. Further requests wait, within the time of their attempt."""
+"""How many requests a process has open at once at most. Further requests wait, and the wait counts as time of the
+attempt."""
 CONNECT_SECONDS = 10.0
 """The longest time to connect, in seconds."""
-OWN_MEMBERS = frozenset({"callId", "idempotencyKey"})
-"""Members of the request that an operation in the API does not have."""
+REQUEST_ONLY_MEMBERS = frozenset({"callId", "idempotencyKey"})
+"""Members that a request to a handler has and an operation in the API does not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where operations of one type are posted, and the keys that sign the requests.
 
-    `timeout`: the longest time of one request, in seconds; None for the time of the attempt.
+    `timeout`: the longest time of one request, in seconds. None: a request may take as long as its attempt.
     """
 
     type: str
@@ -60,17 +61,17 @@ def handles_url(
 ) -> None:
     """Make an http or https URL the handler of the operation type `model`. docs/url-handlers.md describes the requests.
 
-    `secret` signs the requests: a text `whsec_…`, or several of them while you change the secret. The default is the
-    type's secrets in TRACKER_URL_SECRETS. `timeout` is the longest time that one request may take; the default is the
-    whole of `run_within`. The other options are those of `handles`.
+    `secret` signs the requests: a text `whsec_…`, or the old and the new one while you replace a secret. The default is
+    the type's secrets in TRACKER_URL_SECRETS. `timeout` is the longest time that one request may take; the default is
+    `run_within`. The other options are those of `handles`.
 
-    Raises ConfigurationError for a URL, a secret or an option that cannot be.
+    Raises ConfigurationError for a URL, a secret or an option that is not valid.
     """
     name = model.odata_type
     limit = None if timeout is None else seconds(timeout)
     if limit is not None and not 0 < limit < math.inf:
         raise ConfigurationError(f"{name}: timeout must be more than 0, and finite")
-    if taken := OWN_MEMBERS & {info.alias or field for field, info in model.model_fields.items()}:
+    if taken := REQUEST_ONLY_MEMBERS & {info.alias or field for field, info in model.model_fields.items()}:
         raise ConfigurationError(f"{name}: {', '.join(sorted(taken))} is a member of every request already")
     secrets = (secret,) if isinstance(secret, str) else secret
     endpoint = Endpoint(name, _target(url, name), [signing.key_of(each, owner=name) for each in secrets], limit)
@@ -85,14 +86,14 @@ def handles_url(
 def load_registry(settings: Settings) -> TypeRegistry:
     """Load all operation types: those of the modules in TRACKER_TYPES, and those in TRACKER_URL_HANDLERS.
 
-    API and workers call this function, and so have the same types. Raises ConfigurationError.
+    The API and the workers call this function, so they have the same types. Raises ConfigurationError.
     """
     registry = load_types(settings.type_modules)
-    url_types(settings)
+    declare_url_types(settings)
     return registry
 
 
-def url_types(settings: Settings) -> None:
+def declare_url_types(settings: Settings) -> None:
     """Declare a type for each entry of TRACKER_URL_HANDLERS (`name=url`).
 
     Such a type accepts any members. It has one result member, `result`, which is any JSON value. Raises
@@ -103,7 +104,7 @@ def url_types(settings: Settings) -> None:
     for word in settings.url_handlers:
         name, _, url = (part.strip() for part in word.partition("="))
         if canonical(name) in names:
-            raise ConfigurationError(f"TRACKER_URL_HANDLERS: {name} is there twice")
+            raise ConfigurationError(f"TRACKER_URL_HANDLERS: {name} is given twice")
         names.add(canonical(name))
         try:
             handles_url(_open_type(name), url)
@@ -112,7 +113,7 @@ def url_types(settings: Settings) -> None:
 
 
 def _open_type(name: str) -> type[Operation]:
-    """Make a type of which only the name is known."""
+    """Make a type for a name. No class declares its members, so it accepts any."""
     result = Field(None, json_schema_extra={"readOnly": True}, description="What the URL handler answered.")
     return create_model(
         name.removeprefix("#"), __base__=Operation, __cls_kwargs__={"type": name}, result=(JsonValue, result)
@@ -120,7 +121,10 @@ def _open_type(name: str) -> type[Operation]:
 
 
 def _target(url: str, owner: str) -> "URL":
-    """Read a URL. Raises ConfigurationError when it cannot be posted to; the message never shows credentials."""
+    """Parse the URL of a handler. Raises ConfigurationError if no request can be sent to it.
+
+    The message does not quote the URL, because the URL may hold credentials.
+    """
     from yarl import URL  # noqa: PLC0415 - heavy, needed for these types only
 
     try:
@@ -135,7 +139,10 @@ def _target(url: str, owner: str) -> "URL":
 
 
 def _configured_keys(settings: Settings) -> list[tuple[str, bytes]]:
-    """The keys in TRACKER_URL_SECRETS, each with the name of its type; "" for all types without keys of their own."""
+    """The keys in TRACKER_URL_SECRETS, each with the name of its type.
+
+    The name is "" for a key that serves all types without keys of their own.
+    """
     keys = []
     for word in settings.url_secrets:
         name, _, secret = ("", "", word) if word.startswith(signing.PREFIX) else word.partition("=")
@@ -145,15 +152,18 @@ def _configured_keys(settings: Settings) -> list[tuple[str, bytes]]:
 
 @cache
 def _keys_from_settings(type_name: str) -> Sequence[bytes]:
-    """The keys that sign a type's requests when its declaration names none. The sending process reads them once."""
+    """The keys from TRACKER_URL_SECRETS for a type. They sign when `handles_url` was given no secret for it.
+
+    A process reads the setting once for each type, at its first request.
+    """
     keys = _configured_keys(load())
     own = [key for name, key in keys if name == canonical(type_name)]
     return own or [key for name, key in keys if not name]
 
 
 def _body(operation: Operation, context: Context) -> bytes:
-    """The body of a request: the operation as the API shows it, with what the context has."""
-    ours = {
+    """The body of a request: the operation as the API shows it, and data of this attempt."""
+    fixed = {
         "@odata.type": operation.odata_type,
         "id": context.operation_id,
         "callId": context.call_id,
@@ -163,11 +173,15 @@ def _body(operation: Operation, context: Context) -> bytes:
         "idempotencyKey": context.idempotency_key,
     }
     members = operation.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    return json.dumps({**ours, **members, **ours}, allow_nan=False, separators=(",", ":")).encode()
+    # `fixed` stands first to be first in the text, and last because no member of the operation may replace its values
+    return json.dumps({**fixed, **members, **fixed}, allow_nan=False, separators=(",", ":")).encode()
 
 
 async def _exchange(endpoint: Endpoint, operation: Operation, context: Context) -> HandlerResponse:
-    """Post the operation and read the response. A cancel closes the connection. Raises HandlerUnreachable."""
+    """Post the operation and read the response.
+
+    Raises HandlerUnreachable. Cancelling this call closes the connection.
+    """
     from aiohttp import ClientError  # noqa: PLC0415 - heavy, needed here only
 
     body, key = _body(operation, context), context.idempotency_key
@@ -183,13 +197,17 @@ async def _exchange(endpoint: Endpoint, operation: Operation, context: Context) 
         async with asyncio.timeout(endpoint.timeout), request as response:
             return await _read(response)
     except ClientError as error:
-        how = type(error).__name__
-        raise HandlerUnreachable(f"The URL handler cannot be reached, or broke off ({how}).") from error
+        reason = type(error).__name__
+        raise HandlerUnreachable(f"The URL handler cannot be reached, or the connection broke ({reason}).") from error
     except TimeoutError:
         raise HandlerUnreachable("The URL handler did not answer in time.") from None
 
 
 async def _read(response: "ClientResponse") -> HandlerResponse:
+    """Read a response.
+
+    Of a body over ANSWER_LIMIT the limit and one byte more are kept, so `outcome` sees the excess.
+    """
     body = bytearray()
     async for chunk in response.content.iter_chunked(ANSWER_LIMIT):
         body += chunk
@@ -204,13 +222,13 @@ _SESSIONS: "dict[asyncio.AbstractEventLoop, tuple[ClientSession, AsyncGenerator[
 
 
 async def _session() -> "ClientSession":
-    """The session of the running loop. It is opened when it is first needed, and it is closed with the loop.
+    """The HTTP session of the running event loop, opened at the first call and closed when the loop ends.
 
-    A connection serves one request only. A server may close a kept connection just when the next POST is on its way,
-    and that would cost an attempt. There are no cookies and no proxies from the environment. Responses are not
-    compressed, because they could unpack into very large ones.
+    A connection serves one request only: a server may close a kept connection while the next POST is on its way, and
+    that attempt would fail. The session stores no cookies and ignores proxies named in the environment. It asks for
+    uncompressed responses, because a small compressed response can unpack into a very large one.
     """
-    from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector  # noqa: PLC0415 - as above
+    from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector  # noqa: PLC0415 - heavy, needed here only
 
     loop = asyncio.get_running_loop()
     if loop not in _SESSIONS:
@@ -221,13 +239,13 @@ async def _session() -> "ClientSession":
             auto_decompress=False,
             headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "operation-tracker"},
         )
-        _SESSIONS[loop] = session, _until_the_loop_ends(session)
+        _SESSIONS[loop] = session, _close_with_loop(session)
         await anext(_SESSIONS[loop][1])
     return _SESSIONS[loop][0]
 
 
-async def _until_the_loop_ends(session: "ClientSession") -> AsyncGenerator[None]:
-    """Close the session when the loop ends: `asyncio.run` then closes the asynchronous generators that are open."""
+async def _close_with_loop(session: "ClientSession") -> AsyncGenerator[None]:
+    """Close the session when the loop ends. `asyncio.run` closes open asynchronous generators then, and so this one."""
     try:
         yield
     finally:

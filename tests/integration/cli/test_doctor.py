@@ -32,7 +32,7 @@ Doctor = Callable[..., Awaitable[Told]]
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Doctor:
     """Runs the command: its exit code, standard output and standard error."""
-    monkeypatch.setitem(Verifier.__init__.__kwdefaults__ or {}, "patience", 0.0)
+    monkeypatch.setitem(Verifier.__init__.__kwdefaults__ or {}, "recheck_after", 0.0)
 
     async def run(**options: Any) -> Told:
         code = 0
@@ -103,7 +103,7 @@ async def test_verify_names_what_is_wrong_and_exits_1_and_repair_puts_it_right(s
         "id": record.id,
         "key": record.key,
         "stage": "queued",
-        "what": "queued, and not in it",
+        "what": "queued, but not in this key",
         "where": store.keys.ticketed("default"),
     }
     code, out, err = await run(verify=True)

@@ -27,7 +27,7 @@ from tracker.store.store import Store
 
 @pytest.fixture
 def verifier(store: Store, settings: Settings) -> Verifier:
-    return Verifier(store, settings, patience=0)
+    return Verifier(store, settings, recheck_after=0)
 
 
 async def take_out(store: Store, record: Record, place: str) -> str:
@@ -92,7 +92,7 @@ async def test_a_record_that_is_gone_is_taken_out_of_everything_and_whoever_wait
     found = (await verifier.verify()).faults
     gone = {key_of(store, record, place) for place in PLACEMENTS[retried]}
     assert {(fault.key, fault.where) for fault in found} == {(record.key, where) for where in gone}
-    assert {(fault.id, fault.what) for fault in found} == {("", "in it, and its record is gone")}
+    assert {(fault.id, fault.what) for fault in found} == {("", "in this key, but its record is gone")}
     await repair_all(store, verifier, record)
     assert ids(await take(store)) == [following.id]
 
@@ -101,8 +101,8 @@ async def test_an_id_that_leads_to_another_operation_is_named_and_left(store: St
     one, other = await create(store), await create(store)
     await store.redis.hset(store.keys.ids("test"), one.id, other.key)
     [lost, wrong] = sorted((await verifier.verify()).faults, key=lambda fault: fault.stray)
-    assert (lost.key, lost.what) == (one.key, "queued, and not in it")
-    assert (wrong.key, wrong.stray, wrong.what) == (other.key, one.id, "in it, and belongs elsewhere")
+    assert (lost.key, lost.what) == (one.key, "queued, but not in this key")
+    assert (wrong.key, wrong.stray, wrong.what) == (other.key, one.id, "in this key, but belongs elsewhere")
     await repair_all(store, verifier, one)
     assert (await store.find("test", one.id)).key == one.key
     assert (await store.find("test", other.id)).key == other.key
@@ -128,7 +128,7 @@ async def test_a_record_that_this_version_does_not_know_is_named_and_left_alone(
         (waiting_in_serial_queue, "blocker", "moon", "parked, and blocked by moon"),
         (waiting_in_serial_queue, "blocker", "", "parked, and blocked by nothing"),
         (waiting_for_rate, "blocker", "serial", "parked, and blocked by serial"),
-        (queued, "ticket", "99", "queued with ticket 99, and in it with"),
+        (queued, "ticket", "99", "queued with ticket 99, but in this key with"),
     ],
 )
 async def test_a_record_that_contradicts_its_placement_is_named_and_repaired(
@@ -144,5 +144,5 @@ async def test_the_slots_of_a_concurrency_limit_say_who_runs(store: Store, verif
     record = await running(store)
     await store.redis.zadd(store.keys.gate(record.type, "taken"), {record.key: 0})
     [fault] = (await verifier.verify()).faults
-    assert fault.what == "running, and in it as queued"
+    assert fault.what == "running, but in this key as queued"
     await repair_all(store, verifier, record)

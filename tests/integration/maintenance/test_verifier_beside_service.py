@@ -26,7 +26,7 @@ from tracker.store.store import LEASE, Store
 
 @pytest.fixture
 def verifier(store: Store, settings: Settings) -> Verifier:
-    return Verifier(store, settings, patience=0)
+    return Verifier(store, settings, recheck_after=0)
 
 
 # --- lines
@@ -167,7 +167,7 @@ class Bustle:
 
 
 async def test_operations_that_only_move_are_not_reported_as_faults(store: Store, settings: Settings) -> None:
-    verifier = Verifier(store, settings, patience=0.1)
+    verifier = Verifier(store, settings, recheck_after=0.1)
     async with Bustle(store) as bustle:
         while bustle.moves < 1200:
             before = bustle.moves
@@ -178,7 +178,7 @@ async def test_operations_that_only_move_are_not_reported_as_faults(store: Store
 
 
 async def test_faults_beside_moving_operations_are_named_alone_and_repaired(store: Store, settings: Settings) -> None:
-    verifier = Verifier(store, settings, patience=0.1)
+    verifier = Verifier(store, settings, recheck_after=0.1)
     still = [await create(store, "plain", delay=3600, call_id="still") for _ in range(3)]
     async with Bustle(store):
         await store.redis.zrem(store.keys.due, still[0].key)

@@ -92,7 +92,7 @@ async def test_creates_of_one_script_call_are_judged_as_one_after_another(
         asked = drawn(rng, rng.randrange(2, 30))
         alone = [answer for one in of_tenant("other", asked) for answer in await became(store, [one])]
         assert shown(await became(store, asked)) == shown(alone)
-        assert (await Verifier(store, settings, patience=0).verify()).faults == []
+        assert (await Verifier(store, settings, recheck_after=0).verify()).faults == []
         await store.redis.flushdb()
 
 
@@ -169,4 +169,4 @@ async def test_creates_of_different_calls_and_tenants_in_one_turn_are_separate(
         members = await store.redis.zrange(store.keys.call(record.tenant, record.call_id), 0, -1)
         neighbours = [one for one in records if (one.tenant, one.call_id) == (record.tenant, record.call_id)]
         assert members == [one.key for one in neighbours]
-    assert (await Verifier(store, settings, patience=0).verify()).faults == []
+    assert (await Verifier(store, settings, recheck_after=0).verify()).faults == []

@@ -15,7 +15,7 @@ from tracker.domain.type_modules import load_types
 from tracker.domain.type_registry import TypeRegistry
 from tracker.errors import ConfigurationError
 from tracker.url_handlers import signing
-from tracker.url_handlers.request import url_types
+from tracker.url_handlers.request import declare_url_types
 from tracker.url_handlers.response import BadAnswer
 
 URL = "https://contoso.example/transcode"
@@ -138,7 +138,7 @@ def test_settings_declare_types_that_take_anything_and_have_a_result(
 ) -> None:
     words = "#contoso.first=http://127.0.0.1:9/first?a=b,\n  #contoso.second = https://contoso.example\n"
     for _ in range(2):
-        url_types(configured(monkeypatch, words, f"{SECRET}, #contoso.first={SECRET}"))
+        declare_url_types(configured(monkeypatch, words, f"{SECRET}, #contoso.first={SECRET}"))
     first = type_registry["#contoso.first"]
     assert "#contoso.second" in type_registry
     assert first.is_coroutine
@@ -155,21 +155,21 @@ def test_settings_declare_types_that_take_anything_and_have_a_result(
         ("contoso.first=http://127.0.0.1/", "'contoso.first' is not of the form"),
         ("#contoso.first=ftp://x/", "#contoso.first: the URL must start with"),
         ("#contoso.first=http://u:p@x/", "#contoso.first: the URL may not hold credentials"),
-        ("#contoso.first=http://x/,#Contoso.First=http://y/", "#Contoso.First is there twice"),
+        ("#contoso.first=http://x/,#Contoso.First=http://y/", "#Contoso.First is given twice"),
         ("#urls.transcode=http://x/", "two classes claim #urls.transcode"),
     ],
 )
 def test_a_word_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch, words: str, told: str) -> None:
     handles_url(Transcode, URL)
     with pytest.raises(ConfigurationError, match="TRACKER_URL_HANDLERS: ") as refused:
-        url_types(configured(monkeypatch, words))
+        declare_url_types(configured(monkeypatch, words))
     assert told in refused.value.message
 
 
 @pytest.mark.parametrize("word", ["secret", "whsec_secret", "#contoso.first=secret", f"={SECRET[:-4]}*"])
 def test_a_configured_secret_is_judged_at_the_start(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
     with pytest.raises(ConfigurationError, match="TRACKER_URL_SECRETS: a secret is whsec_"):
-        url_types(configured(monkeypatch, "", f"{SECRET},{word}"))
+        declare_url_types(configured(monkeypatch, "", f"{SECRET},{word}"))
 
 
 def test_secrets_are_not_shown_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:

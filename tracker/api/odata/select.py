@@ -1,4 +1,4 @@
-"""Parser of `$select`, and the selection of an operation's members for a response."""
+"""Parser of `$select`, and the choice of the members of an operation that a response shows."""
 
 import re
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ _NAME: Final = re.compile(r"\*|@?[^\W\d][\w.]*(?:/[^\W\d]\w*)*")
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The members of an operation that a response has. Control information (`@odata.…`) is always among them."""
+    """The members of an operation that a response shows. It always shows control information (`@odata.…`)."""
 
     members: Mapping[str, tuple[str, ...] | None]
-    """The selected parts of each selected member; None for all parts."""
+    """Each selected member by name, with the paths of its selected parts. None: the whole member."""
     everything: bool
-    """Whether all members are selected, as by `*`."""
+    """Whether all members are selected: there is no `$select`, or it contains `*`."""
 
     def of(self, resource: Json) -> Json:
         """The selected members of a resource. A selected member that the resource does not have is left out."""
@@ -54,9 +54,13 @@ ALL: Final = Selection({}, everything=True)
 
 @lru_cache(128)
 def parse_select(text: str) -> Selection:
-    """The selection of a `$select`. Raises Invalid with the position, or NotSupported for options of a member."""
+    """Parse the value of `$select`.
+
+    Raises Invalid with the position of the mistake. Raises NotSupported for options of a member, such as
+    `resultInfo($select=code)`.
+    """
     members: dict[str, tuple[str, ...] | None] = {}
-    start = 1
+    start = 1  # messages count positions from 1
     for item in text.split(","):
         name, rest = re.findall(r"\s*([^\s(]*)\s*(.*)", item, re.DOTALL)[0]
         position = start + item.find(name or rest)
@@ -73,12 +77,13 @@ def parse_select(text: str) -> Selection:
 
 
 def _add(members: dict[str, tuple[str, ...] | None], path: str) -> None:
+    """Add a path, such as `id` or `resultInfo/code`, to the selected members."""
     name, _, part = path.partition("/")
-    known = members.get(name, ())
-    if not part or known is None:
+    selected_parts = members.get(name, ())
+    if not part or selected_parts is None:
         members[name] = None
-    elif part not in known:
-        members[name] = (*known, part)
+    elif part not in selected_parts:
+        members[name] = (*selected_parts, part)
 
 
 def _parts(value: object, parts: tuple[str, ...] | None) -> object:
