@@ -12,10 +12,7 @@ if TYPE_CHECKING:
 
 
 QUEUED_IN_HOST_TIMEOUT = 0.5
-"""The longest time that an attempt waits in its host behind another, in seconds.
-
-Then it is handed back to the queue, uncharged.
-"""
+"""The longest time that an attempt waits in its host behind others, in seconds. Then it is handed back, uncharged."""
 
 
 class StopReason(StrEnum):
@@ -26,9 +23,9 @@ class StopReason(StrEnum):
     DEADLINE = "deadline"
     """The attempt has run for as long as its policy allows."""
     DRAIN = "drain"
-    """The worker stops, or another worker may start the attempt sooner."""
+    """The worker stops, or the attempt has waited in its host for too long."""
     FENCED = "fenced"
-    """Redis refused a beat or a report: another attempt is the current one now."""
+    """Redis refused a beat or a progress report: the operation has another attempt now."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,15 +37,15 @@ class Attempt:
     record: "Record"
     host: "Host"
     started: float
-    """When the handler began, or when the attempt began to wait in its host."""
+    """When the handler began, or before that, when the attempt was sent to its host."""
     stop_reason: StopReason | None = None
     """The first reason to stop, if the handler was asked to."""
     due: float = field(init=False)
-    """When the executor has to act: at the deadline, or after a request to stop at the end of the grace."""
+    """When the executor has to act next: at the deadline, or after a request to stop at the end of the grace."""
     unstored_progress: ProgressReport | None = None
     """The handler's latest report, until it is stored."""
     queued: bool = False
-    """Whether the attempt waits in its host behind others. The host can still give it back."""
+    """Whether the attempt waits in its host behind others. The host can still return it without running it."""
 
     def __post_init__(self) -> None:
         self.due = self.started + (QUEUED_IN_HOST_TIMEOUT if self.queued else self.record.policy.run_within)

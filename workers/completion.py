@@ -14,10 +14,10 @@ from workers.outcome import Died, Outcome, Raised, Rejected, RetryRequested, Sto
 
 @dataclass(slots=True, eq=False)
 class Completion:
-    """An attempt that has ended, until its end is written.
+    """An attempt that has ended and whose change is not written yet.
 
-    `change` is None when the attempt was canceled. The completer then reads the record again, because only Redis
-    knows who asked for the cancel and why.
+    `change` is None when the attempt was canceled. The completer then decides it on the record as it is by then, which
+    says who asked for the cancel and why.
     """
 
     record: Record
@@ -26,13 +26,13 @@ class Completion:
     seconds: float
     """Time from the handler's start to the outcome."""
     packed: Sequence[str] = ()
-    """The change in the form that its script takes."""
+    """The change as arguments of its script."""
     added: float = 0.0
-    """When the completer got it, by the event loop's clock."""
+    """When the completer got it, in seconds of the event loop's clock."""
     spooled: bool = False
     """Whether the spool holds `packed`."""
     failing_since: float = 0.0
-    """When it alone first failed to be written although Redis was there, by the loop's clock; 0 if it never did."""
+    """When Redis first refused to write it alone, in seconds of the event loop's clock; 0 before."""
 
 
 _DECISIVE = (Succeeded, Rejected, RetryRequested, Unusable)
@@ -42,8 +42,8 @@ _DECISIVE = (Succeeded, Rejected, RetryRequested, Unusable)
 def change_for(attempt: Attempt, outcome: Outcome) -> Change | None:
     """The change that ends the attempt, or None when the attempt ends as canceled.
 
-    What a handler returned, rejected or wanted to be retried counts even if the handler was asked to stop. Other
-    outcomes are then taken for consequences of the stop, and its reason decides.
+    A handler that was asked to stop may still return, reject its input or request a retry. That counts. Any other
+    outcome after a request to stop is taken for its consequence, and the reason for the request decides the change.
     """
     record, reason = attempt.record, attempt.stop_reason
     if reason is None or isinstance(outcome, _DECISIVE):
@@ -99,7 +99,7 @@ def with_evidence(change: Change, outcome: Outcome) -> Change:
 
 
 def _with_progress(attempt: Attempt, change: Change) -> Change:
-    """The change with the handler's latest report, if that has not been stored by itself."""
+    """The change with the handler's latest progress, if that is not stored yet."""
     report = attempt.unstored_progress
     if report is None:
         return change

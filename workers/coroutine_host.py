@@ -21,17 +21,17 @@ from workers.handler_outcome import outcome_of_exception, outcome_of_return, wit
 log = structlog.get_logger()
 
 BLOCKED_AFTER = 1.0
-"""The longest time that a handler may block the event loop before the host logs it, in seconds."""
+"""The longest time that a handler can block the event loop without being logged, in seconds."""
 CHECK_INTERVAL = BLOCKED_AFTER / 4
 """Time between two checks for a blocked loop, in seconds."""
 LOGGED_OPERATIONS = 20
-"""How many operations the log of a blocked loop names at most."""
+"""How many operations are named at most when the loop is blocked."""
 LOGGED_FRAMES = 8
-"""How many frames of the blocked stack the log shows at most, the innermost ones."""
+"""How many frames of the blocked thread's stack are logged at most, the innermost ones."""
 
 
 class CoroutineHost:
-    """Runs each attempt as a task. A stop cancels the task."""
+    """Runs each attempt as a task. To stop an attempt, it cancels the task."""
 
     _connection: HostConnection
     _loop: asyncio.AbstractEventLoop
@@ -112,7 +112,7 @@ class CoroutineHost:
             await asyncio.sleep(CHECK_INTERVAL)
 
     def _watch_loop(self, loop_thread: int) -> None:
-        """Log, in a thread of its own, where the loop's thread is when it is blocked; once for each block."""
+        """Log where the loop's thread is when it is blocked, once each time. Runs in a thread of its own."""
         logged = 0.0
         while True:
             time.sleep(CHECK_INTERVAL)

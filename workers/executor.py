@@ -1,7 +1,8 @@
-"""The executor: runs claimed operations in hosts, and gives each attempt's outcome to the completer.
+"""The executor: runs claimed operations in hosts, and hands on how each attempt ends.
 
-It is part of the manager's process, which runs no handler code. So a handler that blocks, holds the interpreter lock
-or crashes cannot delay the heartbeat. A host can be killed without losing what other hosts do.
+The executor is part of the manager's process, and handlers run in other processes, the hosts. So a handler that
+blocks, holds the interpreter lock or crashes cannot delay the heartbeat, and a host can be killed without an effect on
+the attempts of other hosts.
 """
 
 import asyncio
@@ -34,9 +35,10 @@ MEMORY_CHECK_EVERY = 50
 
 
 class Executor:
-    """Runs attempts. `on_completion` gets the completion of each attempt, once.
+    """Runs attempts. It calls `on_completion` once for each.
 
-    `kinds` says which kind of host each type needs, by the type's canonical name.
+    `kinds` says which kind of host each type needs, by the type's canonical name. `size` says how many hosts there are.
+    `worker` is the worker's name, for the log.
     """
 
     def __init__(
@@ -62,10 +64,11 @@ class Executor:
             on_room=self.room.set,
         )
         self._attempts: dict[int, Attempt] = {}
-        """By `run_id`."""
+        """The attempts that have not ended, by `run_id`."""
         self._running: dict[tuple[str, int], Attempt] = {}
+        """The same attempts, by operation key and attempt number."""
         self._queues: defaultdict[Host, deque[Attempt]] = defaultdict(deque)
-        """The attempts of each host of plain functions, in order; the first one runs."""
+        """The attempts of each host of plain functions, in their order. The first of them runs, the others wait."""
         self._last_run_id = 0
         self._handing_back = False
         self.idle = asyncio.Event()
@@ -74,7 +77,7 @@ class Executor:
 
     @property
     def running(self) -> Mapping[tuple[str, int], Attempt]:
-        """The attempts by operation key and attempt number."""
+        """The attempts that have not ended, by operation key and attempt number."""
         return self._running
 
     def begin(self, record: Record) -> None:
@@ -104,13 +107,16 @@ class Executor:
             attempt.request_stop(reason, self._now())
 
     def hand_back(self) -> None:
-        """Ask every handler to stop, and return the operations to the queue uncharged; later ones as well."""
+        """Ask every handler to stop, so that its operation goes back to the queue uncharged.
+
+        Operations that a claim brings after this go back at once.
+        """
         self._handing_back = True
         for attempt in list(self._attempts.values()):
             attempt.request_stop(StopReason.DRAIN, self._now())
 
     def abandon(self) -> None:
-        """Hand back all attempts without waiting: their hosts died, and their handlers are not the cause."""
+        """Hand back all attempts at once: the fork server died and its hosts with it, so no handler is the cause."""
         for attempt in list(self._attempts.values()):
             attempt.stop_reason = attempt.stop_reason or StopReason.DRAIN
             self._end(attempt, Stopped({}))
@@ -161,12 +167,13 @@ class Executor:
                 if attempt := self._attempts.get(run_id):
                     attempt.unstored_progress = message
             case AttemptEnded(run_id, outcome):
-                if attempt := self._attempts.get(run_id):  # else it has ended without its handler
+                if attempt := self._attempts.get(run_id):  # None if it was ended without its handler
                     failpoints.reach(failpoints.AFTER_HANDLER)
                     self._end(attempt, outcome)
                     self.pool.release(attempt.host, self._now() - attempt.started)
 
     def _on_death(self, host: Host, death: Death) -> None:
+        """End the attempts of a host that died. Those that had not begun are handed back."""
         outcome = death.outcome()
         self._queues.pop(host, None)
         for attempt in [each for each in self._attempts.values() if each.host is host]:

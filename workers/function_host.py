@@ -25,11 +25,11 @@ READ_BYTES = 65536
 
 
 class FunctionHost:
-    """Runs functions in the main thread, in the order in which their attempts come. Another thread reads the messages.
+    """Runs functions in the main thread, in the order of their attempts. Another thread reads the manager's messages.
 
-    To stop a function, the reading thread sends the signal SIGUSR1 to the main thread, and only while that attempt is
-    the current one. The handler of the signal runs in the main thread and checks this again before it raises
-    HandlerStopped. So a stop never ends another attempt than its own.
+    To stop an attempt, the reading thread sends SIGUSR1 to the main thread, if the attempt is the current one. Between
+    the two the attempt may end. So the handler of the signal, which runs in the main thread, checks again that the
+    current attempt is to stop, before it raises HandlerStopped.
     """
 
     def __init__(self, registry: TypeRegistry, channel: socket.socket) -> None:
@@ -84,7 +84,7 @@ class FunctionHost:
         self._queued.release()
 
     def _stop(self, run_id: int) -> None:
-        """Remove an attempt that waits, or signal the main thread if it runs the attempt."""
+        """Stop an attempt: remove it if it still waits, or signal the main thread if it is the current one."""
         self._stops.add(run_id)
         for attempt in list(self._queue):
             if attempt is not None and attempt.run_id == run_id:

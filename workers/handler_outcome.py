@@ -13,17 +13,17 @@ from workers import outcome as outcomes
 from workers.outcome import Outcome, Raised, RetryRequested, Stopped, Succeeded
 
 TRACEBACK_LIMIT = 8_192
-"""How many characters of a traceback the log gets at most, from its end."""
-MESSAGE_LIMIT = 1024
-"""How many characters of an exception's message the result gets at most."""
+"""How many characters of a traceback are logged at most, the last ones."""
+EXCEPTION_MESSAGE_LIMIT = 1024
+"""How many characters of an exception's message become the message of the result, at most."""
 
 
 class HandlerStopped(BaseException):
-    """Raised inside a plain function to stop it. Not an Exception, because handlers catch those more often."""
+    """Raised inside a plain function to stop it. It is no Exception, so that `except Exception` does not catch it."""
 
 
 def outcome_of_return(returned: Any) -> Outcome:
-    """The outcome of a handler that returned. Raises TypeError for a value that is no result."""
+    """The outcome of a handler that returned this value. Raises TypeError unless it is None or a ResultInfo."""
     if returned is None:
         return Succeeded(DONE, {})
     if not isinstance(returned, ResultInfo):
@@ -32,10 +32,10 @@ def outcome_of_return(returned: Any) -> Outcome:
 
 
 def outcome_of_exception(entry: OperationType | None, error: BaseException, *, stopped: bool) -> Outcome:
-    """The outcome of a handler that raised any exception.
+    """The outcome of a handler that raised this exception, whatever it is.
 
-    `entry` is None when this host does not have the operation's type. `stopped` says whether the handler was asked to
-    stop.
+    `entry` is None when the host does not have the operation's type. `stopped` says whether the host was asked to stop
+    the handler.
     """
     try:
         return _outcome_of(entry, error, stopped=stopped)
@@ -60,7 +60,7 @@ def _is_retryable(entry: OperationType, error: BaseException) -> bool:
 
 
 def _raised(error: BaseException, *, retryable: bool) -> Raised:
-    """500/1 with a message that clients may see: our own errors' text, or else only the name of the error's class."""
+    """500/1. Clients see the text of our own errors, and of any other exception only the name of its class."""
     reason = error.message if isinstance(error, TrackerError) else f"{type(error).__name__}."
     result = _with_message(f"The handler failed: {reason}")
     return Raised(result, {}, retryable, "".join(traceback.format_exception(error))[-TRACEBACK_LIMIT:])
@@ -70,11 +70,11 @@ def _with_message(message: object) -> ResultInfo:
     """500/1 with this message. Raises TypeError for a message that is no text."""
     if not isinstance(message, str):
         raise TypeError(f"the message is no text but {type(message).__name__}")
-    return RAISED.model_copy(update={"message": message[:MESSAGE_LIMIT]})
+    return RAISED.model_copy(update={"message": message[:EXCEPTION_MESSAGE_LIMIT]})
 
 
 def with_members(entry: OperationType | None, operation: Operation | None, outcome: Outcome) -> Outcome:
-    """The outcome with the result members that the handler set. Members that cannot be stored make it a failure."""
+    """The outcome with the result members that the handler set; `Raised` if they cannot be stored."""
     if entry is None or operation is None:
         return outcome
     try:

@@ -26,9 +26,9 @@ MAX_BATCH = 1000
 
 
 class Heartbeat:
-    """Beats for the attempts of an executor and a completer.
+    """Beats for the attempts that an executor runs, and for those that a completer has not written yet.
 
-    `announce` says that the worker itself lives. Set `beat_now` to have the next beat at once.
+    `announce` tells Redis that the worker itself lives. Set `beat_now` to make the next beat come at once.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Heartbeat:
         self.beat_now = asyncio.Event()
 
     async def run(self) -> None:
-        """Beat until cancelled. An outage costs the beats that fall into it; a lease lasts as long as five beats."""
+        """Beat until cancelled. A lease lasts for five beats, so a short outage of Redis ends no attempt."""
         while True:
             try:
                 await self._beat([*self._executor.running, *self._completer.waiting])
@@ -52,7 +52,7 @@ class Heartbeat:
             self.beat_now.clear()
 
     async def _beat(self, attempts: list[tuple[str, int]]) -> None:
-        """Renew leases. The reply also names the attempts that a client wants canceled, and those that are fenced."""
+        """Renew leases. The replies also say which attempts a client wants canceled, and which are fenced."""
         for start in range(0, len(attempts), MAX_BATCH):
             batch = attempts[start : start + MAX_BATCH]
             for (key, number), reply in zip(batch, await self._store.beat(batch), strict=True):
@@ -62,7 +62,7 @@ class Heartbeat:
                     self._executor.stop(key, number, StopReason.FENCED)
 
     async def store_progress(self) -> None:
-        """Store the latest reports until cancelled. A report that cannot be stored is tried again, or replaced."""
+        """Store the latest progress reports, until cancelled. While Redis is away, the latest report waits."""
         while True:
             await asyncio.sleep(PROGRESS_INTERVAL)
             reports = {each: each.unstored_progress for each in self._executor.running.values()}

@@ -20,29 +20,29 @@ The first death in a row causes no delay. The second causes twice FIRST_RESTART_
 that, up to MAX_RESTART_DELAY. A host that finishes an operation ends the row.
 """
 PREFETCH_SECONDS = 0.02
-"""How much work a host of plain functions may have at once, in seconds of its functions' usual time."""
+"""A host of plain functions gets so many at once that they probably take this long together, in seconds."""
 MAX_PREFETCH = 16
-"""How many plain functions a host may have at once, at most."""
+"""How many plain functions a host gets at once, at most."""
 WEIGHT_OF_SLOWER, WEIGHT_OF_FASTER = 0.5, 0.05
-"""Weight of the latest function in the moving average of their times, if it was slower or faster than the average.
+"""Weights of a function's time in the moving average, for one slower and for one faster than the average.
 
-Functions that become slow must soon stop to wait behind each other. Functions that become fast can wait to be noticed.
+The weight of slower ones is large: a function must not wait behind a long one in its host while other hosts are free.
 """
 _MICROSECOND = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class PoolSize:
-    """How many attempts a worker runs at once, and when a host is worn out."""
+    """How many attempts a worker runs at once, and when it replaces a host."""
 
     concurrency: int
     """How many coroutines run at once, at most."""
     processes: int
-    """How many plain functions run at once, at most: each has a process."""
+    """How many plain functions run at once, at most. Each has a host of its own."""
     recycle_after: int = 1000
-    """How many operations a host of plain functions runs before it is replaced."""
+    """After how many attempts a host of plain functions is replaced."""
     memory_limit: int = 0
-    """The largest memory of a host, in bytes; then it is replaced. 0 means no limit."""
+    """Above how many bytes of memory a host is replaced. 0 means no limit."""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,12 +51,12 @@ class _Member:
 
     host: Host
     running: int = 0
-    """How many attempts it has now, those that wait in it included."""
+    """How many attempts it has now, including those that wait in it."""
     completed: int = 0
     retired: bool = False
-    """Whether it gets no more attempts, and ends after those it has."""
+    """Whether it has been replaced: it gets no more attempts, and ends after those that it has."""
     stuck: bool = False
-    """Whether a handler runs on in it after its attempt has ended, so that it has to be killed."""
+    """Whether one of its handlers still runs after its attempt has ended. Then the host has to be killed."""
 
 
 class Pool:
@@ -96,8 +96,8 @@ class Pool:
     def room(self) -> tuple[int, int]:
         """How many coroutines and how many plain functions can start now.
 
-        Short functions are prefetched: each host gets several at once, because fetching them one by one would take
-        longer than running them.
+        Short plain functions are prefetched: each host gets several at once. One at a time, a host would wait longer
+        for the next function than it runs.
         """
         coroutines, functions = 0, 0
         for member in self._members.values():
@@ -108,11 +108,11 @@ class Pool:
         return max(0, coroutines), functions
 
     def _prefetch(self) -> int:
-        """How many plain functions a host may have at once."""
+        """How many plain functions a host may have at once, by the time that they have taken lately."""
         return max(1, min(MAX_PREFETCH, int(PREFETCH_SECONDS / max(self._function_seconds, _MICROSECOND))))
 
     def acquire(self, kind: HostKind) -> Host | None:
-        """The host for one more attempt: the one with the fewest. None when all hosts of the kind have just died."""
+        """The host that takes one more attempt: the one with the fewest. None when no host of the kind is alive."""
         members = [each for each in self._members.values() if each.host.kind is kind and not each.retired]
         member = min(members, key=lambda each: each.running, default=None)
         if member is None:
@@ -148,7 +148,7 @@ class Pool:
         self._in_background(self._start_host(host.kind))
 
     def replace_stuck(self, host: Host) -> None:
-        """Replace a host with a handler that did not stop. It is killed when its other attempts are over."""
+        """Replace a host because one of its handlers did not stop. The host is killed after its other attempts."""
         self.retire(host, "stuck")
         if (member := self._members.get(host)) is not None:
             member.running -= 1

@@ -1,11 +1,12 @@
-"""Where outcomes wait on disk while Redis is away, so that they outlive this process.
+"""The spool: files on disk for outcomes that cannot be written to Redis yet, so that they outlive the worker.
 
-A file per worker in the spool directory, locked by its writer: a line of JSON for each outcome, in the words that its
-script takes. A file that nobody holds is adopted by the next worker with this directory. What was written twice, or
-meanwhile decided by another attempt, the fence refuses.
+Each worker has one file in the spool directory, and holds a lock on it. After the death of the worker the next worker
+with this directory adopts the file and writes its outcomes. Some of them may be in Redis already, or another attempt
+may have ended the operation by then. Then the fence of the script refuses them.
 
-The first line of a file is `{"version": 1}`: the form of the lines after it. A file without this line is from before
-files had a version, and its lines have the form of version 1. A worker leaves a file of another version where it is.
+A file has one line of JSON for each outcome: the change, as arguments of its script. The first line names the form of
+the others: `{"version": 1}`. A file without that line was written before files had a version, and its lines have the
+form of version 1. A worker does not touch a file of another version.
 """
 
 import fcntl
@@ -23,16 +24,19 @@ log = structlog.get_logger()
 
 SUFFIX = ".outcomes"
 VERSION = 1
-"""The form of an outcome's line: the words of one change, as `change.lua` takes them. When that script takes another
-form, raise this number, and go on reading files of version 1.
+"""The form of the lines: the arguments that `change.lua` takes for one change.
+
+To change them, raise this number and go on reading files of version 1.
 """
-Words = Sequence[str]
+PackedChange = Sequence[str]
+"""A change as `tracker.store.store.pack` makes it."""
 
 
 class Spool:
-    """Without a directory, nothing is kept. Raises nothing for a disk that does not take it: that is logged.
+    """The spool of one worker. Without a directory it keeps nothing.
 
-    Files are only appended to, and removed when all that is in them is written: a death at any moment loses nothing.
+    A file is only appended to, and removed when all its outcomes are written, so a death at any moment loses none of
+    them. Errors of the disk are logged and not raised.
     """
 
     def __init__(self, directory: Path | None) -> None:
@@ -40,15 +44,15 @@ class Spool:
         self._own: int | None = None
         self._held: dict[Path, int] = {}
 
-    def keep(self, outcomes: Iterable[Words]) -> bool:
-        """Hold these on disk too, until `clear`. Returns whether they are."""
-        lines = [f"{json.dumps(list(words))}\n" for words in outcomes]
+    def keep(self, changes: Iterable[PackedChange]) -> bool:
+        """Write changes to the worker's file. Returns whether they are on disk."""
+        lines = [f"{json.dumps(list(change))}\n" for change in changes]
         if self._directory is None or not lines:
             return False
         try:
             if self._own is None:
                 self._own = self._create(self._directory)
-            # The first line end ends what an earlier write may have left unfinished on a full disk.
+            # An earlier write may have left an unfinished line when the disk was full. The first line end ends it.
             _append(self._own, "".join(["\n", *lines]))
             os.fsync(self._own)
         except OSError as error:
@@ -56,16 +60,16 @@ class Spool:
             return False
         return True
 
-    def adopt(self) -> list[Words]:
-        """What workers that are gone have left; it stays on disk until `clear`.
+    def adopt(self) -> list[PackedChange]:
+        """Take over the files of dead workers, and return their changes. The files stay on disk until `clear`.
 
-        A file of a version that this worker does not know is logged, and stays on disk after `clear` too.
+        A file of an unknown version is logged, and stays on disk after `clear` too.
         """
-        found: list[Words] = []
+        found: list[PackedChange] = []
         if self._directory is None:
             return found
         for path in sorted(self._directory.glob(f"*{SUFFIX}")):
-            with suppress(OSError):  # another worker holds it, or was faster
+            with suppress(OSError):  # its worker lives, or another worker has adopted it
                 descriptor = _locked(os.open(path, os.O_RDONLY))
                 try:
                     data = path.read_bytes()
@@ -77,13 +81,13 @@ class Spool:
                     log.error("spool_version_unknown", path=str(path), version=version, known=VERSION)
                     continue
                 self._held[path] = descriptor
-                outcomes = [words for line in data.splitlines() if (words := _read(line)) is not None]
-                log.warning("spool_adopted", path=str(path), outcomes=len(outcomes))
-                found += outcomes
+                changes = [change for line in data.splitlines() if (change := _read(line)) is not None]
+                log.warning("spool_adopted", path=str(path), outcomes=len(changes))
+                found += changes
         return found
 
     def clear(self) -> None:
-        """Forget what was kept or adopted: it is written."""
+        """Remove the worker's own file and those it has adopted. To be called when all their changes are written."""
         for path, descriptor in self._held.items():
             with suppress(OSError):
                 path.unlink()
@@ -91,7 +95,7 @@ class Spool:
         self._held, self._own = {}, None
 
     def _create(self, directory: Path) -> int:
-        """A new file of ours, with its version. Raises OSError, and leaves no file then."""
+        """Create the worker's own file, with its version. Raises OSError, and then leaves no file."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = directory / f"{uuid4().hex}{SUFFIX}"
         descriptor = _locked(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600))
@@ -106,7 +110,7 @@ class Spool:
 
 
 def _locked(descriptor: int) -> int:
-    """The file, held for this process alone. Raises OSError when another holds it, or has done with it."""
+    """Lock a file for this process. Raises OSError when another process holds the lock or has removed the file."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not os.fstat(descriptor).st_nlink:
@@ -118,14 +122,14 @@ def _locked(descriptor: int) -> int:
 
 
 def _append(descriptor: int, text: str) -> None:
-    """Write all of the text. Raises OSError when only a part of it has room."""
+    """Write the whole text. Raises OSError when the disk takes only a part of it."""
     data = text.encode()
     if os.write(descriptor, data) < len(data):
         raise OSError("the disk is full")
 
 
 def _version(data: bytes) -> Any:
-    """The version that a file names. A file without one is read as version 1."""
+    """The version that a file names; 1 for a file that names none."""
     try:
         header = json.loads(data.partition(b"\n")[0])
     except ValueError:
@@ -133,10 +137,10 @@ def _version(data: bytes) -> Any:
     return header.get("version") if isinstance(header, dict) else VERSION
 
 
-def _read(line: bytes) -> Words | None:
-    """An outcome; None for a line that a death or a full disk has cut off."""
+def _read(line: bytes) -> PackedChange | None:
+    """The change on a line; None for the version, and for a line that a death or a full disk has cut off."""
     try:
-        words = json.loads(line)
+        change = json.loads(line)
     except ValueError:
         return None
-    return words if isinstance(words, list) and words and all(isinstance(word, str) for word in words) else None
+    return change if isinstance(change, list) and change and all(isinstance(part, str) for part in change) else None

@@ -8,42 +8,34 @@ from typing import Any
 import pytest
 
 from tests.support.waiting import soon
-from tracker.domain.operation import Json
 from workers.fork_server import ForkServer
 from workers.frames import AttemptEnded, Message, ProgressReport, RunAttempt
 from workers.host import Death, Host, HostKind
+from workers.outcome import Outcome
 
 COROUTINE, FUNCTION = HostKind.COROUTINE, HostKind.FUNCTION
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-def as_json(message: ProgressReport | AttemptEnded) -> Json:
-    """A message as a JSON object, with the name of its outcome."""
-    if isinstance(message, ProgressReport):
-        return {"ref": message.run_id, "progress": message.percent, "detail": message.detail}
-    fields = message.outcome._asdict()
-    if "result" in fields:
-        fields["result"] = fields["result"].model_dump()
-    name = {"RetryRequested": "retry"}.get(type(message.outcome).__name__, type(message.outcome).__name__.lower())
-    return {"ref": message.run_id, "outcome": name, "rss": fields.pop("peak_rss"), **fields}
+Sent = ProgressReport | AttemptEnded
 
 
 class HostClient:
-    """Starts hosts of one fork server. `messages` has what they sent, by the attempt's reference number."""
+    """Starts hosts of one fork server. `messages` has what they sent about each attempt, by its run id."""
 
     def __init__(self, fork_server: ForkServer) -> None:
         self.fork_server = fork_server
-        self.messages: dict[int, list[Json]] = {}
+        self.messages: dict[int, list[Sent]] = {}
         self._changed = asyncio.Condition()
         self._notifications: set[asyncio.Task[None]] = set()
-        self._ref = 0
+        self._last_run_id = 0
 
     async def host(self, kind: HostKind) -> Host:
         return await soon(self.fork_server.start_host(kind, self.receive))
 
     def receive(self, message: Message) -> None:
-        assert isinstance(message, ProgressReport | AttemptEnded)
-        self.messages.setdefault(message.run_id, []).append(as_json(message))
+        assert isinstance(message, Sent)
+        self.messages.setdefault(message.run_id, []).append(message)
         task = asyncio.ensure_future(self._notify())
         self._notifications.add(task)
         task.add_done_callback(self._notifications.discard)
@@ -53,29 +45,39 @@ class HostClient:
             self._changed.notify_all()
 
     def start(self, host: Host, name: str, **members: Any) -> int:
-        """Send an attempt to a host; its reference number."""
-        self._ref += 1
-        host.run(RunAttempt(self._ref, f"#hosts.{name}", f"op-{self._ref}", "call", 2, "a key", members, "mine"))
-        return self._ref
+        """Send an attempt to a host; its run id."""
+        run_id = self._last_run_id = self._last_run_id + 1
+        host.run(RunAttempt(run_id, f"#hosts.{name}", f"op-{run_id}", "call", 2, "a key", members, "mine"))
+        return run_id
 
     async def until(self, check: Callable[[], Any]) -> None:
         async with self._changed:
             await soon(self._changed.wait_for(check))
 
-    async def first_message(self, ref: int) -> Json:
-        """The attempt's first message."""
-        await self.until(lambda: self.messages.get(ref))
-        return self.messages[ref][0]
+    async def first_detail(self, run_id: int) -> str:
+        """The text of the attempt's first message, which is a progress report."""
+        await self.until(lambda: self.messages.get(run_id))
+        first = self.messages[run_id][0]
+        assert isinstance(first, ProgressReport)
+        return first.detail
 
-    async def outcome(self, ref: int) -> Json:
-        await self.until(lambda: "outcome" in (self.messages.get(ref) or [{}])[-1])
-        return self.messages[ref][-1]
+    def details(self, run_id: int) -> list[str]:
+        """The texts of all its progress reports."""
+        return [message.detail for message in self.messages[run_id] if isinstance(message, ProgressReport)]
 
-    async def run(self, host: Host, name: str, **members: Any) -> Json:
+    async def outcome(self, run_id: int) -> Outcome:
+        """The attempt's outcome, when it is there."""
+        await self.until(lambda: any(isinstance(each, AttemptEnded) for each in self.messages.get(run_id, [])))
+        last = self.messages[run_id][-1]
+        assert isinstance(last, AttemptEnded)
+        return last.outcome
+
+    async def run(self, host: Host, name: str, **members: Any) -> Outcome:
+        """Run an attempt to its outcome."""
         return await self.outcome(self.start(host, name, **members))
 
-    def outcomes(self) -> list[str]:
-        return [line["outcome"] for lines in self.messages.values() for line in lines if "outcome" in line]
+    def outcomes(self) -> list[Outcome]:
+        return [each.outcome for sent in self.messages.values() for each in sent if isinstance(each, AttemptEnded)]
 
 
 async def death(host: Host) -> Death:

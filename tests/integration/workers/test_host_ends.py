@@ -16,7 +16,9 @@ from tests.support.processes import ROOT, alive, gone
 from tests.support.waiting import soon
 from workers.connection import HostConnection
 from workers.fork_server import ForkServer
+from workers.frames import ProgressReport
 from workers.host import Host, HostKind
+from workers.outcome import Succeeded
 
 MANAGER = """
 import asyncio, sys
@@ -28,8 +30,8 @@ async def main(fork_server):
     await fork_server.open()
     host_client = HostClient(fork_server)
     hosts = [await host_client.host(COROUTINE), await host_client.host(FUNCTION)]
-    started = await host_client.first_message(host_client.start(hosts[1], "spawning", wait=True))
-    print(fork_server.pid, *(host.pid for host in hosts), started["detail"], flush=True)
+    started = await host_client.first_detail(host_client.start(hosts[1], "spawning", wait=True))
+    print(fork_server.pid, *(host.pid for host in hosts), started, flush=True)
     await asyncio.Event().wait()
 
 asyncio.run(main(ForkServer.fork(load_types(["tests.support.host_types"]))))
@@ -39,21 +41,21 @@ asyncio.run(main(ForkServer.fork(load_types(["tests.support.host_types"]))))
 @pytest.mark.parametrize("kind", HostKind)
 async def test_a_host_that_is_asked_to_finish_ends_after_its_attempts(host_client: HostClient, kind: HostKind) -> None:
     host = await host_client.host(kind)
-    refs = [
+    run_ids = [
         host_client.start(host, "echo" if kind is COROUTINE else "echoFunction", text="x" * 60_000) for _ in range(20)
     ]
     host.finish()
     ended = await death(host)
     assert (ended.pid, ended.exit_code, ended.expected) == (host.pid, 0, True)
-    assert [host_client.messages[ref][-1]["outcome"] for ref in refs] == ["succeeded"] * 20
+    assert [type(await host_client.outcome(run_id)) for run_id in run_ids] == [Succeeded] * 20
 
 
 @on_linux
 async def test_what_a_function_left_running_ends_with_its_host_not_before(host_client: HostClient) -> None:
     host = await host_client.host(FUNCTION)
-    ref = host_client.start(host, "spawning", wait=False)
-    left = int((await host_client.first_message(ref))["detail"])
-    await host_client.outcome(ref)
+    run_id = host_client.start(host, "spawning", wait=False)
+    left = int(await host_client.first_detail(run_id))
+    await host_client.outcome(run_id)
     await host_client.run(host, "echoFunction")
     assert alive(left)
     host.finish()
@@ -71,23 +73,23 @@ async def test_messages_of_a_host_are_received_before_its_death(host_client: Hos
     assert (ended.exit_code, ended.expected) == (-signal.SIGKILL, False)
     assert ended.peak_rss > 1024 * 1024
     assert heard == [len(done)]
-    assert host_client.messages[last] == [{"ref": last, "progress": 90, "detail": "last words"}]
+    assert host_client.messages[last] == [ProgressReport(last, 90, "last words")]
 
 
 async def test_the_death_of_a_host_harms_no_other(host_client: HostClient) -> None:
     one, other = await host_client.host(COROUTINE), await host_client.host(COROUTINE)
-    ref = host_client.start(other, "waiting", gate="mine")
-    await host_client.first_message(ref)
+    run_id = host_client.start(other, "waiting", gate="mine")
+    await host_client.first_detail(run_id)
     host_client.start(one, "ending", how="kill")
     assert (await death(one)).exit_code == -signal.SIGKILL
     await host_client.run(other, "opening", gate="mine")
-    assert (await host_client.outcome(ref))["outcome"] == "succeeded"
+    assert isinstance(await host_client.outcome(run_id), Succeeded)
 
 
 @on_linux
 async def test_a_host_that_is_killed_takes_along_what_its_function_started(host_client: HostClient) -> None:
     host = await host_client.host(FUNCTION)
-    started = int((await host_client.first_message(host_client.start(host, "spawning", wait=True)))["detail"])
+    started = int(await host_client.first_detail(host_client.start(host, "spawning", wait=True)))
     host.kill()
     ended = await death(host)
     assert (ended.exit_code, ended.expected) == (-signal.SIGKILL, True)
@@ -99,7 +101,7 @@ async def test_a_fork_server_that_is_closed_leaves_nobody(host_fork_server: Fork
     await host_fork_server.open()
     host_client = HostClient(host_fork_server)
     hosts = [await host_client.host(kind) for kind in (COROUTINE, FUNCTION, FUNCTION)]
-    started = int((await host_client.first_message(host_client.start(hosts[1], "spawning", wait=True)))["detail"])
+    started = int(await host_client.first_detail(host_client.start(hosts[1], "spawning", wait=True)))
     await host_client.fork_server.close()
     assert not host_client.fork_server.lost.is_set()
     await gone(host_client.fork_server.pid, started, *(host.pid for host in hosts))
@@ -191,7 +193,6 @@ LOGGED = """
 import asyncio, sys
 from tests.support.hosts import HostClient
 from tracker.domain.type_modules import load_types
-from workers.connection import HostConnection
 from workers.host import HostKind
 from workers.fork_server import ForkServer
 

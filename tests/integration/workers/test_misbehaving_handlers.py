@@ -11,19 +11,20 @@ import pytest
 from tests.support.hosts import COROUTINE, FUNCTION, HostClient, on_linux
 from tests.support.waiting import soon
 from workers.host import HostKind
+from workers.outcome import Raised, Succeeded
 
 
 @pytest.mark.parametrize("kind", HostKind)
 async def test_an_unknown_type_in_a_host_is_an_outcome(host_client: HostClient, kind: HostKind) -> None:
     host = await host_client.host(kind)
-    assert (await host_client.run(host, "unknown"))["outcome"] == "raised"
+    assert isinstance(await host_client.run(host, "unknown"), Raised)
 
 
 async def test_progress_may_be_reported_from_a_thread(host_client: HostClient) -> None:
     host = await host_client.host(COROUTINE)
-    ref = host_client.start(host, "threading")
-    await host_client.outcome(ref)
-    assert [line.get("detail") for line in host_client.messages[ref]] == ["from a thread", None]
+    run_id = host_client.start(host, "threading")
+    await host_client.outcome(run_id)
+    assert host_client.details(run_id) == ["from a thread"]
 
 
 async def test_nothing_comes_after_an_outcome(host_client: HostClient) -> None:
@@ -37,10 +38,10 @@ async def test_nothing_comes_after_an_outcome(host_client: HostClient) -> None:
 
 async def test_a_child_that_a_function_forks_does_not_become_a_host(host_client: HostClient) -> None:
     host = await host_client.host(FUNCTION)
-    ref = host_client.start(host, "forking")
-    assert (await host_client.outcome(ref))["outcome"] == "succeeded"
-    assert (await host_client.run(host, "echoFunction"))["outcome"] == "succeeded"
-    assert len(host_client.messages[ref]) == 1
+    run_id = host_client.start(host, "forking")
+    assert isinstance(await host_client.outcome(run_id), Succeeded)
+    assert isinstance(await host_client.run(host, "echoFunction"), Succeeded)
+    assert len(host_client.messages[run_id]) == 1
 
 
 async def test_a_fork_server_that_has_died_forks_no_host(host_client: HostClient) -> None:

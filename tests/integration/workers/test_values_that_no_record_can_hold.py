@@ -9,12 +9,14 @@ from pydantic import Field
 
 from tests.support.records import make_record
 from tests.support.waiting import soon
-from tracker import Operation, Retry
+from tracker import Operation, ResultInfo, Retry
 from tracker.config import Settings
+from tracker.domain.operation import RAISED
 from tracker.domain.policy import Policy
 from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.domain.type_registry import OperationType, TypeRegistry
+from tracker.log import configure
 from tracker.store.store import Store
 from workers import job
 from workers.fork_server import ForkServer
@@ -37,6 +39,10 @@ class Measure(Operation, type="#test.measure"):
     value: float | None = Field(None, json_schema_extra={"readOnly": True})
 
 
+class Unchecked(Operation, type="#test.unchecked"):
+    pass
+
+
 async def named(_operation: Named, context: Any) -> None:
     await context.progress(50, os.fsdecode(BAD_NAME))
 
@@ -49,10 +55,14 @@ def measure(operation: Measure, _context: Any) -> None:
     operation.value = math.nan
 
 
+async def unchecked(_operation: Unchecked, _context: Any) -> ResultInfo:
+    return ResultInfo.model_construct(code=[200])
+
+
 @pytest.fixture
 def types() -> TypeRegistry:
     types = TypeRegistry()
-    for model, handler in ((Named, named), (Unlucky, unlucky), (Measure, measure)):
+    for model, handler in ((Named, named), (Unlucky, unlucky), (Measure, measure), (Unchecked, unchecked)):
         types.add(OperationType(model.odata_type, model, handler))
     return types
 
@@ -91,3 +101,18 @@ async def test_what_no_record_can_hold_does_not_cost_the_outcome(
     assert after.stage is stage
     if stage is Stage.COMPLETED:
         assert after.detail == "caf?.wav"
+
+
+async def test_a_result_that_was_made_without_validation_fails_the_operation_and_is_logged(
+    store: Store,
+    types: TypeRegistry,
+    fork_server: ForkServer,
+    settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure(Settings(log_format="json"))
+    record, _ = await store.create(make_record(type="#test.unchecked", policy=Policy(attempts=9)))
+    after = await record_after_attempt(store, types, fork_server, settings, record)
+    assert (after.stage, after.attempt, after.charged) == (Stage.FAILED, 1, 1)
+    assert after.result_info == RAISED
+    assert capsys.readouterr().err.count("outcome_unusable") == 1
