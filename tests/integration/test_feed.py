@@ -19,7 +19,7 @@ from tracker.store import rq_tickets
 from tracker.store.script_replies import Room
 from tracker.store.store import Store, pack
 
-LUA = Path(tracker.__file__).parent / "lua"
+LUA = Path(tracker.__file__).parent / "store" / "lua"
 KINDS = {canonical(COMMS_OPERATION): "coroutines"}
 
 
@@ -189,12 +189,14 @@ def test_what_is_no_position_is_none(text: str) -> None:
 def test_every_script_that_moves_ends_with_finish() -> None:
     """Every way out of one: what it gathered is written, and what it did is told."""
     moving = [
-        path for path in LUA.glob("*.lua") if re.search(r"^-- INCLUDE (move|places)$", path.read_text(), re.MULTILINE)
+        path
+        for path in LUA.rglob("*.lua")
+        if re.search(r"^-- INCLUDE (move|memberships)$", path.read_text(), re.MULTILINE)
     ]
     assert len(moving) >= 8
     for path in moving:
         text = path.read_text()
-        if path.stem in {"places", "strays", "locate"}:
+        if path.stem in {"memberships", "find_stray_members", "read_memberships"}:
             assert not re.search(r"\b(move|park|open|welcome)\(", text), "reads only"
         else:
             assert "finish()\n" in text, path.name

@@ -1,6 +1,6 @@
 """What is told of operations, and kept for a while.
 
-Whatever changes operations tells it by one message for each tenant (`lua/tell.lua`): it is published, and an entry of
+Whatever changes operations tells it by one message for each tenant (`lua/modules/events.lua`): it is published, and an entry of
 the tenant's feed, a bounded stream. A message is lines of text:
 
     <tenant's digest> TAB <id of the entry>                                  in the published one only

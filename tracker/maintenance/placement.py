@@ -1,6 +1,6 @@
 """Where an operation belongs: the sets, queues and indexes that its stage keeps it in, and what of that is not so.
 
-`Placement` judges what `locate.lua` has seen of one operation at one moment. The rules are those of `move.lua`.
+`Placement` judges what `read_memberships.lua` has seen of one operation at one moment. The rules are those of `move.lua`.
 """
 
 import json
@@ -24,7 +24,7 @@ _EXCLUSIVE = _STATUSES | {
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """An operation as `locate.lua` found it: fields of its record, its score in each place, the places' keys."""
+    """An operation as `read_memberships.lua` found it: fields of its record, its score in each place, the places' keys."""
 
     key: str
     fields: Mapping[str, str]

@@ -74,8 +74,8 @@ class Verifier:
         self._redis, self._keys, self._patience = store.redis, store.keys, patience
         self._places = Placement(store.keys)
         constants = rq_tickets.constants(store.keys, test_clock=settings.test_clock)
-        self._locate = Script("locate", store.redis, store.keys, constants)
-        self._strays = Script("strays", store.redis, store.keys, constants)
+        self._locate = Script("read_memberships", store.redis, store.keys, constants)
+        self._strays = Script("find_stray_members", store.redis, store.keys, constants)
         self._repair = Script("repair", store.redis, store.keys, constants)
 
     async def verify(self, tell: Tell | None = None) -> VerifyReport:

@@ -127,10 +127,19 @@ class Scripts:
         self.turn = pipeline.turn
         self._scripts = [
             Script(name, redis, keys, constants, pipeline)
-            for name in ("create", "find", "page", "claim", "beat", "change", "overdue", "expire")
+            for name in (
+                "create",
+                "read_by_public_id",
+                "read_page",
+                "claim",
+                "beat",
+                "change",
+                "find_overdue",
+                "expire",
+            )
         ]
-        self.create, self.find, self.page, *others = self._scripts
-        self.claim, self.beat, self.change, self.overdue, self.expire = others
+        self.create, self.read_by_public_id, self.read_page, *others = self._scripts
+        self.claim, self.beat, self.change, self.find_overdue, self.expire = others
         self._redis = redis
 
     async def loaded(self) -> None:
@@ -180,7 +189,7 @@ def _expand(source: str) -> str:
         if name in seen:
             return ""
         seen.add(name)
-        return _INCLUDE.sub(include, (LUA / f"{name}.lua").read_text())
+        return _INCLUDE.sub(include, (LUA / "modules" / f"{name}.lua").read_text())
 
     return _INCLUDE.sub(include, source)
 

@@ -47,7 +47,7 @@ class Store:
         self.keys = Keys(settings.key_prefix, settings.rq_key_prefix)
         constants = rq_tickets.constants(self.keys, test_clock=settings.test_clock)
         self._scripts = Scripts(redis, self.keys, constants)
-        self.page, self.turn = self._scripts.page, self._scripts.turn
+        self.page, self.turn = self._scripts.read_page, self._scripts.turn
 
     async def ready(self) -> None:
         """Check that Redis answers and has every script."""
@@ -77,7 +77,7 @@ class Store:
 
     async def find(self, tenant: str, operation_id: str) -> Record:
         """Read an operation by its public id. Raises NotFound, or Gone when only its tombstone is left."""
-        [answer] = await self._scripts.find.each([[owner_digest(tenant), operation_id]])
+        [answer] = await self._scripts.read_by_public_id.each([[owner_digest(tenant), operation_id]])
         if not answer:
             raise NotFound(f"There is no operation '{operation_id}'.")
         return _visible(decode(answer))
@@ -180,7 +180,7 @@ class Store:
 
     async def overdue(self, limit: int) -> Overdue:
         """What the sweeper has to act on now, at most `limit` of each; marks missing tickets as suspects."""
-        lists = await self._scripts.overdue(limit=limit, patience=round(VANISHED_AFTER * SECOND))
+        lists = await self._scripts.find_overdue(limit=limit, patience=round(VANISHED_AFTER * SECOND))
         return Overdue(*lists)
 
     async def expire(self, limit: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@
 --
 -- Returns MENDED | MOVED (the record is another now) | UNKNOWN (its stage or lane is none that this version knows).
 -- Writes nothing unless MENDED.
--- INCLUDE places
+-- INCLUDE memberships
 local STAGES = {queued = true, parked = true, delayed = true, running = true}
 local now = server_time()
 local op = C.operation .. key

@@ -4,7 +4,7 @@
 --
 -- Returns for each OK (or it is not there any more) | GONE (there is no such record) | ELSEWHERE (its record belongs
 -- to other sets, whatever its stage). Writes nothing.
--- INCLUDE places
+-- INCLUDE memberships
 local known = {}
 
 -- The names of the sets that may hold an operation, each with its public id; or what is to be said of it anywhere.

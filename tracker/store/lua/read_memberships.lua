@@ -5,7 +5,7 @@
 --
 -- Returns for each {{field, value, ...}, {place, score, ...}, {place, name, ...}}: all empty when there is no record,
 -- and only an empty stage when it has none. Writes nothing.
--- INCLUDE places
+-- INCLUDE memberships
 local FIELDS = {'stage', 'status', 'attempt', 'ticket', 'revision', 'id', 'hidden', 'policy', 'lane', 'gate', 'serial',
   'blocker', 'context', 'start_by'}
 

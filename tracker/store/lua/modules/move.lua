@@ -119,8 +119,8 @@ local function write_gathered()
   for first = 1, #removed, 1000 do call('DEL', unpack(removed, first, math.min(first + 999, #removed))) end
 end
 
--- INCLUDE ticket
--- INCLUDE tell
+-- INCLUDE tickets
+-- INCLUDE events
 
 -- The end of every script that moves: what it gathered is written, what it did is told.
 local function finish()
@@ -169,7 +169,7 @@ local function bury(op, key, record, now)
   call('PEXPIREAT', op, digits((ends + DAY) / 1000))
 end
 
--- INCLUDE gate
+-- INCLUDE limiter
 
 -- Remove what RQ knows of an execution that our own worker claimed.
 local function forget_execution(key, record)
