@@ -27,7 +27,7 @@ from tracker.maintenance.sweeper import Sweeper
 from tracker.runtime.background import beside
 from tracker.runtime.dev_valkey import start_server
 from tracker.store.connection import open_redis
-from tracker.store.rq_tickets import PROBE_AFTER
+from tracker.store.script_constants import PROBE_AFTER
 from tracker.store.script_replies import Overdue
 from tracker.store.store import Store
 

@@ -130,7 +130,7 @@ async def test_a_record_that_contradicts_its_place_is_named_and_mended(
 
 async def test_places_of_a_cap_say_who_runs(store: Store, verifier: Verifier) -> None:
     record = await running(store)
-    await store.redis.zadd(store.keys.gate(record.type, "taken"), {record.key: 0})
+    await store.redis.zadd(store.keys.limiter(record.type, "taken"), {record.key: 0})
     [fault] = (await verifier.verify()).faults
     assert fault.what == "running, and in it as queued"
     await mend(store, verifier, record)

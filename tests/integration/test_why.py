@@ -250,7 +250,7 @@ async def test_an_operation_that_is_not_where_it_belongs_is_told_to_be_verified(
     record = await make(store)
     for name in ("ticketed:default", "leases", "due"):
         await store.redis.zrem(f"{store.keys.prefix}:{name}", record.key)
-    await store.redis.delete(store.keys.line("test", record.call_id), store.keys.gate(record.type, "parked"))
+    await store.redis.delete(store.keys.serial_queue("test", record.call_id), store.keys.limiter(record.type, "parked"))
     found = await ask.reasons(record)
     assert "tracker doctor --verify" in found["misplaced"]["text"]
 

@@ -1,7 +1,7 @@
 """What is told of operations, and kept for a while.
 
-Whatever changes operations tells it by one message for each tenant (`lua/modules/events.lua`): it is published, and an entry of
-the tenant's feed, a bounded stream. A message is lines of text:
+Whatever changes operations tells it by one message for each tenant (`lua/modules/events.lua`): it is published, and
+an entry of the tenant's feed, a bounded stream. A message is lines of text:
 
     <tenant's digest> TAB <id of the entry>                                  in the published one only
     <key> TAB <callId> TAB [<revision>,"<stage>",<attempt>,<time>,{…}]       for each change
@@ -26,7 +26,7 @@ from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.json_codec import decode
 from tracker.store.codec import as_uuid, decode_result
-from tracker.store.rq_tickets import FEED_LENGTH
+from tracker.store.script_constants import FEED_LENGTH
 from tracker.store.scripts import answering
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from tracker.maintenance.placement import Fault, Located, Placement
 from tracker.store import rq_tickets
 from tracker.store.codec import as_hash
 from tracker.store.keys import QUEUES
+from tracker.store.script_constants import script_constants
 from tracker.store.scripts import Script, answering
 from tracker.store.store import LEASE, Store
 
@@ -73,7 +74,7 @@ class Verifier:
     def __init__(self, store: Store, settings: "Settings", *, patience: float = PATIENCE) -> None:
         self._redis, self._keys, self._patience = store.redis, store.keys, patience
         self._places = Placement(store.keys)
-        constants = rq_tickets.constants(store.keys, test_clock=settings.test_clock)
+        constants = script_constants(store.keys, test_clock=settings.test_clock)
         self._locate = Script("read_memberships", store.redis, store.keys, constants)
         self._strays = Script("find_stray_members", store.redis, store.keys, constants)
         self._repair = Script("repair", store.redis, store.keys, constants)

@@ -55,7 +55,7 @@ OperationWorker claims it also shows in <r>:execution:*, <r>:executions:*, <r>:w
 from functools import lru_cache
 from hashlib import sha1
 
-_remembering = lru_cache(maxsize=4096)
+_cached = lru_cache(maxsize=4096)
 """Names come again and again: a call's several times for each operation."""
 QUEUES = {"high": "operations.high", "default": "operations", "low": "operations.low"}
 """RQ's queue of each lane, in order of priority."""
@@ -72,8 +72,8 @@ class Keys:
         self.leases = f"{prefix}:leases"
         self.due = f"{prefix}:due"
         self.deadlines = f"{prefix}:deadlines"
-        self.gates = f"{prefix}:gates"
-        self.lacking = f"{prefix}:lacking"
+        self.limiters = f"{prefix}:gates"
+        self.unserved_types = f"{prefix}:lacking"
         self.workers = f"{prefix}:workers"
         self.wake = f"{prefix}:wake"
         self.expiries = f"{prefix}:expiries"
@@ -131,30 +131,30 @@ class Keys:
         """The RQ queue of a lane."""
         return f"{self.rq_prefix}:queue:{QUEUES[lane]}"
 
-    def line(self, tenant: str, call_id: str) -> str:
+    def serial_queue(self, tenant: str, call_id: str) -> str:
         """The serial operations of a call, in their order."""
         return f"{self.prefix}:line:{call_digest(tenant, call_id)}"
 
-    def gate(self, type_name: str, part: str) -> str:
-        """A type's gate: `parked`, `taken` or `full`."""
-        return f"{self.prefix}:gate:{gate_digest(type_name)}:{part}"
+    def limiter(self, type_name: str, part: str) -> str:
+        """A type's limiter: its `parked` operations, the slots that are `taken`, or when its bucket is `full`."""
+        return f"{self.prefix}:gate:{type_digest(type_name)}:{part}"
 
-    def lack(self, type_name: str) -> str:
+    def unserved(self, type_name: str) -> str:
         """The operations that wait for a worker with the type."""
-        return f"{self.prefix}:lack:{gate_digest(type_name)}"
+        return f"{self.prefix}:lack:{type_digest(type_name)}"
 
     def job(self, job_id: str) -> str:
         """RQ's hash of a job."""
         return f"{self.rq_prefix}:job:{job_id}"
 
 
-@_remembering
+@_cached
 def owner_digest(tenant: str) -> str:
     """A tenant's name in keys."""
     return _digest(tenant)
 
 
-@_remembering
+@_cached
 def call_digest(tenant: str, call_id: str) -> str:
     """A call's name in keys; calls of two tenants never share one, as neither's name has a line end."""
     return _digest(f"{tenant}\n{call_id}")
@@ -165,8 +165,8 @@ def context_digest(client_context: str | None) -> str:
     return "" if client_context is None else _digest(client_context)
 
 
-@_remembering
-def gate_digest(type_name: str) -> str:
+@_cached
+def type_digest(type_name: str) -> str:
     """A type's name in keys, whatever its case and with or without its `#`."""
     return _digest(type_name.removeprefix("#").lower())
 

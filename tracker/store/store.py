@@ -15,6 +15,8 @@ from tracker.store.codec import as_hash, completed, decode, decode_hash, encode_
 from tracker.store.create_args import CreateArgs, pack_creates
 from tracker.store.idempotency import NO_KEY, IdempotencyKey
 from tracker.store.keys import Keys, owner_digest
+from tracker.store.packed_args import NOTHING, change_header
+from tracker.store.script_constants import script_constants
 from tracker.store.script_replies import ChangeReply, ClaimReply, Overdue, Room
 from tracker.store.scripts import Scripts, answering
 
@@ -45,7 +47,7 @@ class Store:
         self.redis = redis
         self.address = settings.redis_address
         self.keys = Keys(settings.key_prefix, settings.rq_key_prefix)
-        constants = rq_tickets.constants(self.keys, test_clock=settings.test_clock)
+        constants = script_constants(self.keys, test_clock=settings.test_clock)
         self._scripts = Scripts(redis, self.keys, constants)
         self.page, self.turn = self._scripts.read_page, self._scripts.turn
 
@@ -250,13 +252,21 @@ def readable(stored: Mapping[str, str]) -> Record | None:
 
 
 def pack(change: Change) -> list[str]:
-    """A change in the words that its script takes; they can be kept and written later."""
+    """The arguments by which `change.lua` takes a change. They can be kept and sent later."""
     seen = change.seen
     fields = [word for pair in encode_fields(change.fields).items() for word in pair]
-    revision = "-" if change.revision is None else change.revision
-    head = (
-        f"{seen.key} {seen.stage} {seen.attempt} {seen.ticket} {revision} {int(change.lease_ran_out)} {change.stage} "
-        f"{round(change.delay * SECOND)} {change.token} {change.stamp or '-'} {len(fields)}"
+    header = change_header(
+        key=seen.key,
+        seen_stage=seen.stage,
+        seen_attempt=seen.attempt,
+        seen_ticket=seen.ticket,
+        seen_revision=NOTHING if change.revision is None else change.revision,
+        lease_ran_out=int(change.lease_ran_out),
+        stage=change.stage,
+        delay=round(change.delay * SECOND),
+        token=change.token,
+        timestamp_field=change.stamp or NOTHING,
+        count=len(fields),
     )
     entry = "" if change.entry is None else json.dumps(change.entry, separators=(",", ":"))
-    return [head, entry, *fields]
+    return [header, entry, *fields]

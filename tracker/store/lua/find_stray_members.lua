@@ -1,37 +1,39 @@
--- Whether sets hold operations that have nothing to do with them.
+-- Judge whether keys may hold operations that they hold. Writes nothing.
 --
--- ARGV held ...  set, member, key, ...: what a set holds; the member of a tenant's ids is a public id, else the key
+-- ARGV held ...  for each: key in Redis, member, operation's key. The member of a tenant's ids is a public id; every
+--                other member is the operation's key itself.
+-- FROM record: read_record
+-- FROM memberships: memberships_of
 --
--- Returns for each OK (or it is not there any more) | GONE (there is no such record) | ELSEWHERE (its record belongs
--- to other sets, whatever its stage). Writes nothing.
--- INCLUDE memberships
-local known = {}
+-- Returns for each OK (also when the member is gone meanwhile) | GONE (the operation has no record) | ELSEWHERE (the
+-- key is none that may ever hold the operation, whatever its stage).
 
--- The names of the sets that may hold an operation, each with its public id; or what is to be said of it anywhere.
-local function sets_of(key)
-  local record = look(C.operation .. key)
+-- The keys that may hold the operation, each with its public id; or the verdict that counts for every key.
+local function keys_of(key)
+  local record = read_record(key)
   if not record then return call('EXISTS', C.operation .. key) == 0 and 'GONE' or 'OK' end
-  local names = {}
-  for _, name in pairs(places_of(record)) do names[name] = record.id end
-  return names
+  local keys = {}
+  for _, name in pairs(memberships_of(record)) do keys[name] = record.id end
+  return keys
 end
 
-local function judge(name, member, key)
-  known[key] = known[key] or sets_of(key)
-  local sets = known[key]
-  local ids = string.sub(name, 1, #C.ids) == C.ids
-  local word = sets
-  if type(sets) == 'table' then
-    word = sets[name] and (not ids or sets[name] == member) and 'OK' or 'ELSEWHERE'
-  end
-  if word == 'OK' then return word end
-  local there
-  if ids then there = call('HGET', name, member) == key else there = call('ZSCORE', name, member) end
-  return there and word or 'OK'
+local function is_ids(name) return string.sub(name, 1, #C.ids) == C.ids end
+
+local function verdict(keys, name, member)
+  if type(keys) == 'string' then return keys end
+  return keys[name] and (not is_ids(name) or keys[name] == member) and 'OK' or 'ELSEWHERE'
 end
 
-local answers = {}
-for index = held, #ARGV, 3 do
-  answers[#answers + 1] = judge(ARGV[index], ARGV[index + 1], ARGV[index + 2])
+local function holds(name, member, key)
+  if is_ids(name) then return call('HGET', name, member) == key end
+  return call('ZSCORE', name, member)
 end
-return answers
+
+local replies, known = {}, {} -- `known`: operation's key -> what `keys_of` says
+for index = held_start, held_start + held_count - 1, 3 do
+  local name, member, key = ARGV[index], ARGV[index + 1], ARGV[index + 2]
+  known[key] = known[key] or keys_of(key)
+  local word = verdict(known[key], name, member)
+  replies[#replies + 1] = word ~= 'OK' and holds(name, member, key) and word or 'OK'
+end
+return replies

@@ -1,51 +1,60 @@
--- Where operations are: what their records say of it, and which of the places for such an operation hold it.
+-- Read which of the sets, indexes and queues for an operation hold it. Writes nothing.
 --
--- ARGV thorough 0|1  whether to name the places, and look for tickets on RQ's queues, which takes long on long ones
--- ARGV asked    ...  keys
+-- KEYS limiters       ZSET  limiter -> when to look at it again
+-- KEYS unserved_types ZSET  type -> since when operations of it wait, or when it was last tried
+-- ARGV thorough       0|1   reply with the names of the keys, and look for tickets on RQ's queues, which takes long on
+--                           long queues
+-- ARGV asked          ...   keys of operations
+-- FROM record: read_record, type_name
+-- FROM memberships: memberships_of
 --
--- Returns for each {{field, value, ...}, {place, score, ...}, {place, name, ...}}: all empty when there is no record,
--- and only an empty stage when it has none. Writes nothing.
--- INCLUDE memberships
+-- Returns for each {{field, value, ...}, {membership, score, ...}, {membership, key, ...}}. All are empty when there is
+-- no record; there is only an empty stage when the record has none.
+
 local FIELDS = {'stage', 'status', 'attempt', 'ticket', 'revision', 'id', 'hidden', 'policy', 'lane', 'gate', 'serial',
   'blocker', 'context', 'start_by'}
 
+-- How to read the score in a key that is no sorted set of operations. `ticket` is searched from the end, where the new
+-- tickets are.
 local SCORES = {
-  gates = function(_, record) return call('ZSCORE', gates, record.gate) end,
-  lacking = function(_, record) return call('ZSCORE', lacking, type_name(record)) end,
-  ids = function(key, record, ids) return call('HGET', ids, record.id) == key and '1' end,
-  ticket = function(key, record, queue)
+  gates = function(record) return call('ZSCORE', limiters, record.gate) end,
+  lacking = function(record) return call('ZSCORE', unserved_types, type_name(record)) end,
+  ids = function(record, ids) return call('HGET', ids, record.id) == record.key and '1' end,
+  ticket = function(record, queue)
     if thorough ~= '1' or record.stage ~= 'queued' then return nil end
-    local job = key .. '-' .. record.ticket
-    return call('LPOS', queue, job, 'RANK', -1) and record.ticket -- from the end, where the new ones are
+    return call('LPOS', queue, record.key .. '-' .. record.ticket, 'RANK', -1) and record.ticket
   end,
 }
 
--- What the head of an operation's line is: `itself`, or the stage of another.
-local function head_of(key, line)
-  local head = call('ZRANGE', line, 0, 0)[1]
-  if head == key then return 'itself' end
+-- The head of the operation's serial queue: `itself`, or the stage of another operation.
+local function head_of_line(record, queue)
+  local head = call('ZRANGE', queue, 0, 0)[1]
+  if head == record.key then return 'itself' end
   return head and call('HGET', C.operation .. head, 'stage')
 end
 
-local function find(key)
-  local op = C.operation .. key
-  local record = look(op)
-  if not record then return {call('EXISTS', op) == 1 and {'stage', ''} or {}, {}, {}} end
-  local fields, scores, names = {}, {}, {}
-  local function note(list, word, value)
-    if value then list[#list + 1], list[#list + 2] = word, value end
-  end
-  for _, name in ipairs(FIELDS) do note(fields, name, record[name]) end
-  for place, name in pairs(places_of(record)) do
-    local score = SCORES[place]
-    if score then score = score(key, record, name) else score = call('ZSCORE', name, key) end
-    note(scores, place, score)
-    if thorough == '1' then note(names, place, name) end
-    if place == 'line' then note(scores, 'head', head_of(key, name)) end
-  end
-  return {fields, scores, names}
+local function add(list, name, value)
+  if value then list[#list + 1], list[#list + 2] = name, value end
 end
 
-local answers = {}
-for index = asked, #ARGV do answers[#answers + 1] = find(ARGV[index]) end
-return answers
+local function read(key)
+  local record = read_record(key)
+  if not record then return {call('EXISTS', C.operation .. key) == 1 and {'stage', ''} or {}, {}, {}} end
+  local fields, scores, keys = {}, {}, {}
+  for _, name in ipairs(FIELDS) do add(fields, name, record[name]) end
+  for name, held_by in pairs(memberships_of(record)) do
+    local score_of = SCORES[name]
+    if score_of then
+      add(scores, name, score_of(record, held_by))
+    else
+      add(scores, name, call('ZSCORE', held_by, key))
+    end
+    if thorough == '1' then add(keys, name, held_by) end
+    if name == 'line' then add(scores, 'head', head_of_line(record, held_by)) end
+  end
+  return {fields, scores, keys}
+end
+
+local replies = {}
+for index = asked_start, asked_start + asked_count - 1 do replies[#replies + 1] = read(ARGV[index]) end
+return replies

@@ -1,71 +1,91 @@
--- What the changes of one script are told as (`tracker/events/feed.py` reads it): a line for each, gathered by tenant, and
--- one message for all, which is published and kept in the tenant's feed.
-local messages = {} -- tenant -> lines to keep, and `heard`: the same as they are published
-local TOLD = {attempt = true, percent = true, detail = true, canceled = true, cancel_requested = true,
-  result_info = true, results = true, expires = true}
-local rawget, concat = rawget, table.concat
+-- Events: what a transaction did to operations, for whoever follows them. tracker/events/feed.py reads them and
+-- describes their form.
+--
+-- KEYS events    PUBSUB  where every event is published
+-- FROM stages: FINAL
+--
+-- Each change of an operation is one line. All lines of a tenant are one message, which is kept in the tenant's feed
+-- and published. `tx.events` gathers them: tenant -> `kept` and `published`, lists of lines.
 
--- What only some changes have to tell, as members of a JSON object, each with a comma before it. Results are stored as
--- JSON; one that is too long is told without its message.
-local function more_of(record, stage)
-  local percent, detail = rawget(record, 'percent'), rawget(record, 'detail')
-  local asked, more = rawget(record, 'cancel_requested'), ''
-  if percent and percent ~= '' then more = more .. ',"p":' .. percent end
-  if detail and detail ~= '' then more = more .. ',"d":' .. cjson.encode(detail) end
-  if asked and asked ~= '' then more = more .. ',"q":' .. asked end
-  if not FINAL[stage] then return more end
-  local began = record.stage ~= stage and rawget(record, 'began') -- else it has ended before, and is only changed
-  local result = rawget(record, 'result_info') or ''
-  if #result > C.told_result then result = string.match(result, '^%[%-?%d+,%-?%d+,') .. '""]' end
-  return more .. (rawget(record, 'canceled') == '1' and ',"c":1' or '') .. (began and ',"b":' .. began or '')
-    .. (result ~= '' and ',"f":' .. result or '') .. ',"k":"' .. record.type .. '"'
+-- The members of every event, as JSON, each after a comma. An id that the server made is left out.
+local function members_of(record)
+  local id, members = rawget(record, 'id'), ''
+  if id then members = ',"i":"' .. id .. '"' end
+  if record.percent ~= '' then members = members .. ',"p":' .. record.percent end
+  if record.detail ~= '' then members = members .. ',"d":' .. cjson.encode(record.detail) end
+  if record.cancel_requested ~= '' then members = members .. ',"q":' .. record.cancel_requested end
+  return members
 end
 
--- What is published of an attempt's end, but not kept, so that who waits for it need not read the record: what the
--- handler has set, and when the record expires. Nothing where not all of it can be told.
-local function rest_of(record, stage)
-  if not FINAL[stage] or record.stage == stage or not rawget(record, 'began') then return '' end
-  local results, result = rawget(record, 'results') or '', rawget(record, 'result_info') or ''
-  if #results > C.told_result or #result > C.told_result then return '' end
+-- The members that tell of an operation that has ended. `began` is the time at which its last attempt began, if the
+-- operation ends by this change. A result that is too long goes without its message.
+local function result_members(record, began)
+  local result, members = record.result_info, record.canceled == '1' and ',"c":1' or ''
+  if #result > C.largest_published_result then result = string.match(result, '^%[%-?%d+,%-?%d+,') .. '""]' end
+  if began then members = members .. ',"b":' .. began end
+  if result ~= '' then members = members .. ',"f":' .. result end
+  return members .. ',"k":"' .. record.type .. '"'
+end
+
+-- The members of an attempt's end that are published and not kept. With them, whoever waits for the end need not read
+-- the record. Empty where the record would have to be read all the same, because a part is too long.
+local function published_members(record)
+  local results, longest = record.results, C.largest_published_result
+  if #results > longest or #record.result_info > longest then return '' end
   return ',"r":' .. (results == '' and '{}' or results) .. ',"x":' .. record.expires
 end
 
--- Tell that the record has become this by what was written: field, value, … Of a hidden one only that it has gone is
--- told, once.
-local function tell(key, record, stage, revision, now, written)
-  for index = 1, #written, 2 do
-    if TOLD[written[index]] then record[written[index]] = written[index + 1] end
-  end
-  local gone = stage == 'tombstone'
-  if record.hidden ~= '' then
-    if not rawget(record, 'hiding') then return end
-    gone = true
-  end
-  local attempt = rawget(record, 'attempt') or ''
-  local lines = messages[record.tenant]
+local function add_lines(tx, tenant, kept, published)
+  local lines = tx.events[tenant]
   if not lines then
-    lines = {heard = {}}
-    messages[record.tenant] = lines
+    lines = {kept = {}, published = {}}
+    tx.events[tenant] = lines
   end
-  local id = rawget(record, 'id')
-  local more = (id and ',"i":"' .. id .. '"' or '') .. (gone and '' or more_of(record, stage))
-  local rest = gone and '' or rest_of(record, stage)
-  local line = key .. '\t' .. record.call_id .. '\t[' .. revision .. ',"' .. (gone and 'tombstone' or stage)
-    .. '",' .. (attempt == '' and '0' or attempt) .. ',' .. digits(now)
-    .. (more == '' and '' or ',{' .. string.sub(more, 2))
-  local kept = line .. (more == '' and ']' or '}]')
-  lines[#lines + 1] = kept
-  lines.heard[#lines] = rest == '' and kept or line .. rest .. '}]'
+  local count = #lines.kept + 1
+  lines.kept[count], lines.published[count] = kept, published
 end
 
-local function publish()
-  for tenant, lines in pairs(messages) do
+-- The beginning of a line: all but the members and what closes it.
+local function line_of(tx, record, stage)
+  return record.key .. '\t' .. record.call_id .. '\t[' .. record.revision .. ',"' .. stage .. '",'
+    .. (record.attempt == '' and '0' or record.attempt) .. ',' .. tx.time
+end
+
+-- Note that clients cannot see the operation any more.
+local function add_last_event(tx, record)
+  local id = rawget(record, 'id')
+  local line = line_of(tx, record, 'tombstone') .. (id and ',{"i":"' .. id .. '"}]' or ']')
+  add_lines(tx, record.tenant, line, line)
+end
+
+-- Note that the record has changed, and was at stage `before` until now. Of a hidden operation, only the change that
+-- hides it (`hiding`) is an event.
+local function add_event(tx, record, before)
+  if record.hidden ~= '' and not rawget(record, 'hiding') then return end
+  if record.hidden ~= '' or record.stage == 'tombstone' then return add_last_event(tx, record) end
+  local line, members, only_published = line_of(tx, record, record.stage), members_of(record), ''
+  if FINAL[record.stage] then
+    local began = record.stage ~= before and rawget(record, 'began')
+    members = members .. result_members(record, began)
+    if began then only_published = published_members(record) end
+  end
+  if members == '' then
+    add_lines(tx, record.tenant, line .. ']', line .. ']')
+  else
+    line = line .. ',{' .. string.sub(members, 2)
+    add_lines(tx, record.tenant, line .. '}]', line .. only_published .. '}]')
+  end
+end
+
+local function publish_events(tx)
+  for tenant, lines in pairs(tx.events) do
     local owner = redis.sha1hex(tenant)
     local feed = C.feed .. owner
-    for first = 1, #lines, C.told_at_once do
-      local last = math.min(first + C.told_at_once - 1, #lines)
-      local id = call('XADD', feed, 'MAXLEN', '~', C.feed_length, '*', '', concat(lines, '\n', first, last))
-      call('PUBLISH', events, owner .. '\t' .. id .. '\n' .. concat(lines.heard, '\n', first, last))
+    for first = 1, #lines.kept, C.events_per_message do
+      local last = math.min(first + C.events_per_message - 1, #lines.kept)
+      local kept = table.concat(lines.kept, '\n', first, last)
+      local id = call('XADD', feed, 'MAXLEN', '~', C.feed_length, '*', '', kept)
+      call('PUBLISH', events, owner .. '\t' .. id .. '\n' .. table.concat(lines.published, '\n', first, last))
     end
     if call('TTL', feed) < C.feed_for / 2 then call('EXPIRE', feed, C.feed_for) end
   end

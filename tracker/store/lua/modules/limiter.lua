@@ -1,143 +1,104 @@
--- What may not start yet is on no RQ list: it is parked, and whatever ends its wait pushes its ticket in the same
--- script. Three things park: the line of a call whose operations run one after another (only the line's head has a
--- ticket), the gate of a type with a cap or a rate, and the lack of a worker that has the type.
+-- Limiters: a type's limits of how many operations run at once (cap) and start per interval (rate).
+--
+-- KEYS limiters  ZSET    limiter -> when to look at it again; limiters with parked operations only
+-- FROM clock: digits
+-- FROM record: read_record, policy_of
+--
+-- A limiter is named by the digest of its type. It says which operations may start, and never starts one. It holds
+-- parked operations in the order of their creation, and slots: key -> since when the operation runs, or 0 for an
+-- operation that was admitted and has not started yet.
+--
+-- The rate is a token bucket (GCRA), kept as one time: when the bucket is full again. An operation uses its token when
+-- it starts. An admitted operation has one reserved, so that operations that a queue held up start no faster than the
+-- rate, however many of them wait there.
 
-local move
+local function parked_at(limiter) return C.limiter .. limiter .. ':parked' end
+local function slots_at(limiter) return C.limiter .. limiter .. ':taken' end
+local function full_at(limiter) return C.limiter .. limiter .. ':full' end
 
-local function parked_at(gate) return C.gate .. gate .. ':parked' end
-local function taken_at(gate) return C.gate .. gate .. ':taken' end
-local function lacking_at(name) return C.lack .. redis.sha1hex(name) end
+local function is_admitted(record) return call('ZSCORE', slots_at(record.gate), record.key) == '0' end
 
--- Take a parked operation out of the set that its blocker keeps.
-local function unpark(key, record)
-  if record.blocker == 'cap' or record.blocker == 'rate' then
-    call('ZREM', parked_at(record.gate), key)
-    if call('EXISTS', parked_at(record.gate)) == 0 then call('ZREM', gates, record.gate) end
-  elseif record.blocker == 'type' then
-    local name = type_name(record)
-    call('ZREM', lacking_at(name), key)
-    if call('EXISTS', lacking_at(name)) == 0 then call('ZREM', lacking, name) end
-  end
-end
+-- When the bucket is full again, and now if it is full.
+local function bucket_full(tx, limiter) return math.max(tx.now, tonumber(call('GET', full_at(limiter))) or 0) end
 
--- Whether the operation may have a ticket: it is the head of its call's line, or its call has none. It joins the
--- line here, at its end, and keeps its place until it has ended.
-local function may_queue(key, record, now)
-  if record.serial == '' then return true end
-  local line = C.line .. record.call
-  if not call('ZSCORE', line, key) then
-    local last = call('ZRANGE', line, 0, 0, 'REV', 'WITHSCORES')
-    call('ZADD', line, digits(math.max(now, (tonumber(last[2]) or 0) + 1)), key)
-  end
-  return call('ZRANGE', line, 0, 0)[1] == key
-end
-
--- A gate's places: key -> since when it runs, or 0 for one that has been let through and is queued. Whoever starts
--- uses a token of the rate; who has been let through has one reserved, so that however long the queue holds them up,
--- they start no faster than the rate.
-local function reserved_at(gate) return call('ZCOUNT', taken_at(gate), 0, 0) end
-
--- Whether the operation has been let through and not begun yet.
-local function let_through(key, gate)
-  return call('ZSCORE', taken_at(gate), key) == '0'
-end
-
--- When the bucket of tokens is full again, not before now. It is kept as this one time (GCRA).
-local function full_at(gate, now)
-  return math.max(now, tonumber(call('GET', C.gate .. gate .. ':full')) or 0)
-end
-
--- Why a gate lets nothing through now: 'cap', or 'rate' and when it has a token again; nil when it does.
-local function blocker_of(gate, policy, now)
-  if policy.concurrency and call('ZCARD', taken_at(gate)) >= policy.concurrency then return 'cap' end
+-- Why the limiter admits no operation of this policy now: 'cap', or 'rate' and when there is a token again. Returns
+-- nil if the limiter admits one.
+local function blocker_of(tx, limiter, policy)
+  if policy.concurrency and call('ZCARD', slots_at(limiter)) >= policy.concurrency then return 'cap' end
   if policy.rate then
-    local step = policy.per * SECOND / policy.rate
-    local opens = full_at(gate, now) - step * (policy.rate - 1 - reserved_at(gate))
-    if opens > now then return 'rate', opens end
+    local interval = policy.per * C.second / policy.rate
+    local reserved = call('ZCOUNT', slots_at(limiter), 0, 0)
+    local opens = bucket_full(tx, limiter) - interval * (policy.rate - 1 - reserved)
+    if opens > tx.now then return 'rate', opens end
   end
 end
 
--- The operation starts: it uses a token, and holds a place of the cap until it stops running.
-local function take(key, gate, policy, now)
+-- Why an operation with a ticket may not start, as `blocker_of` says it. Operations that are parked come first.
+local function blocker_of_start(tx, record, policy)
+  if record.gate == '' or is_admitted(record) then return nil end
+  local blocker, opens = blocker_of(tx, record.gate, policy)
+  if not blocker and call('EXISTS', parked_at(record.gate)) == 1 then return 'cap', tx.now end
+  return blocker, opens
+end
+
+-- The operation starts: it uses a token, and has a slot of the cap until it stops running.
+local function take_slot(tx, record, policy)
+  local limiter = record.gate
+  if limiter == '' then return end
   if policy.concurrency then
-    call('ZADD', taken_at(gate), digits(now), key)
+    call('ZADD', slots_at(limiter), tx.time, record.key)
   else
-    call('ZREM', taken_at(gate), key)
+    call('ZREM', slots_at(limiter), record.key)
   end
   if policy.rate then
-    local full = full_at(gate, now) + policy.per * SECOND / policy.rate
-    call('SET', C.gate .. gate .. ':full', digits(full), 'PX', digits(math.ceil((full - now) / 1000) + 1))
+    local full = bucket_full(tx, limiter) + policy.per * C.second / policy.rate
+    call('SET', full_at(limiter), digits(full), 'PX', digits(math.ceil((full - tx.now) / 1000) + 1))
   end
 end
 
--- Let through a gate what it holds back, in the order of creation, as far as it does; each gets a ticket.
-local function open(gate, now)
-  for _ = 1, C.released_at_once do
-    local key = call('ZRANGE', parked_at(gate), 0, 0)[1]
-    if not key then
-      call('ZREM', gates, gate)
-      return
-    end
-    local op = C.operation .. key
-    local record = look(op)
-    if not record or record.stage ~= 'parked' then
-      call('ZREM', parked_at(gate), key)
-    else
-      local policy = policy_of(record)
-      local blocker, opens = blocker_of(gate, policy, now)
-      if blocker then
-        call('ZADD', gates, digits(opens or now + C.look_again), gate)
-        return
-      end
-      call('ZADD', taken_at(gate), 0, key)
-      move(op, key, record, 'queued', now, 0)
-    end
-  end
-  call('ZADD', gates, digits(now), gate)
+-- Take away the slot of an operation that left `stage`. Returns whether the limiter may admit another one for it.
+local function give_back_slot(record, stage)
+  local had_slot = call('ZREM', slots_at(record.gate), record.key) == 1
+  return (had_slot or stage == 'running') and call('EXISTS', parked_at(record.gate)) == 1
 end
 
--- Give tickets to operations that waited for a worker with their type, but for those whose time to start is over.
-local function welcome(name, now, limit)
-  for _, key in ipairs(call('ZRANGE', lacking_at(name), 0, limit - 1)) do
-    local op = C.operation .. key
-    local record = look(op)
-    if not record or record.stage ~= 'parked' then
-      call('ZREM', lacking_at(name), key)
-    elseif (tonumber(call('ZSCORE', deadlines, key)) or now + 1) > now then
-      move(op, key, record, 'queued', now, 0)
-    end
-  end
-  if call('EXISTS', lacking_at(name)) == 0 then call('ZREM', lacking, name) end
+-- Look at the limiter again at `time`.
+local function recheck(limiter, time) call('ZADD', limiters, time, limiter) end
+
+-- Park the operation. `opens` is when the limiter may admit it, if that is known.
+local function park_at_limiter(tx, record, opens)
+  call('ZADD', parked_at(record.gate), record.created, record.key)
+  call('ZADD', limiters, 'LT', digits(opens or tx.now + C.limiter_recheck), record.gate)
 end
 
--- After a move: whoever waited for this operation may go on.
-local function let_others_go(key, record, before, stage, now)
-  if record.serial ~= '' and FINAL[stage] and not FINAL[before] then
-    local line = C.line .. record.call
-    call('ZREM', line, key)
-    local head = call('ZRANGE', line, 0, 0)[1]
-    local op = head and C.operation .. head
-    local waiting = head and look(op)
-    if waiting and waiting.stage == 'parked' and waiting.blocker == 'serial' then
-      move(op, head, waiting, 'queued', now, 0)
-    end
-  end
-  if record.gate ~= '' and (before == 'running' or (before == 'queued' and stage ~= 'running')) then
-    local left = call('ZREM', taken_at(record.gate), key) == 1 or before == 'running'
-    if left and call('EXISTS', parked_at(record.gate)) == 1 then open(record.gate, now) end
-  end
+local function unpark_at_limiter(record)
+  call('ZREM', parked_at(record.gate), record.key)
+  if call('EXISTS', parked_at(record.gate)) == 0 then call('ZREM', limiters, record.gate) end
 end
 
--- Park an operation whose ticket was taken but that may not start. Its place among those that wait is that of its
--- creation; its gate is looked at when it `opens`, if that is known.
-local function park(op, key, record, blocker, opens, now)
-  if blocker == 'type' then
-    local name = type_name(record)
-    call('ZADD', lacking_at(name), record.created, key)
-    call('ZADD', lacking, 'NX', digits(now), name)
-  else
-    call('ZADD', parked_at(record.gate), record.created, key)
-    call('ZADD', gates, 'LT', digits(opens or now + C.look_again), record.gate)
+-- Admit the first parked operation, if the limiter admits any. Returns its record, and whether there is nothing more
+-- to admit now. Without both, the first was no parked operation, and is taken out.
+local function admit_next(tx, limiter)
+  local key = call('ZRANGE', parked_at(limiter), 0, 0)[1]
+  if not key then
+    call('ZREM', limiters, limiter)
+    return nil, true
   end
-  return move(op, key, record, 'parked', now, 0, {'blocker', blocker})
+  local record = read_record(key)
+  if not record or record.stage ~= 'parked' then
+    call('ZREM', parked_at(limiter), key)
+    return nil, false
+  end
+  local blocker, opens = blocker_of(tx, limiter, policy_of(record))
+  if blocker then
+    recheck(limiter, digits(opens or tx.now + C.limiter_recheck))
+    return nil, true
+  end
+  call('ZADD', slots_at(limiter), 0, key)
+  return record, false
+end
+
+-- The first limiters that are to be looked at now.
+local function due_limiters(tx)
+  return call('ZRANGE', limiters, '-inf', tx.time, 'BYSCORE', 'LIMIT', 0, C.limiter_batch)
 end
