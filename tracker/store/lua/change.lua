@@ -1,5 +1,5 @@
--- Write lifecycle changes, each if its operation is still as the caller saw it. A change that is refused does not touch
--- the others.
+-- Write lifecycle changes, each if its operation is still as the caller saw it. A change that is refused does not
+-- affect the others.
 --
 -- KEYS leases  ZSET  running operation -> when its lease runs out
 -- ARGV brief   0|1   reply with the words alone, without the records
@@ -43,7 +43,7 @@ local function add_to_history(tx, record, entry)
   record.tried = '1'
 end
 
--- Do what a field asks for beside being stored. Returns whether it is stored.
+-- Apply what a field changes beside the record's hash. Returns whether the field is stored.
 local function apply_field(record, field, value)
   if field == 'client_context' then
     set_context(record, value)

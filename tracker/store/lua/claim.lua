@@ -1,5 +1,5 @@
--- Begin attempts: take tickets from the queues, raise each operation's `attempt` and give it a lease. Scripts decide
--- here, because whoever claims has not read the records. An operation that must not start now is parked.
+-- Claim operations: take tickets from the queues, and begin an attempt of each ticket's operation. An operation that
+-- must not start now is parked. This script decides that, because the worker has not read the records.
 --
 -- KEYS limiters       ZSET    limiter -> when to look at it again
 -- KEYS unserved_types ZSET    type -> since when operations of it wait, or when it was last tried
@@ -31,9 +31,9 @@
 local ORDER = C.lane_order
 local FIRST = C.first_lanes
 
--- The state of one claim, beside what verdicts.lua needs of it:
+-- A claim as verdicts.lua describes it, with more fields:
 --   state     as it is returned
---   verdicts  on all tickets, as they are returned
+--   verdicts  on the tickets, as they are returned
 --   judged    how many tickets were judged
 local function new_claim()
   return {
@@ -48,7 +48,7 @@ local function new_claim()
   }
 end
 
--- What this worker's last claim has claimed and still runs, if that claim had the same name. Returns nil if it had not.
+-- The verdicts of this worker's last claim, on operations that still run. Returns nil if that claim had another name.
 local function repeated()
   local words = {}
   for word in string.gmatch(call('GET', C.last_claim .. worker) or '', '%S+') do words[#words + 1] = word end
@@ -75,7 +75,8 @@ local function remember(claim)
   call('EXPIRE', executions_of(worker), 86400)
 end
 
--- Judge the tickets of a lane until one is claimed. Returns whether one was.
+-- Judge the tickets of a lane until one is claimed. `size` is how many tickets are read at a time. Returns whether one
+-- was claimed.
 local function claim_next(tx, claim, reader, size)
   while not reader.closed do
     local job = next_job(reader, size)
@@ -127,7 +128,7 @@ local function claim_all(tx, claim)
   return waiting
 end
 
--- Queue parked operations that may start now: this worker may take them.
+-- Queue the parked operations that may start now, so that this claim may take them.
 local function release_parked(tx, claim)
   for _, name in ipairs(call('ZRANGE', unserved_types, 0, -1)) do
     local room = claim.room[claim.kinds[name]] or 0

@@ -1,5 +1,5 @@
--- Store new operations, index them and queue their first tickets. Each is judged by itself, as if they came one after
--- another: one that is refused does not touch the others.
+-- Store new operations, index them and queue their first tickets. Each operation is judged by itself, as if they came
+-- one after another: one that is refused does not change what becomes of the others.
 --
 -- KEYS deadlines ZSET  key -> when it must have started
 -- ARGV creates   ...   for each operation: its create_header, its create_options if the header says so, and its own
@@ -49,8 +49,9 @@ local function read_creates()
   return creates
 end
 
--- The tenants' ids that the creates ask for: owner -> `holders`, id -> key of the operation that has it, as it is and
--- becomes in this run; `added`, id, key, ... of new operations.
+-- The public ids that the creates ask for. Returns owner -> tenant, a table with these fields:
+--   holders  id -> key of the operation that has the id, also if this run stores it
+--   added    id, key, ... of the operations that this run stores
 local function read_ids(creates)
   local tenants = {}
   for _, new in ipairs(creates) do
@@ -72,7 +73,7 @@ local function write_ids(tenants)
   end
 end
 
--- Remember what the request's idempotency key has made: word, key of the operation, fingerprint of the request.
+-- Remember the operation that the request with this idempotency key has made, and the fingerprint of the request.
 local function remember(options, word, key)
   if not options or options.idempotency_key == '-' then return end
   call('SET', C.idempotency .. options.idempotency_key, word .. ' ' .. key .. ' ' .. options.fingerprint,
@@ -119,7 +120,7 @@ local function delay_of(tx, options)
   return math.max(tonumber(options.delay), tonumber(options.not_before) - tx.now, 0)
 end
 
--- The fields of a new operation, as the client's request has them: field, value, ...
+-- The fields of a new operation that the caller has sent: field, value, ...
 local function requested_fields(new)
   local fields = {'key', new.key, 'digest', new.digest, unpack(new.shared.fields)}
   local count = #fields

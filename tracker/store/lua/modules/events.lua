@@ -1,13 +1,14 @@
--- Events: what a transaction did to operations, for whoever follows them. tracker/events/feed.py reads them and
+-- Events: what a transaction did to operations, for those who follow them. tracker/events/feed.py reads the events and
 -- describes their form.
+--
+-- Each change of an operation is one line. All lines of a tenant are one message, which is added to the tenant's feed
+-- and published. `tx.events` gathers the lines: tenant -> `kept` and `published`, two lists.
 --
 -- KEYS events    PUBSUB  where every event is published
 -- FROM stages: FINAL
---
--- Each change of an operation is one line. All lines of a tenant are one message, which is kept in the tenant's feed
--- and published. `tx.events` gathers them: tenant -> `kept` and `published`, lists of lines.
 
--- The members of every event, as JSON, each after a comma. An id that the server made is left out.
+-- The members that the event of any operation may have, as JSON, each after a comma. An id that the server made is not
+-- stored, and is left out.
 local function members_of(record)
   local id, members = rawget(record, 'id'), ''
   if id then members = ',"i":"' .. id .. '"' end
@@ -17,8 +18,8 @@ local function members_of(record)
   return members
 end
 
--- The members that tell of an operation that has ended. `began` is the time at which its last attempt began, if the
--- operation ends by this change. A result that is too long goes without its message.
+-- The members that only the event of an ended operation has. `began` is the time at which its last attempt began, if
+-- the operation ends by this change. A long result is published without its message.
 local function result_members(record, began)
   local result, members = record.result_info, record.canceled == '1' and ',"c":1' or ''
   if #result > C.largest_published_result then result = string.match(result, '^%[%-?%d+,%-?%d+,') .. '""]' end
@@ -27,8 +28,8 @@ local function result_members(record, began)
   return members .. ',"k":"' .. record.type .. '"'
 end
 
--- The members of an attempt's end that are published and not kept. With them, whoever waits for the end need not read
--- the record. Empty where the record would have to be read all the same, because a part is too long.
+-- The members of an attempt's end that are published and not kept. With them, those who wait for the end need not read
+-- the record. Empty if a part would be left out because it is too long: then they have to read the record anyhow.
 local function published_members(record)
   local results, longest = record.results, C.largest_published_result
   if #results > longest or #record.result_info > longest then return '' end
@@ -45,21 +46,21 @@ local function add_lines(tx, tenant, kept, published)
   lines.kept[count], lines.published[count] = kept, published
 end
 
--- The beginning of a line: all but the members and what closes it.
+-- A line without the members, and without the brackets that close it.
 local function line_of(tx, record, stage)
   return record.key .. '\t' .. record.call_id .. '\t[' .. record.revision .. ',"' .. stage .. '",'
     .. (record.attempt == '' and '0' or record.attempt) .. ',' .. tx.time
 end
 
--- Note that clients cannot see the operation any more.
+-- Add the event that clients cannot see the operation any more.
 local function add_last_event(tx, record)
   local id = rawget(record, 'id')
   local line = line_of(tx, record, 'tombstone') .. (id and ',{"i":"' .. id .. '"}]' or ']')
   add_lines(tx, record.tenant, line, line)
 end
 
--- Note that the record has changed, and was at stage `before` until now. Of a hidden operation, only the change that
--- hides it (`hiding`) is an event.
+-- Add the event of a change. The record has changed already; its stage was `before`. Only one event of a hidden
+-- operation is added: that of the change that hides it (`record.hiding`).
 local function add_event(tx, record, before)
   if record.hidden ~= '' and not rawget(record, 'hiding') then return end
   if record.hidden ~= '' or record.stage == 'tombstone' then return add_last_event(tx, record) end

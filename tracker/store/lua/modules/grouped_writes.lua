@@ -1,10 +1,12 @@
 -- Writes to keys that many operations share: indexes, sets of a stage, RQ's registries.
 --
--- A transaction of one operation makes each write at once. A transaction of many (`tx.batched`) groups the writes,
--- and `write_groups` makes one command of all that have the command and the key in common. Until then, nothing may
--- read these keys.
+-- A transaction of one operation makes each write at once. A transaction of many operations (`tx.batched`) groups the
+-- writes for speed: `write_groups` makes one command of all writes with the same command and key. Until then, nothing
+-- may read these keys. (`make bench-instructions`: change, 16 at once, -11 %; claim, -7 %.)
+--
+-- `tx.groups` has the groups: command -> key -> arguments, of which there are `size`. `tx.deleted` has keys to delete.
 
--- Arguments of one command, at most: the stack of Lua limits what `unpack` can return.
+-- How many arguments a command has at most. The stack of Lua limits how many values `unpack` can return.
 local MOST_ARGUMENTS = 1000
 
 local function group_of(tx, command, key)

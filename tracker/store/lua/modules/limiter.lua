@@ -1,16 +1,17 @@
--- Limiters: a type's limits of how many operations run at once (cap) and start per interval (rate).
+-- Limiters: the limits of a type, of how many operations run at once (cap) and how many start per interval (rate).
 --
--- KEYS limiters  ZSET    limiter -> when to look at it again; limiters with parked operations only
+-- The name of a limiter is the digest of its type, which records have in the field `gate`. A limiter says which
+-- operations may start; the functions that take from here start them. It holds its parked operations in the order of
+-- their creation. Its slots say which operations count for the cap: key -> since when the operation runs, or 0 for an
+-- operation that was admitted and has not started.
+--
+-- The rate is a token bucket by GCRA: all that is stored is the time at which the bucket is full again. An operation
+-- uses a token when it starts. From its admission until then, a token is reserved for it. So operations that waited on
+-- a queue start no faster than the rate, however many they are.
+--
+-- KEYS limiters  ZSET    limiter -> when to look at it again; only limiters with parked operations
 -- FROM clock: digits
 -- FROM record: read_record, policy_of
---
--- A limiter is named by the digest of its type. It says which operations may start, and never starts one. It holds
--- parked operations in the order of their creation, and slots: key -> since when the operation runs, or 0 for an
--- operation that was admitted and has not started yet.
---
--- The rate is a token bucket (GCRA), kept as one time: when the bucket is full again. An operation uses its token when
--- it starts. An admitted operation has one reserved, so that operations that a queue held up start no faster than the
--- rate, however many of them wait there.
 
 local function parked_at(limiter) return C.limiter .. limiter .. ':parked' end
 local function slots_at(limiter) return C.limiter .. limiter .. ':taken' end
@@ -18,11 +19,11 @@ local function full_at(limiter) return C.limiter .. limiter .. ':full' end
 
 local function is_admitted(record) return call('ZSCORE', slots_at(record.gate), record.key) == '0' end
 
--- When the bucket is full again, and now if it is full.
+-- When the bucket is full again: now, if it is full.
 local function bucket_full(tx, limiter) return math.max(tx.now, tonumber(call('GET', full_at(limiter))) or 0) end
 
--- Why the limiter admits no operation of this policy now: 'cap', or 'rate' and when there is a token again. Returns
--- nil if the limiter admits one.
+-- Why the limiter admits no operation with this policy now: 'cap', or 'rate' and the time at which there is a token
+-- again. Returns nil if the limiter admits one.
 local function blocker_of(tx, limiter, policy)
   if policy.concurrency and call('ZCARD', slots_at(limiter)) >= policy.concurrency then return 'cap' end
   if policy.rate then
@@ -33,7 +34,7 @@ local function blocker_of(tx, limiter, policy)
   end
 end
 
--- Why an operation with a ticket may not start, as `blocker_of` says it. Operations that are parked come first.
+-- Why an operation with a ticket may not start, in the form of `blocker_of`. Parked operations start before it.
 local function blocker_of_start(tx, record, policy)
   if record.gate == '' or is_admitted(record) then return nil end
   local blocker, opens = blocker_of(tx, record.gate, policy)
@@ -41,7 +42,7 @@ local function blocker_of_start(tx, record, policy)
   return blocker, opens
 end
 
--- The operation starts: it uses a token, and has a slot of the cap until it stops running.
+-- Note that the operation starts: it uses a token, and has a slot of the cap until it stops running.
 local function take_slot(tx, record, policy)
   local limiter = record.gate
   if limiter == '' then return end
@@ -56,7 +57,7 @@ local function take_slot(tx, record, policy)
   end
 end
 
--- Take away the slot of an operation that left `stage`. Returns whether the limiter may admit another one for it.
+-- Take away the slot of an operation that has left `stage`. Returns whether the limiter may admit another operation.
 local function give_back_slot(record, stage)
   local had_slot = call('ZREM', slots_at(record.gate), record.key) == 1
   return (had_slot or stage == 'running') and call('EXISTS', parked_at(record.gate)) == 1
@@ -76,8 +77,8 @@ local function unpark_at_limiter(record)
   if call('EXISTS', parked_at(record.gate)) == 0 then call('ZREM', limiters, record.gate) end
 end
 
--- Admit the first parked operation, if the limiter admits any. Returns its record, and whether there is nothing more
--- to admit now. Without both, the first was no parked operation, and is taken out.
+-- Admit the first parked operation, if the limiter admits any now. Returns the operation's record, or nil and whether
+-- the limiter is done. It is not done when the first operation is not parked any more, and was only removed.
 local function admit_next(tx, limiter)
   local key = call('ZRANGE', parked_at(limiter), 0, 0)[1]
   if not key then

@@ -1,5 +1,5 @@
--- Moves: a transition of an operation, and of those that it held up. Limiters, serial queues and types without a
--- worker say which operations may go; the functions here let them go.
+-- Moves: the transition of an operation, and of the operations that waited for it. Limiters, serial queues and
+-- unserved.lua say which operations may start; the functions here queue them.
 --
 -- FROM stages: FINAL
 -- FROM record: read_record
@@ -27,14 +27,14 @@ local function release_unserved(tx, name, limit)
   forget_if_served(name)
 end
 
--- The head of a serial queue has ended: queue the next one, if it waits for nothing else.
+-- Queue the next operation of the serial queue whose head has ended, if it waits for nothing else.
 local function release_serial(tx, record)
   local key = leave_serial_queue(record)
   local head = key and read_record(key)
   if head and head.stage == 'parked' and head.blocker == 'serial' then change_stage(tx, head, 'queued') end
 end
 
--- Bring the operation to a stage, as `change_stage` does, and release those that waited for it.
+-- Bring the operation to a stage as `change_stage` does, and queue the operations that waited for it.
 local function move(tx, record, stage, fields, duration)
   local before = record.stage
   fields = change_stage(tx, record, stage, fields, duration)

@@ -1,16 +1,16 @@
--- RQ's view of the attempts that our own workers run: executions, as RQ's own workers write them (rq/executions.py).
+-- Executions: what RQ shows of the attempts that OperationWorker runs, in the form of rq/executions.py.
 --
 -- FROM clock: iso
 -- FROM lanes: LANES
 -- FROM grouped_writes: write_member, write_score, delete_keys
 
--- Seconds for which RQ believes that an execution may go on, beyond the longest time that the attempt may take: an
--- hour. RQ never ends an execution of ours, because ours ends before.
+-- Seconds from the longest time that an attempt may take to the time at which RQ takes it for abandoned. RQ's own
+-- clean-up must not end an execution: the sweeper does that, when the lease has run out.
 local PATIENCE = 3600
 
 local function executions_of(worker) return C.rq_worker .. worker .. ':executions' end
 
--- The transaction's time in the two forms that RQ stores, computed once in a transaction.
+-- The time of the transaction in the two forms that RQ stores.
 local function rq_time(tx)
   if not tx.iso then
     tx.iso = iso(tx.now)
@@ -19,7 +19,7 @@ local function rq_time(tx)
   return tx.iso, tx.seconds
 end
 
--- Add the execution of a ticket that the worker has claimed, which may take `run_within` seconds.
+-- Add the execution of a job that the worker has claimed. The attempt may take `run_within` seconds.
 local function add_execution(tx, record, worker, job, run_within)
   local key, lane = record.key, LANES[record.lane]
   local execution, ends = job .. ':' .. key, math.floor(tx.now / C.second) + math.ceil(run_within + PATIENCE)

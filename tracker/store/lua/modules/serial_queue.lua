@@ -1,5 +1,7 @@
--- Serial queues: the operations of a call that run one after another. Only the head of its serial queue may have a
--- ticket; an operation stays in the queue until it has ended.
+-- Serial queues: the operations of a call that run one after another.
+--
+-- A serial queue is a sorted set of keys by their positions. Only its head may have a ticket. An operation stays in the
+-- queue until it has ended.
 
 local function serial_queue_of(record) return C.serial_queue .. record.call end
 

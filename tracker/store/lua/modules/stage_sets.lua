@@ -1,4 +1,4 @@
--- The sets in which a stage keeps its operations, for the sweeper and for workers.
+-- The sets that hold operations by their stages, for the sweeper and for claims.
 --
 -- KEYS leases    ZSET    running operation -> when its lease runs out
 -- KEYS due       ZSET    delayed operation -> when it is due
@@ -17,8 +17,8 @@
 -- FROM unserved: unpark_unserved
 -- FROM rq_executions: remove_execution
 
--- The sweeper removes what RQ has of the operation's last job, in case whoever took the job from the queue dies before
--- it does so itself.
+-- Let the sweeper remove what RQ has of the operation's last job. The worker that took the job from the queue removes
+-- it too, but may die before.
 local function add_litter(tx, record)
   call('ZADD', litter, tx.now + C.litter_age, record.key .. '-' .. record.ticket)
 end
@@ -37,7 +37,7 @@ local function leave_queued(tx, record, stage)
   if stage == 'running' then
     write_member(tx, 'ZREM', ticketed, record.key)
     write_member(tx, 'ZREM', suspects, record.key)
-  else -- at once, because the same transaction may queue the operation again
+  else -- not grouped, because the same transaction may queue the operation again
     call('ZREM', ticketed, record.key)
     call('ZREM', suspects, record.key)
     add_litter(tx, record)
@@ -52,7 +52,7 @@ local function leave_parked(record)
   end
 end
 
--- Take the operation out of the sets of its stage. `stage` is the stage that it enters.
+-- Take the operation out of the sets of its stage. `stage` is the stage that it enters next.
 local function leave_stage(tx, record, stage)
   local before = record.stage
   if before == 'running' then
@@ -69,7 +69,8 @@ local function leave_stage(tx, record, stage)
   if record.start_by ~= '' and (stage == 'running' or FINAL[stage]) then call('ZREM', deadlines, record.key) end
 end
 
--- Redis removes the record by itself a day after its tombstone should have ended, in case nobody sweeps.
+-- Let the sweeper expire the operation after its retention. In case no sweeper runs, Redis itself removes the record a
+-- day after the end of its tombstone.
 local function keep_until_expired(tx, record, fields)
   local policy, count = policy_of(record), #fields
   local expires = tx.now + policy.retention * C.second
@@ -93,8 +94,8 @@ local function enter_queued(tx, record, fields)
   return 'queued'
 end
 
--- Put the operation into the sets of the stage, and append to `fields` what the record stores of that. `duration`: of
--- the lease or of the delay. Returns the stage, which is `parked` where the operation may not be queued yet.
+-- Put the operation into the sets of the stage, and append the fields to write to `fields`. `duration` is that of the
+-- lease or of the delay. Returns the stage, which is `parked` instead of `queued` if the operation may not start yet.
 local function enter_stage(tx, record, stage, fields, duration)
   if stage == 'queued' then return enter_queued(tx, record, fields) end
   if stage == 'delayed' then

@@ -1,14 +1,14 @@
--- Ticket readers: how a claim takes tickets from the RQ queues, a reader for each lane.
+-- Ticket readers: how a claim takes tickets from the RQ queues. There is one reader for each lane.
 --
--- FROM clock: iso
---
--- A reader is a table:
+-- A reader is a table with these fields:
 --   lane      as in LANES
 --   jobs      the part of the queue that was read last
 --   position  of the next job in it
 --   taken     how many jobs at the head of the queue were taken, and are not removed yet
 --   skipped   how many jobs at the head of the queue stay there
 --   closed    whether it has no more tickets for this claim
+--
+-- FROM clock: iso
 
 local function new_reader(lane)
   return {lane = lane, jobs = {}, position = 1, taken = 0, skipped = 0, closed = false}
@@ -55,7 +55,7 @@ local function fail_foreign_job(tx, lane, job)
   call('ZADD', lane.failed, math.floor(tx.now / C.second) + C.foreign_job_expires, job)
 end
 
--- Delete the hash of a job that was taken and not claimed. A job that runs keeps it: its ticket was on the queue twice.
+-- Delete the hash of a job that was taken and not claimed. A job that runs keeps its hash: it was on the queue twice.
 local function delete_job(job)
   if call('EXISTS', C.executions .. job) == 0 then call('DEL', C.job .. job) end
 end

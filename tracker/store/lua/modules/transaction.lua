@@ -1,15 +1,16 @@
 -- A transaction: one run of a script that changes operations.
 --
+-- Its state is the table `tx`, which is handed to every function that writes. `tx.now` is the time of the run as a
+-- number, and `tx.time` the same as digits. The other fields are described in the modules that gather something in
+-- them.
+--
 -- FROM clock: server_time, digits
 -- FROM grouped_writes: write_groups
 -- FROM tickets: push_tickets
 -- FROM events: publish_events
---
--- Its state is a table, `tx`, that is handed to every function that writes: `now` and `time` are the time of the run,
--- as a number and as digits. The modules that gather writes keep them in fields that are described there.
 
--- Begin a transaction. `batched`: it may change many operations, so writes are grouped. `most_tickets`: how many
--- tickets it may push, where it pushes them at its end (see tickets.lua).
+-- Begin a transaction. `batched` is for a transaction of many operations (see grouped_writes.lua). `most_tickets` is
+-- how many tickets it may push, for a transaction that pushes them at its end (see tickets.lua).
 local function begin(batched, most_tickets)
   local now = server_time()
   return {
@@ -19,7 +20,8 @@ local function begin(batched, most_tickets)
     batched = batched,
     groups = batched and {ZREM = {}, SREM = {}, SADD = {}, ZADD = {}},
     deleted = batched and {},
-    pushes = most_tickets and {most = most_tickets},
+    pushes = most_tickets and {},
+    numbers = most_tickets and {most = most_tickets},
   }
 end
 

@@ -1,4 +1,4 @@
--- A transition of one operation: its record, and every set and index that holds the operation.
+-- Transitions: the change of one operation's record, and of every set and index that holds the operation.
 --
 -- KEYS expiries  ZSET    operation that has ended -> when the sweeper expires it
 -- FROM clock: digits
@@ -8,7 +8,7 @@
 -- FROM stage_sets: leave_stage, enter_stage
 -- FROM events: add_event
 
--- Leave what a tombstone needs: which operation it was, and how it ended.
+-- Make the record a tombstone: remove all but what says which operation it was and how it ended.
 local function bury(tx, record)
   remove_from_indexes(record)
   call('DEL', C.history .. record.key)
@@ -21,9 +21,10 @@ end
 
 -- Bring the operation to a stage, which may be the stage that it has.
 --
--- `fields` are more fields to write (field, value, ...), as the caller has set them in `record`. `duration`
--- (microseconds) is the delay of a delayed operation, or the lease of a running one. All conditions have been checked
--- before: no write below can fail. Returns `fields` with all fields that were written.
+-- `fields` are more fields to write: field, value, ... The caller has set the same fields in `record`, as far as events
+-- have them. `duration` (microseconds) is the delay of a delayed operation, or the lease of a running one. The caller
+-- has checked all conditions, because a script that fails halfway is not undone. Returns `fields` with all fields that
+-- were written.
 local function change_stage(tx, record, stage, fields, duration)
   fields = fields or {}
   local before = record.stage

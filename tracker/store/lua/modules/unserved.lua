@@ -1,5 +1,5 @@
--- Unserved operations: those of a type that no worker has handlers for. They are parked until a worker shows that it
--- has their type.
+-- Unserved operations: operations of a type that no worker had when they were claimed. They are parked until a worker
+-- shows that it has the type.
 --
 -- KEYS unserved_types  ZSET    type -> since when operations of it wait, or when it was last tried
 -- KEYS deadlines       ZSET    key -> when it must have started
@@ -7,7 +7,7 @@
 
 local function unserved_at(name) return C.unserved .. redis.sha1hex(name) end
 
--- The type is unserved as long as an operation waits.
+-- A type is unserved as long as an operation of it waits.
 local function forget_if_served(name)
   if call('EXISTS', unserved_at(name)) == 0 then call('ZREM', unserved_types, name) end
 end
@@ -27,7 +27,8 @@ end
 -- The keys of the first operations that wait for a worker with the type.
 local function first_unserved(name, limit) return call('ZRANGE', unserved_at(name), 0, limit - 1) end
 
--- The record of an operation that waits, if it may still start: the sweeper ends it when its deadline is over.
+-- The record of an operation that waits. Returns nil if it must not start any more: the sweeper ends an operation that
+-- is past its deadline.
 local function unserved_record(tx, name, key)
   local record = read_record(key)
   if not record or record.stage ~= 'parked' then

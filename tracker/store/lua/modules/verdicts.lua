@@ -1,4 +1,11 @@
--- Verdicts on tickets that a worker claims: its operation starts, is parked, or must not start by this ticket.
+-- Verdicts on tickets that a worker claims: the ticket's operation starts, is parked, or does not start by this ticket.
+--
+-- A claim is a table with these fields:
+--   worker   name of the worker
+--   lease    of each attempt, in microseconds
+--   kinds    type's canonical name -> kind of handler
+--   room     kind of handler -> how many more operations of the kind the worker takes
+--   is_ours  whether OperationWorker claims. Else one of RQ's own workers does, which writes RQ's keys itself.
 --
 -- FROM clock: digits
 -- FROM record: read_record, policy_of, type_name
@@ -6,15 +13,8 @@
 -- FROM rq_executions: add_execution
 -- FROM transition: change_stage
 -- FROM move: park, release_unserved
---
--- A claim is a table:
---   worker   who claims
---   lease    of each attempt, in microseconds
---   kinds    type's canonical name -> kind of handler
---   room     kind of handler -> how many more operations of it the worker takes
---   is_ours  whether the script takes the tickets from the queues; then RQ's view of them is ours to write
 
--- The record as HGETALL would return it after the write. A field that stands there twice has its second value.
+-- The reply of HGETALL, and the fields that were written since. The last value of a field counts.
 local function with(reply, fields)
   for _, word in ipairs(fields) do reply[#reply + 1] = word end
   return reply
@@ -40,7 +40,7 @@ local function start(tx, claim, job, record, reply, policy)
   if claim.is_ours then
     add_execution(tx, record, claim.worker, job, policy.run_within or C.run_within)
   else
-    release_unserved(tx, type_name(record), 1) -- one of RQ's own workers has shown that it has the type
+    release_unserved(tx, type_name(record), 1) -- RQ's own worker has shown that it has the type
   end
   local fields = change_stage(tx, record, 'running', set_attempt(tx, record, claim), claim.lease)
   return {'CLAIMED', job, with(reply, fields)}
@@ -58,7 +58,8 @@ local function start_or_park(tx, claim, job, record, reply)
   return start(tx, claim, job, record, reply, policy)
 end
 
--- The verdict on a ticket: {word, job, ...}. Returns nil if the worker has no room for its operation.
+-- The verdict on a ticket: {word, job, ...}, as claim.lua returns it. Returns nil if the worker has no room for the
+-- operation.
 local function judge(tx, claim, job)
   local key, ticket = string.match(job, '^(%x+)%-(%d+)$')
   if not key or #key ~= 32 then return {'FOREIGN', job} end
