@@ -8,8 +8,9 @@ from typing import Any
 from tracker.domain.operation import SECOND
 from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
-from tracker.store.keys import gate_digest
-from tracker.store.rq_tickets import LOOK_AGAIN, parse_job_id
+from tracker.store.keys import type_digest
+from tracker.store.rq_tickets import parse_job_id
+from tracker.store.script_constants import LIMITER_RECHECK
 from tracker.store.store import Store
 
 FINAL = (Stage.COMPLETED, Stage.FAILED, Stage.TOMBSTONE)
@@ -79,7 +80,7 @@ async def _each(store: Store, command: str, names: Iterable[str], *args: Any, **
 def _check_indexes(store: Store, seen: Snapshot) -> None:
     """Each operation is in the sorted sets of its stage and in no others; one with a missed ticket is a suspect."""
     keys = store.keys
-    others = {keys.gates, keys.lacking, keys.litter, keys.workers}
+    others = {keys.limiters, keys.unserved_types, keys.litter, keys.workers}
     found: dict[str, set[str]] = defaultdict(set)
     for name, members in seen.zsets.items():
         if name.startswith(f"{keys.prefix}:") and name not in others:
@@ -109,9 +110,9 @@ def _indexes(store: Store, seen: Snapshot, record: Record) -> Iterator[str]:
     if record.start_by and not record.attempt and stage not in FINAL:
         yield keys.deadlines
     if record.policy.serial and stage not in FINAL and (stage is not Stage.DELAYED or record.ticket):
-        yield keys.line(record.tenant, record.call_id)
+        yield keys.serial_queue(record.tenant, record.call_id)
     if _holds_slot(store, seen, record):
-        yield keys.gate(record.type, "taken")
+        yield keys.limiter(record.type, "taken")
     if record.visible:
         yield keys.call(record.tenant, record.call_id)
         yield keys.status(record.tenant, record.call_id, record.status)
@@ -122,16 +123,16 @@ def _index_of_blocker(store: Store, record: Record) -> Iterator[str]:
         case "serial":
             assert record.policy.serial
         case "cap" | "rate":
-            yield store.keys.gate(record.type, "parked")
+            yield store.keys.limiter(record.type, "parked")
         case "type":
-            yield store.keys.lack(record.type)
+            yield store.keys.unserved(record.type)
         case other:
             raise AssertionError(f"parked for {other!r}")
 
 
 def _holds_slot(store: Store, seen: Snapshot, record: Record) -> bool:
     """Whether an operation holds a slot of its limiter: it runs, or was released to the queue (a score of 0)."""
-    since = seen.zset(store.keys.gate(record.type, "taken")).get(record.key)
+    since = seen.zset(store.keys.limiter(record.type, "taken")).get(record.key)
     if record.stage is Stage.RUNNING:
         assert since != 0, "it runs, and counts as queued"
         return bool(record.policy.concurrency)
@@ -172,19 +173,19 @@ def _check_limiters(store: Store, seen: Snapshot) -> None:
     by_gate: dict[str, list[Record]] = defaultdict(list)
     for record in seen.records.values():
         if record.policy.concurrency or record.policy.rate:
-            by_gate[gate_digest(record.type)].append(record)
-    holding = {gate for gate, records in by_gate.items() if seen.zset(keys.gate(records[0].type, "parked"))}
-    assert set(seen.zset(keys.gates)) == holding
+            by_gate[type_digest(record.type)].append(record)
+    holding = {gate for gate, records in by_gate.items() if seen.zset(keys.limiter(records[0].type, "parked"))}
+    assert set(seen.zset(keys.limiters)) == holding
     for gate, records in by_gate.items():
         policy = records[0].policy
-        taken = seen.zset(keys.gate(records[0].type, "taken"))
+        taken = seen.zset(keys.limiter(records[0].type, "taken"))
         if policy.concurrency:
             assert len(taken) <= policy.concurrency, f"{records[0].type}: {len(taken)} at once"
         if policy.rate:
             assert sum(not since for since in taken.values()) <= policy.rate, "more let through than tokens"
         if gate in holding:
-            looked_at = seen.zset(keys.gates)[gate]
-            assert looked_at <= seen.now + max(LOOK_AGAIN, policy.per) * SECOND
+            looked_at = seen.zset(keys.limiters)[gate]
+            assert looked_at <= seen.now + max(LIMITER_RECHECK, policy.per) * SECOND
             full = len(taken) == policy.concurrency
             assert full or policy.rate or looked_at <= seen.now, f"{records[0].type}: waits at an open gate"
 
@@ -192,7 +193,7 @@ def _check_limiters(store: Store, seen: Snapshot) -> None:
 def _check_lacking_types(store: Store, seen: Snapshot) -> None:
     """The types for which operations wait for a worker are exactly the types that are noted as lacking."""
     waiting = {name for name in seen.zsets if name.startswith(f"{store.keys.prefix}:lack:")}
-    lacking = {store.keys.lack(name) for name in seen.zset(store.keys.lacking)}
+    lacking = {store.keys.unserved(name) for name in seen.zset(store.keys.unserved_types)}
     assert lacking == waiting
 
 

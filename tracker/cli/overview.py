@@ -65,8 +65,8 @@ async def look(store: "Store", now: Micros) -> Overview:
     async with answering():
         suspended = await redis.exists(f"{keys.rq_prefix}:suspended")
         running, delayed, suspects = [int(await redis.zcard(name)) for name in (keys.leases, keys.due, keys.suspects)]
-        lacking = [str(name) for name in await redis.zrange(keys.lacking, 0, -1)]
-        waiting = {name: int(await redis.zcard(keys.lack(name))) for name in lacking}
+        lacking = [str(name) for name in await redis.zrange(keys.unserved_types, 0, -1)]
+        waiting = {name: int(await redis.zcard(keys.unserved(name))) for name in lacking}
     workers, known = await WorkerRegistry(store).live(), await WorkerRegistry(store).known()
     return Overview(
         suspended=bool(suspended),
@@ -108,7 +108,7 @@ async def _gates(store: "Store", now: Micros) -> list[GateOverview]:
     redis, prefix = store.redis, f"{store.keys.prefix}:gate:"
     gates = []
     async with answering():
-        watched: list[Any] = await redis.zrange(store.keys.gates, 0, -1, withscores=True)
+        watched: list[Any] = await redis.zrange(store.keys.limiters, 0, -1, withscores=True)
     for name, opens in watched:
         async with answering():
             first = [str(key) for key in await redis.zrange(f"{prefix}{name}:parked", 0, 0)]

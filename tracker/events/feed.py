@@ -1,7 +1,7 @@
 """The feed: messages about changes of operations, their form, and the recent ones that each tenant's stream keeps.
 
-A script that changes operations writes one message for each tenant (`store/lua`). It publishes the message, and adds it
-as an entry to the tenant's feed, a bounded stream of Redis. A message is lines of text:
+A script that changes operations writes one message for each tenant (`store/lua/modules/events.lua`). It publishes the
+message, and adds it as an entry to the tenant's feed, a bounded stream of Redis. A message is lines of text:
 
     <tenant's digest> TAB <id of the entry>                                  in the published message only
     <key> TAB <callId> TAB [<revision>,"<stage>",<attempt>,<time>,{…}]       for each change
@@ -32,7 +32,7 @@ from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.json_codec import decode
 from tracker.store.codec import as_uuid, decode_result
-from tracker.store.rq_tickets import FEED_LENGTH
+from tracker.store.script_constants import FEED_LENGTH
 from tracker.store.scripts import answering
 
 if TYPE_CHECKING:

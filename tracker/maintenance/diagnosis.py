@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.domain.operation import SECOND, Json, Micros
 from tracker.domain.record import Record
 from tracker.errors import NotFound
-from tracker.store.keys import gate_digest
+from tracker.store.keys import type_digest
 from tracker.store.scripts import answering
 from tracker.store.worker_registry import WorkerRegistry
 
@@ -115,8 +115,8 @@ class Diagnoser:
     async def _facts(self, record: Record) -> dict[str, Any]:
         """The rest of a Diagnosis and the record's revision, of one moment; `head` by its key."""
         keys, key = self._keys, record.key
-        lane, line = keys.ticketed(record.policy.priority), keys.line(record.tenant, record.call_id)
-        parked, taken = keys.gate(record.type, "parked"), keys.gate(record.type, "taken")
+        lane, line = keys.ticketed(record.policy.priority), keys.serial_queue(record.tenant, record.call_id)
+        parked, taken = keys.limiter(record.type, "parked"), keys.limiter(record.type, "taken")
         async with answering(), self._redis.pipeline(transaction=True) as pipe:
             pipe.hget(keys.operation(key), "revision")
             pipe.time()
@@ -129,7 +129,7 @@ class Diagnoser:
             pipe.zrange(line, 0, 0)
             pipe.zcount(taken, "(0", "+inf")
             pipe.zcount(taken, 0, 0)
-            pipe.zscore(keys.gates, gate_digest(record.type))
+            pipe.zscore(keys.limiters, type_digest(record.type))
             for times in (keys.suspects, keys.leases, keys.due):
                 pipe.zscore(times, key)
             revision, (seconds, micros), offset, suspended, sweeping, *rest = await pipe.execute()

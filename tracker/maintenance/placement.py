@@ -1,6 +1,7 @@
 """Where an operation belongs: the sets, queues and indexes that its stage keeps it in, and what of that is not so.
 
-`Placement` judges what `locate.lua` has seen of one operation at one moment. The rules are those of `move.lua`.
+`Placement` judges what `read_memberships.lua` has seen of one operation at one moment. The rules are those of
+`stage_sets.lua` and `move.lua`.
 """
 
 import json
@@ -10,8 +11,8 @@ from dataclasses import dataclass, field
 from tracker.domain.operation import OperationStatus
 from tracker.domain.policy import Policy
 from tracker.domain.transitions import FINAL, Stage
-from tracker.store import rq_tickets
 from tracker.store.keys import Keys
+from tracker.store.script_constants import script_constants
 
 ENDED = FINAL | {Stage.TOMBSTONE}
 _STATUSES = frozenset(str(status) for status in OperationStatus)
@@ -24,7 +25,7 @@ _EXCLUSIVE = _STATUSES | {
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """An operation as `locate.lua` found it: fields of its record, its score in each place, the places' keys."""
+    """What `read_memberships.lua` found: fields of the record, its score in each place, the places' keys."""
 
     key: str
     fields: Mapping[str, str]
@@ -57,11 +58,11 @@ class Placement:
     """The places of this installation."""
 
     def __init__(self, keys: Keys) -> None:
-        names = rq_tickets.constants(keys, test_clock=False)
+        names = script_constants(keys, test_clock=False)
         ticketed = (lane["ticketed"] for lane in names["lanes"].values())
         self._sets = {*ticketed, keys.suspects, keys.leases, keys.due, keys.expiries, keys.deadlines}
-        self._families = tuple(names[word] for word in ("call", "line", "lack", "ids"))
-        self._gate, self._ids, self._record = names["gate"], names["ids"], names["operation"]
+        self._families = tuple(names[word] for word in ("call", "serial_queue", "unserved", "ids"))
+        self._gate, self._ids, self._record = names["limiter"], names["ids"], names["operation"]
         self._lanes = names["lanes"].keys()
 
     def hold_operations(self, name: str) -> bool:

@@ -18,6 +18,7 @@ from tracker.maintenance.placement import Fault, Located, Placement
 from tracker.store import rq_tickets
 from tracker.store.codec import as_hash
 from tracker.store.keys import QUEUES
+from tracker.store.script_constants import script_constants
 from tracker.store.scripts import Script, answering
 from tracker.store.store import LEASE, Store
 
@@ -84,9 +85,9 @@ class Verifier:
     def __init__(self, store: Store, settings: "Settings", *, recheck_after: float = RECHECK_AFTER) -> None:
         self._redis, self._keys, self._recheck_after = store.redis, store.keys, recheck_after
         self._places = Placement(store.keys)
-        constants = rq_tickets.constants(store.keys, test_clock=settings.test_clock)
-        self._locate = Script("locate", store.redis, store.keys, constants)
-        self._strays = Script("strays", store.redis, store.keys, constants)
+        constants = script_constants(store.keys, test_clock=settings.test_clock)
+        self._locate = Script("read_memberships", store.redis, store.keys, constants)
+        self._strays = Script("find_stray_members", store.redis, store.keys, constants)
         self._repair = Script("repair", store.redis, store.keys, constants)
 
     async def verify(self, on_progress: OnProgress | None = None) -> VerifyReport:

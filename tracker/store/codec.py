@@ -17,7 +17,7 @@ from tracker.domain.operation import Json, OperationStatus, ResultInfo
 from tracker.domain.policy import Policy
 from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
-from tracker.store.keys import gate_digest
+from tracker.store.keys import type_digest
 
 _TEXTS = (
     *("key", "tenant", "call_id", "id", "type", "digest", "detail", "worker", "cancel_reason", "cancel_by", "blocker"),
@@ -148,7 +148,7 @@ def _encode_policy(record: Record) -> dict[str, str]:
     stored = {
         "policy": json_codec.encode_text(changed) if changed else "",
         "lane": "" if policy.priority == _DEFAULT.priority else policy.priority,
-        "gate": gate_digest(record.type) if policy.concurrency or policy.rate else "",
+        "gate": type_digest(record.type) if policy.concurrency or policy.rate else "",
         "serial": "1" if policy.serial else "",
     }
     return {name: value for name, value in stored.items() if value}

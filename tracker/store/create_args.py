@@ -1,4 +1,4 @@
-"""New operations in the words that `create.lua` takes."""
+"""New operations, and the arguments by which `create.lua` takes them."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -8,12 +8,13 @@ from tracker.domain.record import Record
 from tracker.store.codec import encode, encode_shared
 from tracker.store.idempotency import NO_KEY, IdempotencyKey
 from tracker.store.keys import call_digest, context_digest, owner_digest
+from tracker.store.packed_args import NOTHING, create_header, create_options, shared_header
 
 
 class CreateArgs(NamedTuple):
-    """An operation that is to be stored: it starts neither before `delay` seconds, nor before `record.not_before`.
+    """An operation that is to be stored. It starts neither before `delay` seconds, nor before `record.not_before`.
 
-    `once` is the client's name for the request.
+    `once` is the idempotency key of the client's request.
     """
 
     record: Record
@@ -22,21 +23,15 @@ class CreateArgs(NamedTuple):
 
 
 def pack_creates(many: Iterable[CreateArgs]) -> Iterator[list[str]]:
-    """New operations in the words that their script takes, each after what it and those after it have in common."""
+    """The arguments of each new operation. What it has in common with those after it comes before the first of them."""
     before: Record | None = None
     for new in many:
         record = new.record
-        fields = encode(record)
-        words = [_head(new, len(fields)), *fields]
+        args = _own_args(new)
         if before is None or not _is_alike(record, before):
-            shared = encode_shared(record)
-            head = (
-                f"= {owner_digest(record.tenant)} {call_digest(record.tenant, record.call_id)} "
-                f"{round(record.policy.start_within * SECOND)} {len(shared)}"
-            )
-            words = [head, *shared, *words]
+            args = [*_shared_args(record), *args]
         before = record
-        yield words
+        yield args
 
 
 def _is_alike(record: Record, other: Record) -> bool:
@@ -48,10 +43,36 @@ def _is_alike(record: Record, other: Record) -> bool:
     )
 
 
-def _head(new: CreateArgs, count: int) -> str:
+def _shared_args(record: Record) -> list[str]:
+    fields = encode_shared(record)
+    header = shared_header(
+        owner=owner_digest(record.tenant),
+        call=call_digest(record.tenant, record.call_id),
+        start_within=round(record.policy.start_within * SECOND),
+        count=len(fields),
+    )
+    return [header, *fields]
+
+
+def _own_args(new: CreateArgs) -> list[str]:
     record, delay, once = new
-    head = f"{record.key} {record.id} {record.digest} {context_digest(record.client_context) or '-'} {count}"
-    if not delay and not record.not_before and once is NO_KEY:
-        return head
-    preferences = f"{round(delay * SECOND)} {record.not_before} {once.digest or '-'} {once.told or '-'} {once.seconds}"
-    return f"{head} {preferences}"
+    fields = encode(record)
+    has_options = bool(delay or record.not_before or once is not NO_KEY)
+    header = create_header(
+        key=record.key,
+        id=record.id,
+        digest=record.digest,
+        context=context_digest(record.client_context) or NOTHING,
+        has_options=int(has_options),
+        count=len(fields),
+    )
+    if not has_options:
+        return [header, *fields]
+    options = create_options(
+        delay=round(delay * SECOND),
+        not_before=record.not_before,
+        idempotency_key=once.digest or NOTHING,
+        fingerprint=once.told or NOTHING,
+        remember_for=once.seconds,
+    )
+    return [header, options, *fields]

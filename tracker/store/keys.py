@@ -1,8 +1,8 @@
 """The Redis schema, on one page.
 
 `<p>` is `tracker`, or `{tag}tracker` when one hash tag is asked for; `<r>` is RQ's own prefix, `rq`. A key's name
-holds our words and hexadecimal digests only, never a user's text: a tenant, a call, a client context and a client's
-name for its request appear by digest, an operation by its internal key (32 hex digits).
+holds our words and hexadecimal digests only, never a user's text: a tenant, a call, a client context and an
+idempotency key appear by digest, an operation by its internal key (32 hex digits).
 
 key                            type    content                                  lifetime               written by
 <p>:op:<key>                   HASH    the record                               open: none; final:     create, claim,
@@ -10,53 +10,55 @@ key                            type    content                                  
                                                                                 ends, + 1 day at most
 <p>:history:<key>              LIST    ended attempts, JSON, the last 10        as its record          change
 <p>:ids:<tenant>               HASH    public id → key                          field until forgotten  create, expire
-<p>:once:<request>             STRING  what a named request made, and of what   as set, + 5 min        create
+<p>:once:<request>             STRING  idempotency key: the operation that the  as set, + 5 min        create
+                                       request made, and its fingerprint
 <p>:call:<call>                ZSET    key → order of creation (µs)             member until hidden    create, move
                                                                                 or expired
 <p>:call:<call>:status:<S>     ZSET    the same, of one public status           alike                  create, move
 <p>:call:<call>:context:<c>    ZSET    the same, of one clientContext           alike                  create, move
-<p>:line:<call>                ZSET    key → place; a call's serial operations  member until final     move
-<p>:gate:<type>:parked         ZSET    key → order of creation; held back by    member while parked    claim, move
-                                       the type's cap or rate
-<p>:gate:<type>:taken          ZSET    key → since when it runs, or 0: let     while it runs or has   claim, move
-                                       through, and not begun                  been let through
-<p>:gate:<type>:full           STRING  when the bucket of tokens is full again  until then             claim, move
-<p>:gates                      ZSET    <type> → when to look at it again        while any is parked    claim, move
-<p>:lack:<type>                ZSET    key → order of creation; held back as    member while parked    claim, move
+<p>:line:<call>                ZSET    serial queue: key → position             member until final     move
+<p>:gate:<type>:parked         ZSET    limiter: parked key → order of creation  member while parked    claim, move
+<p>:gate:<type>:taken          ZSET    limiter: key → since when it runs, or 0  while it runs or is    claim, move
+                                       for one that is admitted and waits       admitted
+<p>:gate:<type>:full           STRING  limiter: when its bucket is full again   until then             claim, move
+<p>:gates                      ZSET    limiter's type → when to look at it      while any is parked    claim, move
+                                       again
+<p>:lack:<type>                ZSET    key → order of creation; parked because  member while parked    claim, move
                                        no worker has the type
-<p>:lacking                    ZSET    type → since when, or last probe         while any is parked    claim, overdue
+<p>:lacking                    ZSET    type → since when any waits for a        while any is parked    claim, sweeper
+                                       worker, or when it was last tried
 <p>:tickets                    STRING  number of the last ticket pushed         ever (one key)         create, move
 <p>:ticket:<fields>            HASH    what RQ's hash of every ticket holds     ever (one key of each  create, move
                                                                                 form)
-<p>:ticketed:<lane>            ZSET    queued key → its ticket's number         member while queued    move, overdue
-<p>:suspects                   ZSET    queued key → when its ticket was missed  member while queued    overdue, move
+<p>:ticketed:<lane>            ZSET    queued key → its ticket's number         member while queued    move, sweeper
+<p>:suspects                   ZSET    queued key → when its ticket was missed  member while queued    sweeper, move
 <p>:leases                     ZSET    running key → when its lease runs out    member while running   move, beat
 <p>:due                        ZSET    delayed key → when it is due             member while delayed   move
 <p>:deadlines                  ZSET    key → when it must have started          until it has           create, move
-<p>:expiries                   ZSET    final key → when the sweeper ends it     member until ended     move, expire
+<p>:expiries                   ZSET    final key → when the sweeper expires it  member until expired   move, expire
 <p>:litter                     ZSET    RQ job id of ours left behind → when to  member until removed   move, sweeper
                                        remove what RQ keeps of it
 <p>:batch:<worker>             STRING  what the worker's latest claim claimed   10 min                 claim
 <p>:worker:<worker>            STRING  what the worker is: types, room, host    60 s                   worker
 <p>:workers                    ZSET    worker → when it last said so            10 min after the last  worker
 <p>:sweeper                    STRING  token of the process that sweeps         5 s                    sweeper (lock)
-<p>:events                     PUBSUB  what one script did to a tenant's        -                      all that write
-                                       operations: see feed.py
+<p>:events                     PUBSUB  events of a tenant's operations that     -                      all that write
+                                       one script has changed: see feed.py
 <p>:feed:<tenant>              STREAM  the same messages; the last 5,000, or a  1 day after the last,  all that write
-                                       few more, of 100 changes at most each    or ½ at least
+                                       few more, of 100 events at most each     or ½ at least
 <p>:wake                       PUBSUB  a lane that is no longer empty           -                      move
 <p>:control:<worker>           PUBSUB  `cancel key attempt`                     -                      change
 <p>:clock                      STRING  µs added to the time, in test mode only  ever (tests)           tests
-<r>:queues, <r>:queue:<q>, <r>:job:<key>-<ticket>: RQ's, written as RQ writes them (see queue.py). What
+<r>:queues, <r>:queue:<q>, <r>:job:<key>-<ticket>: RQ's, written as RQ writes them (see rq_tickets.py). What
 OperationWorker claims it also shows in <r>:execution:*, <r>:executions:*, <r>:wip:<q>, <r>:worker:<worker>*.
-`move` stands for every script that changes a stage: create, claim, change, expire, overdue.
+`move` stands for every script that changes a stage: create, claim, change, expire, find_overdue.
 """
 
 from functools import lru_cache
 from hashlib import sha1
 
-_remembering = lru_cache(maxsize=4096)
-"""Names come again and again: a call's several times for each operation."""
+_cached = lru_cache(maxsize=4096)
+"""For digests that are asked for several times for each operation."""
 QUEUES = {"high": "operations.high", "default": "operations", "low": "operations.low"}
 """RQ's queue of each lane, in order of priority."""
 
@@ -72,8 +74,8 @@ class Keys:
         self.leases = f"{prefix}:leases"
         self.due = f"{prefix}:due"
         self.deadlines = f"{prefix}:deadlines"
-        self.gates = f"{prefix}:gates"
-        self.lacking = f"{prefix}:lacking"
+        self.limiters = f"{prefix}:gates"
+        self.unserved_types = f"{prefix}:lacking"
         self.workers = f"{prefix}:workers"
         self.wake = f"{prefix}:wake"
         self.expiries = f"{prefix}:expiries"
@@ -104,7 +106,7 @@ class Keys:
         return f"{self.call(tenant, call_id)}:context:{context_digest(client_context)}"
 
     def feed(self, tenant: str) -> str:
-        """What was told of a tenant's operations lately."""
+        """The latest events of a tenant's operations."""
         return f"{self.prefix}:feed:{owner_digest(tenant)}"
 
     def history(self, key: str) -> str:
@@ -116,11 +118,11 @@ class Keys:
         return f"{self.prefix}:worker:{name}"
 
     def control(self, worker: str) -> str:
-        """Where a worker is told of cancels."""
+        """The channel by which a worker learns of cancels."""
         return f"{self.prefix}:control:{worker}"
 
     def ticket(self, fields: str) -> str:
-        """What RQ's hashes of tickets are copies of; `fields` is the digest of what is in it."""
+        """The hash that RQ's hashes of tickets are copied from; `fields` is the digest of its fields."""
         return f"{self.prefix}:ticket:{fields}"
 
     def ticketed(self, lane: str) -> str:
@@ -131,32 +133,32 @@ class Keys:
         """The RQ queue of a lane."""
         return f"{self.rq_prefix}:queue:{QUEUES[lane]}"
 
-    def line(self, tenant: str, call_id: str) -> str:
+    def serial_queue(self, tenant: str, call_id: str) -> str:
         """The serial operations of a call, in their order."""
         return f"{self.prefix}:line:{call_digest(tenant, call_id)}"
 
-    def gate(self, type_name: str, part: str) -> str:
-        """A type's gate: `parked`, `taken` or `full`."""
-        return f"{self.prefix}:gate:{gate_digest(type_name)}:{part}"
+    def limiter(self, type_name: str, part: str) -> str:
+        """A type's limiter: its `parked` operations, the slots that are `taken`, or when its bucket is `full`."""
+        return f"{self.prefix}:gate:{type_digest(type_name)}:{part}"
 
-    def lack(self, type_name: str) -> str:
+    def unserved(self, type_name: str) -> str:
         """The operations that wait for a worker with the type."""
-        return f"{self.prefix}:lack:{gate_digest(type_name)}"
+        return f"{self.prefix}:lack:{type_digest(type_name)}"
 
     def job(self, job_id: str) -> str:
         """RQ's hash of a job."""
         return f"{self.rq_prefix}:job:{job_id}"
 
 
-@_remembering
+@_cached
 def owner_digest(tenant: str) -> str:
     """A tenant's name in keys."""
     return _digest(tenant)
 
 
-@_remembering
+@_cached
 def call_digest(tenant: str, call_id: str) -> str:
-    """A call's name in keys; calls of two tenants never share one, as neither's name has a line end."""
+    """A call's name in keys. Calls of two tenants never share one, because neither text has a line end."""
     return _digest(f"{tenant}\n{call_id}")
 
 
@@ -165,17 +167,17 @@ def context_digest(client_context: str | None) -> str:
     return "" if client_context is None else _digest(client_context)
 
 
-@_remembering
-def gate_digest(type_name: str) -> str:
+@_cached
+def type_digest(type_name: str) -> str:
     """A type's name in keys, whatever its case and with or without its `#`."""
     return _digest(type_name.removeprefix("#").lower())
 
 
 def once_digest(tenant: str, name: str) -> str:
-    """A client's name for its request in keys; those of two tenants never meet."""
+    """A tenant's idempotency key in keys; two tenants never share one."""
     return _digest(f"{tenant}\n{name}")
 
 
 def _digest(text: str) -> str:
-    """SHA-1, because it is what scripts can compute. It only names; nobody gains by two that are alike."""
+    """SHA-1, because scripts can compute no other. It only gives names: nobody gains by two texts with one digest."""
     return sha1(text.encode(), usedforsecurity=False).hexdigest()

@@ -1,4 +1,4 @@
-"""What the store's scripts answer, as values."""
+"""Replies of the store's Lua scripts, as Python values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,39 +8,40 @@ from tracker.domain.record import Record
 
 
 class ChangeReply(StrEnum):
-    """What became of one change in a batch."""
+    """What became of one change of a batch."""
 
     OK = "OK"
-    """Written, now or by an earlier call whose answer was lost."""
+    """It is written, now or by an earlier call whose answer was lost."""
     CONFLICT = "CONFLICT"
-    """The record is no longer where the change saw it: an older attempt, say."""
+    """The operation is not as the change saw it. It has begun another attempt, for example."""
     CANCEL = "CANCEL"
-    """A cancel was asked for meanwhile: the operation must end, not start again."""
+    """A cancel was requested meanwhile: the operation must end, and not start again."""
     MISSING = "MISSING"
-    """The record is gone."""
+    """The operation has no record any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimReply:
-    """What a claim brought. `refused` are RQ job ids with what is wrong: STALE, MISSING or FOREIGN."""
+    """What became of a claim. `refused` holds RQ job ids, each with the reason: STALE, MISSING or FOREIGN."""
 
     started: Sequence[Record]
     parked: Sequence[Record] = ()
     refused: Sequence[tuple[str, str]] = ()
     suspended: bool = False
+    """Whether nothing was claimed because of `rq suspend`."""
     more: bool = False
-    """Whether it ended before the queues did."""
+    """Whether the claim ended before the queues did."""
     left: bool = False
     """Whether tickets are left that there was no room for."""
     opens: float | None = None
-    """In how many seconds the first closed gate opens."""
+    """Seconds until the first limiter may admit an operation; None if no limiter holds one back."""
     waiting: int = 0
-    """How many tickets the queues still hold."""
+    """How many tickets are left on the queues."""
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How many operations a worker can take, by its handlers' kind; `kinds` says which type is of which."""
+    """How many operations a worker takes, by kind of handler. `kinds` is the kind of each type."""
 
     coroutines: int
     functions: int
@@ -49,10 +50,14 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """What the sweeper has to act on, by internal key; `litter` holds RQ job ids."""
+    """What the sweeper has to act on: internal keys, and in `litter` RQ job ids."""
 
     lost: Sequence[str]
+    """Their leases ran out."""
     due: Sequence[str]
+    """Their delays are over."""
     vanished: Sequence[str]
+    """Their tickets are gone, and no worker has claimed them."""
     litter: Sequence[str]
     missed: Sequence[str]
+    """They have not started in time."""

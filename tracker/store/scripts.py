@@ -1,23 +1,11 @@
-"""Lua scripts whose header is their signature.
+"""The store's Lua scripts: loaded when they are first used, and called with the names that their files declare.
 
-A header names what a script takes, one line each:
-
-    -- KEYS op        HASH    the operation
-    -- ARGV attempt   int     attempt the caller read
-    -- ARGV fields    ...     field, value, field, value, ... to set
-
-From it come the script's first lines (`local op = KEYS[1]`, `local attempt = ARGV[1]`, …), so the comment cannot
-drift, and a call takes exactly these names. Keys that are the same for every call are bound from `Keys` by name.
-`-- INCLUDE name` pulls in another file once, with the names of its header. Constants (`C.window`, …) are
-written into the script's text, those that it names: each call makes them anew.
+`lua_modules` says how the files under `lua/` are put together.
 """
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redis import exceptions as redis_errors
@@ -25,14 +13,11 @@ from redis import exceptions as redis_errors
 from tracker.errors import Unavailable
 from tracker.store.batching import Batcher
 from tracker.store.keys import Keys
+from tracker.store.lua_modules import compose, with_constants
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-LUA = Path(__file__).parent / "lua"
-_HEADER = re.compile(r"^-- (KEYS|ARGV) (\w+)\s+(\S+)", re.MULTILINE)
-_CONSTANT = re.compile(r"\bC\.(\w+)")
-_INCLUDE = re.compile(r"^-- INCLUDE (\w+)$", re.MULTILINE)
 _AWAY = (
     *(redis_errors.ConnectionError, redis_errors.TimeoutError, TimeoutError, OSError),
     *(redis_errors.ReadOnlyError, redis_errors.MasterDownError, redis_errors.ClusterDownError),
@@ -46,7 +31,7 @@ Answer = Any
 
 
 class Script:
-    """One script, loaded on first use and again whenever the server lost it."""
+    """One script. It is loaded when it is first used, and again whenever the server lost it."""
 
     def __init__(
         self,
@@ -56,41 +41,36 @@ class Script:
         constants: Mapping[str, Any],
         pipeline: Batcher | None = None,
     ) -> None:
-        source = _expand((LUA / f"{name}.lua").read_text())
-        parameters = _HEADER.findall(source)
-        self._keys = [word for kind, word, _ in parameters if kind == "KEYS"]
-        self._args = [(word, form == "...") for kind, word, form in parameters if kind == "ARGV"]
-        same = vars(keys)
-        self._bound = {word: same[word] for word in self._keys if word in same}
-        self._same_keys = list(self._bound.values())
-        used = {name: constants[name] for name in sorted({*_CONSTANT.findall(source)})}
-        self._script = redis.register_script("\n".join([*self._preamble(), _constants(used), source]))
+        composed = compose(name)
+        self._keys = [getattr(keys, key) for key in composed.keys]
+        self._arguments = [(argument.name, argument.variadic) for argument in composed.arguments]
+        self.text = with_constants(composed.text, constants)
+        """The script as the server gets it."""
+        self._script = redis.register_script(self.text)
         self._pipeline = Batcher(redis, within=HANGS_AFTER) if pipeline is None else pipeline
         self.name = name
 
-    def _preamble(self) -> list[str]:
-        lines = [f"local {word} = KEYS[{index}]" for index, word in enumerate(self._keys, 1)]
-        for index, (word, variadic) in enumerate(self._args, 1):
-            lines.append(f"local {word} = {index}" if variadic else f"local {word} = ARGV[{index}]")
-        return lines
+    @property
+    def sha(self) -> str:
+        """The digest by which the server knows the script."""
+        return self._script.sha
 
     async def __call__(self, **named: Any) -> Answer:
-        """Run it with exactly the header's names. Raises Unavailable when Redis cannot answer now."""
-        keys, args = self._words(named)
+        """Run it with exactly the arguments that its file names. Raises Unavailable when Redis cannot answer now."""
+        args = self._in_order(named)
         async with answering():
-            return await self._script(keys=keys, args=args)
+            return await self._script(keys=self._keys, args=args)
 
     async def together(self, **named: Any) -> Answer:
-        """Run it as a call does, in one round trip with all that is asked for in the same turn of the loop."""
-        return await self._answered(self._pipeline.call(self._script, *self._words(named)))
+        """Run it as a call does, in one round trip with all calls of the same turn of the event loop."""
+        return await self._answered(self._pipeline.call(self._script, self._keys, self._in_order(named)))
 
     async def each(self, many: Sequence[list[str]]) -> list[Answer]:
-        """Have it done for each of these, `MOST_TOGETHER` at most, by one run for all that is asked of it in a turn.
+        """Run it for each of many, `MOST_TOGETHER` at most, together with all such calls of the same turn of the loop.
 
-        Its keys are the same for every call; it takes nothing but what it is to do for each, and answers a list with an
-        element for each.
+        The script must have one variadic argument and no other, and answer with a list that has an element for each.
         """
-        found: list[Answer] = await self._answered(self._pipeline.join(self._script, self._same_keys, many))
+        found: list[Answer] = await self._answered(self._pipeline.join(self._script, self._keys, many))
         return found
 
     async def _answered(self, answer: "asyncio.Future[Answer]") -> Answer:
@@ -104,43 +84,49 @@ class Script:
                 raise unavailable from error
             raise
 
-    def _words(self, named: dict[str, Any]) -> tuple[list[Any], list[Any]]:
-        """Keys and arguments in the header's order, from exactly its names."""
-        keys = [self._bound.get(word) or named.pop(word) for word in self._keys]
+    def _in_order(self, named: dict[str, Any]) -> list[Any]:
+        """The arguments in the order of the script's file."""
         args: list[Any] = []
-        for word, variadic in self._args:
-            value = named.pop(word)
+        for name, variadic in self._arguments:
+            value = named.pop(name)
             if variadic:
                 args.extend(value)
             else:
                 args.append(value)
         if named:
             raise TypeError(f"{self.name}.lua takes no {', '.join(named)}")
-        return keys, args
+        return args
 
 
 class Scripts:
-    """All scripts of this service, over one connection pool."""
+    """All scripts of the store, over one connection pool."""
 
     def __init__(self, redis: "Redis", keys: Keys, constants: Mapping[str, Any]) -> None:
         pipeline = Batcher(redis, within=HANGS_AFTER)
         self.turn = pipeline.turn
-        self._scripts = [
-            Script(name, redis, keys, constants, pipeline)
-            for name in ("create", "find", "page", "claim", "beat", "change", "overdue", "expire")
-        ]
-        self.create, self.find, self.page, *others = self._scripts
-        self.claim, self.beat, self.change, self.overdue, self.expire = others
+        self._scripts: list[Script] = []
+
+        def script(name: str) -> Script:
+            self._scripts.append(Script(name, redis, keys, constants, pipeline))
+            return self._scripts[-1]
+
+        self.create = script("create")
+        self.read_by_public_id = script("read_by_public_id")
+        self.read_page = script("read_page")
+        self.claim = script("claim")
+        self.beat = script("beat")
+        self.change = script("change")
+        self.find_overdue = script("find_overdue")
+        self.expire = script("expire")
         self._redis = redis
 
     async def loaded(self) -> None:
         """Make sure that the server has every script. Raises Unavailable when it does not answer."""
         async with answering():
-            shas = [script._script.sha for script in self._scripts]  # noqa: SLF001 - our own class
-            present = await self._redis.script_exists(*shas)
-            for script, there in zip(self._scripts, present, strict=True):
-                if not there:
-                    await self._redis.script_load(script._script.script)  # noqa: SLF001 - our own class
+            present = await self._redis.script_exists(*(script.sha for script in self._scripts))
+            for script, is_there in zip(self._scripts, present, strict=True):
+                if not is_there:
+                    await self._redis.script_load(script.text)
 
 
 HANGS_AFTER = 7.0
@@ -168,35 +154,3 @@ def _as_unavailable(error: Exception) -> Unavailable | None:
     if isinstance(error, redis_errors.ResponseError) and str(error).startswith(_AWAY_WORDS):
         return Unavailable("The store does not accept this at the moment.")
     return None
-
-
-@cache
-def _expand(source: str) -> str:
-    """The source with its includes in place, each once, in the order they are first asked for."""
-    seen: set[str] = set()
-
-    def include(match: re.Match[str]) -> str:
-        name = match[1]
-        if name in seen:
-            return ""
-        seen.add(name)
-        return _INCLUDE.sub(include, (LUA / f"{name}.lua").read_text())
-
-    return _INCLUDE.sub(include, source)
-
-
-def _constants(values: Mapping[str, Any]) -> str:
-    return "local C = {" + ", ".join(f"{name} = {_literal(value)}" for name, value in values.items()) + "}"
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"[{_literal(name)}] = {_literal(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return "{" + ", ".join(_literal(item) for item in value) + "}"
-    data = value.encode() if isinstance(value, str) else value
-    return '"' + "".join(f"\\{byte:03d}" for byte in data) + '"'

@@ -15,6 +15,8 @@ from tracker.store.codec import as_hash, completed, decode, decode_hash, encode_
 from tracker.store.create_args import CreateArgs, pack_creates
 from tracker.store.idempotency import NO_KEY, IdempotencyKey
 from tracker.store.keys import Keys, owner_digest
+from tracker.store.packed_args import NOTHING, change_header
+from tracker.store.script_constants import script_constants
 from tracker.store.script_replies import ChangeReply, ClaimReply, Overdue, Room
 from tracker.store.scripts import Scripts, answering
 
@@ -45,9 +47,9 @@ class Store:
         self.redis = redis
         self.address = settings.redis_address
         self.keys = Keys(settings.key_prefix, settings.rq_key_prefix)
-        constants = rq_tickets.constants(self.keys, test_clock=settings.test_clock)
+        constants = script_constants(self.keys, test_clock=settings.test_clock)
         self._scripts = Scripts(redis, self.keys, constants)
-        self.page, self.turn = self._scripts.page, self._scripts.turn
+        self.page, self.turn = self._scripts.read_page, self._scripts.turn
 
     async def ready(self) -> None:
         """Check that Redis answers and has every script."""
@@ -77,7 +79,7 @@ class Store:
 
     async def find(self, tenant: str, operation_id: str) -> Record:
         """Read an operation by its public id. Raises NotFound, or Gone when only its tombstone is left."""
-        [answer] = await self._scripts.find.each([[owner_digest(tenant), operation_id]])
+        [answer] = await self._scripts.read_by_public_id.each([[owner_digest(tenant), operation_id]])
         if not answer:
             raise NotFound(f"There is no operation '{operation_id}'.")
         return _visible(decode(answer))
@@ -180,7 +182,7 @@ class Store:
 
     async def overdue(self, limit: int) -> Overdue:
         """What the sweeper has to act on now, at most `limit` of each; marks missing tickets as suspects."""
-        lists = await self._scripts.overdue(limit=limit, patience=round(VANISHED_AFTER * SECOND))
+        lists = await self._scripts.find_overdue(limit=limit, patience=round(VANISHED_AFTER * SECOND))
         return Overdue(*lists)
 
     async def expire(self, limit: int) -> tuple[int, int]:
@@ -250,13 +252,21 @@ def readable(stored: Mapping[str, str]) -> Record | None:
 
 
 def pack(change: Change) -> list[str]:
-    """A change in the words that its script takes; they can be kept and written later."""
+    """The arguments by which `change.lua` takes a change. They can be kept and sent later."""
     seen = change.seen
     fields = [word for pair in encode_fields(change.fields).items() for word in pair]
-    revision = "-" if change.revision is None else change.revision
-    head = (
-        f"{seen.key} {seen.stage} {seen.attempt} {seen.ticket} {revision} {int(change.lease_ran_out)} {change.stage} "
-        f"{round(change.delay * SECOND)} {change.token} {change.stamp or '-'} {len(fields)}"
+    header = change_header(
+        key=seen.key,
+        seen_stage=seen.stage,
+        seen_attempt=seen.attempt,
+        seen_ticket=seen.ticket,
+        seen_revision=NOTHING if change.revision is None else change.revision,
+        lease_ran_out=int(change.lease_ran_out),
+        stage=change.stage,
+        delay=round(change.delay * SECOND),
+        token=change.token,
+        timestamp_field=change.stamp or NOTHING,
+        count=len(fields),
     )
     entry = "" if change.entry is None else json.dumps(change.entry, separators=(",", ":"))
-    return [head, entry, *fields]
+    return [header, entry, *fields]

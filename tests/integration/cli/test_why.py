@@ -249,7 +249,7 @@ async def test_a_misplaced_operation_shows_the_command_that_verifies(store: Stor
     record = await make(store)
     for name in ("ticketed:default", "leases", "due"):
         await store.redis.zrem(f"{store.keys.prefix}:{name}", record.key)
-    await store.redis.delete(store.keys.line("test", record.call_id), store.keys.gate(record.type, "parked"))
+    await store.redis.delete(store.keys.serial_queue("test", record.call_id), store.keys.limiter(record.type, "parked"))
     found = await ask.reasons(record)
     assert "tracker doctor --verify" in found["misplaced"]["text"]
 

@@ -1,13 +1,11 @@
 """Events that scripts publish of the operations that they change, and the history that is kept of them."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-import tracker
 from tests.support.clock import Clock
 from tests.support.pubsub import subscribed
 from tests.support.records import CALL, claim, make_record
@@ -16,11 +14,10 @@ from tracker.domain.operation import DONE, ResultInfo
 from tracker.domain.policy import Policy
 from tracker.domain.type_registry import COMMS_OPERATION, canonical
 from tracker.events.feed import BEGINNING, Event, Feed, Position
-from tracker.store import rq_tickets
+from tracker.store import script_constants
 from tracker.store.script_replies import Room
 from tracker.store.store import Store, pack
 
-LUA = Path(tracker.__file__).parent / "store" / "lua"
 KINDS = {canonical(COMMS_OPERATION): "coroutines"}
 
 
@@ -128,7 +125,7 @@ async def test_operations_that_a_change_releases_are_in_the_same_message(
 async def test_operations_that_the_sweeper_releases_are_published(store: Store, feed: Feed, clock: Clock) -> None:
     record, _ = await store.create(make_record())
     [parked] = (await store.claim("w1", Room(1, 0, {}), batch="1")).parked
-    await clock.advance(rq_tickets.PROBE_AFTER + 1)
+    await clock.advance(script_constants.PROBE_AFTER + 1)
     await store.overdue(100)
     assert parked.blocker == "type"
     assert [event.revision for event in await told(feed)] == [1, 2, 3]
@@ -158,16 +155,16 @@ async def test_a_long_result_is_published_without_its_message(store: Store, feed
 async def test_a_feed_is_bounded_and_lasts_a_day(store: Store, redis: Redis, feed: Feed) -> None:
     name = store.keys.feed("test")
     pipe = redis.pipeline()
-    for _ in range(rq_tickets.FEED_LENGTH + 300):
+    for _ in range(script_constants.FEED_LENGTH + 300):
         pipe.xadd(name, {"": "x"})
     await pipe.execute()
     entries: Any = await redis.xrange(name, count=1)
     oldest = Position.of(entries[0][0], 1)
     assert await feed.holds(oldest)
     await store.create(make_record())
-    assert rq_tickets.FEED_LENGTH <= await redis.xlen(name) < rq_tickets.FEED_LENGTH + 200
+    assert script_constants.FEED_LENGTH <= await redis.xlen(name) < script_constants.FEED_LENGTH + 200
     assert not await feed.holds(oldest)
-    assert rq_tickets.FEED_FOR - 5 <= await redis.ttl(name) <= rq_tickets.FEED_FOR
+    assert script_constants.FEED_FOR - 5 <= await redis.ttl(name) <= script_constants.FEED_FOR
 
 
 async def test_the_end_of_a_feed_is_where_what_comes_next_begins(store: Store, feed: Feed) -> None:
@@ -184,17 +181,3 @@ async def test_the_end_of_a_feed_is_where_what_comes_next_begins(store: Store, f
 @pytest.mark.parametrize("text", ["", "1-2", "1-2-3-4", "x-1-1", "1--1", "1-1-1\n", "٣-1-1", f"{'9' * 16}-1-1"])
 def test_a_malformed_position_is_none(text: str) -> None:
     assert Position.read(text) is None
-
-
-def test_every_script_that_moves_ends_with_finish() -> None:
-    """Every way out of one: what it gathered is written, and what it did is told."""
-    moving = [
-        path for path in LUA.glob("*.lua") if re.search(r"^-- INCLUDE (move|places)$", path.read_text(), re.MULTILINE)
-    ]
-    assert len(moving) >= 8
-    for path in moving:
-        text = path.read_text()
-        if path.stem in {"places", "strays", "locate"}:
-            assert not re.search(r"\b(move|park|open|welcome)\(", text), "reads only"
-        else:
-            assert "finish()\n" in text, path.name

@@ -22,11 +22,11 @@ from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.events.feed import record_after_end
 from tracker.service import Caller, open_operations
-from tracker.store.rq_tickets import TOLD_RESULT
+from tracker.store.script_constants import LARGEST_PUBLISHED_RESULT
 from tracker.store.store import Store
 
 ONE_TRY = Policy(attempts=1, retention=10.3, tombstone=1.7)
-LONG = "x" * TOLD_RESULT
+LONG = "x" * LARGEST_PUBLISHED_RESULT
 
 
 class Lines:

@@ -142,7 +142,7 @@ async def test_a_record_that_contradicts_its_placement_is_named_and_repaired(
 
 async def test_the_slots_of_a_concurrency_limit_say_who_runs(store: Store, verifier: Verifier) -> None:
     record = await running(store)
-    await store.redis.zadd(store.keys.gate(record.type, "taken"), {record.key: 0})
+    await store.redis.zadd(store.keys.limiter(record.type, "taken"), {record.key: 0})
     [fault] = (await verifier.verify()).faults
     assert fault.what == "running, but in this key as queued"
     await repair_all(store, verifier, record)

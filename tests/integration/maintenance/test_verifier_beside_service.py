@@ -33,14 +33,14 @@ def verifier(store: Store, settings: Settings) -> Verifier:
 
 
 async def line_of(store: Store, record: Record) -> list[str]:
-    return [str(key) for key in await store.redis.zrange(store.keys.line(record.tenant, record.call_id), 0, -1)]
+    return [str(key) for key in await store.redis.zrange(store.keys.serial_queue(record.tenant, record.call_id), 0, -1)]
 
 
 @pytest.mark.parametrize("make", [queued, running, retried])
 async def test_a_lost_serial_queue_is_made_again_in_its_order(store: Store, verifier: Verifier, make: Make) -> None:
     head = await make(store)
     others = [await create(store, "all", **EVERYTHING) for _ in range(4)]
-    await store.redis.delete(store.keys.line(head.tenant, head.call_id))
+    await store.redis.delete(store.keys.serial_queue(head.tenant, head.call_id))
     await repair_all(store, verifier, head)
     assert await line_of(store, head) == [head.key, *(record.key for record in others)]
 
@@ -50,7 +50,7 @@ async def test_a_running_operation_is_put_before_the_waiting_ones_and_no_other_s
 ) -> None:
     head = await running(store)
     following = await create(store, "all", **EVERYTHING)
-    line = store.keys.line(head.tenant, head.call_id)
+    line = store.keys.serial_queue(head.tenant, head.call_id)
     await store.redis.zincrby(line, 10_000_000, head.key)
     assert {fault.what for fault in (await verifier.verify()).faults} == {
         "running, and not the head of it",
@@ -63,7 +63,7 @@ async def test_a_running_operation_is_put_before_the_waiting_ones_and_no_other_s
 
 async def test_a_waiting_operation_is_never_put_before_one_that_may_begin(store: Store, verifier: Verifier) -> None:
     first, second, third = [await create(store, "all", **EVERYTHING) for _ in range(3)]
-    line = store.keys.line(first.tenant, first.call_id)
+    line = store.keys.serial_queue(first.tenant, first.call_id)
     await done(store, *await take(store))
     await take(store)
     await store.redis.zadd(line, {third.key: 1})  # now before the second, which runs
@@ -77,7 +77,7 @@ async def test_an_operation_lost_from_a_serial_queue_comes_after_the_running_one
 ) -> None:
     head = await running(store)
     waiting = await create(store, "all", **EVERYTHING)
-    line = store.keys.line(head.tenant, head.call_id)
+    line = store.keys.serial_queue(head.tenant, head.call_id)
     await store.redis.zadd(line, {head.key: 2**52})
     await store.redis.zrem(line, waiting.key)
     assert await verifier.repair((await verifier.verify()).faults) == 1
@@ -89,7 +89,7 @@ async def test_an_operation_lost_from_a_serial_queue_comes_after_the_running_one
 async def test_two_operations_that_have_begun_in_one_serial_queue_both_go_on(store: Store, verifier: Verifier) -> None:
     head = await running(store)
     second = await create(store, "all", **EVERYTHING)
-    await store.redis.zrem(store.keys.line(head.tenant, head.call_id), head.key)
+    await store.redis.zrem(store.keys.serial_queue(head.tenant, head.call_id), head.key)
     await verifier.repair([fault for fault in (await verifier.verify()).faults if fault.key == second.key])
     assert ids(await take(store)) == [second.id], "somebody repaired the wrong one first"
     await verifier.repair((await verifier.verify()).faults)

@@ -106,7 +106,7 @@ async def test_a_round_trip_that_takes_too_long_is_ended_for_all_who_wait(redis:
 
 async def test_a_read_that_is_given_up_ends_its_round_trip(store: Store) -> None:
     record, _ = await store.create(make_record())
-    pipeline = store._scripts.find._pipeline
+    pipeline = store._scripts.read_by_public_id._pipeline
     async with paused(store.redis):
         reads = [asyncio.ensure_future(store.find(record.tenant, record.id)) for _ in range(2)]
         await asyncio.sleep(0.05)

@@ -13,7 +13,7 @@ from tracker.domain.operation import DONE
 from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.errors import ConfigurationError, Refused, Unavailable
-from tracker.store.rq_tickets import PROBE_AFTER
+from tracker.store.script_constants import PROBE_AFTER
 from tracker.store.store import Store
 
 

@@ -15,7 +15,7 @@ from tracker.domain.operation import ResultInfo
 from tracker.domain.transitions import Stage
 from tracker.errors import Refused
 from tracker.maintenance.sweeper import Sweeper
-from tracker.store.rq_tickets import PROBE_AFTER, WINDOW
+from tracker.store.script_constants import PROBE_AFTER, WINDOW
 from tracker.store.store import Store
 
 if TYPE_CHECKING:

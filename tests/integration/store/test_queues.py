@@ -11,7 +11,7 @@ from rq.registry import FailedJobRegistry
 from tests.support.consistency import assert_consistent
 from tests.support.scheduling import chance, claims, create, ids, take
 from tracker.domain import lifecycle
-from tracker.store.rq_tickets import MOST_JUDGED, TURNS, WINDOW
+from tracker.store.script_constants import FIRST_LANES, JUDGE_LIMIT, WINDOW
 from tracker.store.store import Store
 
 # --- order
@@ -43,7 +43,7 @@ def expected(waiting: list[tuple[str, str]], room: dict[str, int], *, deep: bool
     kept: list[tuple[str, str]] = []
     left = list(waiting)
     judged = 0
-    while left and sum(room.values()) and judged < MOST_JUDGED and len(kept) < (WINDOW if deep else 1):
+    while left and sum(room.values()) and judged < JUDGE_LIMIT and len(kept) < (WINDOW if deep else 1):
         what, job = left.pop(0)
         judged += 1
         if what.isupper():
@@ -159,4 +159,4 @@ async def test_however_claims_and_arrivals_mix_no_lane_starves_and_none_is_out_o
             for lane, others in waiting.items():
                 passed[lane] = passed[lane] + 1 if others and lane != served else 0
         for lane, times in passed.items():
-            assert times < len(TURNS), f"{lane} had no turn in {times} claims"
+            assert times < len(FIRST_LANES), f"{lane} had no turn in {times} claims"

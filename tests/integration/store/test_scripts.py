@@ -19,7 +19,7 @@ from tracker.domain.transitions import TRANSITIONS, Stage, Transition
 from tracker.errors import Conflict, Gone, IllegalTransition, NotFound, Refused
 from tracker.listing.pager import ListQuery, Pager
 from tracker.maintenance.sweeper import Sweeper
-from tracker.store.rq_tickets import PROBE_AFTER
+from tracker.store.script_constants import PROBE_AFTER
 from tracker.store.store import CancelPending, Store
 
 DAY = 86400.0

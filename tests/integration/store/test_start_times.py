@@ -12,7 +12,7 @@ from tracker.domain.operation import DONE, SECOND, ResultInfo
 from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.maintenance.sweeper import Sweeper
-from tracker.store.rq_tickets import PROBE_AFTER
+from tracker.store.script_constants import PROBE_AFTER
 from tracker.store.store import Store
 
 WITHOUT_PLAIN = {name: kind for name, kind in KINDS.items() if name != "test.plain"}

@@ -21,7 +21,7 @@ from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.errors import Unavailable
 from tracker.runtime.background import end
-from tracker.store.rq_tickets import WINDOW
+from tracker.store.script_constants import WINDOW
 from tracker.store.script_replies import ClaimReply, Room
 from tracker.store.store import Store
 from tracker.store.worker_registry import KNOWN_FOR, WorkerRegistry

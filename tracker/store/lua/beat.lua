@@ -1,21 +1,23 @@
 -- Renew the leases of running attempts.
 --
--- KEYS leases    ZSET    key -> when the lease runs out
+-- KEYS leases    ZSET    running operation -> when its lease runs out
 -- ARGV lease     int     microseconds
--- ARGV attempts  ...     key, attempt, key, attempt, ...: each attempt is its fence
+-- ARGV attempts  ...     key, attempt, key, attempt, ...
+-- FROM clock: digits, server_time
 --
--- Returns a word for each: OK | CANCEL (renewed, and a cancel was asked for) | REFUSED (not this attempt's any more).
--- INCLUDE clock
+-- Returns a word for each: OK | CANCEL (renewed, and a cancel was requested) | REFUSED (the operation does not run, or
+-- runs another attempt).
 local ends = digits(server_time() + tonumber(lease))
-local answer = {}
-for index = attempts, #ARGV, 2 do
+local words = {}
+for index = attempts_start, attempts_start + attempts_count - 1, 2 do
   local key = ARGV[index]
-  local record = redis.call('HMGET', C.operation .. key, 'stage', 'attempt', 'cancel_requested')
-  if record[1] ~= 'running' or record[2] ~= ARGV[index + 1] then
-    answer[#answer + 1] = 'REFUSED'
+  local record = call('HMGET', C.operation .. key, 'stage', 'attempt', 'cancel_requested')
+  local stage, attempt, cancel_requested = record[1], record[2], record[3]
+  if stage ~= 'running' or attempt ~= ARGV[index + 1] then
+    words[#words + 1] = 'REFUSED'
   else
-    redis.call('ZADD', leases, ends, key)
-    answer[#answer + 1] = (record[3] or '') ~= '' and 'CANCEL' or 'OK'
+    call('ZADD', leases, ends, key)
+    words[#words + 1] = (cancel_requested or '') ~= '' and 'CANCEL' or 'OK'
   end
 end
-return answer
+return words

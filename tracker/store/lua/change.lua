@@ -1,78 +1,118 @@
--- Write lifecycle changes, each if its operation is still where the caller saw it. One that is refused does not
--- touch its neighbours.
+-- Write lifecycle changes, each if its operation is still as the caller saw it. A change that is refused does not
+-- affect the others.
 --
--- ARGV brief    0|1  answer the words alone, without the records
--- ARGV changes  ...  for each change: head, entry (of the attempt's history, or empty), and as many words as the head
---                    says: field, value, … The head holds, between spaces and with - for nothing: key, seen_stage,
---                    seen_attempt, seen_ticket, seen_revision (to insist on), lease_ran_out (1: refuse when the lease
---                    was renewed after all), stage (where it goes), delay (microseconds, when it becomes delayed),
---                    token (names this change: the same one again, its answer lost, is OK and writes nothing), stamp
---                    (a field that takes the time), count (of the words). The field `forget` removes the one it names.
+-- KEYS leases  ZSET  running operation -> when its lease runs out
+-- ARGV brief   0|1   reply with the words alone, without the records
+-- ARGV changes ...   for each change: its change_header, the entry for the history of attempts (or empty), and its
+--                    fields: field, value, ... The field `forget` removes the field that it names.
+-- PACKED change_header
+-- FROM record: read_record
+-- FROM transaction: begin, commit
+-- FROM indexes: remove_from_indexes, set_context
+-- FROM move: move
 --
--- Returns for each: {OK, field, value, ...} | {MISSING} | {CONFLICT} | {CANCEL} (a cancel was asked for meanwhile: it
--- must not start again). Writes nothing unless OK.
--- INCLUDE move
-local now = server_time()
+-- Returns for each change one of:
+--   {OK, field, value, ...}  it is written, now or by an earlier call with the same token whose answer was lost
+--   {MISSING}                the operation has no record
+--   {CONFLICT}               the operation is not as the caller saw it
+--   {CANCEL}                 a cancel was requested meanwhile, so the operation must not start again
+-- Writes nothing unless OK.
 
-local function written(op)
-  if brief == '1' then return {'OK'} end
-  return {'OK', unpack(call('HGETALL', op))}
+local function number_text(text) return text == '' and '0' or text end
+
+-- Why the change must not be written, or nil.
+local function refusal(tx, change, record)
+  if record.stage ~= change.seen_stage or number_text(record.attempt) ~= change.seen_attempt
+    or number_text(record.ticket) ~= change.seen_ticket
+    or (change.seen_revision ~= '-' and record.revision ~= change.seen_revision) then
+    return 'CONFLICT'
+  end
+  if change.lease_ran_out == '1' and (tonumber(call('ZSCORE', leases, change.key)) or 0) > tx.now then
+    return 'CONFLICT'
+  end
+  local starts_again = change.stage == 'queued' or change.stage == 'delayed'
+  if record.stage == 'running' and starts_again and record.cancel_requested ~= '' then return 'CANCEL' end
+  return nil
 end
 
-local function write(change, first, last)
-  local op = C.operation .. change.key
-  local record = look(op)
-  if not record then return {'MISSING'} end
-  if record.token == change.token then return written(op) end
-  if record.stage ~= change.seen_stage or (record.attempt == '' and '0' or record.attempt) ~= change.seen_attempt
-    or (record.ticket == '' and '0' or record.ticket) ~= change.seen_ticket
-    or (change.seen_revision ~= '-' and record.revision ~= change.seen_revision) then
-    return {'CONFLICT'}
-  end
-  if change.lease_ran_out == '1' and (tonumber(call('ZSCORE', leases, change.key)) or 0) > now then
-    return {'CONFLICT'}
-  end
-  local again = change.stage == 'queued' or change.stage == 'delayed'
-  if record.stage == 'running' and again and record.cancel_requested ~= '' then return {'CANCEL'} end
+-- Add an ended attempt to the history, which holds the last ones.
+local function add_to_history(tx, record, entry)
+  local history = C.history .. record.key
+  call('RPUSH', history, tx.time .. ' ' .. entry)
+  call('LTRIM', history, -C.history_limit, -1)
+  record.tried = '1'
+end
 
-  if change.entry ~= '' then
-    call('RPUSH', C.history .. change.key, digits(now) .. ' ' .. change.entry)
-    call('LTRIM', C.history .. change.key, -C.history_limit, -1)
+-- Apply what a field changes beside the record's hash. Returns whether the field is stored.
+local function apply_field(record, field, value)
+  if field == 'client_context' then
+    set_context(record, value)
+  elseif field == 'hidden' and record.hidden == '' then
+    remove_from_indexes(record)
+    record.hidden, record.hiding = '1', true
+  elseif field == 'forget' then
+    set_context(record, nil)
+    call('HDEL', record.hash, value)
+    return false
   end
-  local extra = {'token', change.token}
-  if change.entry ~= '' then extra[3], extra[4], record.tried = 'tried', '1', '1' end
-  if change.stamp ~= '-' then extra[#extra + 1], extra[#extra + 2] = change.stamp, digits(now) end
-  for index = first, last, 2 do
+  return true
+end
+
+-- The fields to write (field, value, ...), which are set in the record, too.
+local function set_fields(tx, change, record)
+  local fields = {'token', change.token}
+  local count = 2
+  if change.entry ~= '' then fields[3], fields[4], count = 'tried', '1', 4 end
+  if change.timestamp_field ~= '-' then
+    fields[count + 1], fields[count + 2], count = change.timestamp_field, tx.time, count + 2
+    record[change.timestamp_field] = tx.time
+  end
+  for index = change.first, change.last, 2 do
     local field, value = ARGV[index], ARGV[index + 1]
-    if field == 'client_context' then
-      rename(change.key, record, value)
-    elseif field == 'forget' then
-      rename(change.key, record, nil)
-      call('HDEL', op, value)
-    end
-    if field ~= 'forget' then extra[#extra + 1], extra[#extra + 2] = field, value end
-    if field == 'hidden' and record.hidden == '' then
-      unindex(change.key, record)
-      record.hidden, record.hiding = '1', true
+    if apply_field(record, field, value) then
+      fields[count + 1], fields[count + 2], count = field, value, count + 2
+      record[field] = value
     end
   end
-  move(op, change.key, record, change.stage, now, tonumber(change.delay), extra)
-  if change.stage == 'running' and change.stamp == 'cancel_requested' then
+  return fields
+end
+
+local function reply_ok(record)
+  if brief == '1' then return {'OK'} end
+  return {'OK', unpack(call('HGETALL', record.hash))}
+end
+
+local function write(tx, change)
+  local record = read_record(change.key)
+  if not record then return {'MISSING'} end
+  if record.token == change.token then return reply_ok(record) end
+  local refused = refusal(tx, change, record)
+  if refused then return {refused} end
+  if change.entry ~= '' then add_to_history(tx, record, change.entry) end
+  move(tx, record, change.stage, set_fields(tx, change, record), tonumber(change.delay))
+  if change.stage == 'running' and change.timestamp_field == 'cancel_requested' then
     call('PUBLISH', C.control .. record.worker, 'cancel ' .. change.key .. ' ' .. record.attempt)
   end
-  return written(op)
+  return reply_ok(record)
 end
 
-local HEAD = '^' .. string.rep('(%S+) ', 10) .. '(%S+)$'
-local answers = {}
-local at = changes
-gathering = brief == '1' -- a record that is answered is whole, and so is what is told of it
-while at <= #ARGV do
-  local change, count, first = {entry = ARGV[at + 1]}, nil, at + 2
-  change.key, change.seen_stage, change.seen_attempt, change.seen_ticket, change.seen_revision, change.lease_ran_out,
-    change.stage, change.delay, change.token, change.stamp, count = string.match(ARGV[at], HEAD)
-  at = first + tonumber(count)
-  answers[#answers + 1] = write(change, first, at - 1)
+-- The changes in order. `first` and `last` are the positions of a change's fields in ARGV.
+local function read_changes()
+  local changes = {}
+  local at, last = changes_start, changes_start + changes_count - 1
+  while at <= last do
+    local change = unpack_change_header(ARGV[at])
+    change.entry, change.first = ARGV[at + 1], at + 2
+    change.last = change.first + change.count - 1
+    changes[#changes + 1] = change
+    at = change.last + 1
+  end
+  return changes
 end
-finish()
-return answers
+
+local changes = read_changes()
+local tx = begin(#changes > 1)
+local replies = {}
+for index, change in ipairs(changes) do replies[index] = write(tx, change) end
+commit(tx)
+return replies

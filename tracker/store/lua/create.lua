@@ -1,135 +1,177 @@
--- Store new operations, index them, tell about them and put their first tickets on the queue: one atomic step. Each is
--- judged by itself, as if they came one after another; one that is refused does not touch its neighbours.
+-- Store new operations, index them and queue their first tickets. Each operation is judged by itself, as if they came
+-- one after another: one that is refused does not change what becomes of the others.
 --
--- ARGV creates    ...     for each: head, and as many words as it says: field, value, ... of the record. The head holds,
---                         between spaces and with - for nothing: key (the internal one), id (the public one), digest
---                         (of the call and the body, to tell a repeat from a conflict), context (the client context's
---                         digest), count (of the words); and where it asks for any of these: delay (microseconds from
---                         now before which it must not start), not_before (the same as a time; the later one counts),
---                         once (digest of the client's name for this request), told (digest of what it asks for, to
---                         tell a repeat from another request of that name), seconds (that the name is remembered).
---                         What those that follow have in common comes before them, by a head of its own: =, owner (the
---                         tenant's digest), call (the call's digest), start_in (microseconds within which each must have
---                         started, or 0), count (of the words after it: field, value, ... of each record)
+-- KEYS deadlines ZSET  key -> when it must have started
+-- ARGV creates   ...   for each operation: its create_header, its create_options if the header says so, and its own
+--                      fields (field, value, ...). A shared_header with the fields that several operations have in
+--                      common stands before the first of them.
+-- PACKED shared_header
+-- PACKED create_header
+-- PACKED create_options
+-- FROM clock: digits
+-- FROM record: new_record
+-- FROM transaction: begin, commit
+-- FROM indexes: add_to_indexes
+-- FROM transition: change_stage
 --
--- Returns for each: {NEW, text} (what was added to the fields: field, value, ... between spaces) | {CREATED, field,
--- value, ...} (it was new before, and is so now) | {EXISTS, field, value, ...} | {CONFLICT} | {REUSED} (the name is
--- another request's) | {FORGOTTEN} (its first answer's operation is not there any more). Writes nothing unless NEW, but
--- the name of a request that EXISTS answers. A name that is remembered answers the first word again, and the record as
--- it now is. The same key again (a repeated call whose answer was lost) is CREATED, and writes nothing.
--- INCLUDE move
-local COMMON = '^= (%S+) (%S+) (%S+) (%S+)$'
-local HEAD = '^(%S+) (%S+) (%S+) (%S+) (%S+)(.*)$'
-local WISHES = '^ (%S+) (%S+) (%S+) (%S+) (%S+)$'
-local now = server_time()
-local wanted, names = {}, {} -- `names`: owner -> public ids that are asked for
-local at, common = creates, nil
-while at <= #ARGV do
-  local owner, of_call, start_in, shared = string.match(ARGV[at], COMMON)
-  if owner then
-    common = {owner = owner, call = of_call, start_in = start_in, unpack(ARGV, at + 1, at + shared)}
-    names[owner] = names[owner] or {}
-    at = at + shared + 1
-  else
-    local key, id, digest, context, count, preferences = string.match(ARGV[at], HEAD)
-    local asked, last = names[common.owner], at + count
-    preferences = preferences ~= '' and {string.match(preferences, WISHES)} or nil
-    wanted[#wanted + 1] = {key = key, id = id, digest = digest, context = context, preferences = preferences, common = common,
-      first = at + 1, last = last}
-    asked[#asked + 1] = id
-    at = last + 1
+-- Returns for each operation one of:
+--   {NEW, text}                     it is stored; the text is what was added to its fields: field, value, ... with
+--                                   spaces between
+--   {CREATED, field, value, ...}    it was stored before with the same key: a repeated call whose answer was lost
+--   {EXISTS, field, value, ...}     another create with the same id, call and body stored it
+--   {CONFLICT}                      another operation has the id
+--   {REUSED}                        the idempotency key is another request's
+--   {FORGOTTEN}                     the operation of the idempotency key's first request is gone
+-- A request whose idempotency key is remembered has the word of the first request again, and the record as it is now.
+-- Writes nothing unless NEW, but for the idempotency key of a request that EXISTS answers.
+
+-- The creates in order. `first` and `last` are the positions of an operation's own fields in ARGV.
+local function read_creates()
+  local creates, shared = {}, nil
+  local at, last = creates_start, creates_start + creates_count - 1
+  while at <= last do
+    local header = unpack_shared_header(ARGV[at])
+    if header then
+      shared = header
+      shared.fields = {unpack(ARGV, at + 1, at + header.count)}
+      at = at + header.count + 1
+    else
+      local new = unpack_create_header(ARGV[at])
+      if new.has_options == '1' then
+        at = at + 1
+        new.options = unpack_create_options(ARGV[at])
+      end
+      new.shared, new.first, new.last = shared, at + 1, at + new.count
+      creates[#creates + 1] = new
+      at = new.last + 1
+    end
+  end
+  return creates
+end
+
+-- The public ids that the creates ask for. Returns owner -> tenant, a table with these fields:
+--   holders  id -> key of the operation that has the id, also if this run stores it
+--   added    id, key, ... of the operations that this run stores
+local function read_ids(creates)
+  local tenants = {}
+  for _, new in ipairs(creates) do
+    local owner = new.shared.owner
+    local tenant = tenants[owner] or {asked = {}, holders = {}, added = {}}
+    tenants[owner] = tenant
+    tenant.asked[#tenant.asked + 1] = new.id
+  end
+  for owner, tenant in pairs(tenants) do
+    local found = call('HMGET', C.ids .. owner, unpack(tenant.asked))
+    for index, id in ipairs(tenant.asked) do tenant.holders[id] = found[index] end
+  end
+  return tenants
+end
+
+local function write_ids(tenants)
+  for owner, tenant in pairs(tenants) do
+    if #tenant.added > 0 then call('HSET', C.ids .. owner, unpack(tenant.added)) end
   end
 end
 
-local holders, taken = {}, {} -- owner -> id -> key, as it was and becomes; owner -> id, key, id, key, ... that are new
-for owner, asked in pairs(names) do
-  holders[owner], taken[owner] = {}, {}
-  for index, holder in ipairs(call('HMGET', C.ids .. owner, unpack(asked))) do holders[owner][asked[index]] = holder end
+-- Remember the operation that the request with this idempotency key has made, and the fingerprint of the request.
+local function remember(options, word, key)
+  if not options or options.idempotency_key == '-' then return end
+  call('SET', C.idempotency .. options.idempotency_key, word .. ' ' .. key .. ' ' .. options.fingerprint,
+    'EX', options.remember_for)
 end
 
--- The latest place in a call's order.
-local newest = {}
+-- The reply to a request whose idempotency key is remembered, or nil.
+local function repeated(options)
+  if options.idempotency_key == '-' then return nil end
+  local memory = call('GET', C.idempotency .. options.idempotency_key)
+  if not memory then return nil end
+  local word, key, fingerprint = string.match(memory, '^(%S+) (%S+) (%S+)$')
+  if fingerprint ~= options.fingerprint then return {'REUSED'} end
+  local stored = call('HGETALL', C.operation .. key)
+  if #stored == 0 then return {'FORGOTTEN'} end
+  return {word, unpack(stored)}
+end
 
-local function next_place(of_call)
-  local last = newest[of_call] or tonumber(call('ZRANGE', of_call, 0, 0, 'REV', 'WITHSCORES')[2]) or 0
-  newest[of_call] = math.max(now, last + 1)
+-- The reply to a create whose id is taken, or nil. An id is free again when Redis has removed its record, because no
+-- sweeper ran in all the record's time.
+local function taken(new, tenant)
+  local holder = tenant.holders[new.id]
+  if not holder then return nil end
+  local stored = call('HMGET', C.operation .. holder, 'digest', 'stage', 'hidden')
+  local digest, stage, hidden = stored[1], stored[2], stored[3]
+  if not stage then return nil end
+  if digest ~= new.digest or stage == 'tombstone' or hidden == '1' then return {'CONFLICT'} end
+  local word = holder == new.key and 'CREATED' or 'EXISTS'
+  remember(new.options, word, holder)
+  return {word, unpack(call('HGETALL', C.operation .. holder))}
+end
+
+-- The order of creation within a call: the time, or the lowest later number that is free. `newest`: call -> the last
+-- number of this run.
+local function creation_order(tx, newest, of_call)
+  local last = newest[of_call] or tonumber(call('ZRANGE', C.call .. of_call, 0, 0, 'REV', 'WITHSCORES')[2]) or 0
+  newest[of_call] = math.max(tx.now, last + 1)
   return digits(newest[of_call])
 end
 
-local function remember(once, word, holder)
-  if once then call('SET', C.once .. once.digest, word .. ' ' .. holder .. ' ' .. once.told, 'EX', once.seconds) end
+-- The microseconds until the operation is to be queued.
+local function delay_of(tx, options)
+  if not options then return 0 end
+  return math.max(tonumber(options.delay), tonumber(options.not_before) - tx.now, 0)
 end
 
--- The answer to one that is not new, or nil.
-local function known(new, once)
-  local memory = once and call('GET', C.once .. once.digest)
-  if memory then
-    local word, first, asked = string.match(memory, '^(%S+) (%S+) (%S+)$')
-    if asked ~= once.told then return {'REUSED'} end
-    local stored = call('HGETALL', C.operation .. first)
-    if #stored == 0 then return {'FORGOTTEN'} end
-    return {word, unpack(stored)}
-  end
-  local holder = holders[new.common.owner][new.id]
-  local there = holder and call('HMGET', C.operation .. holder, 'digest', 'stage', 'hidden')
-  if there and there[2] then -- else the id is free, or its record outlived every sweeper and Redis let it go
-    if there[1] ~= new.digest or there[2] == 'tombstone' or there[3] == '1' then return {'CONFLICT'} end
-    local word = holder == new.key and 'CREATED' or 'EXISTS'
-    remember(once, word, holder)
-    return {word, unpack(call('HGETALL', C.operation .. holder))}
-  end
-end
-
--- Store one that is new, after `wait` microseconds to be queued.
-local function store(new, wait)
-  local key, common = new.key, new.common
-  local ids, of_call = taken[common.owner], C.call .. common.call
-  local created = next_place(of_call)
-  holders[common.owner][new.id], ids[#ids + 1], ids[#ids + 2] = key, new.id, key
-  share_scored(of_call, created, key)
-  share_scored(of_call .. ':status:NotStarted', created, key)
-  if new.context ~= '-' then share_scored(of_call .. ':context:' .. new.context, created, key) end
-
-  local extra = {'key', key, 'digest', new.digest, unpack(common)}
-  local given = #extra
+-- The fields of a new operation that the caller has sent: field, value, ...
+local function requested_fields(new)
+  local fields = {'key', new.key, 'digest', new.digest, unpack(new.shared.fields)}
+  local count = #fields
   for index = new.first, new.last do
-    given = given + 1
-    extra[given] = ARGV[index]
+    count = count + 1
+    fields[count] = ARGV[index]
   end
-  local record = blank()
+  return fields
+end
+
+local function record_of(new, fields, created)
+  local record = new_record(new.key)
+  for index = 1, #fields, 2 do record[fields[index]] = fields[index + 1] end
   record.stage, record.status, record.revision, record.created = 'new', 'NotStarted', '0', created
-  record.owner, record.call = common.owner, common.call
-  for index = 1, given, 2 do record[extra[index]] = extra[index + 1] end
-  extra[given + 1], extra[given + 2] = 'created', created
-  if wait > 0 then extra[given + 3], extra[given + 4] = 'not_before', digits(now + wait) end
-  if common.start_in ~= '0' then
-    local start_by = digits(now + wait + tonumber(common.start_in))
-    call('ZADD', deadlines, start_by, key)
-    extra[#extra + 1], extra[#extra + 2] = 'start_by', start_by
-  end
-  local _, written = move(C.operation .. key, key, record, wait > 0 and 'delayed' or 'queued', now, wait, extra)
-  return {'NEW', concat(written, ' ', given + 1)}
+  record.owner, record.call = new.shared.owner, new.shared.call
+  record.context = new.context == '-' and '' or new.context
+  return record
 end
 
-local function create(new)
-  local once, wait = nil, 0
-  if new.preferences then
-    local delay, not_before, digest, told, seconds = unpack(new.preferences)
-    if digest ~= '-' then once = {digest = digest, told = told, seconds = seconds} end
-    wait = math.max(tonumber(delay), tonumber(not_before) - now, 0)
+local function store(tx, new, tenant, newest)
+  local fields, wait = requested_fields(new), delay_of(tx, new.options)
+  local created, requested = creation_order(tx, newest, new.shared.call), #fields
+  local record = record_of(new, fields, created)
+  tenant.holders[new.id] = new.key
+  tenant.added[#tenant.added + 1], tenant.added[#tenant.added + 2] = new.id, new.key
+  add_to_indexes(tx, record)
+  fields[requested + 1], fields[requested + 2] = 'created', created
+  if wait > 0 then fields[requested + 3], fields[requested + 4] = 'not_before', digits(tx.now + wait) end
+  if new.shared.start_within ~= '0' then
+    local start_by = digits(tx.now + wait + new.shared.start_within)
+    call('ZADD', deadlines, start_by, new.key)
+    fields[#fields + 1], fields[#fields + 2] = 'start_by', start_by
   end
-  local answer = known(new, once)
-  if answer then return answer end
-  remember(once, 'CREATED', new.key)
-  return store(new, wait)
+  change_stage(tx, record, wait > 0 and 'delayed' or 'queued', fields, wait)
+  return {'NEW', table.concat(fields, ' ', requested + 1)}
 end
 
-local answers = {}
-gathering = #wanted > 1
-if gathering then push_later(#wanted) end
-for index, new in ipairs(wanted) do answers[index] = create(new) end
-for owner, ids in pairs(taken) do
-  if #ids > 0 then call('HSET', C.ids .. owner, unpack(ids)) end
+local creates = read_creates()
+local tenants = read_ids(creates)
+local batched = #creates > 1
+local tx = begin(batched, batched and #creates)
+local newest, replies = {}, {}
+for index, new in ipairs(creates) do
+  local tenant = tenants[new.shared.owner]
+  local reply = new.options and repeated(new.options) or taken(new, tenant)
+  if not reply then
+    remember(new.options, 'CREATED', new.key)
+    reply = store(tx, new, tenant, newest)
+  end
+  replies[index] = reply
 end
-finish()
-return answers
+write_ids(tenants)
+commit(tx)
+return replies

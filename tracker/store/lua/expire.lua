@@ -1,26 +1,28 @@
--- End what has had its time: a final record becomes a tombstone, a tombstone is forgotten. Decided here, because
--- nobody has read these records yet.
+-- Expire records: an operation that has ended becomes a tombstone when its retention is over, and a tombstone is
+-- removed when its own time is over.
 --
--- ARGV limit      int     most records
+-- KEYS expiries   ZSET    operation that has ended -> when to expire it
+-- ARGV limit      int     how many records at most
+-- FROM record: read_record
+-- FROM transaction: begin, commit
+-- FROM transition: change_stage
 --
--- Returns {expired, forgotten}, two counts.
--- INCLUDE move
-local now = server_time()
+-- Returns {expired, forgotten}: how many became tombstones, and how many tombstones were removed.
+local tx = begin(false)
 local expired, forgotten = 0, 0
-for _, key in ipairs(call('ZRANGE', expiries, '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, limit)) do
-  local op = C.operation .. key
-  local record = look(op)
+for _, key in ipairs(call('ZRANGE', expiries, '-inf', tx.time, 'BYSCORE', 'LIMIT', 0, limit)) do
+  local record = read_record(key)
   if record and (record.stage == 'completed' or record.stage == 'failed') then
-    move(op, key, record, 'tombstone', now, 0)
+    change_stage(tx, record, 'tombstone')
     expired = expired + 1
   else
     call('ZREM', expiries, key)
     if record then
       call('HDEL', C.ids .. record.owner, record.id)
-      call('DEL', op)
+      call('DEL', record.hash)
       forgotten = forgotten + 1
     end
   end
 end
-finish()
+commit(tx)
 return {expired, forgotten}

@@ -1,0 +1,224 @@
+"""Lua files as modules: what a file's first comment says is checked, and what is wrong is named."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tracker.store.keys import Keys
+from tracker.store.lua_modules import LUA, LuaError, compose, in_order, with_constants
+from tracker.store.packed_args import FORMS, lua_reader
+from tracker.store.script_constants import script_constants
+
+SCRIPTS = sorted(path.stem for path in LUA.glob("*.lua"))
+FILES = sorted(LUA.rglob("*.lua"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of Lua files: a script that takes `double` from a module, which takes `plus` from another."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "sums.lua").write_text("local function plus(a, b) return a + b end\n")
+    (tmp_path / "modules" / "products.lua").write_text(
+        "-- FROM sums: plus\nlocal function double(number) return plus(number, number) end\n"
+    )
+    (tmp_path / "script.lua").write_text("-- ARGV given int\n-- FROM products: double\nreturn double(given)\n")
+    return tmp_path
+
+
+def write(path: Path, *lines: str) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def test_a_script_stands_after_its_modules_and_each_of_them_after_those_that_it_takes_from(folder: Path) -> None:
+    assert [file.name for file in in_order("script", folder)] == ["sums", "products", "script"]
+
+
+def test_modules_in_a_circle_are_refused(folder: Path) -> None:
+    write(folder / "modules" / "sums.lua", "-- FROM products: double", "local function plus(a, b) return double(a) end")
+    with pytest.raises(LuaError, match=r"circle: \w+ takes from \w+ takes from \w+"):
+        in_order("script", folder)
+
+
+def test_a_module_that_is_not_there_is_refused(folder: Path) -> None:
+    write(folder / "script.lua", "-- FROM quotients: half", "return half(1)")
+    with pytest.raises(LuaError, match=r"no module quotients\.lua"):
+        in_order("script", folder)
+
+
+def test_a_name_that_its_module_does_not_define_is_refused(folder: Path) -> None:
+    write(folder / "script.lua", "-- FROM products: double, triple", "return double(triple(1))")
+    with pytest.raises(LuaError, match=r"products\.lua does not define triple, which script\.lua takes"):
+        in_order("script", folder)
+
+
+def test_what_a_module_takes_from_another_is_not_its_own_to_give(folder: Path) -> None:
+    write(folder / "script.lua", "-- FROM products: plus", "return plus(1, 2)")
+    with pytest.raises(LuaError, match=r"products\.lua does not define plus"):
+        in_order("script", folder)
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("return plus(1, 2)", "plus"),
+        ("local function own() return later end", "later"),
+        ("counter = 1", "counter"),
+        ("return {double(1), name = other}", "other"),
+        ("return 'text' .. suffix", "suffix"),
+        ("return double(1).field[place]", "place"),
+    ],
+)
+def test_a_name_that_is_used_and_not_declared_is_refused(folder: Path, line: str, name: str) -> None:
+    write(folder / "script.lua", "-- FROM products: double", "local one = double(1)", line)
+    with pytest.raises(LuaError, match=rf"script\.lua uses, and does not declare, {name}$"):
+        in_order("script", folder)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-- a comment may name plus and anything else",
+        "local text = 'plus' .. \"it's plus\"",
+        "local function own(plus_one, ...) return plus_one, select('#', ...) end",
+        "local record = {plus = 1, other = {plus = 2}}",
+        "local first, second = {}, {} for at, item in ipairs(first) do second[at] = item.plus end",
+        "for index = 1, 2 do redis.call('GET', index) end",
+        "local kinds = {made = function(given_to, it) return it end, more = string.rep}",
+    ],
+)
+def test_only_what_is_used_must_be_declared(folder: Path, line: str) -> None:
+    write(folder / "script.lua", "-- FROM products: double", line, "return double(1)")
+    assert in_order("script", folder)
+
+
+def test_a_name_that_is_taken_and_not_used_is_refused(folder: Path) -> None:
+    write(folder / "script.lua", "-- FROM products: double", "return 1")
+    with pytest.raises(LuaError, match=r"script\.lua declares, and does not use, double"):
+        in_order("script", folder)
+
+
+def test_a_key_or_argument_that_is_not_used_is_refused(folder: Path) -> None:
+    write(folder / "script.lua", "-- KEYS leases ZSET", "-- ARGV attempts ... keys", "return attempts_start")
+    with pytest.raises(LuaError, match=r"declares, and does not use, attempts_count, leases"):
+        in_order("script", folder)
+
+
+def test_a_name_that_is_taken_is_not_defined_again(folder: Path) -> None:
+    write(
+        folder / "script.lua", "-- FROM products: double", "local function own(double) return double end", "return own"
+    )
+    with pytest.raises(LuaError, match=r"script\.lua declares, and defines by itself, double"):
+        in_order("script", folder)
+
+
+def test_a_name_is_declared_once(folder: Path) -> None:
+    write(folder / "script.lua", "-- FROM products: double", "-- FROM sums: double", "return double(1)")
+    with pytest.raises(LuaError, match=r"script\.lua declares twice double"):
+        in_order("script", folder)
+
+
+def test_two_files_of_a_script_do_not_define_the_same_name(folder: Path) -> None:
+    write(
+        folder / "script.lua", "-- FROM products: double", "local function plus() return double(1) end", "return plus()"
+    )
+    with pytest.raises(LuaError, match=r"sums\.lua and script\.lua both define plus"):
+        in_order("script", folder)
+
+
+def test_only_scripts_have_arguments(folder: Path) -> None:
+    write(folder / "modules" / "sums.lua", "-- ARGV given int", "local function plus(a) return a + given end")
+    with pytest.raises(LuaError, match=r"sums\.lua is a module and has arguments"):
+        in_order("script", folder)
+
+
+def test_keys_and_arguments_have_their_names_in_the_scripts_text(folder: Path) -> None:
+    write(
+        folder / "modules" / "sums.lua", "-- KEYS leases ZSET", "local function plus() return call('DEL', leases) end"
+    )
+    write(
+        folder / "script.lua",
+        "-- KEYS due ZSET",
+        "-- KEYS leases ZSET",
+        "-- ARGV limit int",
+        "-- ARGV attempts ... key, attempt, ...",
+        "-- FROM sums: plus",
+        "return {plus(), leases, due, limit, attempts_start, attempts_count}",
+    )
+    script = compose("script", folder)
+    assert list(script.keys) == ["leases", "due"]
+    assert [(argument.name, argument.variadic) for argument in script.arguments] == [
+        ("limit", False),
+        ("attempts", True),
+    ]
+    assert script.text.splitlines()[:5] == [
+        "local call = redis.call",
+        "local leases = KEYS[1]",
+        "local due = KEYS[2]",
+        "local limit = ARGV[1]",
+        "local attempts_start, attempts_count = 2, #ARGV - 1",
+    ]
+
+
+def test_a_constant_is_replaced_by_the_text_of_its_value() -> None:
+    values = {"name": "op", "count": 7, "off": False, "lanes": {"": ["a", 1]}}
+    text = with_constants("C.name .. x, C.count, C.off, C.lanes", values)
+    assert text == r'"\111\112" .. x, 7, false, {[""] = {"\097", 1}}'
+    with pytest.raises(KeyError):
+        with_constants("C.other", values)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_packed_argument_is_read_in_the_order_in_which_it_is_written(name: str) -> None:
+    reader = lua_reader(name)
+    match = re.search(r"local (.*) = string\.match\(text, '\^(.*)\$'\)", reader)
+    assert match is not None
+    names, pattern = match[1].split(", "), match[2].replace("(%S+)", r"(\S+)")
+    written = FORMS[name](**{field: f"<{field}>" for field in names})
+    read = re.fullmatch(pattern, written)
+    assert read is not None
+    assert list(read.groups()) == [f"<{field}>" for field in names]
+    assert all(f"{field} = {field}" in reader for field in names)
+
+
+def test_what_creates_have_in_common_is_no_create() -> None:
+    fields = "owner", "call", "start_within", "count"
+    shared = FORMS["shared_header"](**dict.fromkeys(fields, "x"))
+    assert shared.count(" ") != FORMS["create_header"](
+        **dict.fromkeys(["key", "id", "digest", "context", "has_options", "count"], "x")
+    ).count(" ")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_is_put_together_from_keys_and_constants_that_there_are(name: str) -> None:
+    script = compose(name)
+    assert set(script.keys) <= set(vars(Keys()))
+    assert "C." not in re.sub(r"--.*", "", with_constants(script.text, script_constants(Keys(), test_clock=True)))
+
+
+def test_every_constant_is_used() -> None:
+    used = {name for path in FILES for name in re.findall(r"\bC\.(\w+)", path.read_text())}
+    assert used == set(script_constants(Keys(), test_clock=False))
+
+
+def test_every_module_is_taken_by_another_file() -> None:
+    taken = {module for name in SCRIPTS for file in in_order(name) for module in file.takes}
+    assert taken == {path.stem for path in (LUA / "modules").glob("*.lua")}
+
+
+def test_every_transaction_is_committed() -> None:
+    """What a run has gathered is written, and its events are published, on each way out of it."""
+    begun = {
+        path.stem: text for path in FILES if re.search(r"\bbegin\(", text := re.sub(r"--.*", "", path.read_text()))
+    }
+    del begun["transaction"]
+    assert set(begun) == {"create", "claim", "change", "expire", "find_overdue", "repair"}
+    for name, text in begun.items():
+        assert text.count("begin(") == len(re.findall(r"^ *commit\(tx\)$", text, re.MULTILINE)), name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_no_lua_file_is_longer_than_200_lines_and_no_line_than_120_columns(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 200
+    assert [line for line in lines if len(line) > 120] == []

@@ -1,0 +1,63 @@
+-- Find what the sweeper has to act on now. Also releases operations that a limiter admits again, and notes which
+-- tickets were missed.
+--
+-- KEYS leases         ZSET  running operation -> when its lease runs out
+-- KEYS due            ZSET  delayed operation -> when it is due
+-- KEYS suspects       ZSET  queued operation -> when its ticket was missed
+-- KEYS litter         ZSET  RQ job id -> when to remove what is left of the job
+-- KEYS deadlines      ZSET  operation -> when it must have started
+-- KEYS unserved_types ZSET  type -> since when operations of it wait, or when it was last tried
+-- ARGV limit          int   how many members of each list at most
+-- ARGV patience       int   microseconds from a missed ticket to a vanished one
+-- FROM clock: digits
+-- FROM lanes: LANES
+-- FROM limiter: due_limiters
+-- FROM transaction: begin, commit
+-- FROM move: release_limited, release_unserved
+--
+-- Returns {keys whose lease ran out, keys that are due, keys whose ticket vanished, RQ job ids to clean up, keys that
+-- did not start in time}.
+
+-- Note the queued operations whose tickets have left the queue.
+--
+-- No queue is searched. RQ's queues are first in, first out, and tickets have rising numbers: a ticket with a number
+-- below that of its queue's head (any ticket, when the queue is empty) is not in the queue any more. It was claimed a
+-- moment ago, or whoever took it died.
+local function note_missed_tickets(tx)
+  for _, lane in pairs(LANES) do
+    local head = call('LINDEX', lane.queue, 0)
+    local number = head and string.match(head, '^%x+%-(%d+)$')
+    if number or not head then
+      local below = number and '(' .. number or '+inf'
+      for _, key in ipairs(call('ZRANGE', lane.ticketed, '-inf', below, 'BYSCORE', 'LIMIT', 0, limit)) do
+        call('ZREM', lane.ticketed, key)
+        call('ZADD', suspects, tx.time, key)
+      end
+    end
+  end
+end
+
+-- RQ's own workers do not say which types they have. One operation of each unserved type is queued now and then, to
+-- find out whether a worker takes it.
+local function try_unserved_types(tx)
+  local before = digits(tx.now - C.probe_after)
+  for _, name in ipairs(call('ZRANGE', unserved_types, '-inf', before, 'BYSCORE', 'LIMIT', 0, 20)) do
+    release_unserved(tx, name, 1)
+    call('ZADD', unserved_types, 'XX', tx.time, name)
+  end
+end
+
+local function up_to(set, time) return call('ZRANGE', set, '-inf', time, 'BYSCORE', 'LIMIT', 0, limit) end
+
+local tx = begin(false)
+note_missed_tickets(tx)
+for _, limiter in ipairs(due_limiters(tx)) do release_limited(tx, limiter) end
+try_unserved_types(tx)
+commit(tx)
+return {
+  up_to(leases, tx.time),
+  up_to(due, tx.time),
+  up_to(suspects, digits(tx.now - tonumber(patience))),
+  up_to(litter, tx.time),
+  up_to(deadlines, tx.time),
+}

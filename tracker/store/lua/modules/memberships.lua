@@ -1,0 +1,34 @@
+-- Every set, index and queue that may ever hold an operation, by the names that scripts' replies and
+-- tracker/maintenance/placement.py use.
+--
+-- KEYS suspects       ZSET  queued operation -> when its ticket was missed
+-- KEYS leases         ZSET  running operation -> when its lease runs out
+-- KEYS due            ZSET  delayed operation -> when it is due
+-- KEYS expiries       ZSET  operation that has ended -> when the sweeper expires it
+-- KEYS deadlines      ZSET  operation -> when it must have started
+-- KEYS limiters       ZSET  limiter -> when to look at it again
+-- KEYS unserved_types ZSET  type -> since when operations of it wait, or when it was last tried
+-- FROM lanes: LANES
+-- FROM record: type_name
+-- FROM indexes: index_of, status_index, context_index
+-- FROM serial_queue: serial_queue_of
+-- FROM limiter: parked_at, slots_at
+-- FROM unserved: unserved_at
+
+local STATUSES = {'NotStarted', 'Running', 'Completed', 'Failed'}
+
+-- Name -> key. `gates` and `lacking` hold the operation's limiter and its type, `ids` its public id. All others hold
+-- its key.
+local function memberships_of(record)
+  local lane = LANES[record.lane] or LANES['']
+  local found = {ticketed = lane.ticketed, ticket = lane.queue, suspects = suspects, leases = leases, due = due,
+    expiries = expiries, deadlines = deadlines, lack = unserved_at(type_name(record)), lacking = unserved_types,
+    call = index_of(record), ids = C.ids .. record.owner}
+  for _, status in ipairs(STATUSES) do found[status] = status_index(record, status) end
+  if record.context ~= '' then found.context = context_index(record, record.context) end
+  if record.serial ~= '' then found.line = serial_queue_of(record) end
+  if record.gate ~= '' then
+    found.parked, found.taken, found.gates = parked_at(record.gate), slots_at(record.gate), limiters
+  end
+  return found
+end

@@ -1,0 +1,115 @@
+"""The constants of the Lua scripts: `C.name` in a script is the value here.
+
+Names of keys that end with `:` are beginnings, to which a script adds a digest or an internal key.
+"""
+
+from hashlib import sha1
+from typing import Any
+
+from tracker.domain.operation import SECOND
+from tracker.domain.policy import Policy
+from tracker.store.keys import QUEUES, Keys
+from tracker.store.rq_tickets import ticket_fields
+
+_POLICY = Policy()
+_DAY = 86_400
+
+LITTER_AGE = 600
+"""Seconds after which the sweeper removes what RQ has of a lost ticket: twice as long as RQ keeps a failed job."""
+LIMITER_RECHECK = 5
+"""Seconds after which a limiter that nothing opened is looked at again."""
+PROBE_AFTER = 30
+"""Seconds after which an operation of a type that no worker had is tried again."""
+FOREIGN_JOB_EXPIRES = _DAY
+"""Seconds for which a job that is no ticket stays in RQ's failed registry."""
+HISTORY_LIMIT = 10
+"""Ended attempts that the history of an operation keeps at most."""
+FEED_LENGTH = 5000
+"""Messages that a tenant's feed keeps, or a few more: each has the events of one run of a script."""
+EVENTS_PER_MESSAGE = 100
+"""Events in one message at most."""
+FEED_FOR = _DAY
+"""Seconds for which a feed is kept after its last message, or half of that at least."""
+LARGEST_PUBLISHED_RESULT = 1024
+"""Bytes of a result as JSON above which its event goes without the message."""
+WINDOW = 200
+"""Tickets at the head of a queue among which a claim looks for a kind of handler that it has room for."""
+JUDGE_LIMIT = 3 * WINDOW
+"""Tickets that one claim judges at most: a window of each lane, so that no lane uses up what the others need."""
+FIRST_LANES = ("high", "default", "high", "default", "high", "low", "high", "default", "high", "default")
+"""The lane that is first at each of ten claims. Every lane is first at some, so that none waits for ever."""
+_RELEASE_LIMIT = 100
+"""Parked operations that a limiter admits in one go at most."""
+_LIMITER_BATCH = 20
+"""Limiters that one script looks at, at most."""
+_READ_SIZE = 50
+"""Tickets that a claim reads from a queue at a time, at most."""
+
+
+def script_constants(keys: Keys, *, test_clock: bool) -> dict[str, Any]:
+    """Every constant by its name in Lua."""
+    return _key_names(keys) | {
+        "test_clock": keys.clock if test_clock else False,
+        "second": SECOND,
+        "day": _DAY * SECOND,
+        "retention": int(_POLICY.retention),
+        "tombstone": int(_POLICY.tombstone),
+        "run_within": int(_POLICY.run_within),
+        "litter_age": LITTER_AGE * SECOND,
+        "limiter_recheck": LIMITER_RECHECK * SECOND,
+        "limiter_batch": _LIMITER_BATCH,
+        "release_limit": _RELEASE_LIMIT,
+        "probe_after": PROBE_AFTER * SECOND,
+        "foreign_job_expires": FOREIGN_JOB_EXPIRES,
+        "history_limit": HISTORY_LIMIT,
+        "feed_length": FEED_LENGTH,
+        "feed_for": FEED_FOR,
+        "events_per_message": EVENTS_PER_MESSAGE,
+        "largest_published_result": LARGEST_PUBLISHED_RESULT,
+        "window": WINDOW,
+        "judge_limit": JUDGE_LIMIT,
+        "read_size": _READ_SIZE,
+        "first_lanes": [_stored(lane) for lane in FIRST_LANES],
+        "lane_order": [_stored(lane) for lane in QUEUES],
+        "lanes": {_stored(lane): _lane(keys, lane) for lane in QUEUES},
+        "ticket_fields": ticket_fields(),
+    }
+
+
+def _key_names(keys: Keys) -> dict[str, str]:
+    prefix, rq = keys.prefix, keys.rq_prefix
+    return {
+        "operation": keys.operation(""),
+        "ids": f"{prefix}:ids:",
+        "call": f"{prefix}:call:",
+        "idempotency": f"{prefix}:once:",
+        "serial_queue": f"{prefix}:line:",
+        "limiter": f"{prefix}:gate:",
+        "unserved": f"{prefix}:lack:",
+        "history": keys.history(""),
+        "control": keys.control(""),
+        "feed": f"{prefix}:feed:",
+        "last_claim": f"{prefix}:batch:",
+        "ticket_template": keys.ticket(sha1(repr(ticket_fields()).encode(), usedforsecurity=False).hexdigest()),
+        "job": keys.job(""),
+        "execution": f"{rq}:execution:",
+        "executions": f"{rq}:executions:",
+        "rq_worker": f"{rq}:worker:",
+        "suspended": f"{rq}:suspended",
+    }
+
+
+def _stored(lane: str) -> str:
+    """The lane as records have it: they leave the default one out."""
+    return "" if lane == _POLICY.priority else lane
+
+
+def _lane(keys: Keys, lane: str) -> dict[str, str]:
+    name, rq = QUEUES[lane], keys.rq_prefix
+    return {
+        "name": name,
+        "queue": keys.queue(lane),
+        "ticketed": keys.ticketed(lane),
+        "started": f"{rq}:wip:{name}",
+        "failed": f"{rq}:failed:{name}",
+    }
