@@ -20,7 +20,7 @@ def collected(*paths: str) -> set[str]:
     words = (sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *paths)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     listed = subprocess.run(
-        words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LONGEST_WAIT, check=True
+        words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=4 * LONGEST_WAIT, check=True
     )
     return {line for line in listed.stdout.splitlines() if "::" in line}
 

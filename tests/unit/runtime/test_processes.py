@@ -175,15 +175,18 @@ async def test_a_grandchild_that_holds_the_output_does_not_hold_up_the_restart()
 @on_linux
 def test_children_die_with_a_parent_that_is_killed(wait_for_end: Callable[[int], None]) -> None:
     code = (
-        "import asyncio, sys; from tracker.runtime.processes import *\n"
+        "import asyncio, structlog, sys; from tracker.runtime.processes import *\n"
+        # On standard output a line of the log could be cut in two by the child's line.
+        "structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))\n"
         f"asyncio.run(Supervisor([Child('a', (sys.executable, '-ISc', {SAY_PID!r}))]).run())"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        while not (line := parent.stdout.readline()).strip().isdecimal():
-            assert line
-        parent.kill()
-    wait_for_end(int(line))
+        try:
+            child = int(parent.stdout.readline())
+        finally:
+            parent.kill()
+    wait_for_end(child)
 
 
 @on_linux
