@@ -163,7 +163,7 @@ def _type(name: str, count: int, workers: Mapping[str, Json]) -> Finding:
     check, found = f"type {name}", f"{counted(count, 'operation')} for a worker that has it"
     if any(name in about.get("types", ()) for about in workers.values()):
         return Finding(check, Level.OK, f"{found}; one lives")
-    advice = "No worker that lives says that it has the type: see that its module is in TRACKER_TYPES."
+    advice = "No live worker says that it has the type: check that its module is in TRACKER_TYPES."
     return Finding(check, Level.WARN, found, advice)
 
 

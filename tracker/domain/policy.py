@@ -47,8 +47,8 @@ class PolicyOptions(TypedDict, total=False):
     run_within: Duration
     """The longest time that one attempt may take. Default: 15 minutes.
 
-    Then the handler is asked to stop, and is ended by force after `grace`. The attempt fails with the result 408/1 (code and
-    subcode).
+    Then the handler is asked to stop, and is ended by force after `grace`. The attempt fails with the result 408/1
+    (code and subcode).
     """
     start_within: Duration
     """The longest time from create to the first attempt. Default: no limit.
