@@ -7,7 +7,7 @@ from typing import Any
 
 from tracker.bodies.field_errors import FieldErrors
 from tracker.domain.operation import (
-    WAITS,
+    START_MEMBERS,
     Json,
     Micros,
     Operation,
@@ -33,7 +33,7 @@ def start_members(body: Json, kind: OperationType | None) -> Json:
 @lru_cache(256)
 def start_member_names(model: type[Operation] | None) -> frozenset[str]:
     """The names of `delay` and `notBefore`, without those that the type declares as members of its own."""
-    return WAITS - model.declared_members() if model else WAITS
+    return START_MEMBERS - model.declared_members() if model else START_MEMBERS
 
 
 def read_delay(value: Any, errors: FieldErrors) -> float:

@@ -110,7 +110,7 @@ async def test_verify_names_what_is_wrong_and_exits_1_and_repair_puts_it_right(s
     assert code == Exit.FAILED
     assert all(word in out for word in fault.values())
     assert "2 operations" in err
-    assert "1 operation misplaced; --repair puts right what can be" in err
+    assert "1 operation misplaced; use --repair to repair it" in err
     code, out, _ = await run(verify=True, output=OutputFormat.JSON)
     told = json.loads(out)
     assert (code, told["operations"], told["faults"]) == (Exit.FAILED, 2, [fault])

@@ -137,7 +137,7 @@ class Reader:
         return _primitive(schema)
 
     def _own_name(self, member: str) -> str:
-        """A type's name as Graph forms it: completionReason of playPromptOperation becomes playPromptCompletionReason."""
+        """A type's name as Graph forms it: completionReason of playPromptOperation: playPromptCompletionReason."""
         return self._prefix + member[:1].upper() + member[1:]
 
     def _referenced(self, reference: str, name: str) -> _TypeUse:
