@@ -145,7 +145,7 @@ def _without_worker(found: Diagnosis) -> Iterator[Reason]:
 def _no_workers(found: Diagnosis) -> Iterator[Reason]:
     """Reasons why no worker takes any operation at all."""
     if found.suspended:
-        yield _reason("suspended", "The queues are suspended: no worker takes anything until `rq resume`.")
+        yield _reason("suspended", "The queues are suspended: no worker takes an operation until `rq resume`.")
     if not found.workers and not found.stock_workers:
         yield _reason("no_workers", "No worker is alive: run `tracker worker`.")
 
