@@ -1,7 +1,7 @@
-"""Settings: the only reader of the environment.
+"""The settings of a process, read from environment variables.
 
-`rq` reads `RQ_KEY_PREFIX` when it is imported, so `load()` sets it first when one hash tag for all keys is
-asked for; every process calls `load()` before it imports anything of rq's.
+RQ reads `RQ_KEY_PREFIX` when it is imported. If `TRACKER_HASH_TAG` is set, `load()` sets that variable. So every
+process calls `load()` before it imports a module of RQ.
 """
 
 import os
@@ -27,13 +27,13 @@ DIALECTS = ("google", "ogc")
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 
 _PREFIX = "TRACKER_"
-_NO_SETTINGS = {"TRACKER_URL", "TRACKER_TOKEN", "TRACKER_DEV_TOKEN"}
-"""What the command line reads by itself."""
+_CLI_VARIABLES = {"TRACKER_URL", "TRACKER_TOKEN", "TRACKER_DEV_TOKEN"}
+"""Variables that are no settings. Only the command line reads them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What docs/configuration.md shows of a setting when its type or its default alone would say too little."""
+    """What docs/configuration.md shows for a setting: a unit beside its type, and a text in place of its default."""
 
     unit: str = ""
     default: str = ""
@@ -44,10 +44,10 @@ Seconds = Annotated[float, Shown(unit="seconds")]
 
 
 class Settings(BaseSettings):
-    """The settings of one process. The name of each, in capitals and after `TRACKER_`, is its environment variable.
+    """The settings of one process. The variable of a setting is `TRACKER_` and the setting's name in capitals.
 
-    `description` is what docs/configuration.md says of the setting (`make configuration` writes that page), and what
-    `tracker COMMAND --help` says of the option that overrides it. Tests compare them.
+    The `description` of a setting is also its text in docs/configuration.md, which `make configuration` writes, and in
+    `tracker COMMAND --help` for the option that overrides it. Tests compare the three texts.
     """
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
@@ -194,7 +194,7 @@ class Settings(BaseSettings):
 
     @field_validator("dialects")
     @classmethod
-    def _are_spoken(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _are_known_dialects(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := [word for word in value if word not in DIALECTS]:
             raise ValueError(f"{unknown[0]} is not one of {', '.join(DIALECTS)}")
         return value
@@ -222,7 +222,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def key_prefix(self) -> str:
-        """What every key of ours starts with."""
+        """The beginning of each of this service's own keys."""
         return f"{{{self.hash_tag}}}tracker" if self.hash_tag else "tracker"
 
     @cached_property
@@ -233,7 +233,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def type_modules(self) -> tuple[str, ...]:
-        """The built-in types' modules, then the team's own."""
+        """The modules of the built-in types, and then the modules in `TRACKER_TYPES`."""
         return (*BUILT_IN_TYPES, *self.types)
 
 
@@ -245,8 +245,8 @@ def words(text: str) -> tuple[str, ...]:
 def load() -> Settings:
     """Read the settings from the environment.
 
-    Raises ConfigurationError with one line per wrong variable, or when a hash tag is asked for after rq was
-    imported without it.
+    Raises ConfigurationError, which names every wrong variable. Also raises it if a hash tag is set but RQ was imported
+    with another prefix before.
     """
     try:
         settings = Settings()
@@ -256,7 +256,7 @@ def load() -> Settings:
     if not settings.hash_tag:
         return settings
     prefix = f"{{{settings.hash_tag}}}rq"
-    _give_rq_the_hash_tag(prefix)
+    _set_prefix_of_rq(prefix)
     return settings.model_copy(update={"rq_key_prefix": prefix})
 
 
@@ -266,8 +266,8 @@ def variables() -> dict[str, FieldInfo]:
 
 
 def misspelt() -> Iterator[tuple[str, str]]:
-    """Variables that are no settings but much like one, each with the one that was probably meant."""
-    known = variables().keys() | _NO_SETTINGS
+    """Variables whose names are close to that of a setting, each with the name that was probably meant."""
+    known = variables().keys() | _CLI_VARIABLES
     words = [name.removeprefix(_PREFIX) for name in known if name.startswith(_PREFIX)]
     for name in sorted(os.environ):
         if name.upper().startswith(_PREFIX) and name.upper() not in known:
@@ -279,7 +279,7 @@ def _variable(field: str) -> str:
     return field if field.isupper() else f"{_PREFIX}{field.upper()}"
 
 
-def _give_rq_the_hash_tag(prefix: str) -> None:
+def _set_prefix_of_rq(prefix: str) -> None:
     if "rq.defaults" in sys.modules and os.environ.get("RQ_KEY_PREFIX") != prefix:
         raise ConfigurationError("TRACKER_HASH_TAG was set after rq had been imported")
     os.environ["RQ_KEY_PREFIX"] = prefix

@@ -1,4 +1,4 @@
-"""Durations and rates as people write them: "90s", "1h30m", "10/s"."""
+"""Parsers of durations and rates as people write them: "90s", "1h30m", "10/s"."""
 
 import re
 from datetime import timedelta

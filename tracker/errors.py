@@ -1,6 +1,6 @@
-"""Errors that have an answer over HTTP or an exit code, in one tree.
+"""The tree of errors that become an HTTP response or an exit code.
 
-Other modules have subclasses of their own where only they raise and catch them.
+A module defines further subclasses itself when no other module raises them.
 
 TrackerError
 ├── Invalid                 the caller's input is wrong (badRequest)
@@ -11,11 +11,11 @@ TrackerError
 │   ├── Refused             the fence: the attempt or ticket is not the current one (conflict)
 │   └── Reused              an idempotency key was used for another request (conflict or badRequest, by the header)
 ├── PreconditionFailed      If-Match names another revision (preconditionFailed)
-├── PreconditionRequired    If-Match is asked for, and missing (preconditionRequired)
+├── PreconditionRequired    If-Match is missing, and the settings demand it (preconditionRequired)
 ├── PayloadTooLarge         a body over the limit (payloadTooLarge)
 ├── UnsupportedMediaType    a body that is not JSON (unsupportedMediaType)
 ├── FailedDependency        a request of the batch that this one depends on has failed (failedDependency)
-├── NotSupported            a documented query form that is not served (notImplemented)
+├── NotSupported            a form of a query that the documentation says is missing here (notImplemented)
 ├── Unavailable             Redis is away or a limit is reached; try again (serviceUnavailable)
 ├── IllegalTransition       the table has no such transition: a bug (internalServerError)
 └── ConfigurationError      a setting, a type's declaration or a server is not usable (internalServerError)
@@ -40,7 +40,7 @@ class Detail:
 
 
 class TrackerError(Exception):
-    """The base of these errors. `message` is for the caller; it never holds a secret or a traceback.
+    """The base of all errors above. `message` is for the caller; it never holds a secret or a traceback.
 
     `target` names the member or header at fault. `details` lists all errors, when there are several.
     """
@@ -139,7 +139,10 @@ class Unavailable(TrackerError):
 
 
 class IllegalTransition(TrackerError):
-    """The table of transitions does not have this change. It is a bug, never the caller's doing."""
+    """The table of transitions does not have this change.
+
+    That is a bug of this service, never a mistake of the caller.
+    """
 
 
 class ConfigurationError(TrackerError):
@@ -150,11 +153,11 @@ class ConfigurationError(TrackerError):
 
 
 _CODES_OF_STATUSES: Final = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "payloadTooLarge"}
-"""Statuses whose code in Graph is not the status's name. Python versions name this status differently, too."""
+"""Statuses whose code in Graph differs from their name in Python. Python 3.13 also renamed this status."""
 
 
 def status_word(status: int) -> str:
-    """The code of a status: "notFound" for 404. A status without a name in HTTP has its digits."""
+    """The code of a status: "notFound" for 404. For a status that HTTP does not name the code is its digits."""
     try:
         known = HTTPStatus(status)
     except ValueError:

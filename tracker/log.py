@@ -18,13 +18,13 @@ _log = structlog.get_logger()
 _root = logging.getLogger()
 
 
-def log_transition(transition: Transition, after: Record, *, stage: Stage | None = None, **more: Any) -> None:
-    """Log one transition. Operators follow an operation by these lines.
+def log_transition(transition: Transition, after: Record, *, stage: Stage | None = None, **fields: Any) -> None:
+    """Log one transition. These lines show operators what happens to an operation.
 
-    `after` is the record after the transition. Where only the record before it is known, `stage` is the stage after it.
-    A line with a `traceback`, of a handler that failed, is a warning; others are information.
+    `after` is the record after the transition. A caller that has only the record before it passes that record, and the
+    new stage as `stage`. The level is INFO, or WARNING if `fields` contain the `traceback` of a handler that failed.
     """
-    failed = "traceback" in more
+    failed = "traceback" in fields
     if not failed and not _root.isEnabledFor(logging.INFO):
         return
     result = after.result_info if after.status.final else None
@@ -37,12 +37,12 @@ def log_transition(transition: Transition, after: Record, *, stage: Stage | None
         attempt=after.attempt,
         stage=str(stage or after.stage),
         **({"code": result.code, "subcode": result.subcode} if result else {}),
-        **{name: value for name, value in more.items() if value is not None},
+        **{name: value for name, value in fields.items() if value is not None},
     )
 
 
 def configure(settings: Settings) -> None:
-    """Set up the logging of this process, to standard error, also for loggers of the standard library."""
+    """Set up logging to standard error for this process. Loggers of the standard library write in the same form."""
     human = settings.log_format == "human" or (settings.log_format == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -50,7 +50,7 @@ def configure(settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if human else "iso", utc=not human),
     ]
     if human:
-        shared.append(_readable)
+        shared.append(_unescape_traceback)
         renderer: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=22)
     else:
         shared.append(structlog.processors.format_exc_info)
@@ -74,8 +74,11 @@ def configure(settings: Settings) -> None:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 
 
-def _readable(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Show a traceback in lines, as structlog shows an exception, instead of as one escaped text."""
+def _unescape_traceback(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Show a traceback in several lines, as structlog shows an exception.
+
+    Else it is one line with escaped line ends.
+    """
     if "traceback" in event:
         event["exception"] = event.pop("traceback")
     return event

@@ -29,16 +29,16 @@ log = structlog.get_logger()
 
 LEAST, MOST = 1, 60
 """The shortest and the longest estimate, in seconds."""
-EVERY = 1.0
+READ_INTERVAL = 1.0
 """Seconds between two readings of the queues."""
 LEARNT_AT_ONCE = 20
 """How many run times are learnt between two readings of the queues at most."""
 MOST_TYPES = 1000
 """How many types have their run time kept at most."""
-NEWEST = 0.2
+NEWEST_WEIGHT = 0.2
 """The weight of the newest value in a moving average of run times or rates."""
-AGAIN = 0.1
-"""An operation that runs longer than usual is asked for again after this part of its run time so far."""
+OVERDUE_FRACTION = 0.1
+"""For an operation that runs longer than usual, the estimate is this part of its run time so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +58,31 @@ class RetryAfterEstimator:
         self._lanes: dict[str, QueueSnapshot] = {}
         self._rate = 0.0
         self._ended = self._learnt = 0
-        self._ahead = time.time() - time.monotonic()
+        self._clock_offset = time.time() - time.monotonic()
+        """What is added to this process's monotonic clock to get the time of Redis, in seconds."""
 
     def retry_after(self, record: Record) -> int:
         """The estimate for an operation that has not ended, in whole seconds from 1 to 60.
 
         A running operation is expected to run as long as others of its type. A waiting one is expected to start when
-        the operations before it have ended. Where nothing is known, the estimate is 1.
+        the operations before it have ended. If nothing is known, the estimate is 1.
         """
         usual = self._usual.get(canonical(record.type), 0.0)
         if record.stage is Stage.RUNNING:
             ran = self._now() - record.began / SECOND
-            seconds = max(usual - ran, ran * AGAIN)
+            seconds = max(usual - ran, ran * OVERDUE_FRACTION)
         else:
             ahead = self._in_queue(record)
             if record.not_before:
                 ahead = max(ahead, record.not_before / SECOND - self._now())
             seconds = ahead + usual
-        return max(LEAST, math.ceil(min(MOST, seconds)))  # infinite where nothing has ended for an hour
+        return max(
+            LEAST, math.ceil(min(MOST, seconds))
+        )  # `seconds` may be infinite: the rate is tiny when nothing ends for an hour
 
     def _now(self) -> float:
         """The time by Redis's clock, in seconds."""
-        return time.monotonic() + self._ahead
+        return time.monotonic() + self._clock_offset
 
     def learn(self, lines: Sequence[str]) -> None:
         """Learn run times from the lines of a message. Only lines of ends have `"b"`, the start of the attempt."""
@@ -95,16 +98,16 @@ class RetryAfterEstimator:
 
     async def run(self) -> None:
         """Read the queues every second until cancelled. Outages of Redis do not end it."""
-        looked = time.monotonic()
+        last_read = time.monotonic()
         while True:
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(READ_INTERVAL)
             try:
-                await self.look(time.monotonic() - looked)
+                await self.look(time.monotonic() - last_read)
             except Unavailable:
                 log.debug("pace_unknown")
             except Exception:
                 log.exception("look_failed")
-            looked = time.monotonic()
+            last_read = time.monotonic()
 
     async def look(self, elapsed: float) -> None:
         """Read the queues, and update the rate of ends within the `elapsed` seconds. Raises Unavailable."""
@@ -115,7 +118,7 @@ class RetryAfterEstimator:
                 pipe.llen(self._store.keys.queue(lane))
                 pipe.lindex(self._store.keys.queue(lane), 0)
             (seconds, micros), *found = await pipe.execute()
-        self._ahead = seconds + micros / SECOND - time.monotonic()
+        self._clock_offset = seconds + micros / SECOND - time.monotonic()
         busy = any(lane.depth for lane in self._lanes.values())
         self._lanes = {lane: _lane(*found[2 * at : 2 * at + 2]) for at, lane in enumerate(QUEUES)}
         if busy or ended / elapsed > self._rate:  # idle workers say nothing about their rate
@@ -135,7 +138,7 @@ class RetryAfterEstimator:
 
 
 def _mean(before: float | None, new: float) -> float:
-    return before + NEWEST * (new - before) if before else new
+    return before + NEWEST_WEIGHT * (new - before) if before else new
 
 
 def _lane(depth: int, first: str | None) -> QueueSnapshot:

@@ -16,7 +16,7 @@ from tracker.domain.operation import (
 from tracker.domain.type_registry import OperationType
 
 MEMBERS_LIMIT = 64 * 1024
-"""How many bytes all typed and dynamic members together may take, as JSON."""
+"""How many bytes all members of a client may take together, as JSON."""
 DEPTH_LIMIT = 32
 """How deep objects and arrays in members may be nested."""
 _NUMBERS = frozenset({"percentComplete", "attempt"})
@@ -26,7 +26,7 @@ _RESULT_MEMBERS = frozenset(ResultInfo.model_fields)
 
 
 def check_read_only(body: Json, errors: FieldErrors) -> None:
-    """Check that members which only the service writes are of their JSON type. Their values are ignored."""
+    """Check the JSON types of members that only the service writes. The values that a client sends are ignored."""
     for name, value in body.items():
         if name not in READ_ONLY or value is None:
             continue
@@ -37,7 +37,11 @@ def check_read_only(body: Json, errors: FieldErrors) -> None:
 
 
 def check_control_information(body: Json, errors: FieldErrors) -> None:
-    """Add an error for each OData annotation but `@odata.type`. A strict request wants to know what is ignored."""
+    """Add an error for each OData annotation except `@odata.type`.
+
+    Only a strict request is checked (`Prefer: handling=strict`). Other requests may send annotations, which are
+    ignored.
+    """
     for name in body:
         if "@" in name and name != "@odata.type":
             errors.add(name, "is control information, which is not stored")
@@ -59,7 +63,7 @@ def client_context_of(value: Any, errors: FieldErrors) -> str | None:
 def result_info_of(value: Any, errors: FieldErrors) -> ResultInfo | None:
     """The `resultInfo`, or None. Adds an error when it is wrong.
 
-    An object with nothing but its type is None, too: Graph's documentation shows such a request.
+    An object that has only an `@odata.type` gives None, too: Graph's documentation shows a request with that.
     """
     if value is None:
         return None
@@ -106,7 +110,7 @@ def declared_members(kind: OperationType | None) -> frozenset[str]:
 
 
 def check_size(members: Json, errors: FieldErrors) -> None:
-    """How deep and how large a client's members may be, all together."""
+    """Check how deep and how large a client's members are, all together. Adds an error when they are over a limit."""
     if not members:
         return
     if json_codec.depth(members) - 1 > DEPTH_LIMIT:  # the object of all members does not count

@@ -14,7 +14,7 @@ from tracker.bodies.members import (
     declared_members,
     result_info_of,
 )
-from tracker.domain.operation import READ_ONLY, WAITS, Json
+from tracker.domain.operation import READ_ONLY, START_MEMBERS, Json
 from tracker.domain.record import Record
 from tracker.domain.type_registry import OperationType
 
@@ -22,12 +22,12 @@ _NOT_WRITABLE = READ_ONLY | {"id", "resultInfo"}
 
 
 def read_patch(body: Json, record: Record, kind: OperationType | None, *, strict: bool = False) -> Json:
-    """The fields of the record that the body changes. Empty when the body holds what is stored already.
+    """Check the body of a PATCH. Returns the fields of the record that it changes, which may be none.
 
     A client may change `clientContext`, and members that the type does not declare. `kind` is the type; None when it
     is not registered. Null removes a member. Members that only the service writes are ignored, or refused when
-    `strict`. A member that the type declares was fixed at create, so it may only have the stored value. Raises Invalid
-    that names every wrong member.
+    `strict`. A member that the type declares cannot change after the create, so only its stored value is accepted.
+    Raises Invalid that names every wrong member.
     """
     errors = FieldErrors()
     check_read_only(body, errors)
@@ -74,7 +74,7 @@ def _members(body: Json, record: Record, kind: OperationType | None, errors: Fie
             continue
         if name in declared:
             _check_same(name, value, before, record.type, errors)
-        elif name in WAITS:
+        elif name in START_MEMBERS:
             errors.add(name, "can be given at create only")
         elif value is None:
             after.pop(name, None)
@@ -87,6 +87,7 @@ def _members(body: Json, record: Record, kind: OperationType | None, errors: Fie
 
 
 def _check_same(name: str, value: Any, stored: Json, kind: str, errors: FieldErrors) -> None:
+    """Add an error if a member that the type declares would change."""
     if not _is_same(value, stored.get(name)):
         errors.add(name, f"belongs to {kind}, and was fixed when the operation was created")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tracker.bodies.field_errors import FieldErrors
 from tracker.domain.operation import (
-    WAITS,
+    START_MEMBERS,
     Json,
     Micros,
     Operation,
@@ -26,18 +26,21 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def start_members(body: Json, kind: OperationType | None) -> Json:
-    """The members of the body that say when the operation may start."""
+    """The members `delay` and `notBefore` of the body, if they are there and the type does not declare them itself."""
     return {name: body[name] for name in start_member_names(kind and kind.model) if body.get(name) is not None}
 
 
 @lru_cache(256)
 def start_member_names(model: type[Operation] | None) -> frozenset[str]:
-    """Names of the members of a create that say when it may start, without those that the type itself declares."""
-    return WAITS - model.declared_members() if model else WAITS
+    """The names of `delay` and `notBefore`, without those that the type declares as members of its own."""
+    return START_MEMBERS - model.declared_members() if model else START_MEMBERS
 
 
 def read_delay(value: Any, errors: FieldErrors) -> float:
-    """The shortest time to wait, in seconds. Adds an error when the value is wrong."""
+    """Read `delay`: the shortest time from create to the first attempt, in seconds.
+
+    For a wrong value an error is added, and the delay is 0.
+    """
     length = 0.0 if value is None else _seconds(value)
     if length is None:
         errors.add("delay", "must be a number of seconds, or a text like '90s', '1h30m' or 'PT90S'")
@@ -49,6 +52,7 @@ def read_delay(value: Any, errors: FieldErrors) -> float:
 
 
 def _seconds(value: Any) -> float | None:
+    """A duration in seconds. None: it has no form that a duration may have."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     if not isinstance(value, str):
@@ -62,7 +66,10 @@ def _seconds(value: Any) -> float | None:
 
 
 def read_not_before(value: Any, errors: FieldErrors) -> Micros:
-    """The earliest time to start; 0 is at once. Adds an error when the value is wrong."""
+    """Read `notBefore`: the earliest time of the first attempt; 0 for at once.
+
+    For a wrong value an error is added, and the time is 0.
+    """
     if value is None:
         return 0
     moment = _date_time(value)

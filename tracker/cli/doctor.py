@@ -12,16 +12,20 @@ if TYPE_CHECKING:
     from tracker.config import Settings
     from tracker.maintenance.verifier import VerifyReport
 
-ROUNDS = 5
-"""How many repairs there are at most. Everything is verified again after each: a repair may reveal more faults."""
+MAX_REPAIRS = 5
+"""How often --repair repairs and verifies again at most. A repair may reveal more faults."""
 
 
 def doctor(
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Prove that every operation is where it belongs, and name those that are not."),
+        typer.Option(
+            "--verify",
+            help="Check that every operation is in the queues, sets and indexes where it belongs. List those that are"
+            " not.",
+        ),
     ] = False,
-    repair: Annotated[bool, typer.Option("--repair", help="Put right what --verify finds, and verify again.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what --verify finds, and verify again.")] = False,
     redis_url: Annotated[
         str | None,
         typer.Option(
@@ -32,9 +36,9 @@ def doctor(
     ] = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Examine the Redis server and the installation; exits 1 when a check fails.
+    """Check the Redis server and the installation. The exit code is 1 when a check fails.
 
-    With --verify or --repair: walk every operation instead; exits 1 when any is left that is not where it belongs.
+    With --verify or --repair: check every operation instead. The exit code is 1 when a misplaced operation is left.
     """
     from tracker import config
 
@@ -71,13 +75,13 @@ def _verify(settings: "Settings", output: OutputFormat, *, repair: bool) -> None
 
     log.configure(settings)
     try:
-        found, left, repaired = asyncio.run(_walk(settings, repair=repair))
+        found, left, repaired = asyncio.run(_verify_and_repair(settings, repair=repair))
     except Unavailable as error:
         raise CommandFailed(Exit.UNREACHABLE, f"Redis cannot be reached at REDIS_URL: {error.__cause__}") from None
     if output is OutputFormat.JSON:
         after: Json = {"repaired": repaired, "left": _faults(left)} if repair else {}
-        told = {"operations": found.operations, "members": found.members, "faults": _faults(found), **after}
-        print_json(told)
+        report = {"operations": found.operations, "members": found.members, "faults": _faults(found), **after}
+        print_json(report)
     else:
         if found.faults:
             rows = ((fault.id, fault.key, fault.stage, fault.what, fault.where) for fault in found.faults)
@@ -87,7 +91,7 @@ def _verify(settings: "Settings", output: OutputFormat, *, repair: bool) -> None
         raise typer.Exit(Exit.FAILED)
 
 
-async def _walk(settings: "Settings", *, repair: bool) -> "tuple[VerifyReport, VerifyReport, int]":
+async def _verify_and_repair(settings: "Settings", *, repair: bool) -> "tuple[VerifyReport, VerifyReport, int]":
     """Verify, and repair if asked. Returns the first report, the last report, and how many operations were repaired."""
     from tracker.maintenance.verifier import Verifier
     from tracker.store.connection import open_redis
@@ -98,11 +102,11 @@ async def _walk(settings: "Settings", *, repair: bool) -> "tuple[VerifyReport, V
         with _progress() as show:
             found = left = await verifier.verify(show)
             repaired = 0
-            for _ in range(ROUNDS if repair else 0):
-                mended = await verifier.repair(left.faults)
-                if not mended:
+            for _ in range(MAX_REPAIRS if repair else 0):
+                count = await verifier.repair(left.faults)
+                if not count:
                     break
-                repaired += mended
+                repaired += count
                 left = await verifier.verify(show)
         return found, left, repaired
 
@@ -117,19 +121,19 @@ def _faults(verdict: "VerifyReport") -> list[Json]:
 def _summary(found: "VerifyReport", left: "VerifyReport", repaired: int | None) -> str:
     from tracker.cli.formatting import counted
 
-    seen = f"{counted(found.operations, 'operation')} and {counted(found.members, 'member')} of sets looked at"
+    seen = f"{counted(found.operations, 'operation')} and {counted(found.members, 'member')} of sets checked"
     wrong, still = ({fault.key for fault in verdict.faults} for verdict in (found, left))
     if not wrong:
         return f"{seen}: every operation is where it belongs"
     named = f"{seen}: {counted(len(wrong), 'operation')} misplaced"
     if repaired is None:
-        return f"{named}; --repair puts right what can be"
+        return f"{named}; use --repair to repair {'it' if len(wrong) == 1 else 'them'}"
     return f"{named}, {counted(repaired, 'repair')} made, {len(still)} left"
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Show the progress of a walk on standard error, if that is a terminal."""
+    """Show the progress of `verify` on standard error, if that is a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 

@@ -1,4 +1,4 @@
-"""Explanations of a diagnosis, in sentences: why an operation is where it is, and what will move it on."""
+"""The sentences of `tracker why`: what an operation does or waits for, and what will happen next."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,10 @@ from tracker.store.worker_registry import LIVES_FOR, SILENT_AFTER
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One reason. `word` is stable, for programs. `text` is for people. `facts` has the numbers of the text."""
+    """One reason.
+
+    `word` names it for programs and does not change. `text` is for people. `facts`: the numbers in `text`.
+    """
 
     word: str
     text: str
@@ -26,13 +29,15 @@ class Reason:
 
 
 def explain(found: Diagnosis) -> list[Reason]:
-    """Why the operation is where it is, the most important reason first."""
+    """The reasons for the state of the operation, the most important first."""
     record = found.record
     reasons = list(_BY_STAGE[record.stage](found))
     if record.stage in _WAITING:
-        reasons += _nobody(found)
+        reasons += _no_workers(found)
         if record.start_by and not record.attempt:
-            reasons.append(_reason("start_by", f"It must begin {_in(found, record.start_by)}, or it fails."))
+            reasons.append(
+                _reason("start_by", f"Its first attempt must start {_in(found, record.start_by)}, or it fails.")
+            )
     return reasons
 
 
@@ -40,16 +45,16 @@ def _reason(word: str, text: str, **facts: Any) -> Reason:
     return Reason(word, text, facts)
 
 
-def _left(found: Diagnosis, stamp: Micros) -> float:
-    return (stamp - found.now) / SECOND
+def _left(found: Diagnosis, moment: Micros) -> float:
+    return (moment - found.now) / SECOND
 
 
-def _since(found: Diagnosis, stamp: Micros) -> str:
-    return spell((found.now - stamp) / SECOND)
+def _since(found: Diagnosis, moment: Micros) -> str:
+    return spell((found.now - moment) / SECOND)
 
 
-def _in(found: Diagnosis, stamp: Micros) -> str:
-    left = _left(found, stamp)
+def _in(found: Diagnosis, moment: Micros) -> str:
+    left = _left(found, moment)
     return f"in {spell(left)}" if left > 0 else f"now ({spell(-left)} late)"
 
 
@@ -59,58 +64,58 @@ def _in(found: Diagnosis, stamp: Micros) -> str:
 def _queued(found: Diagnosis) -> Iterator[Reason]:
     if found.suspect is not None:
         age = _since(found, found.suspect)
-        yield _reason("ticket_missed", f"Its ticket left the queue {age} ago and nobody began it: it gets another.")
+        yield _reason(
+            "ticket_missed", f"Its ticket left the queue {age} ago and no worker claimed it: it gets another."
+        )
         yield from _sweeper(found)
     elif found.queue is not None:
         lane = found.record.policy.priority
         yield _reason("queue", f"It is {_place(found.queue)} in the {lane} lane.", lane=lane, **_numbers(found.queue))
     else:
-        yield _lost("queued")
-    yield from _takers(found)
+        yield _misplaced("queued")
+    yield from _able_workers(found)
 
 
 def _parked(found: Diagnosis) -> Iterator[Reason]:
     blockers: Mapping[str, Callable[[Diagnosis], Iterator[Reason]]] = {
-        "serial": _behind_its_call,
-        "cap": _at_its_gate,
-        "rate": _at_its_gate,
+        "serial": _in_serial_queue,
+        "cap": _at_its_limits,
+        "rate": _at_its_limits,
         "type": _without_worker,
     }
     blocked = blockers.get(found.record.blocker)
     if blocked is None:
-        yield _lost("parked")
+        yield _misplaced("parked")
     else:
         yield from blocked(found)
 
 
-def _behind_its_call(found: Diagnosis) -> Iterator[Reason]:
+def _in_serial_queue(found: Diagnosis) -> Iterator[Reason]:
     if found.line is None or found.head is None or not found.line.before:
-        yield _lost("parked")
+        yield _misplaced("parked")
         return
     head = found.head
-    how = (
-        f"{head.stage} on {head.worker} for {_since(found, head.began)}" if head.stage is Stage.RUNNING else head.stage
-    )
+    how = f"running on {head.worker}, for {_since(found, head.began)}" if head.stage is Stage.RUNNING else head.stage
     yield _reason(
         "serial",
-        f"Its call's operations run one at a time: it is {_place(found.line)} in the line, behind {head.id}, "
-        f"which is {how}. `tracker why {head.id}` says more.",
+        f"The operations of its call run one at a time: it is {_place(found.line)} in the serial queue, behind "
+        f"{head.id}, which is {how}. `tracker why {head.id}` says more.",
         head={"id": head.id, "key": head.key, "type": head.type, "stage": str(head.stage)},
         **_numbers(found.line),
     )
 
 
-def _at_its_gate(found: Diagnosis) -> Iterator[Reason]:
+def _at_its_limits(found: Diagnosis) -> Iterator[Reason]:
     policy, kind = found.record.policy, found.record.type
     if found.gate is None or found.opens is None:
-        yield _lost("parked")
+        yield _misplaced("parked")
         return
     place = f"it is {_place(found.gate)} among those that wait"
     taken = found.running + found.let_through
     if policy.concurrency and taken >= policy.concurrency:
         yield _reason(
             "cap",
-            f"At most {policy.concurrency} of {kind} run at once, and {taken} do or are about to; {place}.",
+            f"At most {policy.concurrency} of {kind} run at once, and {taken} run or are about to start; {place}.",
             limit=policy.concurrency,
             running=found.running,
             let_through=found.let_through,
@@ -120,30 +125,32 @@ def _at_its_gate(found: Diagnosis) -> Iterator[Reason]:
         yield _reason(
             "rate",
             f"At most {policy.rate} of {kind} start per {spell(policy.per)}; {place}. "
-            f"Its gate opens {_in(found, found.opens)}.",
+            f"The next may start {_in(found, found.opens)}.",
             limit=policy.rate,
             per=policy.per,
             opens_in=_left(found, found.opens),
             **_numbers(found.gate),
         )
     else:
-        yield _reason("gate", f"The gate of {kind} is open; {place}, and goes on {_in(found, found.opens)}.")
+        yield _reason(
+            "gate", f"The limits of {kind} allow another start; {place}, and is looked at {_in(found, found.opens)}."
+        )
 
 
 def _without_worker(found: Diagnosis) -> Iterator[Reason]:
-    yield _reason("type", "It waits for a worker that has its type; the last one that met it had not.")
-    yield from _takers(found)
+    yield _reason("type", "It waits for a worker that has its type; the last worker that took it did not have it.")
+    yield from _able_workers(found)
 
 
-def _nobody(found: Diagnosis) -> Iterator[Reason]:
-    """Reasons why no worker takes any operation."""
+def _no_workers(found: Diagnosis) -> Iterator[Reason]:
+    """Reasons why no worker takes any operation at all."""
     if found.suspended:
-        yield _reason("suspended", "The queues are suspended: no worker takes anything until `rq resume`.")
+        yield _reason("suspended", "The queues are suspended: no worker takes an operation until `rq resume`.")
     if not found.workers and not found.stock_workers:
-        yield _reason("no_workers", "No worker lives: run `tracker worker`.")
+        yield _reason("no_workers", "No worker is alive: run `tracker worker`.")
 
 
-def _takers(found: Diagnosis) -> Iterator[Reason]:
+def _able_workers(found: Diagnosis) -> Iterator[Reason]:
     """Which workers could take the operation."""
     kind = found.record.type
     able = {name: about for name, about in found.workers.items() if canonical(kind) in about.get("types", ())}
@@ -152,11 +159,11 @@ def _takers(found: Diagnosis) -> Iterator[Reason]:
     elif able:
         yield _reason("able_workers", f"Workers with its type: {_loads(able)}.", workers=sorted(able))
     elif found.stock_workers:
-        stock = f"{counted(found.stock_workers, 'worker')} of RQ's own, which do not say what types they have"
-        yield _reason("stock_workers", f"No worker says that it has {kind}; there is also {stock}.")
+        stock = f"{counted(found.stock_workers, 'worker')} of RQ's own may have it, and do not say"
+        yield _reason("stock_workers", f"No worker says that it has {kind}; {stock}.")
     elif found.workers:
         names = ", ".join(sorted(found.workers))
-        text = f"No worker that lives has {kind}. See that its module is in TRACKER_TYPES of {names}."
+        text = f"No live worker has {kind}. Check that its module is in TRACKER_TYPES of {names}."
         yield _reason("no_worker_for_type", text, type=kind, workers=sorted(found.workers))
 
 
@@ -177,23 +184,23 @@ def _loads(workers: Mapping[str, Json]) -> str:
 def _delayed(found: Diagnosis) -> Iterator[Reason]:
     record = found.record
     if found.due is None:
-        yield _lost("delayed")
+        yield _misplaced("delayed")
         return
     left = _left(found, found.due)
     when = f"it is due {_in(found, found.due)}"
     if record.vanished:
-        word, text = "ticket_vanished", f"{counted(record.vanished, 'ticket')} came to nothing; {when}."
+        word, text = "ticket_vanished", f"{counted(record.vanished, 'ticket')} left the queue unclaimed; {when}."
     elif record.attempt:
         word, text = "backoff", f"Attempt {record.attempt} failed ({_charged(found)}); {when}."
     else:
-        word, text = "not_before", f"It was asked not to start earlier; {when}."
+        word, text = "not_before", f"The create asked for a later start; {when}."
     yield _reason(word, text, due_in=left)
     yield from _sweeper(found)
 
 
 def _sweeper(found: Diagnosis) -> Iterator[Reason]:
     if not found.sweeping:
-        yield _reason("no_sweeper", "Nobody sweeps, so it stays there: run `tracker serve` or `tracker worker`.")
+        yield _reason("no_sweeper", "No sweeper runs, so it stays as it is: run `tracker serve` or `tracker worker`.")
 
 
 # --- it runs, or has ended
@@ -209,19 +216,19 @@ def _running(found: Diagnosis) -> Iterator[Reason]:
         by = f" by {record.cancel_by}" if record.cancel_by else ""
         why = f" ({record.cancel_reason})" if record.cancel_reason else ""
         asked = _since(found, record.cancel_requested)
-        yield _reason("cancel_requested", f"A cancel was asked for {asked} ago{by}{why}; its worker acts on it.")
+        yield _reason("cancel_requested", f"A cancel was requested {asked} ago{by}{why}; its worker acts on it.")
     if found.lease is None:
-        yield _lost("running")
+        yield _misplaced("running")
     elif found.lease > found.now:
         left = _left(found, found.lease)
         yield _reason("lease", f"Its lease runs out in {spell(left)} unless it is renewed.", lease_in=left)
     else:
         age = _since(found, found.lease)
-        yield _reason("lease_ran_out", f"Its lease ran out {age} ago: its worker is lost, and it is to begin again.")
+        yield _reason("lease_ran_out", f"Its lease ran out {age} ago: its worker is lost, and it will be queued again.")
         yield from _sweeper(found)
     silent = found.workers.get(record.worker, {"silent": LIVES_FOR}).get("silent", 0)
     if record.rq and silent >= SILENT_AFTER:
-        yield _reason("worker_silent", f"{record.worker} has ended, or has not been heard of for {silent} s.")
+        yield _reason("worker_silent", f"{record.worker} has ended, or has not announced itself for {silent} s.")
 
 
 def _ended(found: Diagnosis) -> Iterator[Reason]:
@@ -243,8 +250,8 @@ def _ended(found: Diagnosis) -> Iterator[Reason]:
         yield _reason("kept", f"It is kept for another {spell(_left(found, record.expires))}.")
 
 
-def _lost(stage: str) -> Reason:
-    text = f"It is {stage}, and not where such an operation belongs: run `tracker doctor --verify`."
+def _misplaced(stage: str) -> Reason:
+    text = f"It is {stage}, but is not in the queue or set for that: run `tracker doctor --verify`."
     return _reason("misplaced", text)
 
 

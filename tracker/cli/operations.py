@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Status(StrEnum):
-    """What `list --status` takes; `tracker.domain.operation` has the meanings, and is slow to import."""
+    """The values of `list --status`: a copy of `tracker.domain.operation.OperationStatus`, which is slow to import."""
 
     NOT_STARTED = "NotStarted"
     RUNNING = "Running"
@@ -45,23 +45,23 @@ def create(
     body: Annotated[str, typer.Option(help="The operation: JSON, @FILE, or - for standard input.")] = "{}",
     type_: Annotated[str | None, typer.Option("--type", help="The @odata.type of the operation.")] = None,
     context: Annotated[str | None, typer.Option(help="The clientContext of the operation.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until the operation is final.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the operation has ended.")] = False,
     timeout: Timeout = DEFAULT_TIMEOUT,
     url: Url = DEFAULT_URL,
     token: Token = "",
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Create an operation; with --wait, follow it to its end."""
+    """Create an operation. With --wait, also wait for its end."""
     operation = _body(body)
     operation |= {} if type_ is None else {"@odata.type": type_}
     operation |= {} if context is None else {"clientContext": context}
     created = _over_http(url, token, lambda client: client.create(call_id, operation))
     if wait:
         note(f"Created {created['id']}.")
-        created = _follow(url, token, call_id, str(created["id"]), timeout)
+        created = _wait_with_progress(url, token, call_id, str(created["id"]), timeout)
     _print_operation(created, output)
     if wait:
-        _exit_by(created)
+        _exit_if_failed(created)
 
 
 def get(
@@ -105,10 +105,10 @@ def wait(
     token: Token = "",
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Follow an operation until it is final. The exit code is 1 when it failed, and 6 when the time is up."""
-    operation = _follow(url, token, call_id, operation_id, timeout)
+    """Wait until an operation has ended. The exit code is 1 when it failed, and 6 when the time is up."""
+    operation = _wait_with_progress(url, token, call_id, operation_id, timeout)
     _print_operation(operation, output)
-    _exit_by(operation)
+    _exit_if_failed(operation)
 
 
 def cancel(
@@ -135,13 +135,13 @@ def _over_http(url: str, token: str, work: "Callable[[Client], Awaitable[T]]") -
     return asyncio.run(connected())
 
 
-def _follow(url: str, token: str, call_id: str, operation_id: str, timeout: float) -> Json:
+def _wait_with_progress(url: str, token: str, call_id: str, operation_id: str, timeout: float) -> Json:
     with _progress_bar() as show:
         return _over_http(url, token, lambda client: client.wait(call_id, operation_id, timeout, show))
 
 
 def _body(text: str) -> Json:
-    """Read the body that --body names. Raises CommandFailed when it is not a JSON object."""
+    """Read the value of --body. Raises CommandFailed when it is not a JSON object."""
     try:
         if text == "-":
             text = sys.stdin.read()
@@ -195,7 +195,7 @@ def _print_operation(operation: Json, output: OutputFormat) -> None:
 
 
 def _row(operation: Json) -> list[str]:
-    """One line of a list, for an operation."""
+    """The cells of an operation in the table of `list`."""
     result = operation.get("resultInfo") or {}
     return [
         operation["id"],
@@ -214,6 +214,6 @@ def _cell(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _exit_by(operation: Json) -> None:
+def _exit_if_failed(operation: Json) -> None:
     if operation.get("status") == "Failed":
         raise typer.Exit(Exit.FAILED)

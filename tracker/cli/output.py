@@ -1,4 +1,4 @@
-"""Exit codes, the error that ends a command, and ways to print. All commands share these."""
+"""Exit codes, the error that ends a command, and functions that print: what all commands share."""
 
 import json
 import sys
@@ -13,10 +13,10 @@ from tracker.errors import ConfigurationError
 Json = dict[str, Any]
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
-"""Control characters and their visible forms. Texts of other clients in a table must not move the cursor."""
+"""Control characters and their visible forms. A text from another client must not move the terminal's cursor."""
 
-WIDE = 10_000
-"""The width of a table, in characters, where the output is no terminal. Programs want one row per line."""
+UNWRAPPED_WIDTH = 10_000
+"""The width of a table, in characters, if the output is no terminal. A program reads one row per line."""
 
 
 class Exit(IntEnum):
@@ -67,7 +67,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """Print rows under a header. Text in cells is never read as markup. Long cells are folded on a terminal only."""
+    """Print rows under a header. Text in cells is never read as markup. Long cells are wrapped on a terminal only."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -77,7 +77,7 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell.translate(_CONTROLS)) for cell in row))
-    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
+    Console(width=None if sys.stdout.isatty() else UNWRAPPED_WIDTH).print(table)
 
 
 def note(text: str) -> None:

@@ -41,9 +41,10 @@ class GateOverview:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What an installation does. `lacking`: how many operations of each type wait for a worker with the type.
+    """The state of an installation.
 
-    `in_line`: how many operations wait for an earlier one of their serial call.
+    `lacking`: by type, how many operations wait for a worker with the type. `in_line`: how many operations wait for an
+    earlier operation in the serial queue of their call. `suspects`: how many tickets are missing.
     """
 
     suspended: bool = False
@@ -60,7 +61,7 @@ class Overview:
 
 
 async def look(store: "Store", now: Micros) -> Overview:
-    """Read the overview. `now` is the server's time. Scans the server's keys for serial calls. Raises Unavailable."""
+    """Read the overview. `now` is the server's time. Scans all keys to find serial queues. Raises Unavailable."""
     redis, keys = store.redis, store.keys
     async with answering():
         suspended = await redis.exists(f"{keys.rq_prefix}:suspended")
@@ -121,7 +122,7 @@ async def _gates(store: "Store", now: Micros) -> list[GateOverview]:
 def tell(seen: Overview) -> Iterator[Finding]:
     """The overview as findings. Operations that nothing will move on are a warning."""
     if seen.suspended:
-        advice = "No worker takes anything until `rq resume`; what runs goes on."
+        advice = "No worker takes an operation until `rq resume`. Operations that run go on."
         yield Finding("queues", Level.WARN, "suspended", advice)
     yield from (_worker(name, about) for name, about in sorted(seen.workers.items()))
     if seen.lanes:
@@ -129,7 +130,9 @@ def tell(seen: Overview) -> Iterator[Finding]:
         yield Finding("stages", Level.OK, _stages(seen))
     yield from (_type(name, count, seen.workers) for name, count in sorted(seen.lacking.items()))
     for name, seconds in seen.died.items():
-        yield Finding(f"worker {name}", Level.WARN, f"last heard {spell(seconds)} ago", "It was killed, or is cut off.")
+        yield Finding(
+            f"worker {name}", Level.WARN, f"last heard {spell(seconds)} ago", "It was killed, or cannot reach Redis."
+        )
     yield from (Finding(f"gate {gate.type}", Level.OK, _gate(gate)) for gate in seen.gates)
 
 
@@ -142,7 +145,9 @@ def _worker(name: str, about: Json) -> Finding:
     silent = about.get("silent", 0)
     if silent < SILENT_AFTER:
         return Finding(f"worker {name}", Level.OK, found)
-    return Finding(f"worker {name}", Level.WARN, f"{found}, silent for {silent} s", "It was killed, or is cut off.")
+    return Finding(
+        f"worker {name}", Level.WARN, f"{found}, silent for {silent} s", "It was killed, or cannot reach Redis."
+    )
 
 
 def _waiting(name: str, lane: LaneOverview) -> Finding:
@@ -154,7 +159,7 @@ def _stages(seen: Overview) -> str:
     gated, lacked = sum(gate.parked for gate in seen.gates), sum(seen.lacking.values())
     return (
         f"{seen.running} running, {seen.delayed} delayed, {gated + lacked + seen.in_line} parked "
-        f"({seen.in_line} for their call, {gated} at a gate, {lacked} for a worker with their type), "
+        f"({seen.in_line} for their call, {gated} for a limit of their type, {lacked} for a worker with their type), "
         f"{seen.suspects} with a missing ticket"
     )
 
@@ -162,13 +167,13 @@ def _stages(seen: Overview) -> str:
 def _type(name: str, count: int, workers: Mapping[str, Json]) -> Finding:
     check, found = f"type {name}", f"{counted(count, 'operation')} for a worker that has it"
     if any(name in about.get("types", ()) for about in workers.values()):
-        return Finding(check, Level.OK, f"{found}; one lives")
-    advice = "No worker that lives says that it has the type: see that its module is in TRACKER_TYPES."
+        return Finding(check, Level.OK, f"{found}; one is alive")
+    advice = "No live worker says that it has the type: check that its module is in TRACKER_TYPES."
     return Finding(check, Level.WARN, found, advice)
 
 
 def _gate(gate: GateOverview) -> str:
     policy = gate.policy
-    cap = f"{gate.taken} of at most {policy.concurrency} run or are about to, " if policy.concurrency else ""
+    cap = f"{gate.taken} of at most {policy.concurrency} run or are about to start, " if policy.concurrency else ""
     rate = f"at most {policy.rate} start per {spell(policy.per)}, " if policy.rate else ""
-    return f"{cap}{rate}{gate.parked} wait, looked at again in {spell(gate.opens_in)}"
+    return f"{cap}{rate}{gate.parked} wait, checked again in {spell(gate.opens_in)}"

@@ -10,7 +10,7 @@ from tracker.cli.startup import start
 
 
 class Auth(StrEnum):
-    """What `--auth` takes."""
+    """The values of `--auth`."""
 
     TOKENS = "tokens"
     NONE = "none"
@@ -46,11 +46,11 @@ def serve(
     """Run the HTTP API until SIGTERM or Ctrl-C."""
     settings = start(host=host, port=port, auth=None if auth is None else auth.value, api_processes=processes)
     if settings.api_processes > 1:
-        from asyncio import run as run_keeper
+        from asyncio import run as run_supervisor
 
         from tracker.cli import serve_processes
 
-        run_keeper(serve_processes.run(settings, settings.api_processes))
+        run_supervisor(serve_processes.run(settings, settings.api_processes))
         return
 
     from tracker.api.app import serve as serve_api
@@ -85,7 +85,7 @@ def worker(
         ),
     ] = None,
 ) -> None:
-    """Run operations until SIGTERM or Ctrl-C, which let them finish; a second one hands them back at once."""
+    """Run operations until SIGTERM or Ctrl-C. The first signal lets operations finish, a second hands them back."""
     settings = start(worker_concurrency=concurrency, worker_processes=processes, drain_seconds=drain_seconds)
     worker = import_module("workers.worker")  # by name: tracker does not depend on workers
     raise typer.Exit(worker.run(settings))

@@ -9,19 +9,19 @@ import typer
 
 from tracker.cli.output import Output, OutputFormat, print_json
 
-WORD = re.compile(r"[A-Za-z0-9._~@-]{1,64}")
+NAME = re.compile(r"[A-Za-z0-9._~@-]{1,64}")
 """The form of names and tenants that servers accept (`tracker.api.auth`)."""
 
 
 def token(
-    name: Annotated[str, typer.Option(help="Who will use it; appears in logs.")] = "client",
-    tenant: Annotated[str, typer.Option(help="Whose operations it may see.")] = "default",
+    name: Annotated[str, typer.Option(help="Who will use the token. The name appears in logs.")] = "client",
+    tenant: Annotated[str, typer.Option(help="The tenant whose operations the token gives access to.")] = "default",
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Make a bearer token. It is shown once; servers keep its hash only."""
+    """Make a bearer token. It is shown only now: servers store its hash only."""
     for value in (name, tenant):
-        if not WORD.fullmatch(value):
-            raise typer.BadParameter(f"{value!r}: take up to 64 letters, digits, and `.`, `_`, `~`, `@`, `-`")
+        if not NAME.fullmatch(value):
+            raise typer.BadParameter(f"{value!r}: use up to 64 letters, digits, and `.`, `_`, `~`, `@`, `-`")
     secret, line = new_token(name, tenant)
     if output is OutputFormat.JSON:
         print_json({"token": secret, "name": name, "tenant": tenant, "line": line})

@@ -35,7 +35,7 @@ READ_ONLY = frozenset(
 )
 """Members that only the service writes. A request body may have them; they are ignored (OData 4.01, 11.4.2)."""
 
-WAITS = frozenset({"delay", "notBefore"})
+START_MEMBERS = frozenset({"delay", "notBefore"})
 """Members of a create that say when the operation may start, unless its type declares a member of that name."""
 
 

@@ -1,4 +1,4 @@
-"""Policies: how often, how long and how many at once the operations of a type are tried."""
+"""Policies: attempts, backoff, time limits, rate limits and priority of the operations of a type."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,9 +13,9 @@ from tracker.errors import ConfigurationError
 class Policy:
     """How an operation is tried. It is resolved at create and stored: a later deploy does not change it.
 
-    `PolicyOptions` explains each member. Durations are in seconds; 0 means "without limit". `rate` and `per`: how many
-    operations of the type start, at most, in how many seconds. `retention` and `tombstone`: how long the ended
-    operation, and after that its id, are kept.
+    `PolicyOptions` explains each member. Durations are in seconds; 0 means "without limit". At most `rate`
+    operations of the type start in `per` seconds. `retention`: how long an operation is kept after its end.
+    `tombstone`: how long its id is kept after that, to answer 410 instead of 404.
 
     A stored policy leaves out members that have these defaults. So these defaults must never change. A new default is
     set in `handles` instead.
@@ -47,7 +47,8 @@ class PolicyOptions(TypedDict, total=False):
     run_within: Duration
     """The longest time that one attempt may take. Default: 15 minutes.
 
-    Then the handler is asked to stop, and it is stopped after `grace`. The attempt has failed with 408/1.
+    Then the handler is asked to stop, and is ended by force after `grace`. The attempt fails with the result 408/1
+    (code and subcode).
     """
     start_within: Duration
     """The longest time from create to the first attempt. Default: no limit.
@@ -72,9 +73,9 @@ class PolicyOptions(TypedDict, total=False):
     Default: no limit.
     """
     per_call: Literal["serial"]
-    """With "serial", operations of serial types of one call run one at a time, in the order of their creation.
+    """With "serial", operations of one call wait for each other: one runs at a time, in the order of their creation.
 
-    Default: in any order, and at once.
+    Operations of all types with this option wait together. Default: operations of a call run at the same time.
     """
     priority: Literal["high", "default", "low"]
     """The lane in which operations of the type wait. Default: "default".
@@ -95,14 +96,14 @@ def read_policy(name: str, options: PolicyOptions) -> Policy:
         raise ConfigurationError(f"{name}: no such option: {', '.join(sorted(unknown))}")
     first, cap = options.get("backoff", (default.backoff_first, default.backoff_cap))
     count, per = rate(options["rate"]) if "rate" in options else (0, 0.0)
-    _span(name, "rate", per, least=0.0)
+    _seconds(name, "rate", per, least=0.0)
     policy = Policy(
         attempts=options.get("attempts", default.attempts),
-        run_within=_span(name, "run_within", options.get("run_within", default.run_within)),
-        start_within=_span(name, "start_within", options["start_within"]) if "start_within" in options else 0.0,
-        grace=_span(name, "grace", options.get("grace", default.grace), least=0.0),
-        backoff_first=_span(name, "backoff", first, least=0.0),
-        backoff_cap=_span(name, "backoff", cap, least=0.0),
+        run_within=_seconds(name, "run_within", options.get("run_within", default.run_within)),
+        start_within=_seconds(name, "start_within", options["start_within"]) if "start_within" in options else 0.0,
+        grace=_seconds(name, "grace", options.get("grace", default.grace), least=0.0),
+        backoff_first=_seconds(name, "backoff", first, least=0.0),
+        backoff_cap=_seconds(name, "backoff", cap, least=0.0),
         concurrency=options.get("concurrency", 0),
         rate=count,
         per=per,
@@ -124,7 +125,7 @@ def _check(name: str, options: PolicyOptions, policy: Policy) -> None:
         raise ConfigurationError(f"{name}: priority can be 'high', 'default' or 'low', not {policy.priority!r}")
 
 
-def _span(name: str, option: str, value: Duration, *, least: float | None = None) -> float:
+def _seconds(name: str, option: str, value: Duration, *, least: float | None = None) -> float:
     length = seconds(value)
     if not 0 <= length <= LONGEST or (least is None and length == 0):
         raise ConfigurationError(

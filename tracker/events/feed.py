@@ -1,4 +1,4 @@
-"""The feed: messages about changes of operations, their form, and the recent ones that each tenant's stream keeps.
+"""The feed: messages about changes of operations. Each tenant has a Redis stream of its latest messages.
 
 A script that changes operations writes one message for each tenant (`store/lua/modules/events.lua`). It publishes the
 message, and adds it as an entry to the tenant's feed, a bounded stream of Redis. A message is lines of text:
@@ -6,18 +6,18 @@ message, and adds it as an entry to the tenant's feed, a bounded stream of Redis
     <tenant's digest> TAB <id of the entry>                                  in the published message only
     <key> TAB <callId> TAB [<revision>,"<stage>",<attempt>,<time>,{…}]       for each change
 
-The object is left out when it is empty. Its members are left out when there is nothing to say:
+The object is left out when it is empty. Each of its members may be missing:
 
 * `i`: the public id, unless it is the key as a UUID. `p`: percent. `d`: detail.
 * `q`: the time of a cancel request. `c`: 1 for a canceled operation.
 * `k`, `f`: type and result of an operation that has ended, in the form of the record.
-* `b`: when the last attempt began, of an operation that ends with this change.
-* `r`, `x`: the members that the handler set, and when the record expires, of an operation that ends with this change.
-  Only published messages have them, and only short ones. A process that knows the earlier record need not read the new
-  one.
+* `b`: only for a change that ends the operation: when the last attempt began.
+* `r`, `x`: only for a change that ends the operation: the members that the handler set, and when the record expires.
+  They are in the published message only, and only if they are short. With them, a process that knows the earlier record
+  need not read the new one.
 
-Times are microseconds. An operation that is deleted or whose retention has ended has one last line, with the stage
-`tombstone`.
+Times are microseconds. The last line about an operation has the stage `tombstone`: the operation was deleted, or its
+retention has ended.
 """
 
 import re
@@ -49,7 +49,7 @@ _ENDED = {Stage.COMPLETED: OperationStatus.COMPLETED, Stage.FAILED: OperationSta
 
 
 class Position(NamedTuple):
-    """The position of a change in its tenant's feed: the two parts of the entry's id, and the line, from 1."""
+    """The position of a change in its tenant's feed: both parts of the entry's id, and the line, counted from 1."""
 
     time: int
     sequence: int
@@ -77,12 +77,12 @@ class Position(NamedTuple):
 
 
 BEGINNING = Position(0, 0, 0)
-"""The end of an empty feed."""
+"""The position before the first change of a feed. It is also the end of an empty feed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One change: the operation as it is after it. `gone`: clients cannot see the operation any more.
+    """One change: the state of the operation after the change. `gone`: clients cannot see the operation any more.
 
     `type` and `ran`, the length of the last attempt, are known only after the operation has ended. Times are
     microseconds.
@@ -166,7 +166,7 @@ class Feed:
         self._redis, self._name = redis, name
 
     async def end(self) -> Position:
-        """The position of the end: later changes come after it."""
+        """The position of the latest change. Later changes have later positions."""
         async with answering():
             last: Any = await self._redis.xrevrange(self._name, count=1)
         for entry, fields in last:
@@ -174,7 +174,11 @@ class Feed:
         return BEGINNING
 
     async def holds(self, position: Position) -> bool:
-        """Whether the feed still has all changes after a position: it has that entry, or has never been cut."""
+        """Whether the feed still has all changes after a position.
+
+        Redis drops old entries. So the entry of the position must still be there, or the feed must be too short to
+        have lost any.
+        """
         async with answering():
             if position == BEGINNING:
                 return int(await self._redis.xlen(self._name)) < FEED_LENGTH
@@ -196,10 +200,10 @@ class Feed:
 
 
 def record_after_end(known: Record, line: str) -> Record | None:
-    """The record after its operation has ended, made from the earlier record and the line that describes the end.
+    """Make the record of an ended operation from the earlier record and the line about the end, without a read.
 
-    None when the line does not say enough: the record must be read then. Fields that clients never see (`worker`,
-    `charged`) keep their earlier values.
+    Returns None when the line does not say enough: the caller must read the record then. Fields that clients never see
+    (`worker`, `charged`) keep their earlier values.
     """
     try:
         return _after_end(known, line)
@@ -210,8 +214,8 @@ def record_after_end(known: Record, line: str) -> Record | None:
 def _after_end(known: Record, line: str) -> Record | None:
     _, _, revision, stage, attempt, changed, more = _parse(line)
     claims = int(known.stage is not Stage.RUNNING)
-    nothing_else = (revision, attempt) == (known.revision + claims + 1, known.attempt + claims)
-    if "r" not in more or not nothing_else or known.results:
+    is_next_change = (revision, attempt) == (known.revision + claims + 1, known.attempt + claims)
+    if "r" not in more or not is_next_change or known.results:
         return None
     results, began = more["r"], more["b"]
     return known._replace(

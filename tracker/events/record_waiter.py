@@ -23,7 +23,7 @@ class HubPosition(NamedTuple):
 
 
 BEFORE_ALL = HubPosition(-1, -1)
-"""The position of a request that took none: a wait reads the record again before it waits."""
+"""The position for a request that has taken none. The wait then begins with reading the record again."""
 
 
 class RecordWaiter:
@@ -53,7 +53,7 @@ class RecordWaiter:
     async def until_ended(self, known: Record, *, seconds: float, since: HubPosition) -> Record:
         """Wait until the operation has ended, for at most `seconds`; return the record as it is then.
 
-        While Redis is away, and once the hub has stopped, that is the record as far as it is known here.
+        While Redis is away, and after the hub has stopped, that is the latest record that this process knows.
         """
         record = await self._wait(self._hub.ends, known, seconds=seconds, since=since.ends, until=lambda _: False)
         changed = self._hub.changes.recent.changed_since(since.changes, known.key)

@@ -1,4 +1,7 @@
-"""Reads a call's indexes: chunks of candidates, counts, and records by their ids or keys."""
+"""The reader of a call's indexes. It reads candidates in chunks, counts them, and reads records by id or key.
+
+A candidate is an operation that is in the right indexes. The condition of the list may still exclude it.
+"""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -14,27 +17,28 @@ from tracker.store.store import Store, readable
 CHUNK: Final = 500
 """How many candidates are read in one round trip at most."""
 FIRST_CHUNK: Final = 100
-"""How many candidates are read first where not all may match. Each further round trip reads twice as many."""
+"""How many candidates the first round trip reads if not all of them may match. Each further one reads twice as many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Candidates in the order of creation, as one round trip reads them.
+    """The candidates that one round trip has read, in the order of creation.
 
-    Each entry is the candidate's place in that order, in microseconds, and its record; None when the record is gone.
+    `moment`: the time of the Redis server. `entries`: for each candidate its score in the index, which is its creation
+    in microseconds, and its record; None when the record is gone.
     """
 
     moment: Micros
     total: int
-    """How many candidates are within the bounds, read or not."""
+    """How many candidates the range has, read or not."""
     entries: Sequence[tuple[int, Record | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A part of a call's list: index sets, and bounds of the time of creation, both included.
+    """The candidates of a list: operations in the sets `groups`, created from `first` to `last`, both included.
 
-    A candidate is in one set of each group. There are one or two groups.
+    A candidate is in one set of each group. There are one or two groups. None is no bound.
     """
 
     groups: Sequence[Sequence[str]]
@@ -44,11 +48,11 @@ class Range:
 
     @property
     def bounds(self) -> tuple[int | str, int | str]:
-        """The bounds as Redis takes them."""
+        """The bounds as arguments of Redis commands."""
         return "-inf" if self.first is None else self.first, "+inf" if self.last is None else self.last
 
     def after(self, order: int) -> "Range":
-        """The part that comes after the operation at `order`."""
+        """The rest of the range after the operation with the score `order`."""
         if self.newest_first:
             return Range(self.groups, self.first, min(order - 1, order - 1 if self.last is None else self.last))
         first = max(order + 1, order + 1 if self.first is None else self.first)
@@ -62,7 +66,7 @@ class IndexReader:
         self._store = store
 
     def range(self, tenant: str, call_id: str, asked: Plan, *, newest_first: bool = True) -> Range:
-        """The part of a call's list that holds the candidates of a plan."""
+        """The range that holds the candidates of a plan."""
         keys, groups = self._store.keys, []
         if asked.contexts is not None:
             groups.append([keys.context(tenant, call_id, context) for context in asked.contexts])
@@ -73,9 +77,9 @@ class IndexReader:
     async def entries(
         self, part: Range, *, chunk: int, skip: int, whole: bool
     ) -> AsyncIterator[tuple[int, Record | None]]:
-        """The candidates of a part: `chunk` of them in the first round trip, more in later ones.
+        """Yield the candidates of a range: `chunk` of them from the first round trip, more from later ones.
 
-        The first `skip` are not read at all. With `whole` their records have members.
+        The first `skip` are not read at all. With `whole` the records include the members.
         """
         while True:
             chunk_read = await self.read(part, most=chunk, skip=skip, whole=whole)
@@ -87,7 +91,7 @@ class IndexReader:
             chunk = max(chunk, min(2 * chunk, CHUNK))
 
     async def read(self, part: Range, *, most: int, skip: int = 0, whole: bool = False) -> Chunk:
-        """Read at most so many candidates from the beginning of a part, in one round trip."""
+        """Read at most `most` candidates from the beginning of a range, in one round trip."""
         moment, total, *flat = await self._store.page(
             lower=part.bounds[0],
             upper=part.bounds[1],
@@ -109,9 +113,9 @@ class IndexReader:
                 for name in part.groups[0]:
                     pipe.zcount(name, *part.bounds)
             else:
-                for one in part.groups[0]:
-                    for other in part.groups[1]:
-                        pipe.zintercard(2, [one, other])
+                for context in part.groups[0]:
+                    for status in part.groups[1]:
+                        pipe.zintercard(2, [context, status])
             return sum(await pipe.execute())
 
     async def moment(self) -> Micros:
@@ -119,7 +123,7 @@ class IndexReader:
         return (await self.read(Range([[]], None, None), most=0)).moment
 
     async def named(self, tenant: str, call_id: str, asked: Plan) -> list[Record]:
-        """Of the operations that a plan names by their ids, those that satisfy it, with members."""
+        """Read the operations that a plan names by their ids. Returns those that satisfy it, with members."""
         ids = self._store.keys.ids(tenant)
         async with answering():
             keys = await self._store.redis.hmget(ids, list(asked.ids or ()))
@@ -128,7 +132,7 @@ class IndexReader:
         return [record for record in fitting if asked.satisfies(record)]
 
     async def whole(self, found: Sequence[Record], asked: Plan) -> list[Record]:
-        """The same records with members, without those that were deleted meanwhile or do not match any more."""
+        """Read records again, with members. Leaves out those that were deleted meanwhile or do not match any more."""
         if not found:
             return []
         return [

@@ -1,4 +1,4 @@
-"""Pages of a call's operations: filtered and sorted, by the indexes where they can."""
+"""Pages of a call's operations, filtered and sorted: by the indexes alone, or by reading and sorting records."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from tracker.listing.index_reader import CHUNK, FIRST_CHUNK, IndexReader, Range
 from tracker.listing.planner import NEWEST_FIRST, Plan, SortKey, as_of, comparable, is_indexed, plan, position
 from tracker.store.store import Store
 
-EXAMINE: Final = 10_000
-"""How many operations are read for one answer at most, where the indexes alone cannot give it."""
+MAX_EXAMINED: Final = 10_000
+"""How many operations one request reads at most, if the indexes alone cannot answer it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Cursor:
     """Where the next page of a list starts.
 
     * `after`: the position of the last operation before it: its value of each sort key.
-    * `moment`: the time of which the list is sorted, where no index has its order.
+    * `moment`: the list shows the order at this time on every page. 0 if an index has the order.
     * `skip`: how many matching operations are still to be left out.
     """
 
@@ -33,9 +33,10 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """What a list asks for: at most `top` operations of which `where` is true, in a total order, after `cursor`.
+    """A request for a list: at most `top` operations that satisfy `where`, sorted by `order`, from `cursor` on.
 
-    `skip` operations are left out first. With `count` the number of all that match is wanted, too.
+    The first `skip` operations are left out. `count`: whether to count all that match, too. `order` must be total, so
+    that no two operations are equal in it.
     """
 
     where: Condition | None = None
@@ -62,84 +63,89 @@ class Pager:
         self._reader = IndexReader(store)
 
     async def page(self, tenant: str, call_id: str, query: ListQuery) -> Page:
-        """A page of a call's operations. The list of an unknown call is empty.
+        """Read a page of a call's operations. The list of an unknown call is empty.
 
-        At most EXAMINE operations are read. A page in the order of creation that would need more ends early, with a
-        cursor. Another order or a count that would need more raises Invalid.
+        At most MAX_EXAMINED operations are read. In the order of creation, a page that would need more ends early with
+        a cursor. In another order, or with a count that the indexes do not have, needing more raises Invalid.
         """
-        asked = plan(query.where)
-        if asked.nothing:
+        query_plan = plan(query.where)
+        if query_plan.nothing:
             return Page((), count=0 if query.count else None)
-        counted = not query.count or _is_countable(asked)
-        if asked.ids is not None or not counted or not is_indexed(query.order):
-            return await self._page_by_sorting(tenant, call_id, query, asked)
-        count = await self._reader.count(tenant, call_id, asked) if query.count else None
-        return await self._page_by_index(tenant, call_id, query, asked, count)
+        count_is_indexed = not query.count or _is_countable(query_plan)
+        if query_plan.ids is not None or not count_is_indexed or not is_indexed(query.order):
+            return await self._page_by_sorting(tenant, call_id, query, query_plan)
+        count = await self._reader.count(tenant, call_id, query_plan) if query.count else None
+        return await self._page_by_index(tenant, call_id, query, query_plan, count)
 
     async def count(self, tenant: str, call_id: str, where: Condition | None = None) -> int:
-        """How many of a call's operations satisfy a condition. Raises Invalid when more than EXAMINE had to be read."""
-        asked = plan(where)
-        if asked.nothing:
+        """How many of a call's operations satisfy a condition.
+
+        Raises Invalid when more than MAX_EXAMINED had to be read.
+        """
+        query_plan = plan(where)
+        if query_plan.nothing:
             return 0
-        if _is_countable(asked):
-            return await self._reader.count(tenant, call_id, asked)
-        matching, _ = await self._matching(tenant, call_id, asked, "$count")
+        if _is_countable(query_plan):
+            return await self._reader.count(tenant, call_id, query_plan)
+        matching, _ = await self._matching(tenant, call_id, query_plan, "$count")
         return len(matching)
 
-    async def _page_by_index(self, tenant: str, call_id: str, query: ListQuery, asked: Plan, count: int | None) -> Page:
-        """A page in the order of creation, which the indexes have. Candidates are read in chunks until it is full."""
+    async def _page_by_index(
+        self, tenant: str, call_id: str, query: ListQuery, query_plan: Plan, count: int | None
+    ) -> Page:
+        """Read a page in the order of creation, which the indexes have, in chunks until the page is full."""
         if query.top == 0:
             return Page((), count=count)
-        part = self._reader.range(tenant, call_id, asked, newest_first=query.order[0].descending)
+        part = self._reader.range(tenant, call_id, query_plan, newest_first=query.order[0].descending)
         skip = query.skip
         if query.cursor is not None:
             part, skip = part.after(_created_order(query.cursor)), query.cursor.skip
-        all_match = asked.rest is None and len(part.groups) == 1
+        all_match = query_plan.rest is None and len(part.groups) == 1
         skipped_unread = skip if all_match and len(part.groups[0]) == 1 else 0
-        builder = _PageBuilder(query.top, asked, skip - skipped_unread)
+        builder = _PageBuilder(query.top, query_plan, skip - skipped_unread)
         chunk = query.top + 1 if all_match and not builder.skip else max(query.top + 1, FIRST_CHUNK)
         entries = self._reader.entries(part, chunk=chunk, skip=skipped_unread, whole=all_match)
         async for order, record in entries:
             if not builder.add(order, record):
                 break
-        records = builder.records if all_match else await self._reader.whole(builder.records, asked)
+        records = builder.records if all_match else await self._reader.whole(builder.records, query_plan)
         return Page(records, builder.cursor, count)
 
-    async def _page_by_sorting(self, tenant: str, call_id: str, query: ListQuery, asked: Plan) -> Page:
-        """A page for which everything that matches is read and sorted."""
-        by_index, by_id = is_indexed(query.order), asked.ids is not None
+    async def _page_by_sorting(self, tenant: str, call_id: str, query: ListQuery, query_plan: Plan) -> Page:
+        """Read all operations that match, sort them, and return the page. For what the indexes cannot sort or count."""
+        by_index, by_id = is_indexed(query.order), query_plan.ids is not None
         now = await self._reader.moment() if by_id and not by_index else 0
-        matching, begun = await self._matching(tenant, call_id, asked, "$count" if by_index else "$orderby")
-        cursor = query.cursor or Cursor((), now or begun, query.skip)
+        matching, read_at = await self._matching(tenant, call_id, query_plan, "$count" if by_index else "$orderby")
+        cursor = query.cursor or Cursor((), now or read_at, query.skip)
         end = cursor.skip + query.top
         sorted_ = _sorted_after(cursor, query.order, matching, most=end + 1)
         page = sorted_[cursor.skip : end]
-        following = Cursor(page[-1][0], cursor.moment) if page and len(sorted_) > end else None
+        next_cursor = Cursor(page[-1][0], cursor.moment) if page and len(sorted_) > end else None
         records: Sequence[Record] = [record for _, record in page]
         if not by_id:
-            records = await self._reader.whole(records, asked)
-        return Page(records, following, len(matching) if query.count else None)
+            records = await self._reader.whole(records, query_plan)
+        return Page(records, next_cursor, len(matching) if query.count else None)
 
-    async def _matching(self, tenant: str, call_id: str, asked: Plan, option: str) -> tuple[list[Record], Micros]:
-        """All operations that match, and the time when reading them began.
+    async def _matching(self, tenant: str, call_id: str, query_plan: Plan, option: str) -> tuple[list[Record], Micros]:
+        """Read all operations that match. Returns them, and the time when the reading began.
 
         Their records have no members, unless they were read by their ids. Raises Invalid, which names the query option,
-        when more than EXAMINE would have to be read.
+        when more than MAX_EXAMINED would have to be read.
         """
-        if asked.ids is not None:
-            return await self._reader.named(tenant, call_id, asked), 0
+        if query_plan.ids is not None:
+            return await self._reader.named(tenant, call_id, query_plan), 0
         matching: list[Record] = []
-        part: Range | None = self._reader.range(tenant, call_id, asked)
+        part: Range | None = self._reader.range(tenant, call_id, query_plan)
         moment = 0
         while part is not None:
             candidates = await self._reader.read(part, most=CHUNK)
-            if not moment and candidates.total > EXAMINE:
+            if not moment and candidates.total > MAX_EXAMINED:
                 raise _too_many(option)
             moment = moment or candidates.moment
             matching += [
                 record
                 for _, record in candidates.entries
-                if record is not None and record.visible and asked.satisfies(record)
+                if record is not None and record.visible and query_plan.satisfies(record)
             ]
             part = part.after(candidates.entries[-1][0]) if len(candidates.entries) == CHUNK else None
         return matching, moment
@@ -151,8 +157,8 @@ class _PageBuilder:
     `skip`: how many matching records are still to be left out before the first of the page.
     """
 
-    def __init__(self, top: int, asked: Plan, skip: int) -> None:
-        self._top, self._asked, self.skip = top, asked, skip
+    def __init__(self, top: int, query_plan: Plan, skip: int) -> None:
+        self._top, self._query_plan, self.skip = top, query_plan, skip
         self.records: list[Record] = []
         self.cursor: Cursor | None = None
         """Where the next page starts; None while no candidate is known to follow this page."""
@@ -162,13 +168,14 @@ class _PageBuilder:
     def add(self, order: int, record: Record | None) -> bool:
         """Take the next candidate; None for a record that is gone.
 
-        Returns False when the page has ended before this candidate: it is full, or EXAMINE candidates were examined.
+        Returns False when the page has ended before this candidate: it is full, or MAX_EXAMINED candidates were
+        examined.
         """
-        if len(self.records) == self._top or self._examined == EXAMINE:
+        if len(self.records) == self._top or self._examined == MAX_EXAMINED:
             self.cursor = Cursor((self._last_order,), skip=self.skip)
             return False
         self._examined, self._last_order = self._examined + 1, order
-        if record is not None and record.visible and self._asked.satisfies(record):
+        if record is not None and record.visible and self._query_plan.satisfies(record):
             if self.skip:
                 self.skip -= 1
             else:
@@ -179,10 +186,10 @@ class _PageBuilder:
 def _sorted_after(
     cursor: Cursor, order: Sequence[SortKey], records: Sequence[Record], *, most: int
 ) -> list[tuple[tuple[Value | None, ...], Record]]:
-    """The first records after a cursor, at most so many, each with its position in the order.
+    """The first records after a cursor, `most` of them at most, each with its position in the order.
 
-    Where no index has the order, records are sorted as they were at the cursor's moment. So the pages of one list agree
-    while operations start and end.
+    If no index has the order, the records are sorted by their state at the cursor's moment. So no operation is skipped
+    or repeated between pages because it starts or ends.
     """
     positions = [
         (position(order, then), record)
@@ -196,14 +203,14 @@ def _sorted_after(
     return [positions[number] for _, number in nsmallest(most, ranks)]
 
 
-def _is_countable(asked: Plan) -> bool:
+def _is_countable(query_plan: Plan) -> bool:
     """Whether the indexes alone can count the operations: they answer the whole condition.
 
-    ZINTERCARD counts the intersection of two indexes, but not within bounds of the creation.
+    ZINTERCARD counts the intersection of two indexes, but cannot limit it to a range of creation times.
     """
-    both = asked.contexts is not None and asked.statuses is not None
-    bounded = asked.first is not None or asked.last is not None
-    return asked.rest is None and asked.ids is None and not (both and bounded)
+    both = query_plan.contexts is not None and query_plan.statuses is not None
+    bounded = query_plan.first is not None or query_plan.last is not None
+    return query_plan.rest is None and query_plan.ids is None and not (both and bounded)
 
 
 def _created_order(cursor: Cursor) -> int:
@@ -212,7 +219,7 @@ def _created_order(cursor: Cursor) -> int:
 
 def _too_many(option: str) -> Invalid:
     return Invalid(
-        f"{option} would have to look at more than {EXAMINE:,} operations here. Ask for fewer by the indexed members, "
-        f"{INDEXED}" + (", or order by createdDateTime." if option == "$orderby" else "."),
+        f"{option} would have to look at more than {MAX_EXAMINED:,} operations here. Ask for fewer by the indexed "
+        f"members, {INDEXED}" + (", or order by createdDateTime." if option == "$orderby" else "."),
         target=option,
     )

@@ -1,4 +1,4 @@
-"""What one operation does, and what it waits for: the facts behind `tracker why`. Writes nothing."""
+"""The diagnosis of one operation: the facts that `tracker why` explains. This module only reads."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from tracker.config import Settings
     from tracker.store.store import Store
 
-TRIES = 5
-"""How often the facts are read again when the operation has moved between its record and them."""
+MAX_REREADS = 5
+"""How often record and facts are read again at most, if the operation changes between the two reads."""
 _KEY = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A place among others that wait: `before` are in front of it, `among` is how many there are."""
+    """A position in a queue of `among` operations: `before` of them are in front of this one."""
 
     before: int
     among: int
@@ -31,12 +31,14 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Everything about one operation at one moment, which is `now`. What it is not in is None.
+    """All facts about one operation at the time `now`. A position or time is None if the operation is not in that set.
 
-    `queue`, `line` and `gate` are its places in its lane, in its call's line and at its type's gate; `head` is the
-    first of that line. `running` of the type count for its cap, `let_through` its gate and have not begun. `opens`
-    is when the gate is looked at next; `suspect` since when its ticket was missed. `workers` are ours, by name;
-    `stock_workers` is how many of RQ's own live.
+    * `queue`: the position in its lane. `line`: the position in the serial queue of its call. `head`: the first
+      operation of that serial queue. `gate`: the position among the operations that wait for the limits of its type.
+    * `running`: how many operations of its type run. `let_through`: how many more have passed the limits of the type
+      and have not started. `opens`: when the limits are checked next.
+    * `suspect`: since when its ticket has been missing.
+    * `workers`: our workers by name. `stock_workers`: how many of RQ's own workers are alive.
     """
 
     record: Record
@@ -59,16 +61,16 @@ class Diagnosis:
 
 
 class Diagnoser:
-    """Every method raises Unavailable while Redis is away."""
+    """Reads diagnoses. Every method raises Unavailable while Redis is away."""
 
     def __init__(self, store: "Store", settings: "Settings") -> None:
         self._store, self._redis, self._keys = store, store.redis, store.keys
         self._test_clock = settings.test_clock
 
     async def find(self, name: str, tenant: str | None) -> list[str]:
-        """The keys of the operations that a public id, or a key, stands for; without a tenant, in any.
+        """Find the keys of the operations with the public id `name`. If there is none, `name` itself may be a key.
 
-        Looks at every key of the server when no tenant is given.
+        Without a tenant all tenants are searched, which scans every key of the server.
         """
         async with answering():
             if tenant is not None:
@@ -80,10 +82,10 @@ class Diagnoser:
         return keys or ([name] if _KEY.fullmatch(name) else [])
 
     async def diagnose(self, key: str) -> Diagnosis:
-        """Raises NotFound when there is no such record, or it is none that this version can read."""
+        """Read the diagnosis of an operation. Raises NotFound if there is no record, or this version cannot read it."""
         record = await self._read(key)
         facts = await self._facts(record)
-        for _ in range(TRIES):
+        for _ in range(MAX_REREADS):
             if record.revision == facts.pop("revision"):
                 break
             record = await self._read(key)
@@ -106,6 +108,7 @@ class Diagnoser:
         raise NotFound(f"There is no operation with the key '{key}'.")
 
     async def _stock_workers(self) -> int:
+        """How many of RQ's own workers are alive."""
         rq, ours = self._keys.rq_prefix, await WorkerRegistry(self._store).known()
         async with answering():
             registered = {str(name) for name in await self._redis.smembers(f"{rq}:workers")}
@@ -113,7 +116,7 @@ class Diagnoser:
             return int(await self._redis.exists(*others)) if others else 0
 
     async def _facts(self, record: Record) -> dict[str, Any]:
-        """The rest of a Diagnosis and the record's revision, of one moment; `head` by its key."""
+        """Read the other facts of a Diagnosis, and the record's revision, at one moment. `head` is a key here."""
         keys, key = self._keys, record.key
         lane, line = keys.ticketed(record.policy.priority), keys.serial_queue(record.tenant, record.call_id)
         parked, taken = keys.limiter(record.type, "parked"), keys.limiter(record.type, "taken")
@@ -123,9 +126,9 @@ class Diagnoser:
             pipe.get(keys.clock)
             pipe.exists(f"{keys.rq_prefix}:suspended")
             pipe.exists(keys.sweeper)
-            for places in (lane, line, parked):
-                pipe.zrank(places, key)
-                pipe.zcard(places)
+            for name in (lane, line, parked):
+                pipe.zrank(name, key)
+                pipe.zcard(name)
             pipe.zrange(line, 0, 0)
             pipe.zcount(taken, "(0", "+inf")
             pipe.zcount(taken, 0, 0)

@@ -1,4 +1,4 @@
-"""The sweeper: finds operations that nobody else moves on, and moves them on.
+"""The sweeper: finds operations whose time has come or whose worker is lost, and applies their next transition.
 
 Every API process and every worker runs a sweeper. A lock in Redis lets one of them sweep at a time.
 """
@@ -31,12 +31,12 @@ LOCK_TIMEOUT = 5.0
 LEASE_GRACE = 6.0
 """How long no lease counts as lost after an outage of Redis, in seconds. Workers renew their leases in that time."""
 MAX_BATCH = 500
-"""How many operations one sweep treats for each of its duties, at most."""
+"""How many operations one sweep handles for each of its duties, at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many operations one sweep has treated, for each of its duties."""
+    """How many operations one sweep has handled, for each of its duties."""
 
     lost: int
     """Their lease had run out: queued again, or failed."""
@@ -55,7 +55,7 @@ class Swept:
 
 
 class Sweeper:
-    """Sweeps `every` so many seconds, whenever its process has the lock."""
+    """Sweeps once in `every` seconds, if its process has the lock then."""
 
     def __init__(self, store: "Store", *, every: float = SWEEP_INTERVAL) -> None:
         self._store, self._every = store, every
@@ -104,13 +104,14 @@ class Sweeper:
         return Swept(lost, due, vanished, missed, expired, forgotten, len(overdue.litter))
 
     async def _apply(self, keys: Iterable[str], decide: "Callable[[Record], Change]") -> int:
+        """Apply a transition to each operation. Returns how many were changed."""
         applied = 0
         for record in await self._store.read(keys):
             try:
                 change = decide(record)
                 after = await self._store.apply(change)
             except (Conflict, NotFound):
-                continue  # somebody else has moved it on meanwhile
+                continue  # another process has changed the operation meanwhile
             except IllegalTransition:
                 log.debug("sweep_skipped", operation_id=record.id, stage=record.stage)
                 continue

@@ -18,27 +18,29 @@ if TYPE_CHECKING:
 
 
 MOST_TOGETHER = 100
-"""How many operations one round trip asks for at most. So no call waits for the answers of thousands of others."""
-MOST_QUESTIONS = 16
-"""How many calls are sent before the turn of the loop ends. The server works on them while more calls are made."""
-MOST_EARLY = 4
-"""How many round trips may be under way when calls are sent before the turn of the loop ends."""
+"""How many operations are in one round trip at most. So no call waits for the replies of thousands of others."""
+EARLY_SEND_CALLS = 16
+"""After this many calls a round trip is sent before the turn of the loop ends. The server works on the calls while this
+process makes more."""
+MOST_EARLY_ROUND_TRIPS = 4
+"""Calls are sent before the turn of the loop ends only while fewer round trips than this are under way."""
 
 
 class _Call(NamedTuple):
     script: "AsyncScript"
     words: list[Any]
-    """What EVALSHA takes after the script's digest: the number of keys, the keys, the arguments."""
+    """The arguments of EVALSHA after the script's digest: the number of keys, the keys, the arguments of the script."""
     answers: list[tuple[asyncio.Future[Any], int]]
-    """Who waits for the answer. In a shared call each waits for so many elements of it."""
+    """The futures that get the reply. In a shared call each gets a part of it, with this number of elements."""
     joined: bool
+    """Whether the call can be shared: its reply is a list with an element for each operation."""
 
     def given_up(self) -> bool:
         """Whether nobody waits for the answer any more."""
         return all(answer.cancelled() for answer, _ in self.answers)
 
     def settle(self, answer: Any) -> None:
-        """Give the answer or the error to all who wait for it."""
+        """Resolve the futures with the reply, or with the error."""
         failed, start = isinstance(answer, Exception), 0
         for future, count in self.answers:
             end = start + count
@@ -53,33 +55,34 @@ class _Call(NamedTuple):
 class Batcher:
     """Sends the calls of one turn of the event loop in one round trip, in the order in which they were made.
 
-    A round trip is sent earlier when it asks for MOST_TOGETHER operations, or when it has MOST_QUESTIONS calls and few
-    round trips are under way. No call waits for further calls. Calls are no transaction: each has its own answer or
-    error. A shared call stands where the first of those who share it was made.
+    A round trip is sent earlier when it has MOST_TOGETHER operations. It is also sent earlier when it has
+    EARLY_SEND_CALLS calls and fewer
+    than MOST_EARLY_ROUND_TRIPS round trips are under way. No call waits until a batch is full. The calls are no
+    transaction: each has its own reply or error. A shared call takes the position of the first call that it replaces.
     """
 
     def __init__(self, redis: "Redis", *, within: float) -> None:
         self._redis, self._within = redis, within
         self._calls: list[_Call] = []
         self._open: dict[AsyncScript, _Call] = {}
-        self._asked = 0
-        """How many operations were asked for in this turn of the loop."""
-        self._waiting = self._questions = 0
-        """How many of these operations are not sent yet, and in how many calls."""
+        self._operations_in_turn = 0
+        """How many operations were in calls of this turn of the loop."""
+        self._unsent_operations = self._unsent_calls = 0
+        """How many of these operations are not sent yet, and by how many calls of `call` and `join`."""
         self._sending: dict[asyncio.Task[None], list[_Call]] = {}
 
     def call(self, script: "AsyncScript", keys: list[Any], args: list[Any]) -> asyncio.Future[Any]:
-        """Call a script. Returns its answer, or raises what redis-py raises."""
+        """Call a script. The future gets its reply, or the error that redis-py would raise."""
         call = _Call(script, [len(keys), *keys, *args], [], joined=False)
         self._calls.append(call)
-        return self._ask(call, 1)
+        return self._add(call, 1)
 
     def join(self, script: "AsyncScript", keys: list[Any], each: Sequence[list[Any]]) -> asyncio.Future[list[Any]]:
-        """Call a script that answers one element for each operation, for at most MOST_TOGETHER operations.
+        """Call a script for up to MOST_TOGETHER operations. Its reply is a list with an element for each operation.
 
-        Calls of the script in one turn of the loop share one call, with the keys of the first.
+        All calls of this method for a script in one turn of the loop share one EVALSHA, with the keys of the first.
         """
-        if self._waiting + len(each) > MOST_TOGETHER:
+        if self._unsent_operations + len(each) > MOST_TOGETHER:
             self._send()
         call = self._open.get(script)
         if call is None:
@@ -87,56 +90,55 @@ class Batcher:
             self._calls.append(call)
         for args in each:
             call.words.extend(args)
-        return self._ask(call, len(each))
+        return self._add(call, len(each))
 
     def leave(self) -> None:
-        """Cancel round trips that nobody waits for any more. A task that stops waiting for an answer calls this."""
+        """Cancel round trips whose futures are all cancelled. A task that stops waiting for a reply calls this."""
         for round_trip, calls in self._sending.items():
             if all(call.given_up() for call in calls):
                 round_trip.cancel()
 
     async def turn(self) -> None:
-        """Wait while this turn of the loop has asked for MOST_TOGETHER operations, so that they are sent first."""
-        while self._asked >= MOST_TOGETHER:  # noqa: ASYNC110 - it waits for turns of the loop
+        """Wait for the next turn of the loop if this turn has MOST_TOGETHER operations. Those are sent first."""
+        while self._operations_in_turn >= MOST_TOGETHER:  # noqa: ASYNC110 - it waits for turns of the loop
             await asyncio.sleep(0)
 
-    def _ask(self, call: _Call, count: int) -> asyncio.Future[Any]:
+    def _add(self, call: _Call, count: int) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
-        if not self._asked:
+        if not self._operations_in_turn:
             loop.call_soon(self._end_turn)
-        self._asked += count
-        self._waiting += count
-        self._questions += 1
+        self._operations_in_turn += count
+        self._unsent_operations += count
+        self._unsent_calls += 1
         answer: asyncio.Future[Any] = loop.create_future()
         call.answers.append((answer, count))
-        early = self._questions >= MOST_QUESTIONS and len(self._sending) < MOST_EARLY
-        if early or self._waiting >= MOST_TOGETHER:
+        early = self._unsent_calls >= EARLY_SEND_CALLS and len(self._sending) < MOST_EARLY_ROUND_TRIPS
+        if early or self._unsent_operations >= MOST_TOGETHER:
             self._send()
         return answer
 
     def _end_turn(self) -> None:
-        self._asked = 0
+        self._operations_in_turn = 0
         self._send()
 
     def _send(self) -> None:
         calls, self._calls, self._open = self._calls, [], {}
-        self._waiting = self._questions = 0
+        self._unsent_operations = self._unsent_calls = 0
         calls = [call for call in calls if not call.given_up()]
         if not calls:
             return
         loop = asyncio.get_running_loop()
-        task = loop.create_task(self._answer(calls))
+        task = loop.create_task(self._send_and_settle(calls))
         self._sending[task] = calls
-        guard = loop.call_later(
-            self._within, task.cancel
-        )  # plain code is asyncio.timeout, which takes ten times as long
-        task.add_done_callback(partial(self._sent, guard))
+        # plain code is asyncio.timeout, which takes ten times as long
+        timer = loop.call_later(self._within, task.cancel)
+        task.add_done_callback(partial(self._sent, timer))
 
-    def _sent(self, guard: asyncio.TimerHandle, round_trip: asyncio.Task[None]) -> None:
-        guard.cancel()
+    def _sent(self, timer: asyncio.TimerHandle, round_trip: asyncio.Task[None]) -> None:
+        timer.cancel()
         del self._sending[round_trip]
 
-    async def _answer(self, calls: list[_Call]) -> None:
+    async def _send_and_settle(self, calls: list[_Call]) -> None:
         answers: list[Any] = [TimeoutError()] * len(calls)  # the answer of a cancelled round trip: see `_send`
         try:
             answers = await self._run(calls)
@@ -147,7 +149,7 @@ class Batcher:
                 call.settle(answer)
 
     async def _run(self, calls: list[_Call]) -> list[Any]:
-        """The answer or error of each call. A script that the server lost is loaded, and its calls are made again."""
+        """The reply or error of each call. If the server has lost a script, load it and repeat its calls."""
         answers = await self._round_trip(calls)
         missed = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if missed:
@@ -168,14 +170,14 @@ class Batcher:
         connection = await pool.get_connection()  # type: ignore[no-untyped-call]
         try:
             words = connection.pack_commands([("EVALSHA", call.script.sha, *call.words) for call in calls])
-            ask = partial(_ask, connection, words, len(calls))
+            ask = partial(_exchange, connection, words, len(calls))
             answers: list[Any] = await connection.retry.call_with_retry(ask, lambda _: connection.disconnect())
             return answers
         finally:
             await pool.release(connection)
 
 
-async def _ask(connection: "AbstractConnection", words: Sequence[bytes], count: int) -> list[Any]:
+async def _exchange(connection: "AbstractConnection", words: Sequence[bytes], count: int) -> list[Any]:
     """Send packed commands, and read `count` answers or errors."""
     await connection.send_packed_command(words)
     answers: list[Any] = []

@@ -50,7 +50,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What a server says about itself: INFO, and `appendfsync`; None where the server does not tell that."""
+    """What a server says about itself: INFO, and `appendfsync`; None if the server does not report that."""
 
     info: Mapping[str, Any]
     fsync: str | None
@@ -66,7 +66,7 @@ async def read_server(redis: "Redis") -> ServerFacts:
 
 def judge(server: ServerFacts) -> list[Finding]:
     """Check the facts."""
-    return [_version(server.info), _persistence(server.info), _promise(server.fsync), _eviction(server.info)]
+    return [_version(server.info), _persistence(server.info), _sync(server.fsync), _eviction(server.info)]
 
 
 async def report(redis: "Redis") -> None:
@@ -99,18 +99,20 @@ def _version(info: Mapping[str, Any]) -> Finding:
 
 def _persistence(info: Mapping[str, Any]) -> Finding:
     if not info.get("aof_enabled"):
-        return Finding("appendonly", Level.FAIL, "off", "Set `appendonly yes`: operations die with the server.")
+        return Finding(
+            "appendonly", Level.FAIL, "off", "Set `appendonly yes`: operations are lost when the server stops."
+        )
     if info.get("aof_last_write_status", "ok") != "ok":
         return Finding("appendonly", Level.FAIL, "the last write failed", "See the server's log and its disk.")
     return Finding("appendonly", Level.OK, "on")
 
 
-def _promise(fsync: str | None) -> Finding:
+def _sync(fsync: str | None) -> Finding:
     advice = {
         "always": "",
-        "everysec": "Up to 2 s of acknowledged writes may be lost with the server; `always` loses none.",
+        "everysec": "Up to 2 s of acknowledged writes may be lost when the server dies; `always` loses none.",
         "no": "Set `appendfsync always` (or `everysec`): the system decides when writes reach the disk.",
-        None: "The server does not tell; unless it is `always`, acknowledged writes may be lost with it.",
+        None: "The server does not report it. Unless it is `always`, acknowledged writes may be lost when it dies.",
     }
     level = {"always": Level.OK, "no": Level.FAIL}.get(fsync or "", Level.WARN)
     return Finding("appendfsync", level, fsync or "unknown", advice.get(fsync, ""))

@@ -1,4 +1,4 @@
-"""The registry of live workers and of what they can run. RQ's own workers are not in it."""
+"""The registry of live workers and of the types that they can run. RQ's own workers do not register here."""
 
 import json
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from tracker.store.store import Store
 
 LIVES_FOR = 60
-"""Seconds after its last announcement for which a worker counts as alive."""
+"""A worker counts as alive until this many seconds after its last announcement."""
 KNOWN_FOR = 600
-"""Seconds after its last announcement for which a worker is still known. RQ takes it for alive for a shorter time."""
+"""A worker is forgotten this many seconds after its last announcement. RQ forgets it earlier."""
 SILENT_AFTER = 25
-"""Seconds after its last announcement from which a worker may be gone. It announces itself every few seconds."""
+"""A worker is reported as silent after this many seconds without an announcement. One is due every few seconds."""
 
 
 class WorkerRegistry:
@@ -25,7 +25,7 @@ class WorkerRegistry:
         self._redis, self._keys = store.redis, store.keys
 
     async def announce(self, name: str, about: Json) -> None:
-        """Announce that a worker lives. `about` describes it."""
+        """Announce that a worker lives. `about` describes the worker, as `live` returns it."""
         async with answering():
             now = await self._now()
             async with self._redis.pipeline(transaction=True) as pipe:

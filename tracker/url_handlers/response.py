@@ -17,26 +17,27 @@ ANSWER_LIMIT = 64 * 1024
 """How many bytes of a response's body are read at most."""
 MESSAGE_SHOWN = 1024
 """How many characters of a response's message are kept at most."""
-LONGEST_WAIT = 86_400.0
-"""The longest wait that a `Retry-After` can ask for, in seconds. A longer one is cut to this."""
+LONGEST_RETRY_AFTER = 86_400.0
+"""The longest wait that a `Retry-After` can ask for, in seconds. Instead of a longer wait this one is used."""
 
-PASSING = frozenset({408, 425})
-"""4xx statuses that say nothing about the operation (RFC 9110, 15.5.9; RFC 8470, 5.2). They count like a 5xx."""
-LATER = frozenset({429, 503})
+TEMPORARY = frozenset({408, 425})
+"""4xx statuses that say nothing about the operation (RFC 9110, 15.5.9; RFC 8470, 5.2). The attempt fails, as after a
+5xx, and is retried."""
+RETRY_LATER = frozenset({429, 503})
 """Statuses that ask for another attempt and may say when (RFC 6585, 4; RFC 9110, 15.6.4)."""
 
 
 class HandlerUnreachable(TrackerError):
-    """The URL handler did not respond: no such host, no connection, nothing in time, or a response that broke off."""
+    """The URL handler did not respond: no such host, no connection, no response in time, or a broken connection."""
 
 
 class BadAnswer(TrackerError):
-    """The URL handler's response cannot be used: it has another status, or a wrong body."""
+    """The URL handler's response is neither a result, nor a rejection, nor a request to retry."""
 
 
 @dataclass(frozen=True, slots=True)
 class HandlerResponse:
-    """A response as it was received. A body that was too long is cut to one byte more than the limit."""
+    """A response as it was received. A body of more than ANSWER_LIMIT bytes is cut to ANSWER_LIMIT + 1 bytes."""
 
     status: int
     media_type: str
@@ -45,16 +46,16 @@ class HandlerResponse:
 
 
 def outcome(response: HandlerResponse, operation: Operation) -> ResultInfo | None:
-    """Read a response as what a handler returns. Result members in it are set on the operation.
+    """Translate a response to what a Python handler would return. Sets the result members of the body on the operation.
 
     Raises Rejected or Retry, as a handler does, or BadAnswer.
     """
     match response.status // 100:
         case 2:
             return _result(response, operation)
-        case _ if response.status in LATER:
+        case _ if response.status in RETRY_LATER:
             raise Retry(_message(response), after=_wait(response.retry_after))
-        case 4 if response.status not in PASSING:
+        case 4 if response.status not in TEMPORARY:
             raise _rejection(response)
         case 3:
             raise BadAnswer(f"The URL handler answered {response.status}; redirects are not followed.")
@@ -98,6 +99,7 @@ def _set_members(operation: Operation, body: Json) -> None:
 
 
 def _unusable(member: str, error: ValidationError) -> BadAnswer:
+    """The error for a member of a response that its model does not accept."""
     first = error.errors(include_url=False)[0]
     return BadAnswer(f"The URL handler's answer cannot be used: {member}: {first['msg']}")
 
@@ -140,9 +142,9 @@ def _object(response: HandlerResponse) -> Json | None:
 def _wait(retry_after: str) -> float | None:
     """The wait that a `Retry-After` asks for, in seconds (RFC 9110, 10.2.3). None when it cannot be read."""
     if re.fullmatch(r"[0-9]+", retry_after):
-        return min(float(retry_after), LONGEST_WAIT)
+        return min(float(retry_after), LONGEST_RETRY_AFTER)
     try:
         date = parsedate_to_datetime(retry_after)
     except ValueError:
         return None
-    return min(max(0.0, date.replace(tzinfo=date.tzinfo or UTC).timestamp() - time.time()), LONGEST_WAIT)
+    return min(max(0.0, date.replace(tzinfo=date.tzinfo or UTC).timestamp() - time.time()), LONGEST_RETRY_AFTER)

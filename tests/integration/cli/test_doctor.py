@@ -68,7 +68,8 @@ async def test_workers_lanes_and_stages_are_counted(store: Store, run: Doctor) -
     assert found["lane low"][1].startswith("3 queued, the oldest for ")
     assert found["lane high"] == ("ok", "0 queued")
     assert found["stages"][1] == (
-        "2 running, 1 delayed, 3 parked (2 for their call, 1 at a gate, 0 for a worker with their type), "
+        "2 running, 1 delayed, 3 parked "
+        "(2 for their call, 1 for a limit of their type, 0 for a worker with their type), "
         "1 with a missing ticket"
     )
 
@@ -78,15 +79,15 @@ async def test_types_that_no_worker_has_are_a_warning_until_one_comes(store: Sto
     await WorkerRegistry(store).announce("w1", {**ABOUT, "types": []})
     assert (await findings(run))["type test.all"] == ("warn", "1 operation for a worker that has it")
     await WorkerRegistry(store).announce("w2", ABOUT)
-    assert (await findings(run))["type test.all"] == ("ok", "1 operation for a worker that has it; one lives")
+    assert (await findings(run))["type test.all"] == ("ok", "1 operation for a worker that has it; one is alive")
 
 
 async def test_limiters_show_their_state(store: Store, run: Doctor) -> None:
     await waiting_for_slot(store)
     await waiting_for_rate(store)
     found = await findings(run)
-    assert found["gate #test.all"][1].startswith("2 of at most 2 run or are about to, 1 wait, looked at again in ")
-    assert found["gate #test.rated"][1].startswith("at most 1 start per 10 min, 1 wait, looked at again in ")
+    assert found["gate #test.all"][1].startswith("2 of at most 2 run or are about to start, 1 wait, checked again in ")
+    assert found["gate #test.rated"][1].startswith("at most 1 start per 10 min, 1 wait, checked again in ")
 
 
 async def test_suspended_queues_are_a_warning(store: Store, run: Doctor) -> None:
@@ -110,7 +111,7 @@ async def test_verify_names_what_is_wrong_and_exits_1_and_repair_puts_it_right(s
     assert code == Exit.FAILED
     assert all(word in out for word in fault.values())
     assert "2 operations" in err
-    assert "1 operation misplaced; --repair puts right what can be" in err
+    assert "1 operation misplaced; use --repair to repair it" in err
     code, out, _ = await run(verify=True, output=OutputFormat.JSON)
     told = json.loads(out)
     assert (code, told["operations"], told["faults"]) == (Exit.FAILED, 2, [fault])

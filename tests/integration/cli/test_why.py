@@ -107,7 +107,7 @@ async def test_a_queued_operation_without_a_worker_says_so(store: Store, ask: Wh
     await store.redis.hset("rq:worker:stock", "birth", "now")
     found = await ask.reasons(record)
     assert list(found) == ["queue", "stock_workers"]
-    assert "there is also 1 worker of RQ's own" in found["stock_workers"]["text"]
+    assert "1 worker of RQ's own may have it" in found["stock_workers"]["text"]
 
 
 async def test_a_type_that_no_worker_has_names_the_workers(store: Store, ask: Why, worker: WorkerRegistry) -> None:
@@ -144,7 +144,7 @@ async def test_a_serial_operation_names_the_head_of_its_queue(store: Store, ask:
     serial = found["serial"]
     assert serial["head"] == {"id": head.id, "key": head.key, "type": head.type, "stage": "running"}
     assert (serial["position"], serial["among"]) == (2, 3)
-    assert f"behind {head.id}, which is running on w1 for " in serial["text"]
+    assert f"behind {head.id}, which is running on w1, for " in serial["text"]
 
 
 @pytest.mark.usefixtures("worker")
@@ -153,7 +153,9 @@ async def test_a_concurrency_limit_shows_how_many_run_and_how_many_wait_before(s
     found = await ask.reasons(record)
     cap = found["cap"]
     assert (cap["limit"], cap["running"], cap["let_through"], cap["position"], cap["among"]) == (2, 2, 0, 1, 1)
-    assert cap["text"].startswith("At most 2 of #test.all run at once, and 2 do or are about to; it is at place 1 of 1")
+    assert cap["text"].startswith(
+        "At most 2 of #test.all run at once, and 2 run or are about to start; it is at place 1 of 1"
+    )
 
 
 @pytest.mark.usefixtures("worker")
@@ -164,7 +166,7 @@ async def test_a_rate_limit_shows_when_the_next_start_is_allowed(store: Store, a
     assert 0 < rate["opens_in"] <= 600
     await clock.advance(600)
     rate = (await ask.reasons(record))["rate"]
-    assert "Its gate opens now" in rate["text"]
+    assert "The next may start now" in rate["text"]
 
 
 @pytest.mark.usefixtures("worker")
@@ -173,7 +175,7 @@ async def test_a_delay_shows_its_reason_and_its_length(store: Store, ask: Why, c
     await clock.advance(1)
     soon = (await ask.reasons(early))["not_before"]
     assert 0 < soon["due_in"] < 600
-    assert re.match("It was asked not to start earlier; it is due in [89] min", soon["text"])
+    assert re.match("The create asked for a later start; it is due in [89] min", soon["text"])
     backoff = (await ask.reasons(again))["backoff"]
     assert re.match(r"Attempt 1 failed \(1 of 3 attempts charged\); it is due in [89] min", backoff["text"])
     await clock.advance(610)
@@ -189,7 +191,7 @@ async def test_a_vanished_ticket_is_a_reason_of_its_own(store: Store, ask: Why, 
     await clock.advance(6)
     await Sweeper(store).sweep()
     found = await ask.reasons(record)
-    assert found["ticket_vanished"]["text"].startswith("1 ticket came to nothing; it is due in ")
+    assert found["ticket_vanished"]["text"].startswith("1 ticket left the queue unclaimed; it is due in ")
 
 
 async def test_a_running_operation_shows_its_worker_lease_deadline_and_cancel(

@@ -17,7 +17,7 @@ from tracker.domain.record import Record
 from tracker.errors import Invalid
 from tracker.listing import pager
 from tracker.listing.conditions import MEMBERS, And, Comparison, Condition, Membership, Operator, Or
-from tracker.listing.pager import EXAMINE, ListQuery, Page, Pager
+from tracker.listing.pager import MAX_EXAMINED, ListQuery, Page, Pager
 from tracker.listing.planner import SortKey
 from tracker.store.store import Store
 
@@ -214,10 +214,10 @@ async def test_a_search_finds_words_and_phrases(store: Store, lists: Pager) -> N
 @pytest.fixture
 def examine(monkeypatch: pytest.MonkeyPatch) -> int:
     """A bound that a test can reach."""
-    monkeypatch.setattr(pager, "EXAMINE", 12)
+    monkeypatch.setattr(pager, "MAX_EXAMINED", 12)
     monkeypatch.setattr(pager, "CHUNK", 5)
     monkeypatch.setattr(pager, "FIRST_CHUNK", 5)
-    assert EXAMINE == 10_000
+    assert MAX_EXAMINED == 10_000
     return 12
 
 

@@ -116,7 +116,7 @@ async def test_a_record_that_this_version_does_not_know_is_named_and_left_alone(
     name = store.keys.operation(record.key)
     await (store.redis.hdel(name, field) if value is None else store.redis.hset(name, field, value))
     found = (await verifier.verify()).faults
-    assert (name, "its stage or lane is none that this version knows") in {(fault.where, fault.what) for fault in found}
+    assert (name, "this version does not know its stage or lane") in {(fault.where, fault.what) for fault in found}
     before = await store.redis.dump(store.keys.ticketed("default")), await store.redis.hgetall(name)
     assert await verifier.repair(found) == 0
     assert (await store.redis.dump(store.keys.ticketed("default")), await store.redis.hgetall(name)) == before

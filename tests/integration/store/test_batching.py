@@ -15,7 +15,7 @@ from tests.support.redis_servers import Server
 from tests.support.waiting import LONGEST_WAIT, soon
 from tracker.domain.record import Record
 from tracker.errors import Conflict, Unavailable
-from tracker.store.batching import MOST_EARLY, MOST_QUESTIONS, MOST_TOGETHER, Batcher
+from tracker.store.batching import EARLY_SEND_CALLS, MOST_EARLY_ROUND_TRIPS, MOST_TOGETHER, Batcher
 from tracker.store.store import Store
 
 PAUSE = 10 * 1000 * int(LONGEST_WAIT)
@@ -59,8 +59,8 @@ async def test_each_call_has_its_own_answer_or_error(redis: Redis, pipeline: Bat
 
 async def test_calls_of_one_turn_are_run_in_their_order(redis: Redis, pipeline: Batcher) -> None:
     push = script(redis, "return redis.call('RPUSH', KEYS[1], ARGV[1])")
-    lengths = await asyncio.gather(*(pipeline.call(push, ["rq:queue:test"], [str(n)]) for n in range(MOST_QUESTIONS)))
-    assert lengths == list(range(1, MOST_QUESTIONS + 1))
+    lengths = await asyncio.gather(*(pipeline.call(push, ["rq:queue:test"], [str(n)]) for n in range(EARLY_SEND_CALLS)))
+    assert lengths == list(range(1, EARLY_SEND_CALLS + 1))
     await redis.delete("rq:queue:test")
 
 
@@ -68,7 +68,9 @@ async def test_a_thousand_calls_of_one_turn_are_several_round_trips(redis: Redis
     echo = script(redis, "return ARGV[1]")
     calls = [asyncio.ensure_future(pipeline.call(echo, [], [str(number)])) for number in range(1000)]
     await asyncio.sleep(0)
-    assert len(pipeline._sending) == MOST_EARLY + -(-(1000 - MOST_EARLY * MOST_QUESTIONS) // MOST_TOGETHER)
+    assert len(pipeline._sending) == MOST_EARLY_ROUND_TRIPS + -(
+        -(1000 - MOST_EARLY_ROUND_TRIPS * EARLY_SEND_CALLS) // MOST_TOGETHER
+    )
     assert await asyncio.gather(*calls) == [str(number) for number in range(1000)]
     assert not pipeline._sending
 
@@ -137,8 +139,8 @@ async def test_what_is_asked_of_a_script_in_one_turn_is_one_call_of_it(redis: Re
 
 async def test_so_many_questions_are_sent_while_others_are_still_being_put(redis: Redis, pipeline: Batcher) -> None:
     count = script(redis, "local a = {} for i in ipairs(ARGV) do a[i] = #ARGV end return a")
-    answers = await asyncio.gather(*(joined(pipeline, count, *"www") for _ in range(MOST_QUESTIONS + 2)))
-    assert answers == [[3 * MOST_QUESTIONS] * 3] * MOST_QUESTIONS + [[6] * 3] * 2
+    answers = await asyncio.gather(*(joined(pipeline, count, *"www") for _ in range(EARLY_SEND_CALLS + 2)))
+    assert answers == [[3 * EARLY_SEND_CALLS] * 3] * EARLY_SEND_CALLS + [[6] * 3] * 2
 
 
 async def test_a_call_that_many_join_takes_a_hundred_at_most_and_no_question_is_split(

@@ -29,7 +29,13 @@ from tracker.config import Settings
 from tracker.domain.operation import Json
 from tracker.domain.type_registry import current_registry
 from tracker.url_handlers import request as url_request
-from tracker.url_handlers.response import ANSWER_LIMIT, LONGEST_WAIT, MESSAGE_SHOWN, BadAnswer, HandlerUnreachable
+from tracker.url_handlers.response import (
+    ANSWER_LIMIT,
+    LONGEST_RETRY_AFTER,
+    MESSAGE_SHOWN,
+    BadAnswer,
+    HandlerUnreachable,
+)
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "url-handlers.md").read_text(encoding="utf-8")
@@ -341,14 +347,14 @@ async def test_4xx_is_a_refusal_with_the_answers_message(
     [
         ("7", 7.0),
         ("0", 0.0),
-        ("9" * 400, LONGEST_WAIT),
+        ("9" * 400, LONGEST_RETRY_AFTER),
         (None, None),
         ("soon", None),
         ("-5", None),
         ("1.5", None),
         ("Wed, 21 Oct 99999 07:28:00 GMT", None),
         (formatdate(0, usegmt=True), 0.0),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST_WAIT),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST_RETRY_AFTER),
     ],
 )
 async def test_429_and_503_ask_for_another_attempt(

@@ -37,14 +37,15 @@ def test_an_open_limiter_says_that_the_operation_goes_on() -> None:
     said = told(facts, stage=Stage.PARKED, blocker="cap", policy=Policy(concurrency=2))
     kind = COMMS_OPERATION
     assert said == {
-        "gate": f"The gate of {kind} is open; it is at place 3 of 5 among those that wait, and goes on in 3 s."
+        "gate": f"The limits of {kind} allow another start; it is at place 3 of 5 among those that wait, "
+        "and is looked at in 3 s."
     }
 
 
 def test_released_operations_count_for_the_concurrency_limit() -> None:
     facts = {"gate": Waiting(0, 1), "opens": NOW, "running": 1, "let_through": 1}
     said = told(facts, stage=Stage.PARKED, blocker="cap", policy=Policy(concurrency=2))
-    assert "and 2 do or are about to" in said["cap"]
+    assert "and 2 run or are about to start" in said["cap"]
 
 
 @pytest.mark.parametrize(("running", "word"), [(2, "able_workers"), (3, "workers_full"), (4, "workers_full")])

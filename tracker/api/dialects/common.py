@@ -24,7 +24,7 @@ _TOKEN: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error before a dialect gives it a form. `cause` is the exception, if there was one."""
+    """An error, from which a dialect makes its error response. `cause`: the exception, if there was one."""
 
     status: int
     message: str
@@ -40,7 +40,7 @@ ErrorForm = Callable[[Problem], web.Response]
 def with_error_form(handler: Handler, form: ErrorForm) -> Handler:
     """The handler with its errors in a dialect's form.
 
-    A defect of the service is raised again. The server logs it, and its response has Graph's error body.
+    An error of the service itself (500) is raised again. The server logs it, and responds with Graph's error body.
     """
 
     @wraps(handler)

@@ -25,7 +25,7 @@ RELATIONS: Final = "http://www.opengis.net/def/rel/ogc/1.0/"
 
 _EXCEPTIONS: Final = "http://www.opengis.net/def/exceptions/ogcapi-processes-1/1.0/"
 _FILTERS: Final = frozenset({"type", "processID", "status", "datetime", "minDuration", "maxDuration"})
-"""Options of the conformance class `job-list`, which this service does not claim."""
+"""Query options of the conformance class `job-list`, which this service does not implement."""
 _STATUS: Final = {
     OperationStatus.NOT_STARTED: "accepted",
     OperationStatus.RUNNING: "running",
@@ -142,9 +142,10 @@ def link(href: str, rel: str, media_type: str = "application/json") -> Json:
 
 
 def _failure(record: Record) -> web.Response:
-    """The error of a failed job. The standard wants an error response for the results of such a job.
+    """The response to a request for the results of a failed job. The standard demands an error response.
 
-    The status is 424 (RFC 4918, 11.4) unless the client's inputs were wrong, because this request itself has no fault.
+    The status is 400 if the inputs of the job were wrong. Otherwise it is 424 (RFC 4918, 11.4), because this request
+    itself is right.
     """
     result = _result(record)
     message = result.pop("message")
@@ -169,7 +170,10 @@ def _result(record: Record) -> Json:
 
 
 def _qualified(value: Any) -> Any:
-    """The value of a result. An object is wrapped, because a client could take it for a link (`inlineOrRefData`)."""
+    """The value of a result.
+
+    An object is wrapped: bare, it could be mistaken for a link (the schema `inlineOrRefData`).
+    """
     return {"value": value} if isinstance(value, dict) else value
 
 

@@ -1,4 +1,4 @@
-"""Conversion of JSON Schema 2020-12, which pydantic writes, to OpenAPI 3.0's schemas, which OGC's processes have."""
+"""Converter from JSON Schema 2020-12, which pydantic writes, to the schemas of OpenAPI 3.0, which OGC demands."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -9,9 +9,10 @@ _NULL: Final = {"type": "null"}
 
 
 def converted(schema: Any, definitions: Mapping[str, Any], within: tuple[str, ...] = ()) -> Any:
-    """A schema in which the definitions stand in place of the references to them.
+    """Convert a schema. References are replaced by the definitions that they name.
 
-    Where a definition refers to itself, the inner schema is empty, and accepts every value.
+    A reference inside its own definition becomes an empty schema, which accepts every value. `within`: the names of the
+    definitions around this schema.
     """
     if isinstance(schema, list):
         return [converted(item, definitions, within) for item in schema]

@@ -1,4 +1,4 @@
-"""Literals of `$filter`, converted to the kind of value that a member has."""
+"""Literals of `$filter`, converted to Python values of the kind that the compared member has."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -39,7 +39,10 @@ def is_null(token: Token) -> bool:
 
 
 def value_for(member: str, token: Token) -> Value | None:
-    """The value of a literal that is compared with a member. Raises Invalid for a literal of another kind."""
+    """The value of a literal that is compared with a member.
+
+    Raises Invalid if the member has values of another kind.
+    """
     if is_null(token):
         return None
     kind = MEMBERS[member].kind
@@ -65,6 +68,10 @@ def _status(token: Token) -> OperationStatus:
 
 
 def _time(token: Token) -> Value:
+    """A time in microseconds.
+
+    Half a microsecond is added for finer digits, so that no stored time equals the literal.
+    """
     match = _TIME.fullmatch(token.text)
     if match is None or token.form is not Form.NUMBER:
         raise ValueError

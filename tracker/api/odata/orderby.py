@@ -13,9 +13,10 @@ ORDERBY: Final = "$orderby"
 
 @lru_cache(128)
 def parse_order(text: str) -> tuple[SortKey, ...]:
-    """The sort keys of an `$orderby`, completed so that no two operations are equal.
+    """The sort keys of an `$orderby`, with keys added so that no two operations are equal.
 
-    Raises Invalid with the position, or NotSupported for a function or another member.
+    Raises Invalid with the position of the mistake. Raises NotSupported for a function, and for a member that cannot be
+    sorted by.
     """
     words = tokens(text, ORDERBY)
     keys: list[SortKey] = []

@@ -1,7 +1,7 @@
 """Parser of `$search`: words and "phrases" with AND, OR, NOT and parentheses (OData 4.01, part 2, 5.1.8).
 
 Words without an operator between them are joined by AND. AND, OR and NOT are operators in capitals only. Malformed text
-is Invalid, with the position.
+raises Invalid with the position of the mistake.
 """
 
 import re
@@ -15,8 +15,9 @@ from tracker.listing.conditions import And, Condition, Found, Not, Or
 
 SEARCH: Final = "$search"
 NESTING_LIMIT: Final = 32
+"""How deep parentheses and NOTs are nested at most. The parser calls itself for each level."""
 TERMS_LIMIT: Final = 200
-"""How many words and phrases a search has at most. Each is searched for in up to 10,000 operations."""
+"""How many words and phrases a search has at most. Each is looked for in up to 10,000 operations."""
 
 _TOKEN: Final = re.compile(
     r"""(?P<space>\s+)
@@ -28,7 +29,10 @@ _TOKEN: Final = re.compile(
 
 
 class _Part(NamedTuple):
-    """A word or phrase (`text`), or an operator: AND, OR, NOT or a parenthesis. The end of the text has neither."""
+    """A word or phrase (`text`), or an operator: AND, OR, NOT or a parenthesis.
+
+    At the end of the search both are "".
+    """
 
     position: int
     operator: str = ""
@@ -37,7 +41,7 @@ class _Part(NamedTuple):
 
 @lru_cache(128)
 def parse_search(text: str) -> Condition:
-    """The condition of a `$search`. Raises Invalid with the position."""
+    """Parse the value of `$search`. Raises Invalid with the position of the mistake."""
     return _Parser(text).parse()
 
 
@@ -90,6 +94,7 @@ class _Parser:
         return term
 
     def _takes(self, operator: str) -> bool:
+        """Go past the operator if it is next. Returns whether it was."""
         if self._part.operator != operator:
             return False
         self._part = next(self._parts)
@@ -100,6 +105,7 @@ class _Parser:
 
 
 def _parts(text: str) -> Iterator[_Part]:
+    """Split a search into its parts. Positions count from 1."""
     offset = 0
     while offset < len(text):
         match = _TOKEN.match(text, offset)

@@ -21,7 +21,7 @@ class Form(Enum):
     WORD = "word"
     """A member path, an operator, a function's name or a constant."""
     PUNCTUATION = "punctuation"
-    """A parenthesis or a comma. A colon, a minus and a slash occur in unsupported forms only."""
+    """A parenthesis or a comma. A colon, a minus or a slash is a token, too: only unsupported forms have it."""
     END = "end"
     """The end of the text."""
 
@@ -36,7 +36,7 @@ class Token:
     type: str = ""
 
     def is_word(self, *words: str) -> bool:
-        """Whether the token is one of these words, in any case."""
+        """Whether the token is one of these words, in upper or lower case."""
         return self.form is Form.WORD and self.text.lower() in words
 
     def is_punctuation(self, text: str) -> bool:

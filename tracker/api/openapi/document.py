@@ -39,7 +39,7 @@ def describe(
 ) -> Json:
     """The description of an API that has these routes and types.
 
-    `accept_unknown` tells that an operation of a type that is not registered can be created, too.
+    `accept_unknown`: whether operations of types that are not registered can be created, too.
     """
     routes = tuple(routes)
     paths: dict[str, Json] = {}

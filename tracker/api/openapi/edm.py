@@ -1,7 +1,7 @@
 """Types of OData's entity data model (EDM), made from JSON schemas.
 
-EDM has no type for arrays of arrays, tuples, members of several types, and arbitrary JSON. Such a member is left out.
-Operations are open types, so a client may still send the member, as a dynamic property.
+EDM has no type for arrays of arrays, tuples, members of several types, and arbitrary JSON. A member of that kind is
+left out. Operations are open types, so a client may still send the member, as a dynamic property.
 """
 
 import json
@@ -56,7 +56,7 @@ class Structure:
 
 @dataclass(frozen=True, slots=True)
 class _TypeUse:
-    """The type of a member. `type` is None when EDM has no type for the member's schema."""
+    """The type of a member and its facets. `type` is None when EDM has no type for the member's schema."""
 
     type: str | None
     nullable: bool = False
@@ -72,7 +72,7 @@ class Namespace:
         self._sources: dict[str, str] = {}
 
     def claim(self, wanted: str, source: str) -> tuple[str, bool]:
-        """The name for the type made from `source`, and whether the type is still to be made.
+        """Reserve a name for the type of the schema `source`. Returns it, and whether the type must still be made.
 
         A number is added to `wanted` when a type from another source has that name.
         """
@@ -94,16 +94,16 @@ class Reader:
         """The properties of an object's schema, without those that EDM cannot describe."""
         required = set(schema.get("required", ()))
         for name, member in schema.get("properties", {}).items():
-            use = self._type_of(member, name)
-            if use.type is None or not IDENTIFIER.fullmatch(name):
+            type_use = self._type_of(member, name)
+            if type_use.type is None or not IDENTIFIER.fullmatch(name):
                 continue
             computed = member.get("readOnly") is True
             always = name in required or (not computed and member.get("default") is not None)
             yield Property(
                 name=name,
-                type=use.type,
-                nullable=use.nullable or not (always or use.type.startswith("Collection")),
-                max_length=use.max_length,
+                type=type_use.type,
+                nullable=type_use.nullable or not (always or type_use.type.startswith("Collection")),
+                max_length=type_use.max_length,
                 computed=computed,
                 description=member.get("description", ""),
             )
@@ -118,8 +118,8 @@ class Reader:
                 kinds = [{**schema, "type": word} for word in words if word != "null"]
             case _:
                 return self._type_without_null(schema, name)
-        use = self._type_of(kinds[0], name) if len(kinds) == 1 else _TypeUse(None)
-        return _TypeUse(use.type, use.nullable or len(kinds) < len(choices), use.max_length)
+        type_use = self._type_of(kinds[0], name) if len(kinds) == 1 else _TypeUse(None)
+        return _TypeUse(type_use.type, type_use.nullable or len(kinds) < len(choices), type_use.max_length)
 
     def _type_without_null(self, schema: Json, name: str) -> _TypeUse:
         """The type of a schema with one JSON type, an enumeration or a reference."""
@@ -129,15 +129,15 @@ class Reader:
             case {"enum": list(values)} if _are_identifiers(values):
                 return _TypeUse(self._enumeration(self._own_name(name), values))
             case {"type": "array"}:
-                use = self._type_of({} if "prefixItems" in schema else schema.get("items", {}), name)
-                nested = use.type is None or use.type.startswith("Collection")
-                return _TypeUse(None if nested else f"Collection({use.type})", use.nullable)
+                type_use = self._type_of({} if "prefixItems" in schema else schema.get("items", {}), name)
+                nested = type_use.type is None or type_use.type.startswith("Collection")
+                return _TypeUse(None if nested else f"Collection({type_use.type})", type_use.nullable)
             case {"type": "object"}:
                 return _TypeUse(self._structure(self._own_name(name), schema))
         return _primitive(schema)
 
     def _own_name(self, member: str) -> str:
-        """A name in Graph's way: the completionReason of a playPromptOperation is a playPromptCompletionReason."""
+        """A type's name as Graph forms it: completionReason of playPromptOperation: playPromptCompletionReason."""
         return self._prefix + member[:1].upper() + member[1:]
 
     def _referenced(self, reference: str, name: str) -> _TypeUse:
@@ -151,9 +151,9 @@ class Reader:
         if target in self._followed:  # An array of itself has no type, and following it again would never end.
             return _TypeUse(None)
         self._followed.append(target)
-        use = self._type_of(schema, name)
+        type_use = self._type_of(schema, name)
         self._followed.remove(target)
-        return use
+        return type_use
 
     def _enumeration(self, wanted: str, values: list[str]) -> str:
         name, new = self._namespace.claim(wanted, json.dumps(values))

@@ -43,7 +43,7 @@ def responses(route: "Route", text: RouteText, routes: Iterable["Route"]) -> Jso
 
 
 def error_components() -> dict[str, Json]:
-    """The failures with Graph's error body that routes share, by Graph's word for the status."""
+    """The failures with Graph's error body that routes share, by Graph's code for the status."""
     return {status_word(status): _failure(status, ref("error")) for status in sorted(ERRORS)}
 
 

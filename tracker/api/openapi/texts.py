@@ -28,7 +28,7 @@ PyYAML has the parser in C only where it was built with libyaml.
 
 @dataclass(frozen=True, slots=True)
 class RouteText:
-    """The texts and schemas of one route, as a file has them.
+    """The texts and schemas of one route, as a YAML file gives them.
 
     The module `responses` adds the headers and failures that follow from the route's path and method. The longer text
     of a route is the docstring of its handler.
@@ -41,13 +41,13 @@ class RouteText:
     body: Json | None = None
     body_required: bool = True
     headers: Mapping[HTTPStatus, Sequence[str]] = field(default_factory=dict)
-    """Names of further headers of a success. HEADERS describes them."""
+    """Names of further headers of a success response. HEADERS describes them."""
     errors: Sequence[HTTPStatus] = ()
-    """Statuses of further failures."""
+    """Further statuses of error responses."""
     media_type: str = "application/json"
-    """The media type of a success."""
+    """The media type of a success response."""
     error: Json | None = None
-    """The schema of a failure. None stands for Graph's error body."""
+    """The schema of an error response. None stands for Graph's error body."""
     error_media_type: str = "application/json"
 
 

@@ -41,12 +41,12 @@ def schema_of(entry: OperationType, ref_template: str = "#/$defs/{model}") -> Js
 
 
 def type_schemas(registry: TypeRegistry, *, accept_unknown: bool) -> dict[str, Json]:
-    """Schemas by name: two for each type, and two that choose among the types.
+    """All schemas of the registered types, by name: two for each type, and two for an operation of any type.
 
-    One of a type's schemas describes its operations in responses. It requires no member, because `$select` may leave
-    out any member. The other one, whose name ends in `-new`, describes creates. `operation` is any of the schemas of
-    responses, and `newOperation` is any of the schemas of creates. `operation` allows unregistered types, too, because
-    an operation may be older than the present registry.
+    The first schema of a type describes its operations in responses. It requires no member, because `$select` may leave
+    out any member. The second schema, whose name ends in `-new`, describes creates. `operation` accepts any of the
+    first schemas, and `newOperation` any of the second. `operation` allows unregistered types, too, because an
+    operation may be older than the present registry.
     """
     schemas: dict[str, Json] = {}
     names = {entry.name: component_of(entry) for entry in registry.values()}
@@ -156,7 +156,7 @@ def _schemas_of(entry: OperationType, name: str) -> dict[str, Json]:
     """The two schemas of a type, and the schemas that they refer to."""
     own = schema_of(entry, f"{SCHEMA_ROOT}{name}-{{model}}")
     inner: dict[str, Json] = own.pop("$defs", {})
-    new = _new(entry, own)
+    new = _create_schema(entry, own)
     own = {word: part for word, part in own.items() if word not in {"required", "examples"}}
     own["description"] = new["description"] = description_of(entry)
     example = request_example(entry)
@@ -170,7 +170,7 @@ def _schemas_of(entry: OperationType, name: str) -> dict[str, Json]:
     return {name: own, f"{name}-new": new, **{f"{name}-{model}": schema for model, schema in inner.items()}}
 
 
-def _new(entry: OperationType, own: Json) -> Json:
+def _create_schema(entry: OperationType, own: Json) -> Json:
     """The schema of a create. A create of the base type may leave out its type."""
     is_base = canonical(entry.name) == canonical(COMMS_OPERATION)
     type_schema: Json = {"enum": [entry.name, None]} if is_base else {"const": entry.name}
