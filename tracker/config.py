@@ -69,8 +69,8 @@ class Settings(BaseSettings):
     types: Words = Field((), description="Modules that declare operation types. API and workers need the same modules.")
     unknown_types: Literal["refuse", "accept"] = Field(
         "refuse",
-        description="What the API does with a create whose type it does not have: it answers 400, or stores the"
-        " operation for a worker that has the type.",
+        description="What the API does with a create of an unknown type. `refuse`: it answers 400. `accept`: it stores"
+        " the operation for a worker that has the type.",
     )
     url_handlers: Words = Field((), description="Operation types whose handler is a URL, each as `#type=URL`.")
     url_secrets: Words = Field(
@@ -89,7 +89,8 @@ class Settings(BaseSettings):
         " links name the host of the request.",
     )
     trusted_proxies: Words = Field(
-        (), description="Addresses or networks of proxies whose `Forwarded` and `X-Forwarded-*` headers are believed."
+        (),
+        description="Addresses or networks of proxies. The API reads `Forwarded` and `X-Forwarded-*` from these only.",
     )
     dialects: Words = Field(
         DIALECTS, description="Dialects that the API speaks beside Graph's: `google`, `ogc`. An empty value means none."
@@ -162,14 +163,18 @@ class Settings(BaseSettings):
     )
     spool_dir: Path | None = Field(
         None,
-        description="Directory where a worker keeps outcomes while Redis is away. Without a directory, outcomes are in"
-        " memory only.",
+        description="Directory where a worker stores outcomes while Redis cannot be reached. Without a directory, the"
+        " worker keeps these outcomes in memory only.",
     )
 
-    media_dir: Path | None = Field(None, description="Directory that prompts may be read from.")
-    media_hosts: Words = Field((), description="Hosts that prompts may be fetched from, each as `name` or `name:port`.")
+    media_dir: Path | None = Field(
+        None, description="Directory from which the handler of `playPrompt` may read prompts."
+    )
+    media_hosts: Words = Field(
+        (), description="Hosts from which the handler of `playPrompt` may fetch prompts, each as `name` or `name:port`."
+    )
     media_max_bytes: Annotated[int, Shown(unit="bytes")] = Field(
-        20 * 1024 * 1024, gt=0, description="Size of the largest prompt that is accepted."
+        20 * 1024 * 1024, gt=0, description="Size of the largest prompt that the handler of `playPrompt` accepts."
     )
     playback_speed: float = Field(
         1.0, gt=0, le=1000, description="How fast prompts are played: 1 is real time, 2 is twice as fast."
