@@ -187,7 +187,7 @@ async def test_a_host_that_is_gone_is_never_signalled(fork_server: ForkServer, d
         executor.pool.retire(host, "test")
         await soon(asyncio.shield(host.death))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(fork_server, "_ask", asked.append)
+            patch.setattr(fork_server, "_request", asked.append)
             host.kill()
             host.stop(1)
     assert not asked
