@@ -150,15 +150,15 @@ async def channel(port: int) -> AsyncIterator[Channel]:
         asking.close()
 
 
-async def listening(port: int, *, within: float = START_WITHIN) -> None:
-    """Wait until a server listens on the port. Raises Refused after `within` seconds."""
-    end = time.monotonic() + within
+async def listening(port: int) -> None:
+    """Wait until a server listens on the port. Raises Refused after `START_WITHIN`."""
+    end = time.monotonic() + START_WITHIN
     while time.monotonic() < end:
         with suppress(OSError):
             async with channel(port):
                 return
         await asyncio.sleep(0.02)
-    raise Refused(f"nothing listens on port {port} after {within:.0f} s")
+    raise Refused(f"nothing listens on port {port} after {START_WITHIN:.0f} s")
 
 
 async def seed(asking: Channel, headers: Mapping[str, str]) -> list[Seeded]:

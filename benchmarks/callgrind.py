@@ -1,4 +1,4 @@
-"""Processes under callgrind (valgrind's counter of instructions), the counts that it writes, and a Valkey under it."""
+"""A private Valkey under callgrind (valgrind's counter of instructions), and the counts that callgrind writes."""
 
 import asyncio
 import shutil
@@ -25,32 +25,21 @@ START_WITHIN = 60.0
 """The longest time in seconds until the server answers."""
 
 
-class Counts:
-    """The files that callgrind writes for one process: one at each mark, with the instructions since the last mark."""
-
-    def __init__(self, files: Path) -> None:
-        self._files, self._read = files, 0
-
-    def following(self) -> int:
-        """Read the next file. Raises NotMeasured when callgrind wrote none."""
-        self._read += 1
-        file = self._files.with_name(f"{self._files.name}.{self._read}")
-        if not file.exists():
-            raise NotMeasured("callgrind wrote no count; the program has to have its symbols")
-        return instructions(file.read_text().splitlines())
-
-
 class CountedServer:
     """A Valkey whose instructions are counted."""
 
-    def __init__(self, redis: "Redis", url: str, counts: Counts) -> None:
+    def __init__(self, redis: "Redis", url: str, files: Path) -> None:
         self.url = url
-        self._redis, self._counts = redis, counts
+        self._redis, self._files, self._count = redis, files, 0
 
     def mark(self) -> int:
-        """How many instructions the server executed since the last mark. Raises NotMeasured."""
+        """How many instructions the server executed since the last mark. Raises NotMeasured without a count."""
         self._redis.echo("mark")
-        return self._counts.following()
+        self._count += 1
+        file = self._files.with_name(f"{self._files.name}.{self._count}")
+        if not file.exists():
+            raise NotMeasured(f"callgrind found no {MARK} in the server's program: the program must have its symbols")
+        return instructions(file.read_text().splitlines())
 
 
 def instructions(lines: Iterable[str]) -> int:
@@ -76,11 +65,6 @@ def valgrind() -> str:
     raise SystemExit("valgrind is missing: install it, on Debian by `apt-get update && apt-get install valgrind`.")
 
 
-def command(files: Path) -> tuple[str, ...]:
-    """The words that run a command line under callgrind. The names of callgrind's files begin with `files`."""
-    return (valgrind(), "--tool=callgrind", "--quiet", f"--callgrind-out-file={files}")
-
-
 @asynccontextmanager
 async def counted_server() -> AsyncIterator[CountedServer]:
     """Run an empty Valkey under callgrind, with the options of `tracker dev`, except for what depends on time.
@@ -93,16 +77,17 @@ async def counted_server() -> AsyncIterator[CountedServer]:
         server = PrivateServer(Path(directory) / "data", port=free_port(), appendfsync="no")
         server.prepare()
         files = Path(directory) / "callgrind"
+        counter = ["--tool=callgrind", "--quiet", f"--callgrind-out-file={files}", f"--dump-before={MARK}"]
         # --toggle-collect turns --collect-atstart off, so --collect-atstart has to follow.
-        counter = [f"--dump-before={MARK}", f"--toggle-collect={TIMER}", "--collect-atstart=yes"]
+        counter += [f"--toggle-collect={TIMER}", "--collect-atstart=yes"]
         _, _, *program = server.argv()  # "env", the allocator, the server and its options
         options = ["--slowlog-log-slower-than", "-1", "--logfile", str(Path(directory) / "log")]
-        argv = ["env", f"GLIBC_TUNABLES={TUNABLES}", *command(files), *counter, *program, *options]
+        argv = ["env", f"GLIBC_TUNABLES={TUNABLES}", valgrind(), *counter, *program, *options]
         url = f"redis://127.0.0.1:{server.port}/0"
         async with running(*argv, env={}):
             with Redis.from_url(url) as redis:
                 await _answers(redis)
-                yield CountedServer(redis, url, Counts(files))
+                yield CountedServer(redis, url, files)
 
 
 async def _answers(redis: "Redis") -> None:

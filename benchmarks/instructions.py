@@ -1,4 +1,4 @@
-"""Instructions per operation, of Valkey or the API: `make bench-instructions`, or `python -m benchmarks.instructions`.
+"""Instructions of the Valkey server per operation: `make bench-instructions`, or `python -m benchmarks.instructions`.
 
 callgrind (valgrind) counts the instructions that the server's process executes: the script, the network, the
 append-only file. A count hardly depends on what else the machine does, so that it shows a change of one or two per
@@ -10,16 +10,13 @@ cent where a time cannot. Each row is one kind of script call, with 1 or 16 oper
 * change: `change.lua`, for operations that end as Completed, with a plain result.
 
 The calls come from the tree's own store, by `in_tree/store_driver.py`. Both trees get the same server program.
-
-`--api` counts the instructions of the API's process instead, for the rows of part 1 of `make bench-api`. Python under
-callgrind needs a minute or more to start.
 """
 
 import argparse
 import asyncio
 from collections.abc import Sequence
 
-from benchmarks import api_instructions, callgrind, trees
+from benchmarks import callgrind, trees
 from benchmarks.ratios import Figures, Rounds, Turns, compare, note, report, shown
 from benchmarks.store_calls import StoreCalls, store_calls
 from benchmarks.trees import THIS, Tree
@@ -31,15 +28,8 @@ COMMANDS = {"create": "create", "claim": "claim", "beat": "beat", "change": "suc
 """The driver's command for each row."""
 
 
-async def measure(tree: Tree, options: argparse.Namespace) -> Figures:
-    """Count the instructions of all rows."""
-    if options.api:
-        return await api_instructions.measure(tree, options.operations)
-    return await measure_valkey(tree, options.operations)
-
-
-async def measure_valkey(tree: Tree, operations: int) -> Figures:
-    """Count the instructions of a new Valkey."""
+async def measure(tree: Tree, operations: int) -> Figures:
+    """Count the instructions of all rows, on a new server."""
     figures = {}
     async with callgrind.counted_server() as server, store_calls(tree, server.url) as calls:
         for size in BATCHES:
@@ -65,7 +55,7 @@ async def compare_trees(options: argparse.Namespace, that: Tree) -> None:
     """Count for both trees, and print ratios."""
 
     async def one_round(order: Sequence[Tree]) -> Turns:
-        return [{tree: await measure(tree, options) for tree in order}]
+        return [{tree: await measure(tree, options.operations) for tree in order}]
 
     report(await compare(that, Rounds(options.rounds, options.minutes), one_round), that)
 
@@ -76,7 +66,7 @@ async def main(options: argparse.Namespace) -> None:
     if options.against:
         await compare_trees(options, trees.checked_out(options.against))
         return
-    for (row, unit), figure in (await measure(THIS, options)).items():
+    for (row, unit), figure in (await measure(THIS, options.operations)).items():
         print(f"{row:20} {shown(figure):>10} {unit}")
 
 
@@ -84,7 +74,6 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="64 operations per row, one round (a minute)")
-    parser.add_argument("--api", action="store_true", help="count the API's process instead of Valkey's")
     parser.add_argument("--operations", type=int, help="operations per row, a multiple of 16 (480)")
     parser.add_argument("--rounds", type=int, help="rounds of --against at most (2)")
     trees.add_options(parser)
