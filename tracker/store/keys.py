@@ -25,13 +25,13 @@ key                            type    content                                  
                                        again
 <p>:lack:<type>                ZSET    key → order of creation; parked because  member while parked    claim, move
                                        no worker has the type
-<p>:lacking                    ZSET    type → since when any waits for a        while any is parked    claim, find_overdue
+<p>:lacking                    ZSET    type → since when any waits for a        while any is parked    claim, sweeper
                                        worker, or when it was last tried
 <p>:tickets                    STRING  number of the last ticket pushed         ever (one key)         create, move
 <p>:ticket:<fields>            HASH    what RQ's hash of every ticket holds     ever (one key of each  create, move
                                                                                 form)
-<p>:ticketed:<lane>            ZSET    queued key → its ticket's number         member while queued    move, find_overdue
-<p>:suspects                   ZSET    queued key → when its ticket was missed  member while queued    find_overdue, move
+<p>:ticketed:<lane>            ZSET    queued key → its ticket's number         member while queued    move, sweeper
+<p>:suspects                   ZSET    queued key → when its ticket was missed  member while queued    sweeper, move
 <p>:leases                     ZSET    running key → when its lease runs out    member while running   move, beat
 <p>:due                        ZSET    delayed key → when it is due             member while delayed   move
 <p>:deadlines                  ZSET    key → when it must have started          until it has           create, move
@@ -51,7 +51,8 @@ key                            type    content                                  
 <p>:clock                      STRING  µs added to the time, in test mode only  ever (tests)           tests
 <r>:queues, <r>:queue:<q>, <r>:job:<key>-<ticket>: RQ's, written as RQ writes them (see rq_tickets.py). What
 OperationWorker claims it also shows in <r>:execution:*, <r>:executions:*, <r>:wip:<q>, <r>:worker:<worker>*.
-`move` stands for every script that changes a stage: create, claim, change, expire, find_overdue.
+`move` stands for every script that changes a stage: create, claim, change, expire, find_overdue. `sweeper` stands for
+find_overdue, and for what the sweeper does without a script.
 """
 
 from functools import lru_cache
