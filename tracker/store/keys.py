@@ -51,7 +51,8 @@ key                            type    content                                  
 <p>:clock                      STRING  µs added to the time, in test mode only  ever (tests)           tests
 <r>:queues, <r>:queue:<q>, <r>:job:<key>-<ticket>: RQ's, written as RQ writes them (see rq_tickets.py). What
 OperationWorker claims it also shows in <r>:execution:*, <r>:executions:*, <r>:wip:<q>, <r>:worker:<worker>*.
-`move` stands for every script that changes a stage: create, claim, change, expire, find_overdue.
+`move` stands for every script that changes a stage: create, claim, change, expire, find_overdue. `sweeper` stands for
+find_overdue, and for what the sweeper does without a script.
 """
 
 from functools import lru_cache
