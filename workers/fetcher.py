@@ -25,7 +25,7 @@ POLL_INTERVAL = 1.0
 DEEP_CLAIM_INTERVAL = 0.25
 """The shortest time between two deep claims, in seconds.
 
-A deep claim also looks behind tickets of a kind of handler that the worker has no room for.
+A deep claim also looks behind tickets whose kind of handler the worker has no room for.
 """
 MIN_POLL_INTERVAL = 0.01
 """The shortest time until the claim for a rate limit's next token, in seconds."""
@@ -42,9 +42,10 @@ STOP_TIMEOUT = 5.0
 
 
 class Fetcher:
-    """Claims until it is stopped. `on_nothing_claimed` is called after each claim that took nothing.
+    """Claims operations until it is stopped, and gives them to the executor.
 
-    `max_operations` is how many operations it claims at most; None means no limit. Set `wake` to make it claim now.
+    `on_nothing_claimed` is called after each claim that took nothing. `max_operations` is how many operations are
+    claimed at most; None means no limit. Set the event `wake` to have a claim sent now.
     """
 
     def __init__(
@@ -69,11 +70,11 @@ class Fetcher:
         self.unanswered = False
         """Whether the latest claim got no reply. It may have taken operations that this worker does not know of."""
         self.claimed = 0
-        """How many operations were claimed."""
+        """How many operations have been claimed."""
         self.wake = executor.room
 
     def stop(self) -> None:
-        """Claim no more. The reply to a claim under way is still processed: its operations are this worker's."""
+        """Claim no more. The reply to a claim that was sent is waited for: its operations are this worker's."""
         self._stopping = True
         self._stopped_at = asyncio.get_running_loop().time()
         self.wake.set()
