@@ -22,11 +22,11 @@ from workers.spool import Spool
 log = structlog.get_logger()
 
 MAX_BATCH = 100
-"""How many completions one script call writes at most."""
+"""How many completions one call of the script writes at most."""
 SPOOL_AFTER = 1.0
 """The longest time that a completion waits in memory only, in seconds. Then it is spooled too."""
 GIVE_UP_AFTER = 10.0
-"""The longest time that writing one completion is tried again after errors that are no outage, in seconds."""
+"""How long a completion that Redis answers with an error is tried again, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Counts:
 
 
 class Completer:
-    """Writes completions. Each has its own fence, so that a refused one does not affect the others of its batch."""
+    """Writes completions. Each has its own fence: what happens to it does not depend on others of its batch."""
 
     def __init__(self, store: Store, spool: Spool, *, worker: str) -> None:
         self._store, self._spool, self._worker = store, spool, worker
@@ -63,7 +63,7 @@ class Completer:
         return self._waiting
 
     def add(self, completion: Completion) -> None:
-        """Take a completion. It is written while this process lives; later by a worker that adopts the spool."""
+        """Take a completion. This worker writes it, or if it dies, the next worker with the same spool directory."""
         completion.added = asyncio.get_running_loop().time()
         self._waiting[_attempt_of(completion)] = completion
         self._has_work.set()
@@ -113,10 +113,10 @@ class Completer:
                 self.settled.set()
 
     async def _isolate_failure(self, batch: Sequence[Completion]) -> None:
-        """Find the completion of a failed batch that cannot be written, by writing each alone.
+        """Find out which completion of a failed batch cannot be written, by writing each alone.
 
-        That one is tried again behind the others, and given up in the end. Then its lease runs out, and the sweeper
-        decides.
+        That completion is tried again after the others, and given up after GIVE_UP_AFTER. Then its lease runs out, and
+        the sweeper takes over.
         """
         self._suspects.update(_attempt_of(completion) for completion in batch)
         if len(batch) > 1:
@@ -143,7 +143,7 @@ class Completer:
             self._keep(completion for completion in self._waiting.values() if completion.added < latest)
 
     def _keep(self, completions: Iterable[Completion]) -> None:
-        """Spool completions, but for canceled attempts: the sweeper ends those from the record alone."""
+        """Spool completions. Canceled attempts are left out: the record is enough for the sweeper to end them."""
         unspooled = [each for each in completions if not each.spooled and each.change is not None]
         _pack(unspooled)
         if self._spool.keep(completion.packed for completion in unspooled):

@@ -22,13 +22,13 @@ class ControlActions:
     """What the control channels make a worker do."""
 
     wake: Callable[[], None]
-    """Claim now: a queue is no longer empty."""
+    """Claim now, because a queue is no longer empty."""
     cancel: Callable[[str, int], None]
-    """Ask the handler of an attempt to stop; the operation's key, and the attempt's number."""
+    """Ask the handler of an attempt to stop. The arguments are the operation's key and the attempt's number."""
     shut_down: Callable[[], None]
     """Stop the worker."""
     catch_up: Callable[[], None]
-    """Look for what may have been published while the connection was lost."""
+    """Look for tickets and cancels that may have been published while the connection was lost."""
 
 
 class Control:

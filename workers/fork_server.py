@@ -1,8 +1,10 @@
 """The fork server: a process that forks hosts, kills them and reaps them, and does nothing else.
 
-The manager forks it before it has an event loop or a second thread. So every host is forked from a process with one
-thread and no loop. Only the fork server reaps hosts, and it has one thread: between a check that a host is not reaped
-and a signal to it, nobody can reap the host and free its pid for another process.
+The manager forks the fork server before the manager has an event loop or a second thread. So every host is forked from
+a process with one thread and no loop.
+
+Only the fork server reaps hosts and signals them, and it does so in one thread. So a signal cannot reach a process that
+got the pid of a host which was reaped meanwhile.
 
 The manager sends lines of JSON: `{"fork": kind}` and `{"kill": pid}`. The fork server answers `{"forked": pid}`, with
 the host's socket attached, and `{"died": pid, "exit_code": …, "peak_rss": …}`.
@@ -40,7 +42,7 @@ _LAST_STREAM = 2
 
 
 class ForkServer:
-    """The manager's side. `lost` is set when the fork server dies before it is closed; its hosts die with it."""
+    """The manager's side. `lost` is set when the fork server dies before it is closed. Its hosts die with it."""
 
     def __init__(self, pid: int, channel: socket.socket) -> None:
         self.pid, self._channel = pid, channel
@@ -65,7 +67,7 @@ class ForkServer:
         return cls(pid, ours)
 
     async def open(self) -> None:
-        """Start to read what the fork server answers, on the running loop."""
+        """Attach to the running event loop, to read what the fork server answers."""
         self._channel.setblocking(False)
         asyncio.get_running_loop().add_reader(self._channel, self._read)
 
@@ -152,10 +154,10 @@ class ForkServer:
 
 
 class _ForkServerProcess:
-    """The fork server's own process. It ends when it reads the end of the channel.
+    """The fork server's own process. It ends when the manager's end of the channel is closed.
 
-    The manager closes the channel, or the kernel does when the manager dies. Only then does the process kill the
-    process groups of its hosts. A signal at the manager's death (PR_SET_PDEATHSIG) would end it before it could.
+    The manager closes the channel, or the kernel does when the manager dies. Then the process kills the process groups
+    of its hosts. With PR_SET_PDEATHSIG the kernel would kill it at the manager's death, before it could do that.
     """
 
     def __init__(self, channel: socket.socket, registry: TypeRegistry) -> None:

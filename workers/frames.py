@@ -1,9 +1,11 @@
 """Messages between a manager and its hosts, and their form on the socket.
 
-The manager sends `RunAttempt` and `StopAttempt`. A host sends any number of `ProgressReport`, and one `AttemptEnded`
-for each `RunAttempt`. On the socket a message is a JSON array: the name of its class, then its fields in the order in
-which the class declares them. In `AttemptEnded` the class is that of the outcome. Messages that are sent together
-share a frame: a JSON array of them, after its length.
+The manager sends `RunAttempt` and `StopAttempt`. For each `RunAttempt` a host sends any number of `ProgressReport` and
+then one `AttemptEnded`.
+
+On the socket a message is a JSON array: the name of its class, then its fields in the order in which the class declares
+them. An `AttemptEnded` is written as its outcome: the name of the outcome's class, the `run_id`, then the outcome's
+fields. Messages that are sent together are one frame: a JSON array of them, after its length in bytes.
 """
 
 from typing import Any, NamedTuple
@@ -14,7 +16,7 @@ from tracker.store.codec import result_of
 from workers.outcome import Outcome, Raised, Rejected, RetryRequested, Stopped, Succeeded, Unusable
 
 HEADER_BYTES = 4
-"""Bytes of the length before a frame, big-endian."""
+"""How many bytes the length before a frame takes. The length is big-endian."""
 
 
 class RunAttempt(NamedTuple):
@@ -31,13 +33,13 @@ class RunAttempt(NamedTuple):
 
 
 class StopAttempt(NamedTuple):
-    """Ask the handler of an attempt to stop. The host ignores it for an attempt that has ended."""
+    """Ask the handler of an attempt to stop. The host ignores this message when the attempt has ended."""
 
     run_id: int
 
 
 class ProgressReport(NamedTuple):
-    """The handler's latest progress. `percent` is None until the handler reports a number."""
+    """What the handler reported as its progress. `percent` is None until it reports a percentage."""
 
     run_id: int
     percent: int | None
@@ -45,7 +47,7 @@ class ProgressReport(NamedTuple):
 
 
 class AttemptEnded(NamedTuple):
-    """The outcome of an attempt. The host sends nothing else about the attempt after it."""
+    """The outcome of an attempt. It is the last message about the attempt."""
 
     run_id: int
     outcome: Outcome
@@ -54,25 +56,25 @@ class AttemptEnded(NamedTuple):
 Message = RunAttempt | StopAttempt | ProgressReport | AttemptEnded
 
 _MESSAGES: dict[str, Any] = {cls.__name__: cls for cls in (RunAttempt, StopAttempt, ProgressReport)}
-_RESULTS: dict[str, Any] = {cls.__name__: cls for cls in (Succeeded, Rejected, RetryRequested, Raised)}
-"""Outcomes whose first field is a `ResultInfo`."""
+_OUTCOMES: dict[str, Any] = {cls.__name__: cls for cls in (Succeeded, Rejected, RetryRequested, Raised)}
+"""The outcomes that hosts send, but for `Stopped`. Their first field is a `ResultInfo`, which JSON has no form for."""
 
 
 def encode(message: Message) -> bytes:
-    """Write a message, for `frame`. Raises TypeError for a value that has no form in JSON."""
+    """Write one message, to be put into a frame. Raises TypeError for a value that JSON has no form for."""
     if not isinstance(message, AttemptEnded):
         return json_codec.encode([type(message).__name__, *message])
     run_id, outcome = message
     name = type(outcome).__name__
     fields: list[Any] = list(outcome)
-    if name in _RESULTS:
+    if name in _OUTCOMES:
         result = fields[0]
         fields[0] = (result.code, result.subcode, result.message)
     return json_codec.encode([name, run_id, *fields])
 
 
 def frame(messages: list[bytes]) -> bytes:
-    """Put encoded messages into one frame."""
+    """One frame of these messages, which `encode` wrote."""
     body = b"[" + b",".join(messages) + b"]"
     return len(body).to_bytes(HEADER_BYTES) + body
 
@@ -105,12 +107,12 @@ def _message_of(name: str, run_id: int, *fields: Any) -> Message:
 
 
 def _outcome_of(name: str, *fields: Any) -> Outcome:
-    """An outcome that a host sent. A handler that made its result without validation can put anything into it."""
+    """The outcome of these fields; Unusable if the handler made a result without validation, of wrong types."""
     try:
         if name == Stopped.__name__:
             return Stopped(*fields)
         result, *others = fields
-        outcome: Outcome = _RESULTS[name](result_of(*result), *others)
+        outcome: Outcome = _OUTCOMES[name](result_of(*result), *others)
     except (TypeError, ValueError, KeyError) as error:
         return Unusable({}, None, error)
     return outcome

@@ -15,7 +15,7 @@ from workers.frames import RunAttempt, StopAttempt
 from workers.outcome import Died
 
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
-"""Bytes of one unit of `ru_maxrss`: getrusage(2) counts kilobytes, on macOS bytes."""
+"""Bytes of one unit of `ru_maxrss`. getrusage(2) counts in kilobytes, and on macOS in bytes."""
 LAST_MESSAGES_TIMEOUT = 1.0
 """The longest time that a dead host's connection stays open for its last messages, in seconds."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -98,9 +98,10 @@ class Host:
             return 0
 
     async def ended(self, exit_code: int, peak_rss: int) -> None:
-        """Take the last messages of the host, which has ended, and resolve `death`.
+        """Hand on the last messages of the host, whose process has ended, and resolve `death`.
 
-        A process that the host's handlers left behind may hold the connection open, so the wait for it is short.
+        The last message is the end of the connection. A process that the host's handlers left running may hold the
+        connection open, so the wait for its end is short.
         """
         try:
             with suppress(TimeoutError):

@@ -1,7 +1,8 @@
 """The function of every ticket, which RQ's own workers call.
 
-`OperationWorker` does not call it: that one claims tickets by script. Under RQ's own `rq worker --serializer json` each
-ticket is a job, and its function runs one attempt with the same executor, in the process that RQ started for the job.
+RQ's own `rq worker --serializer json` takes a ticket for a job and calls its function, which runs one attempt in the
+process that RQ started for the job. `OperationWorker` does not call the function, because it claims tickets by script.
+Both use the same executor.
 """
 
 import asyncio

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 KILL_TIMEOUT = 3.0
-"""How long a killed host may take to be gone, in seconds, on top of the grace of its handlers."""
+"""How long a stopping worker waits for hosts that it killed, in seconds after the grace of their handlers."""
 LAST_WRITE_TIMEOUT = 5.0
 """The longest time that a stopping worker tries to write its last outcomes, in seconds. The rest stays in the spool."""
 LEAVE_TIMEOUT = 2.0
@@ -58,7 +58,7 @@ class WorkerIdentity:
 
 @dataclass(frozen=True, slots=True)
 class StopConditions:
-    """When a worker stops by itself. Without any of them it works until it is told to stop."""
+    """When a worker stops by itself. Without a condition it works until it is told to stop."""
 
     burst: bool = False
     """As soon as nothing is queued and nothing runs."""
@@ -111,7 +111,7 @@ class Manager:
         return self._fetcher.claimed
 
     def stop(self) -> None:
-        """Claim no more, and drain: let the attempts end that run. The second call hands them back at once."""
+        """Drain: claim no more, and let running attempts end. A second call hands the running attempts back at once."""
         self._rq_presence.note_stop_request()
         self._begin_stop()
 
@@ -123,7 +123,7 @@ class Manager:
             self._hand_back_now.set()
 
     async def run(self) -> bool:
-        """Work until stopped. Returns whether everything was finished or handed back, and is written.
+        """Work until stopped. Returns whether each claimed operation was finished or handed back, and that is written.
 
         A worker whose fork server dies hands everything back, stops, and returns False.
         """

@@ -4,11 +4,12 @@
 `Died` when a host died, `Stopped` when it ends an attempt without waiting for the handler, and `Unusable` when it
 cannot read what a host sent. `completion` decides which change of the record an outcome means.
 
-All have `members`, the result members that the handler set, and `peak_rss`, the largest memory of the host so far in
-bytes. `peak_rss` is None for a host of coroutines, because many attempts share its memory.
+Each outcome has `members`, the result members that the handler set. Each has `peak_rss`, the largest memory of the host
+so far, in bytes. It is None for a host of coroutines, because many attempts share the host's memory.
 
-The classes are NamedTuples, where frozen dataclasses would be usual. A dataclass takes 1 µs more to build, and each
-attempt builds its outcome twice (benchmarks/workers.py, tracker, noop).
+The classes here and in `frames` are NamedTuples. Plain code would have frozen dataclasses, which cost 8 µs more of the
+157 µs of an attempt (benchmarks/workers.py: tracker, noop). NamedTuples of different classes are equal when their
+fields are. So use class patterns to tell outcomes apart, and not comparison.
 """
 
 from typing import NamedTuple
@@ -25,7 +26,7 @@ class Succeeded(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """The handler raised `tracker.Rejected`: it does not accept the operation's input."""
+    """The handler raised `tracker.Rejected`, the exception of the same name: it does not accept the input."""
 
     result: ResultInfo
     members: Json
@@ -35,7 +36,7 @@ class Rejected(NamedTuple):
 class RetryRequested(NamedTuple):
     """The handler raised `tracker.Retry`.
 
-    `after` is the time until the next attempt, in seconds. None stands for the backoff of the operation's policy.
+    `after` is the time until the next attempt, in seconds. When it is None, the operation's policy says how long.
     `result` becomes the operation's result if no attempt is left.
     """
 
@@ -46,10 +47,9 @@ class RetryRequested(NamedTuple):
 
 
 class Raised(NamedTuple):
-    """The handler raised another exception, or returned what is no result.
+    """The handler raised another exception, or returned a value that is no result.
 
-    `retryable` is False when the type's `retry_on` or `never_retry` rules another attempt out. `traceback` is for the
-    log.
+    `retryable` says whether the type's `retry_on` and `never_retry` allow another attempt. `traceback` is for the log.
     """
 
     result: ResultInfo
@@ -60,7 +60,7 @@ class Raised(NamedTuple):
 
 
 class Stopped(NamedTuple):
-    """The handler ended because it was asked to, or the attempt ended without waiting for it."""
+    """The handler ended because the host asked it to, or the manager ended the attempt without the handler."""
 
     members: Json
     peak_rss: int | None = None
@@ -69,8 +69,8 @@ class Stopped(NamedTuple):
 class Died(NamedTuple):
     """The host died while the handler ran.
 
-    `exit_code` is the host's exit code, or minus the number of the signal that killed it. `hint` says what the cause
-    may be, if there is a sign of it.
+    `exit_code` is the host's exit code, or minus the number of the signal that killed it. `hint` says that the cause
+    may be a lack of memory, if it may.
     """
 
     members: Json
