@@ -13,7 +13,7 @@ redis.call('HSET', KEYS[2], ARGV[2], ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 redis.call('ZADD', KEYS[4], now, ARGV[1])
 redis.call('ZADD', KEYS[5], now, ARGV[1])
-local ticket = redis.call('INCRBY', KEYS[6], 1)
+local ticket = redis.call('INCR', KEYS[6])
 local job = ARGV[1] .. '-' .. ticket
 redis.call('SADD', KEYS[7], KEYS[9])
 local stamp = time[1] .. '-01-31T12:34.' .. string.format('%06d', time[2]) .. 'Z'

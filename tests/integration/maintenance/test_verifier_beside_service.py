@@ -53,8 +53,8 @@ async def test_a_running_operation_is_put_before_the_waiting_ones_and_no_other_s
     line = store.keys.serial_queue(head.tenant, head.call_id)
     await store.redis.zincrby(line, 10_000_000, head.key)
     assert {fault.what for fault in (await verifier.verify()).faults} == {
-        "running, and not the head of it",
-        "parked, and the head of it",
+        "running, but not the first in this serial queue",
+        "parked to wait in this serial queue, but the first in it",
     }
     await repair_all(store, verifier, head)
     assert await line_of(store, head) == [head.key, following.key]
@@ -216,7 +216,10 @@ async def test_a_ticket_that_rqs_own_worker_has_popped_is_no_fault(
     record = await queued(store)
     job = await store.redis.lpop(store.keys.queue())
     [fault] = (await verifier.verify()).faults
-    assert (fault.where, fault.what) == (store.keys.queue(), f"queued, and its ticket {record.ticket} is not on it")
+    assert (fault.where, fault.what) == (
+        store.keys.queue(),
+        f"queued, but its ticket {record.ticket} is not in this queue",
+    )
 
     async def claim(_: float) -> None:
         await store.claim_ticket(str(job), worker="stock", kinds=KINDS)
@@ -279,10 +282,10 @@ async def test_the_walk_tells_how_far_it_is(store: Store, verifier: Verifier) ->
 async def test_more_tickets_than_one_step_reads_are_all_found(
     store: Store, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verifier_module, "TICKETS", 7)
-    monkeypatch.setattr(verifier_module, "STEP", 5)
-    monkeypatch.setattr(verifier_module, "NAMES", 3)
-    monkeypatch.setattr(verifier_module, "MEMBERS", 2)
+    monkeypatch.setattr(verifier_module, "TICKETS_STEP", 7)
+    monkeypatch.setattr(verifier_module, "OPERATIONS_STEP", 5)
+    monkeypatch.setattr(verifier_module, "KEYS_STEP", 3)
+    monkeypatch.setattr(verifier_module, "MEMBERS_STEP", 2)
     made = [await create(store, call_id="big") for _ in range(300)]
     await store.redis.lrem(store.keys.queue(), 0, f"{made[150].key}-{made[150].ticket}")
     await store.redis.zadd(store.keys.due, {made[290].key: 1})
