@@ -17,9 +17,9 @@ _JOB_ID = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,15})")
 
 
 def ticket_fields() -> list[str | bytes | int]:
-    """Name, value, name, value, ... of the fields that every ticket's job hash has.
+    """The fields that every ticket's job hash has: name, value, ...
 
-    `created_at`, `enqueued_at` and `origin` are set by the script, which knows the time and the lane.
+    The script adds `created_at`, `enqueued_at` and `origin`, because it knows the time and the lane.
     """
     call = json.dumps([FUNCTION, None, [], {}]).encode()
     return [
@@ -47,7 +47,7 @@ def parse_job_id(job_id: str) -> tuple[str, int] | None:
 
 
 def leftovers(keys: Keys, job_id: str) -> tuple[list[str], list[str], list[str]]:
-    """What RQ may keep of a dead ticket: keys to delete, lists and sorted sets to take its id out of."""
+    """What RQ may keep of a lost ticket: keys to delete, and the lists and sorted sets that may hold its id."""
     rq, queues = keys.rq_prefix, QUEUES.values()
     return (
         [keys.job(job_id), f"{rq}:results:{job_id}", f"{rq}:executions:{job_id}"],

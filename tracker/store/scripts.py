@@ -23,9 +23,9 @@ _AWAY = (
     *(redis_errors.ReadOnlyError, redis_errors.MasterDownError, redis_errors.ClusterDownError),
     *(redis_errors.TryAgainError, redis_errors.OutOfMemoryError),
 )
-"""What redis-py raises when the server cannot serve this now: away, failing over, or full."""
+"""Errors of redis-py that mean that the server cannot serve a call now: it is away, fails over, or is full."""
 _AWAY_WORDS = ("MISCONF", "NOREPLICAS", "BUSY ", "UNKILLABLE")
-"""The same, where redis-py has no class of its own."""
+"""Beginnings of error messages that mean the same, and for which redis-py has no class."""
 
 Answer = Any
 
@@ -130,14 +130,14 @@ class Scripts:
 
 
 HANGS_AFTER = 7.0
-"""Seconds after which a server that neither answers nor closes counts as away, whatever redis-py still tries."""
+"""The longest time in seconds for an answer. After it the server counts as away, whatever redis-py still tries."""
 
 
 @asynccontextmanager
 async def answering(*, within: float | None = HANGS_AFTER) -> AsyncIterator[None]:
-    """Turn "Redis cannot serve this now" into Unavailable; every other error of Redis is a bug and stays.
+    """Raise Unavailable when Redis cannot serve the body now. Every other error of Redis is a bug, and stays.
 
-    `within` is in seconds; None is for who listens for ever.
+    `within` is the longest time in seconds; None is for subscriptions, which have no limit.
     """
     try:
         async with asyncio.timeout(within):
