@@ -17,6 +17,14 @@ from tracker.errors import ConfigurationError, Invalid
 
 _UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 
+_EMPTY_RESULT_INFO: Final[Json] = {
+    "description": "No members, or null members only: the same as null.",
+    "type": "object",
+    "properties": {"@odata.type": SCHEMAS["resultInfo"]["properties"]["@odata.type"]},
+    "patternProperties": {"@": True},
+    "additionalProperties": {"type": "null"},
+}
+
 
 class _WithoutTitles(GenerateJsonSchema):
     """Leaves out the titles of members, because a title only repeats the member's name."""
@@ -181,7 +189,12 @@ def _create_schema(entry: OperationType, own: Json) -> Json:
     return {
         "allOf": [ref("sentMembers")],
         "type": "object",
-        "properties": {"@odata.type": type_schema, **members, **start_times},
+        "properties": {
+            "@odata.type": type_schema,
+            "id": _nullable(SCHEMAS["anyOperation"]["properties"]["id"]),
+            **members,
+            **start_times,
+        },
         "required": required if is_base else ["@odata.type", *required],
         "additionalProperties": True,
     }
@@ -190,13 +203,22 @@ def _create_schema(entry: OperationType, own: Json) -> Json:
 def _sent_members() -> Json:
     """The schema of the members that a create or a patch of any type may send.
 
-    Members that only the service writes are ignored, but their JSON type is checked.
+    Members that only the service writes are ignored, but their JSON type is checked. `id` is ignored by a patch, and a
+    create limits it further.
     """
     members: dict[str, Json] = {}
     for name, schema in SCHEMAS["anyOperation"]["properties"].items():
         json_type = "number" if schema.get("type") == "integer" else "string"
         if schema.get("readOnly"):
             members[name] = {"description": "Ignored.", "type": [json_type, "null"]}
+        elif name == "id":
+            members[name] = {"description": "A patch ignores it.", "type": ["string", "null"]}
+        elif name == "resultInfo":
+            members[name] = {"anyOf": [*schema["anyOf"], _EMPTY_RESULT_INFO]}
         elif name != "@odata.type":
-            members[name] = {**schema, "type": [json_type, "null"]} if schema.get("type") == "string" else schema
+            members[name] = _nullable(schema) if schema.get("type") == "string" else schema
     return {"type": "object", "properties": members}
+
+
+def _nullable(schema: Json) -> Json:
+    return {**schema, "type": [schema["type"], "null"]}

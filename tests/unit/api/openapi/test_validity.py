@@ -8,16 +8,19 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.support.openapi_checks import examples, faults
+from tests.support.records import make_record
 from tracker.api.error_responses import HTTP_STATUS
 from tracker.api.openapi.document import describe
 from tracker.api.openapi.responses import COMMON, responses
 from tracker.api.openapi.texts import HEADERS, RouteText, ref
 from tracker.api.routes import ROUTES
 from tracker.bodies.create import read_create
+from tracker.bodies.patch import read_patch
 from tracker.config import BUILT_IN_TYPES
 from tracker.domain.operation import Json
 from tracker.domain.type_modules import load_types
 from tracker.domain.type_registry import COMMS_OPERATION
+from tracker.errors import Invalid
 
 CATALOGUE = load_types([*BUILT_IN_TYPES, "examples.contoso.operations"])
 DESCRIPTION = describe(ROUTES, CATALOGUE)
@@ -27,7 +30,14 @@ OPERATIONS = {
 LIST = next(route for route in ROUTES if route.name == "listOperations")
 EXAMPLES = list(examples(DESCRIPTION))
 NEW = {"$ref": "#/components/schemas/newOperation"}
+PATCH = OPERATIONS["updateOperation"]["requestBody"]["content"]["application/json"]["schema"]
 ANSWER = {"$ref": "#/components/schemas/operation"}
+RESULTS_WITHOUT_MEMBERS: list[Json] = [
+    {},
+    {"@odata.type": "#microsoft.graph.resultInfo"},
+    {"code": None, "subcode": None, "message": None, "another": None},
+    {"code@odata.type": "#Int32"},
+]
 
 
 def test_the_description_is_valid_openapi() -> None:
@@ -122,6 +132,7 @@ def test_a_created_operation_links_to_all_that_can_be_done_with_it() -> None:
         {"@odata.type": "#microsoft.graph.commsOperation", "anything": [1]},
         *({"delay": value} for value in (0, 1.5, "90s", "1h30m", "1.5h", "PT90S", "P1DT1M", "PT0.5S", "P366D")),
         {"resultInfo": {"@odata.type": "microsoft.graph.ResultInfo", "code": 4, "subcode": None, "message": None}},
+        *({"resultInfo": value} for value in RESULTS_WITHOUT_MEMBERS),
         {
             "@odata.type": "#microsoft.graph.playPromptOperation",
             "prompts": [{"mediaInfo": {"uri": "a.wav"}}],
@@ -142,9 +153,13 @@ def test_a_body_that_the_service_takes_keeps_the_schema(body: Json) -> None:
         {"@odata.type": "#contoso.unknown"},
         {"clientContext": "x" * 257},
         {"id": ".."},
+        {"id": "events"},
         {"status": 7},
         *({"delay": value} for value in ("", "P", "PT", "P1DT", "1", "s", "1w", "-1s", -1, 366 * 86_400 + 1, True)),
         {"resultInfo": {"@odata.type": "", "code": 4}},
+        {"resultInfo": {"@odata.type": None}},
+        {"resultInfo": {"message": "without a code"}},
+        {"resultInfo": {"another": 1}},
         {"id": 7},
     ],
 )
@@ -152,6 +167,25 @@ def test_a_body_that_the_service_refuses_breaks_the_schema(body: Json) -> None:
     assert faults(body, NEW, DESCRIPTION)
     with pytest.raises(Exception, match=r".+: "):
         read_create("c", body, CATALOGUE)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *({"id": value} for value in ("another", "IU0rd8*", "events", "", None)),
+        *({"resultInfo": value} for value in RESULTS_WITHOUT_MEMBERS),
+    ],
+)
+def test_a_patch_that_changes_nothing_keeps_the_schema(body: Json) -> None:
+    assert not faults(body, PATCH, DESCRIPTION)
+    assert read_patch(body, make_record(), CATALOGUE[COMMS_OPERATION]) == {}
+
+
+@pytest.mark.parametrize("body", [{"id": 7}, {"status": 7}, {"attempt": "7"}, {"clientContext": 7}])
+def test_a_patch_that_the_service_refuses_breaks_the_schema(body: Json) -> None:
+    assert faults(body, PATCH, DESCRIPTION)
+    with pytest.raises(Invalid):
+        read_patch(body, make_record(), CATALOGUE[COMMS_OPERATION])
 
 
 def test_where_unknown_types_are_accepted_the_schema_takes_them_too() -> None:
