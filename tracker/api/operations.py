@@ -14,7 +14,7 @@ from tracker.api.long_poll import wait_for_change, wait_for_end
 from tracker.api.odata.query_options import select
 from tracker.api.odata.select import ALL, Selection
 from tracker.api.prefer import Preferences, preference_applied, preferences_of
-from tracker.api.representation import Representation, ResponseParts, state_headers
+from tracker.api.representation import Representation, ResponseParts, with_state
 from tracker.bodies.preconditions import ANY, Preconditions, etag_matches
 from tracker.domain.operation import Json
 from tracker.domain.record import Record
@@ -152,7 +152,7 @@ def _response(parts: ResponseParts) -> web.Response:
 
 
 def _without_body(request: web.Request, record: Record, headers: Mapping[str, str], *, status: int) -> web.Response:
-    return web.Response(status=status, headers={**headers, **state_headers(request.app[OPERATIONS].pace, record)})
+    return web.Response(status=status, headers=with_state(headers, record, request.app[OPERATIONS].pace))
 
 
 def _joined(request: web.Request, name: str) -> str | None:

@@ -25,15 +25,13 @@ class Representation:
     """Builds responses that show operations of one call."""
 
     def __init__(self, links: Links, estimator: RetryAfterEstimator, call_id: str, selection: Selection = ALL) -> None:
-        self._links, self._estimator, self._selection = links, estimator, selection
+        self._estimator, self._selection = estimator, selection
         self._context = f"{selection.context(links.context(call_id))}/$entity"
+        self._location, self._monitor = links.operation(call_id, ""), links.monitor("")
 
     def location_headers(self, record: Record) -> dict[str, str]:
         """The URLs of an accepted operation and of its status monitor."""
-        return {
-            "Location": self._links.operation(record.call_id, record.id),
-            "Operation-Location": self._links.monitor(record.id),
-        }
+        return {"Location": self._location + record.id, "Operation-Location": self._monitor + record.id}
 
     def accepted(self, record: Record, *, new: bool) -> ResponseParts:
         """The response to a create: 201, or 200 with the operation that was stored before."""
@@ -43,12 +41,12 @@ class Representation:
     def response_parts(self, record: Record, headers: Mapping[str, str], *, status: int) -> ResponseParts:
         """A response with the operation, these headers, and the headers of its state."""
         body = self._selection.of(resource(record, context=self._context))
-        return ResponseParts(status, {**headers, **state_headers(self._estimator, record)}, encode(body))
+        return ResponseParts(status, with_state(headers, record, self._estimator), encode(body))
 
 
-def state_headers(estimator: RetryAfterEstimator, record: Record) -> dict[str, str]:
-    """The headers of every response about an operation."""
-    return {**VARY, "ETag": record.etag, **retry_after(estimator, record)}
+def with_state(headers: Mapping[str, str], record: Record, estimator: RetryAfterEstimator) -> dict[str, str]:
+    """These headers, and those of every response about an operation."""
+    return {**headers, **VARY, "ETag": record.etag, **retry_after(estimator, record)}
 
 
 def retry_after(estimator: RetryAfterEstimator, record: Record) -> dict[str, str]:

@@ -94,5 +94,6 @@ def _parts(representation: Representation, outcome: Created | Exception) -> Resp
 
 
 def _element(request_id: str, parts: ResponseParts, common: Mapping[str, str]) -> Json:
-    headers = {**common, **element_headers(parts.headers), "request-id": new_request_id()}
+    own = {name.lower(): value for name, value in parts.headers.items()}
+    headers = {**common, **own, "request-id": new_request_id()}
     return element(request_id, parts.status, headers, parts.body)
