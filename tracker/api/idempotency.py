@@ -14,14 +14,14 @@ from typing import Final
 from aiohttp import web
 
 from tracker.errors import Conflict, Invalid, PreconditionFailed, TrackerError, Unavailable
-from tracker.service import ONCE_MARGIN
+from tracker.service import IDEMPOTENCY_MARGIN
 
 KEY: Final = "Idempotency-Key"
 REQUEST_ID: Final = "Repeatability-Request-ID"
 FIRST_SENT: Final = "Repeatability-First-Sent"
 OPERATION_ID: Final = "Operation-Id"
 RESULT: Final = "Repeatability-Result"
-AHEAD: Final = timedelta(seconds=ONCE_MARGIN)
+AHEAD: Final = timedelta(seconds=IDEMPOTENCY_MARGIN)
 """The longest time by which a client's clock may be ahead of ours."""
 
 _KEY: Final = re.compile(r"[!-~]{1,255}")

@@ -22,7 +22,7 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
     location = links(request).operation(record.call_id, record.id)
     return web.Response(
         body=encode(monitor(record, resource_location=location)),
-        headers=retry_after(operations.pace, record),
+        headers=retry_after(operations.estimator, record),
         content_type="application/json",
     )
 

@@ -48,7 +48,7 @@ async def create_from(request: web.Request, caller: Caller, body: Json, *, statu
         )
     except Reused:
         raise idempotency.reuse_error(request) from None
-    representation = Representation(links(request), operations.pace, record.call_id)
+    representation = Representation(links(request), operations.estimator, record.call_id)
     status = status if new else HTTPStatus.OK
     headers = {**representation.location_headers(record), **idempotency.result_headers(request)}
     applied: list[str] = []
@@ -143,7 +143,7 @@ def _represent(
     headers: Mapping[str, str] = NO_HEADERS,
     selection: Selection = ALL,
 ) -> web.Response:
-    representation = Representation(links(request), request.app[OPERATIONS].pace, record.call_id, selection)
+    representation = Representation(links(request), request.app[OPERATIONS].estimator, record.call_id, selection)
     return _response(representation.response_parts(record, headers, status=status))
 
 
@@ -152,7 +152,7 @@ def _response(parts: ResponseParts) -> web.Response:
 
 
 def _without_body(request: web.Request, record: Record, headers: Mapping[str, str], *, status: int) -> web.Response:
-    return web.Response(status=status, headers=with_state(headers, record, request.app[OPERATIONS].pace))
+    return web.Response(status=status, headers=with_state(headers, record, request.app[OPERATIONS].estimator))
 
 
 def _joined(request: web.Request, name: str) -> str | None:

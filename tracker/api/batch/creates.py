@@ -49,7 +49,7 @@ async def answer_creates(
     call_id = message.url.parts[-2]  # decoded as the router decodes it
     outcomes = await operations.create_many(caller, call_id, [request.body for request in requests])
     links = batch.app[PUBLIC_URL].links(batch, prefix=path[1])
-    representation = Representation(links, operations.pace, call_id)
+    representation = Representation(links, operations.estimator, call_id)
     common = element_headers({**standard_headers(batch, ids_of(batch.headers)), **_JSON})
     elements = []
     for request, outcome in zip(requests, outcomes, strict=True):
