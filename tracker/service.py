@@ -44,7 +44,7 @@ TRIES = 20
 """How often a change is decided again at most, when the record changes between reading and writing."""
 REASON_LIMIT = 256
 """How many characters of a cancel reason are kept at most."""
-ONCE_MARGIN = 300
+IDEMPOTENCY_MARGIN = 300
 """Seconds that an idempotency key is kept beyond the setting, for clients whose clock is ahead."""
 
 
@@ -67,8 +67,8 @@ class Operations:
         self._store, self._events, self._registry, self.settings = store, events, registry, settings
         self._pager = Pager(store)
         self._waiter = RecordWaiter(events, lambda known: self._find(known.tenant, known.call_id, known.id))
-        self.pace = RetryAfterEstimator(store)
-        events.on_ends = self.pace.learn
+        self.estimator = RetryAfterEstimator(store)
+        events.on_ends = self.estimator.learn
         self.turn = store.turn
 
     async def ready(self) -> None:
@@ -150,7 +150,7 @@ class Operations:
         if not name:
             return NO_KEY
         asked_for = f"{request.digest}.{request.id or ''}"
-        seconds = math.ceil(self.settings.idempotency) + ONCE_MARGIN
+        seconds = math.ceil(self.settings.idempotency) + IDEMPOTENCY_MARGIN
         return IdempotencyKey(once_digest(caller.tenant, name), asked_for, seconds)
 
     async def get(self, caller: Caller, call_id: str, operation_id: str) -> Record:
@@ -296,5 +296,5 @@ async def open_operations(settings: "Settings") -> AsyncIterator[Operations]:
         store = Store(redis, settings)
         events = EventHub(redis, store.keys.events)
         operations = Operations(store, events, registry, settings)
-        async with beside(events.run(), operations.pace.run(), Sweeper(store).run(), server_check.report(redis)):
+        async with beside(events.run(), operations.estimator.run(), Sweeper(store).run(), server_check.report(redis)):
             yield operations

@@ -1,4 +1,4 @@
-"""The composition root of the HTTP side: settings in, a running API out."""
+"""The composition root of the API: makes the application from settings, and runs it."""
 
 import asyncio
 import signal
@@ -12,12 +12,12 @@ from aiohttp import web
 
 from tracker.api import gc_tuning, routes
 from tracker.api.auth import open_callers
-from tracker.api.guard import ADDRESSES, CALLERS, OPERATIONS, REGISTRY
-from tracker.api.links import Addresses
-from tracker.api.long_poll import release
+from tracker.api.guard import CALLERS, OPERATIONS, PUBLIC_URL, REGISTRY
+from tracker.api.links import PublicUrl
+from tracker.api.long_poll import release_all
 from tracker.api.openapi import docs_page, document, metadata
 from tracker.api.server import Runner
-from tracker.api.sse import STREAMS, Streams
+from tracker.api.sse import STREAM_LIMIT, StreamLimit
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
 from tracker.runtime.background import beside
@@ -27,25 +27,25 @@ from tracker.url_handlers.request import load_registry
 log = structlog.get_logger()
 
 BODY_LIMIT: Final = 1024 * 1024
-"""Most bytes of a request's body, before and after decompression."""
+"""The most bytes of a request's body, before and after decompression."""
 BACKLOG: Final = 4096
-"""Connections that may wait to be accepted, if the system allows so many; a client of one more waits for a second."""
+"""The most connections that wait to be accepted, if the system allows so many. Others connect again later."""
 
 
 def create_app(settings: Settings) -> web.Application:
-    """Build the application. Raises ConfigurationError; Redis is not needed yet."""
+    """Make the application. Raises ConfigurationError. Redis is not needed yet."""
     app = web.Application(client_max_size=BODY_LIMIT)
     app[CALLERS] = open_callers(settings)
-    app[ADDRESSES] = Addresses(settings)
-    app[STREAMS] = Streams(settings.streams)
+    app[PUBLIC_URL] = PublicUrl(settings)
+    app[STREAM_LIMIT] = StreamLimit(settings.streams)
     app[REGISTRY] = load_registry(settings)
-    served = routes.served(settings.dialects)
+    served = routes.routes_of(settings.dialects)
     app[document.DESCRIPTION] = document.description_response(served, app[REGISTRY], settings)
     app[metadata.METADATA] = metadata.metadata_response(app[REGISTRY])
     app[docs_page.PAGE] = docs_page.open_page()
     routes.mount(app, served)
     app.cleanup_ctx.append(partial(_operations, settings))
-    app.on_shutdown.append(release)
+    app.on_shutdown.append(release_all)
     return app
 
 
@@ -57,10 +57,10 @@ async def _operations(settings: Settings, app: web.Application) -> AsyncIterator
 
 @asynccontextmanager
 async def running(settings: Settings, *, share_port: bool = False) -> AsyncIterator[str]:
-    """Listen as the settings say; yields the API's own URL. Open requests are answered before it ends.
+    """Listen at the address of the settings. Yields the API's own URL. At the end, requests under way are completed.
 
-    `share_port` lets other processes of this user listen on the same port (SO_REUSEPORT). Raises ConfigurationError
-    when the address cannot be listened on.
+    `share_port` lets other processes of this user listen on the same port (SO_REUSEPORT). Raises ConfigurationError if
+    the address cannot be listened on.
     """
     runner = Runner(create_app(settings))
     try:
@@ -77,12 +77,12 @@ async def running(settings: Settings, *, share_port: bool = False) -> AsyncItera
 
 
 async def serve(settings: Settings, *, share_port: bool = False, on_ready: Callable[[str], None] | None = None) -> None:
-    """Run the API until SIGTERM or SIGINT. `on_ready` is told its URL once it listens; `share_port` as in `running`."""
+    """Run the API until SIGTERM or SIGINT. Once it listens, `on_ready` is called with its URL."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings, share_port=share_port) as url, beside(gc_tuning.collect()):
+    async with running(settings, share_port=share_port) as url, beside(gc_tuning.collect_regularly()):
         log.info("api_ready", url=url)
         if on_ready is not None:
             on_ready(url)

@@ -1,4 +1,4 @@
-"""Who calls: bearer tokens, known by their hashes only."""
+"""Authentication: bearer tokens, of which the server knows the hashes only."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -13,21 +13,21 @@ from tracker.service import Caller
 
 ANONYMOUS: Final = Caller(name="anonymous", tenant="default")
 
-_WORD: Final = re.compile(r"[A-Za-z0-9._~@-]{1,64}")
+_NAME: Final = re.compile(r"[A-Za-z0-9._~@-]{1,64}")
 _HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class Callers:
-    """The callers this API lets in."""
+    """The callers that have a token."""
 
     def __init__(self, by_hash: Mapping[str, Caller], *, anonymous: Caller | None = None) -> None:
         self._by_hash = by_hash
         self._anonymous = anonymous
 
     def identify(self, authorization: str | None) -> Caller:
-        """Find who sent an `Authorization` header. Raises Unauthorized.
+        """Find the caller by an `Authorization` header. Raises Unauthorized.
 
-        Only hashes are compared, so the time it takes tells nothing about a token.
+        Tokens are looked up by their hash, so that response times reveal no part of a token.
         """
         if self._anonymous is not None:
             return self._anonymous
@@ -41,10 +41,10 @@ class Callers:
 
 
 def open_callers(settings: Settings) -> Callers:
-    """Read who may call.
+    """Read the callers from the settings.
 
-    Raises ConfigurationError for a malformed line, for no token at all, and for `auth none` on an address that
-    others can reach.
+    Raises ConfigurationError for a malformed line, if there is no token at all, and for TRACKER_AUTH=none on an address
+    that other machines can reach.
     """
     if settings.auth == "none":
         if not _is_loopback(settings.host):
@@ -53,9 +53,9 @@ def open_callers(settings: Settings) -> Callers:
             )
         return Callers({}, anonymous=ANONYMOUS)
     by_hash: dict[str, Caller] = {}
-    for place, digest, caller in _configured(settings):
+    for position, digest, caller in _configured(settings):
         if by_hash.setdefault(digest, caller) != caller:
-            raise ConfigurationError(f"{place} gives {caller.name} the token of {by_hash[digest].name}")
+            raise ConfigurationError(f"{position} gives {caller.name} the token of {by_hash[digest].name}")
     if not by_hash:
         raise ConfigurationError(
             "no tokens are configured: make one with `tracker token` and put its line into TRACKER_TOKENS or the"
@@ -65,12 +65,12 @@ def open_callers(settings: Settings) -> Callers:
 
 
 def hash_token(token: str) -> str:
-    """The hash under which a token is configured. Bytes that are no UTF-8 are hashed as they came."""
+    """The hash by which a token is configured. Bytes that are not UTF-8, which aiohttp escapes, are hashed as sent."""
     return sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _configured(settings: Settings) -> Iterator[tuple[str, str, Caller]]:
-    """Place, hash and caller of every line; raises ConfigurationError for a malformed one, never with its hash."""
+    """Position, hash and caller of every line. Raises ConfigurationError for a malformed line, without quoting it."""
     texts = {"TRACKER_TOKENS": settings.tokens}
     if settings.tokens_file is not None:
         texts[str(settings.tokens_file)] = _text(settings.tokens_file)
@@ -78,16 +78,16 @@ def _configured(settings: Settings) -> Iterator[tuple[str, str, Caller]]:
         for number, line in enumerate(text.splitlines(), start=1):
             entry = line.strip()
             if entry and not entry.startswith("#"):
-                place = f"{source}, line {number}"
-                yield place, *_entry(entry, place)
+                position = f"{source}, line {number}"
+                yield position, *_parse(entry, position)
 
 
-def _entry(entry: str, place: str) -> tuple[str, Caller]:
+def _parse(entry: str, position: str) -> tuple[str, Caller]:
     match entry.split(":"):
-        case [name, tenant, digest] if _WORD.fullmatch(name) and _WORD.fullmatch(tenant) and _HASH.fullmatch(digest):
+        case [name, tenant, digest] if _NAME.fullmatch(name) and _NAME.fullmatch(tenant) and _HASH.fullmatch(digest):
             return digest.lower(), Caller(name=name, tenant=tenant)
         case _:
-            raise ConfigurationError(f"{place} is not of the form name:tenant:sha256-of-token")
+            raise ConfigurationError(f"{position} is not of the form name:tenant:sha256-of-token")
 
 
 def _text(path: Path) -> str:

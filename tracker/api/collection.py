@@ -16,7 +16,7 @@ from tracker.listing.pager import Page
 from tracker.service import Caller
 
 
-async def collect(request: web.Request, caller: Caller) -> web.Response:
+async def read(request: web.Request, caller: Caller) -> web.Response:
     """List a call's operations in pages. Query options filter, search and sort the list."""
     call_id = request.match_info["call_id"]
     pairs = tuple(request.query.items())

@@ -1,4 +1,4 @@
-"""Errors as HTTP answers, in Graph's error body. The only place that knows which error has which status."""
+"""HTTP responses for errors, with Graph's error body. The status of each class of errors is decided here only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,13 +33,13 @@ HTTP_STATUS: Mapping[type[errors.TrackerError], HTTPStatus] = {
     errors.TrackerError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
-UNEXPECTED = "Something went wrong on our side. Name the request-id when you report it."
-AWAY = "The store cannot be reached. Try again."
+UNEXPECTED_ERROR = "The server has failed. Quote the request-id when you report it."
+STORE_UNREACHABLE = "The store cannot be reached. Try again."
 
 
 @dataclass(frozen=True, slots=True)
-class Ids:
-    """What names one request: ours, and the client's own name for it if it sent a usable one."""
+class RequestIds:
+    """The id that we give a request, and the client's own id of it, if it sent a valid one."""
 
     request: str
     client: str | None = None
@@ -51,7 +51,7 @@ def status_of(error: errors.TrackerError) -> HTTPStatus:
 
 
 def headers_of(error: errors.TrackerError) -> dict[str, str]:
-    """What a deliberate error says in headers."""
+    """The headers that belong to a deliberate error."""
     match error:
         case errors.Unauthorized():
             return {hdrs.WWW_AUTHENTICATE: "Bearer"}
@@ -61,31 +61,33 @@ def headers_of(error: errors.TrackerError) -> dict[str, str]:
             return {}
 
 
-def answer_error(error: Exception, request: web.BaseRequest, ids: Ids) -> web.Response:
-    """Answer any exception. What we did not raise on purpose is logged, and its text stays here."""
+def response_for(error: Exception, request: web.BaseRequest, ids: RequestIds) -> web.Response:
+    """The response for any exception. An unexpected one is logged, and its text is not sent to the client."""
     match error:
         case errors.TrackerError():
-            return _answer_deliberate(error, request, ids)
+            return _response_for_deliberate(error, request, ids)
         case web.HTTPException():
-            return _answer_refused_by_aiohttp(error, request, ids)
+            return _response_for_aiohttp(error, request, ids)
         case RedisError():
-            log.error("redis_error_escaped", exc_info=error, **_where(request, ids))
-            return answer(HTTPStatus.SERVICE_UNAVAILABLE, AWAY, ids, headers={hdrs.RETRY_AFTER: "1"})
+            log.error("redis_error_escaped", exc_info=error, **_log_fields(request, ids))
+            return error_response(
+                HTTPStatus.SERVICE_UNAVAILABLE, STORE_UNREACHABLE, ids, headers={hdrs.RETRY_AFTER: "1"}
+            )
         case _:
-            log.error("request_failed", exc_info=error, **_where(request, ids))
-            return answer(HTTPStatus.INTERNAL_SERVER_ERROR, UNEXPECTED, ids)
+            log.error("request_failed", exc_info=error, **_log_fields(request, ids))
+            return error_response(HTTPStatus.INTERNAL_SERVER_ERROR, UNEXPECTED_ERROR, ids)
 
 
-def answer(
+def error_response(
     status: int,
     message: str,
-    ids: Ids,
+    ids: RequestIds,
     *,
     headers: Mapping[str, str] | None = None,
     target: str | None = None,
     details: tuple[errors.Detail, ...] = (),
 ) -> web.Response:
-    """Build an answer with Graph's error body."""
+    """A response with Graph's error body."""
     error: dict[str, Any] = {"code": status_word(status), "message": message}
     if target is not None:
         error["target"] = target
@@ -99,26 +101,26 @@ def answer(
     return web.Response(body=encode({"error": error}), status=status, headers=headers, content_type="application/json")
 
 
-def _answer_deliberate(error: errors.TrackerError, request: web.BaseRequest, ids: Ids) -> web.Response:
+def _response_for_deliberate(error: errors.TrackerError, request: web.BaseRequest, ids: RequestIds) -> web.Response:
     status = status_of(error)
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.error("request_failed", exc_info=error, **_where(request, ids))
-        return answer(status, UNEXPECTED, ids)
+        log.error("request_failed", exc_info=error, **_log_fields(request, ids))
+        return error_response(status, UNEXPECTED_ERROR, ids)
     headers = {**headers_of(error), **result_headers(request, error)}
-    return answer(status, error.message, ids, headers=headers, target=error.target, details=error.details)
+    return error_response(status, error.message, ids, headers=headers, target=error.target, details=error.details)
 
 
-def _answer_refused_by_aiohttp(error: web.HTTPException, request: web.BaseRequest, ids: Ids) -> web.Response:
+def _response_for_aiohttp(error: web.HTTPException, request: web.BaseRequest, ids: RequestIds) -> web.Response:
     match error:
         case web.HTTPNotFound():
-            return answer(error.status, "There is nothing at this path.", ids)
+            return error_response(error.status, "There is nothing at this path.", ids)
         case web.HTTPMethodNotAllowed():
-            message = f"{request.method} is not allowed here."
-            return answer(error.status, message, ids, headers={hdrs.ALLOW: error.headers[hdrs.ALLOW]})
+            message = f"{request.method} is not allowed at this path."
+            return error_response(error.status, message, ids, headers={hdrs.ALLOW: error.headers[hdrs.ALLOW]})
         case web.HTTPRequestEntityTooLarge():
-            return answer(error.status, "The body is over the limit.", ids)
+            return error_response(error.status, "The body is too large.", ids)
         case _:
-            return answer(error.status, error.text or error.reason, ids)
+            return error_response(error.status, error.text or error.reason, ids)
 
 
 def _detail(item: errors.Detail) -> dict[str, str]:
@@ -126,5 +128,5 @@ def _detail(item: errors.Detail) -> dict[str, str]:
     return detail if item.target is None else {**detail, "target": item.target}
 
 
-def _where(request: web.BaseRequest, ids: Ids) -> dict[str, Any]:
+def _log_fields(request: web.BaseRequest, ids: RequestIds) -> dict[str, Any]:
     return {"request_id": ids.request, "method": request.method, "path": request.path}

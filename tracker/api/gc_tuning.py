@@ -1,30 +1,31 @@
-"""Garbage collections that hold nobody up.
+"""Garbage collection of an API process, in steps that are too short for clients to notice.
 
-A collection stops everything for as long as it takes to look at what it collects. With 10,000 held requests a full one
-takes a second; left to itself, it comes every few seconds. So does a long one of the young generations: the counter
-that starts them goes down for every old object that is freed, so where requests come and go nothing starts them until
-there is much to look at. Held requests leave no cycles behind; what does, such as an error's traceback, dies young.
+A collection stops the process while it looks at all objects of its generation. With 10,000 requests that wait, a full
+collection takes a second, and Python runs one every few seconds. It also lets young objects pile up: the counter that
+starts a young collection goes down for every old object that is freed, so that it hardly grows where requests come and
+go. Requests that wait leave no cycles behind. Objects that do, such as the traceback of an error, become garbage while
+they are young. `make bench-waits` measures the time for which the process stops.
 """
 
 import asyncio
 import gc
 from typing import Final
 
-EVERY: Final = 0.2
-"""Seconds between two looks at what is new since, which take a millisecond or two."""
-FULL_AFTER: Final = 9000
-"""Such looks after which everything is looked at: half an hour."""
+YOUNG_INTERVAL: Final = 0.2
+"""The time in seconds between two collections of young objects, each of which takes a millisecond or two."""
+YOUNG_PER_FULL: Final = 9000
+"""The number of young collections after which a full one follows: half an hour."""
 
 
-async def collect() -> None:
-    """Collect what is young often, everything rarely, and what there is now never; until cancelled."""
+async def collect_regularly() -> None:
+    """Collect young objects often and all objects rarely, but never those that exist now. Runs until cancelled."""
     gc.collect()
     gc.freeze()
     gc.disable()
     try:
         while True:
-            for _ in range(FULL_AFTER):
-                await asyncio.sleep(EVERY)
+            for _ in range(YOUNG_PER_FULL):
+                await asyncio.sleep(YOUNG_INTERVAL)
                 gc.collect(1)
             gc.collect()
     finally:

@@ -1,4 +1,4 @@
-"""What every request to an operation passes first, and the things that handlers find in the application."""
+"""The checks before a handler runs, the form of a route, and the keys of the application's parts."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from typing import Final
 from aiohttp import web
 
 from tracker.api.auth import Callers
-from tracker.api.headers import accepts_events, accepts_json, check_odata_versions
-from tracker.api.links import PREFIXES, Addresses, Links
+from tracker.api.headers import accepts, check_odata_versions
+from tracker.api.links import PREFIXES, Links, PublicUrl
 from tracker.api.odata.query_options import refuse_options
 from tracker.domain.type_registry import TypeRegistry
 from tracker.errors import Invalid
@@ -19,81 +19,80 @@ from tracker.service import Caller, Operations
 OPERATIONS: Final = web.AppKey("operations", Operations)
 CALLERS: Final = web.AppKey("callers", Callers)
 REGISTRY: Final = web.AppKey("registry", TypeRegistry)
-ADDRESSES: Final = web.AppKey("addresses", Addresses)
+PUBLIC_URL: Final = web.AppKey("public_url", PublicUrl)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Resource = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
+CallerHandler = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
+"""A handler that also gets the authenticated caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method at one path. `open`: without a token, and at the root only, unless it is `prefixed` like the rest.
-
-    `dialect` names whose it is, "" stands for Graph's: another's stands at the root only, where settings name it.
-    `aliases` are other spellings of the path.
-    """
+    """One method at one path."""
 
     method: str
     path: str
     handler: Handler
     name: str
     open: bool = False
+    """Whether it is served without a token. An open route is at the root only, unless it is `prefixed`."""
     prefixed: bool = False
+    """Whether an open route is served under the other prefixes, too."""
     dialect: str = ""
+    """The dialect that it belongs to; "" for Graph's API. A dialect's routes are at the root only."""
     aliases: tuple[str, ...] = ()
+    """Other spellings of the path."""
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        """What it stands under."""
+        """The prefixes of its path."""
         return ("",) if self.dialect or (self.open and not self.prefixed) else PREFIXES
 
 
-def admitted(
-    resource: Resource, *, has_options: bool = False, takes_any: bool = False, events: bool = False
+def guarded(
+    handler: CallerHandler, *, reads_options: bool = False, answers_any_type: bool = False, answers_events: bool = False
 ) -> Handler:
-    """Let in who carries a known token and takes JSON, or `events`, or, where neither is answered, `takes_any`.
+    """A handler that checks a request before this handler runs: token, OData versions, Accept, path, query options.
 
-    Query options are refused here unless the resource reads them itself (`has_options`).
+    Accept must allow JSON. For a handler that `answers_events` it must allow a stream of events, and for a handler that
+    `answers_any_type` it is not checked. Query options are refused, unless the handler `reads_options` by itself.
     """
-    accepts, answer = (accepts_events, "text/event-stream") if events else (accepts_json, "application/json")
+    media_type = "text/event-stream" if answers_events else "application/json"
 
-    @wraps(resource)
-    async def admit(request: web.Request) -> web.StreamResponse:
+    @wraps(handler)
+    async def check_and_handle(request: web.Request) -> web.StreamResponse:
         headers = request.headers
         caller = request.app[CALLERS].identify(headers.get("Authorization"))
-        if "OData-Version" in headers or "OData-MaxVersion" in headers:
-            check_odata_versions(headers.get("OData-Version"), headers.get("OData-MaxVersion"))
-        if not takes_any and not accepts(", ".join(headers.getall("Accept", ()))):
-            raise web.HTTPNotAcceptable(text=f"The answer is {answer}, which the Accept header excludes.")
+        check_odata_versions(headers.get("OData-Version"), headers.get("OData-MaxVersion"))
+        if not answers_any_type and not accepts(", ".join(headers.getall("Accept", ())), media_type):
+            raise web.HTTPNotAcceptable(text=f"The response is {media_type}, which the Accept header excludes.")
         _refuse_broken_utf8(request.raw_path)
-        if request.query_string and not has_options:
+        if request.query_string and not reads_options:
             refuse_options(request.query.items())
-        return await resource(request, caller)
+        return await handler(request, caller)
 
-    return admit
+    return check_and_handle
 
 
-def telling(methods: Iterable[str], *, open: bool) -> Handler:  # noqa: A002 - the word that Route has for it
-    """Answer OPTIONS with the methods of a path, to who may use them."""
+def options_handler(methods: Iterable[str], *, is_open: bool) -> Handler:
+    """A handler of OPTIONS that names the methods of a path. It needs a token, unless the path `is_open`."""
     allowed = ",".join(sorted(methods))
 
-    async def tell(request: web.Request) -> web.StreamResponse:
-        if not open:
+    async def name_methods(request: web.Request) -> web.StreamResponse:
+        if not is_open:
             request.app[CALLERS].identify(request.headers.get("Authorization"))
         return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Allow": allowed})
 
-    return tell
+    return name_methods
 
 
 def links(request: web.Request) -> Links:
-    """The addresses of what this request's answer names."""
-    return request.app[ADDRESSES].links(request)
+    """The links of the response to this request."""
+    return request.app[PUBLIC_URL].links(request)
 
 
 def _refuse_broken_utf8(path: str) -> None:
-    """Bytes that are no UTF-8 arrive as lone surrogates, which neither JSON nor Redis can hold."""
-    if path.isascii():
-        return
+    """Refuse bytes that are no UTF-8: aiohttp reads them as lone surrogates, which neither JSON nor Redis can hold."""
     try:
         path.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,7 @@
-"""Request headers that mean something here. Values repeat between requests, so what is read is remembered."""
+"""Parsers of request headers.
+
+`lru_cache` is there for speed, because clients send the same values again and again.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +14,7 @@ from tracker.errors import Invalid
 JSON_NEEDED: Final = "Send the body with Content-Type: application/json, in UTF-8."
 ENCODING_NEEDED: Final = "Content-Encoding must be gzip, deflate or identity."
 
-_REMEMBERED: Final = 256
+_CACHED_VALUES: Final = 256
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MEDIA_TYPE: Final = re.compile(rf"{_TOKEN.pattern}/{_TOKEN.pattern}")
 _CLIENT_ID: Final = re.compile(r"[!-~]{1,128}")
@@ -19,7 +22,7 @@ _VERSION: Final = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
 _QUALITY: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHED_VALUES)
 def is_json(content_type: str) -> bool:
     """Whether a Content-Type names JSON in UTF-8, with any OData parameters."""
     name, *parameters = _split(content_type, ";")
@@ -29,22 +32,16 @@ def is_json(content_type: str) -> bool:
     return charset.lower() in {"utf-8", "utf8", "us-ascii"}
 
 
-@lru_cache(_REMEMBERED)
 def is_readable_encoding(content_encoding: str) -> bool:
-    """Whether a Content-Encoding is one that can be undone."""
+    """Whether a Content-Encoding is one that aiohttp decodes."""
     return content_encoding.strip().lower() in {"", "identity", "gzip", "deflate"}
 
 
-def accepts_json(accept: str) -> bool:
-    """Whether an Accept header leaves JSON in."""
-    return accepts(accept, "application/json")
-
-
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHED_VALUES)
 def accepts(accept: str, wanted: str) -> bool:
-    """Whether an Accept header leaves a media type in: not when it names others only, or this one with q=0.
+    """Whether an Accept header allows a media type. It does not if it names others only, or this one with q=0.
 
-    What cannot be read is taken as no wish at all.
+    A malformed entry is ignored, and a header without any valid entry allows everything.
     """
     qualities: dict[str, float] = {}
     for entry in _split(accept, ","):
@@ -58,34 +55,28 @@ def accepts(accept: str, wanted: str) -> bool:
     return next((qualities[name] for name in ranges if name in qualities), 0.0) > 0
 
 
-def accepts_events(accept: str) -> bool:
-    """Whether an Accept header leaves a stream of events in."""
-    return accepts(accept, "text/event-stream")
-
-
-@lru_cache(_REMEMBERED)
 def odata_version(max_version: str) -> str:
-    """The OData version of the answer: 4.0, or 4.01 when `OData-MaxVersion` allows for it."""
-    return "4.01" if _VERSION.fullmatch(max_version) and float(max_version) >= 4.01 else "4.0"  # noqa: PLR2004 - its name
+    """The OData version of the response: 4.0, or 4.01 if `OData-MaxVersion` allows it."""
+    return "4.01" if _VERSION.fullmatch(max_version) and float(max_version) >= 4.01 else "4.0"  # noqa: PLR2004 - a version
 
 
 def check_odata_versions(version: str | None, max_version: str | None) -> None:
-    """Whether a request's versions can be served (OData 4.01, 8.1.5 and 8.2.7). Raises Invalid."""
+    """Check that a request's versions can be served (OData 4.01, part 1, 8.1.5 and 8.2.7). Raises Invalid."""
     if version is not None and version.strip() not in {"4.0", "4.01"}:
         raise Invalid("OData-Version must be 4.0 or 4.01.", target="OData-Version")
-    if max_version is not None and not (_VERSION.fullmatch(max_version.strip()) and float(max_version) >= 4):  # noqa: PLR2004 - OData's own
-        raise Invalid("OData-MaxVersion must be a version from 4.0 on.", target="OData-MaxVersion")
+    if max_version is not None and not (_VERSION.fullmatch(max_version.strip()) and float(max_version) >= 4):  # noqa: PLR2004 - a version
+        raise Invalid("OData-MaxVersion must be 4.0 or higher.", target="OData-MaxVersion")
 
 
 def client_request_id(value: str | None) -> str | None:
-    """The client's name for its request, if it is one that can be sent back: ≤ 128 visible ASCII characters."""
+    """The client's id of its request, if it can be sent back: 1 to 128 visible ASCII characters."""
     return value if value is not None and _CLIENT_ID.fullmatch(value) else None
 
 
 def preferences(header: Sequence[str]) -> Mapping[str, str]:
-    """The preferences of a `Prefer` header (its lines) by lower-case name (RFC 7240).
+    """The preferences of a `Prefer` header, given as its lines, by lower-case name (RFC 7240).
 
-    A malformed one is ignored; of two with one name the first counts.
+    A malformed preference is ignored. The first of several with the same name counts.
     """
     found: dict[str, str] = {}
     for line in header:
@@ -97,12 +88,12 @@ def preferences(header: Sequence[str]) -> Mapping[str, str]:
 
 
 def forwarded(header: Sequence[str]) -> Mapping[str, str]:
-    """The parameters of the last element of a `Forwarded` header (its lines) by lower-case name (RFC 7239)."""
+    """The parameters of the last element of a `Forwarded` header, given as its lines, by lower-case name (RFC 7239)."""
     return MappingProxyType(_parameters(_split(_split(header[-1], ",")[-1], ";")) if header else {})
 
 
 def whole_number(text: str | None) -> int | None:
-    """A number written in at most nine ASCII digits, else None."""
+    """The value of one to nine ASCII digits; None for any other text."""
     if text is None or not (text.isascii() and text.isdigit()) or len(text) > 9:  # noqa: PLR2004 - see above
         return None
     return int(text)
@@ -125,7 +116,7 @@ def _unquoted(value: str) -> str:
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """Split a header's value at a separator that stands outside quotes; parts come without outer spaces."""
+    """Split a header's value at separators outside quotes, and strip the parts."""
     parts, start, quoted, escaped = [], 0, False, False
     for index, letter in enumerate(text):
         if escaped:

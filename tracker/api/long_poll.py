@@ -3,32 +3,34 @@
 from aiohttp import web
 
 from tracker.api.guard import OPERATIONS
-from tracker.api.server import disconnecting
+from tracker.api.server import cancelled_on_disconnect
 from tracker.domain.record import Record
 from tracker.events.record_waiter import BEFORE_ALL, HubPosition
 
 
-async def hold(request: web.Request, record: Record, seconds: int, *, since: HubPosition = BEFORE_ALL) -> Record:
+async def wait_for_change(
+    request: web.Request, record: Record, seconds: int, *, since: HubPosition = BEFORE_ALL
+) -> Record:
     """Wait until the operation differs from `record`. Returns its latest record.
 
     The wait ends early when `seconds` are over, the client disconnects or the server stops. `since` is the position of
     the event hub from before `record` was read. With this position, the wait starts without reading the record again,
     unless an event has arrived in between.
     """
-    with disconnecting(request):
+    with cancelled_on_disconnect(request):
         return await request.app[OPERATIONS].wait(record, seconds=seconds, since=since)
 
 
-async def hold_to_end(request: web.Request, record: Record, seconds: int, *, since: HubPosition) -> Record:
+async def wait_for_end(request: web.Request, record: Record, seconds: int, *, since: HubPosition) -> Record:
     """Wait until the operation has ended. Returns its latest record.
 
-    The wait ends early for the same reasons as in `hold`, and `since` has the same meaning.
+    The wait ends early for the same reasons as in `wait_for_change`, and `since` has the same meaning.
     """
-    with disconnecting(request):
+    with cancelled_on_disconnect(request):
         return await request.app[OPERATIONS].wait_for_end(record, seconds=seconds, since=since)
 
 
-async def release(app: web.Application) -> None:
+async def release_all(app: web.Application) -> None:
     """End all waits and all streams, because the server stops. Each wait returns the record that it has."""
     if OPERATIONS in app:
         app[OPERATIONS].release()

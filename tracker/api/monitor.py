@@ -1,6 +1,7 @@
-"""`/operations/{id}`: the status monitor, in the words of Azure's pollers.
+"""The status monitor of an operation, `/operations/{id}`, for the pollers of Azure's client libraries.
 
-They take any 200 from `Location` for success and do not know `Completed`; `Operation-Location` leads here.
+They find it by `Operation-Location`. The operation itself does not serve them: they take every 200 from `Location` for
+success, and do not know the status `Completed`.
 """
 
 from http import HTTPStatus
@@ -15,19 +16,19 @@ from tracker.service import Caller
 
 
 async def read(request: web.Request, caller: Caller) -> web.Response:
-    """Read how far an operation is."""
+    """Show an operation's status and progress."""
     operations = request.app[OPERATIONS]
     record = await operations.find(caller, request.match_info["operation_id"])
     location = links(request).operation(record.call_id, record.id)
     return web.Response(
         body=encode(monitor(record, resource_location=location)),
-        headers=retry_after(operations.pace, record),
+        headers=retry_after(operations.estimator, record),
         content_type="application/json",
     )
 
 
 async def cancel(request: web.Request, caller: Caller) -> web.Response:
-    """Ask an operation to stop: 202, or 204 when it had ended before."""
+    """Ask an operation to stop: 202, or 204 if it has ended."""
     operations = request.app[OPERATIONS]
     record = await operations.find(caller, request.match_info["operation_id"])
     if record.status.final:

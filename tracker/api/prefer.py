@@ -1,4 +1,4 @@
-"""`Prefer`: what a client would like of its answer (RFC 7240), as far as this API knows it."""
+"""The preferences of the `Prefer` header (RFC 7240) that this API knows."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,39 +10,42 @@ from aiohttp import web
 from tracker.api.headers import preferences, whole_number
 
 MAX_WAIT: Final = 60
-"""Most seconds that `wait=N` holds an answer."""
+"""The longest time, in seconds, that a response waits for `wait=N`."""
 VARY: Final = {"Vary": "Prefer"}
-"""For answers that a preference changes: without it a cache would serve them to who prefers otherwise."""
+"""For responses that depend on preferences: a cache must not serve them to clients with other preferences."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """The preferences of one request. One that is not known here, or makes no sense, is none."""
+    """The preferences of one request. Unknown and invalid ones are left out."""
 
     minimal: bool | None = None
-    """`return=minimal`, or False for `return=representation`."""
+    """True for `return=minimal`, False for `return=representation`."""
     strict: bool | None = None
-    """`handling=strict`, or False for `handling=lenient`."""
+    """True for `handling=strict`, False for `handling=lenient`."""
     respond_async: bool = False
     wait: int | None = None
-    """Seconds, MAX_WAIT at most."""
+    """In seconds, MAX_WAIT at most."""
 
-    def applied(self, *more: str) -> Mapping[str, str]:
-        """The header that names what was applied: of a write always `return` and `handling`, and `more`."""
-        named = [*more, *_named("return", self.minimal, "minimal", "representation")]
-        return applied([*named, *_named("handling", self.strict, "strict", "lenient")])
+    def applied_to_write(self, *others: str) -> Mapping[str, str]:
+        """The header that names the preferences applied to a write: `return` and `handling`, if sent, and `others`."""
+        if self.minimal is not None:
+            others = (*others, "return=minimal" if self.minimal else "return=representation")
+        if self.strict is not None:
+            others = (*others, "handling=strict" if self.strict else "handling=lenient")
+        return preference_applied(others)
 
 
 NONE: Final = Preferences()
 
 
 def preferences_of(request: web.BaseRequest) -> Preferences:
-    """What the request prefers."""
+    """The preferences of a request."""
     return _read(tuple(request.headers.getall("Prefer"))) if "Prefer" in request.headers else NONE
 
 
-def applied(preferences: Iterable[str]) -> Mapping[str, str]:
-    """The header that names them; none when there is none."""
+def preference_applied(preferences: Iterable[str]) -> Mapping[str, str]:
+    """The header `Preference-Applied` with these preferences; no header if there are none."""
     text = ", ".join(preferences)
     return {"Preference-Applied": text} if text else {}
 
@@ -57,7 +60,3 @@ def _read(lines: tuple[str, ...]) -> Preferences:
         respond_async="respond-async" in found,
         wait=None if wait is None else min(wait, MAX_WAIT),
     )
-
-
-def _named(name: str, wish: bool | None, yes: str, no: str) -> list[str]:  # noqa: FBT001 - a wish is yes, no or none
-    return [] if wish is None else [f"{name}={yes if wish else no}"]

@@ -1,4 +1,4 @@
-"""Answers that show an operation: its body, and the headers that tell its state and where it is."""
+"""Responses that show an operation: the body, and the headers with the operation's URLs and state."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -13,8 +13,8 @@ from tracker.json_codec import encode
 from tracker.retry_after import RetryAfterEstimator
 
 
-class Answer(NamedTuple):
-    """The parts of an answer; its body is JSON."""
+class ResponseParts(NamedTuple):
+    """The parts of a response. The body is JSON."""
 
     status: int
     headers: dict[str, str]
@@ -22,7 +22,7 @@ class Answer(NamedTuple):
 
 
 class Representation:
-    """Shows operations of one call. What several answers have in common is made once."""
+    """Builds responses that show operations of one call."""
 
     def __init__(self, links: Links, estimator: RetryAfterEstimator, call_id: str, selection: Selection = ALL) -> None:
         self._estimator, self._selection = estimator, selection
@@ -30,24 +30,25 @@ class Representation:
         self._location, self._monitor = links.operation(call_id, ""), links.monitor("")
 
     def location_headers(self, record: Record) -> dict[str, str]:
-        """The addresses of an accepted operation and of its status monitor."""
+        """The URLs of an accepted operation and of its status monitor."""
         return {"Location": self._location + record.id, "Operation-Location": self._monitor + record.id}
 
-    def accepted(self, record: Record, *, new: bool) -> Answer:
-        """The answer to a create: 201, or 200 with the operation that was stored before."""
-        return self.answer(record, self.location_headers(record), status=HTTPStatus.CREATED if new else HTTPStatus.OK)
+    def accepted(self, record: Record, *, new: bool) -> ResponseParts:
+        """The response to a create: 201, or 200 with the operation that was stored before."""
+        status = HTTPStatus.CREATED if new else HTTPStatus.OK
+        return self.response_parts(record, self.location_headers(record), status=status)
 
-    def answer(self, record: Record, headers: Mapping[str, str], *, status: int) -> Answer:
-        """The operation as it is, with these headers and those of its state."""
+    def response_parts(self, record: Record, headers: Mapping[str, str], *, status: int) -> ResponseParts:
+        """A response with the operation, these headers, and the headers of its state."""
         body = self._selection.of(resource(record, context=self._context))
-        return Answer(status, {**headers, **state_headers(self._estimator, record)}, encode(body))
+        return ResponseParts(status, with_state(headers, record, self._estimator), encode(body))
 
 
-def state_headers(estimator: RetryAfterEstimator, record: Record) -> dict[str, str]:
-    """Headers that every answer about an operation has."""
-    return {**VARY, "ETag": record.etag, **retry_after(estimator, record)}
+def with_state(headers: Mapping[str, str], record: Record, estimator: RetryAfterEstimator) -> dict[str, str]:
+    """These headers, and those of every response about an operation."""
+    return {**headers, **VARY, "ETag": record.etag, **retry_after(estimator, record)}
 
 
 def retry_after(estimator: RetryAfterEstimator, record: Record) -> dict[str, str]:
-    """When to ask again, for an operation that has not ended; an integer, because Graph's clients ignore fractions."""
+    """`Retry-After`, if the operation has not ended. It is an integer, because Graph's clients ignore fractions."""
     return {} if record.status.final else {"Retry-After": str(estimator.retry_after(record))}

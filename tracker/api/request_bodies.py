@@ -1,4 +1,4 @@
-"""Request bodies: strict JSON objects, judged as JSON only. What the members mean is the service's to judge."""
+"""Request bodies: strict JSON objects. Only their JSON is checked here; the service checks the members."""
 
 import json
 import math
@@ -16,13 +16,13 @@ from tracker.errors import Invalid, PayloadTooLarge, UnsupportedMediaType
 from tracker.json_codec import depth
 
 DEPTH_LIMIT: Final = 64
-"""How deep objects and arrays may nest."""
+"""The deepest nesting of objects and arrays."""
 
 _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class ParsedBody(EmptyStreamReader):
-    """The body of a request in a batch: JSON that was parsed with the batch's own."""
+    """The body of a request in a batch, which was parsed with the batch's own body."""
 
     def __init__(self, value: Any) -> None:
         super().__init__()
@@ -30,9 +30,9 @@ class ParsedBody(EmptyStreamReader):
 
 
 async def read_object(request: web.Request, *, deeper: int = 0) -> Json:
-    """Read the body as one JSON object; it may nest `deeper` than others.
+    """Read the body as one JSON object, which may nest DEPTH_LIMIT and `deeper` levels.
 
-    Raises UnsupportedMediaType, PayloadTooLarge (also for what a small body decompresses to) or Invalid.
+    Raises UnsupportedMediaType and Invalid. Raises PayloadTooLarge also for a small body that is large decompressed.
     """
     if not is_json(request.headers.get("Content-Type", "")):
         raise UnsupportedMediaType(JSON_NEEDED)
@@ -42,7 +42,7 @@ async def read_object(request: web.Request, *, deeper: int = 0) -> Json:
 
 
 async def read_optional_object(request: web.Request) -> Json:
-    """Read the body as `read_object` does; no body at all, of any type, is an empty object."""
+    """Read the body as `read_object` does. No body, of any Content-Type, is an empty object."""
     if not request.body_exists:
         return {}
     if isinstance(request.content, ParsedBody):
@@ -56,7 +56,7 @@ async def read_optional_object(request: web.Request) -> Json:
 
 
 def parse_object(body: bytes, *, deepest: int = DEPTH_LIMIT) -> Json:
-    """Parse one JSON object in UTF-8; a byte order mark is tolerated. Raises Invalid with the place or cause."""
+    """Parse one JSON object in UTF-8, with or without a byte order mark. Raises Invalid with the position or cause."""
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -78,34 +78,30 @@ def _object_only(value: Any) -> Json:
 async def _read(request: web.Request) -> bytes:
     if not is_readable_encoding(request.headers.get("Content-Encoding", "")):
         raise UnsupportedMediaType(ENCODING_NEEDED)
-    content, most = request.content, request.client_max_size
+    most = request.client_max_size
     if (request.content_length or 0) > most:
         raise _too_large(most)
     try:
-        here = content.is_eof() and content.exception() is None  # it came with the headers, as most do
-        body = content.read_nowait() if here else await request.read()
+        return await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise _too_large(most) from None
     except (web.RequestPayloadError, ConnectionError):
         raise Invalid("The body ended early, or is not encoded as its headers say.") from None
-    if len(body) > most:
-        raise _too_large(most)
-    return body
 
 
 def _too_large(most: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"The body is over {most} bytes.")
+    return PayloadTooLarge(f"The body has more than {most} bytes.")
 
 
 def _parse(text: str, deepest: int) -> Any:
     try:
         value = _DECODER.decode(text)
-    except RecursionError:  # the decoder's own bound, which is far above ours
+    except RecursionError:  # the decoder's own limit, which is far above ours
         raise _too_deep(deepest) from None
     except json.JSONDecodeError as error:
         position = f"line {error.lineno}, column {error.colno}"
         raise Invalid(f"The body is not JSON: {error.msg} at {position}.") from None
-    except ValueError:  # the only other one is Python's bound on the time that a conversion takes
+    except ValueError:  # Python's limit for integers, whose conversion takes quadratic time
         raise Invalid(f"A number has more than {sys.get_int_max_str_digits()} digits.") from None
     if depth(value) > deepest:
         raise _too_deep(deepest)
@@ -135,30 +131,29 @@ def _number(literal: str) -> float:
     return number
 
 
-_DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_number
-)  # orjson, which is faster, does not report members that are there twice
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_number)
+"""orjson is faster, but does not report a member that is there twice."""
 
 
-def _refuse_lone_surrogates(value: Any, place: tuple[str | int, ...] = ()) -> None:
-    """Look at every string; the path to one is only written once it is refused, as names may be long."""
+def _refuse_lone_surrogates(value: Any, position: tuple[str | int, ...] = ()) -> None:
+    """Refuse half of a surrogate pair in any string: it cannot be written as UTF-8."""
     match value:
         case str():
             if not _is_encodable(value):
-                path = _path(place)
+                path = _path(position)
                 raise Invalid(f"{path}: a string holds half of a surrogate pair.", target=path)
         case list():
             for index, item in enumerate(value):
-                _refuse_lone_surrogates(item, (*place, index))
+                _refuse_lone_surrogates(item, (*position, index))
         case dict():
             for name, item in value.items():
                 if not _is_encodable(name):
                     raise Invalid(f"The member name {_quoted(name)} holds half of a surrogate pair.")
-                _refuse_lone_surrogates(item, (*place, name))
+                _refuse_lone_surrogates(item, (*position, name))
 
 
-def _path(place: tuple[str | int, ...]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f"/{part}" for part in place).removeprefix("/")
+def _path(position: tuple[str | int, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f"/{part}" for part in position).removeprefix("/")
 
 
 def _is_encodable(text: str) -> bool:

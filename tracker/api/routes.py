@@ -1,4 +1,4 @@
-"""Every path of the API, once; `app` mounts them and `openapi` describes them."""
+"""The routes of the API, each once. `app` mounts them, and `openapi` describes them."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from tracker.api import actions, collection, health, monitor, operations, sse
 from tracker.api.batch import handler as batch
 from tracker.api.dialects import common as dialects
 from tracker.api.dialects import google, ogc, ogc_processes
-from tracker.api.guard import Resource, Route, admitted, telling
+from tracker.api.guard import CallerHandler, Route, guarded, options_handler
 from tracker.api.links import PREFIXES
 from tracker.api.openapi import docs_page, document, metadata
 
@@ -28,27 +28,29 @@ PROCESS: Final = "/processes/{process_id}"
 JOB: Final = "/jobs/{operation_id}"
 
 PATTERNS: Final = {"action": actions.UNSERVED_PATTERN, "operation_id": r"(?!(?:\$count|events)(?:/|$))[^/]+"}
-"""What a parameter of a path may be; another is any text: aiohttp's own pattern would leave out braces.
+"""The patterns of some parameters of paths. A parameter without a pattern here matches every segment: aiohttp's default
+would not match braces.
 
-The words that stand in an id's place are nobody's id: so `DELETE …/operations/$count` is 405.
+The id of an operation does not match `$count` and `events`, which have paths of their own: so `DELETE …/$count` is 405.
 """
 FORMS: Final[Mapping[str, dialects.ErrorForm]] = {"google": google.problem, "ogc": ogc.problem}
-"""How each dialect writes an error."""
+"""The function of each dialect that writes an error."""
 
 
 def _action(name: str) -> Route:
     path = f"{CALL}/{name}"
-    return Route("POST", path, admitted(actions.invoke(name)), name, aliases=(f"{CALL}/{actions.NAMESPACE}{name}",))
+    qualified = f"{CALL}/{actions.NAMESPACE}{name}"
+    return Route("POST", path, guarded(actions.action_handler(name)), name, aliases=(qualified,))
 
 
-def _google(method: str, path: str, resource: Resource, name: str) -> Route:
-    handler = dialects.with_error_form(admitted(resource, has_options=True), google.problem)
+def _google(method: str, path: str, handler: CallerHandler, name: str) -> Route:
+    in_dialect = dialects.with_error_form(guarded(handler, reads_options=True), google.problem)
     # google.api_core.operation.from_http_json asks for `operations/` and then the whole name.
-    return Route(method, f"/google{path}", handler, name, dialect="google", aliases=(f"/google/operations{path}",))
+    return Route(method, f"/google{path}", in_dialect, name, dialect="google", aliases=(f"/google/operations{path}",))
 
 
 def _google_operation(path: str, noun: str) -> tuple[Route, ...]:
-    """One operation; the paths with a verb come first, as it would be taken for a part of the id."""
+    """The routes of one operation. Paths with a verb come first, else it would be taken for a part of the id."""
     return (
         _google("POST", f"{path}:cancel", google.cancel, f"googleCancel{noun}"),
         _google("POST", f"{path}:wait", google.wait, f"googleWait{noun}"),
@@ -57,28 +59,28 @@ def _google_operation(path: str, noun: str) -> tuple[Route, ...]:
     )
 
 
-def _ogc(method: str, path: str, resource: Resource, name: str, *aliases: str) -> Route:
-    handler = dialects.with_error_form(admitted(resource, has_options=True), ogc.problem)
-    return Route(method, f"/ogc{path}", handler, name, dialect="ogc", aliases=aliases)
+def _ogc(method: str, path: str, handler: CallerHandler, name: str, *aliases: str) -> Route:
+    in_dialect = dialects.with_error_form(guarded(handler, reads_options=True), ogc.problem)
+    return Route(method, f"/ogc{path}", in_dialect, name, dialect="ogc", aliases=aliases)
 
 
 ROUTES: Final = (
-    Route("POST", COLLECTION, admitted(operations.create), "createOperation"),
-    Route("GET", COLLECTION, admitted(collection.collect, has_options=True), "listOperations"),
-    Route("GET", COUNT, admitted(collection.count, has_options=True, takes_any=True), "countOperations"),
-    Route("GET", CALL_EVENTS, admitted(sse.of_call, events=True), "followCall"),  # before an operation's path
-    Route("GET", OPERATION, admitted(operations.read, has_options=True), "getOperation"),
-    Route("PATCH", OPERATION, admitted(operations.patch), "updateOperation"),
-    Route("DELETE", OPERATION, admitted(operations.delete), "deleteOperation"),
-    Route("POST", CANCEL, admitted(operations.cancel), "cancelOperation"),
-    Route("GET", OPERATION_EVENTS, admitted(sse.of_operation, events=True), "followOperation"),
-    Route("GET", EVENTS, admitted(sse.of_tenant, events=True), "followAll"),
+    Route("POST", COLLECTION, guarded(operations.create), "createOperation"),
+    Route("GET", COLLECTION, guarded(collection.read, reads_options=True), "listOperations"),
+    Route("GET", COUNT, guarded(collection.count, reads_options=True, answers_any_type=True), "countOperations"),
+    Route("GET", CALL_EVENTS, guarded(sse.follow_call, answers_events=True), "followCall"),  # before OPERATION
+    Route("GET", OPERATION, guarded(operations.read, reads_options=True), "getOperation"),
+    Route("PATCH", OPERATION, guarded(operations.patch), "updateOperation"),
+    Route("DELETE", OPERATION, guarded(operations.delete), "deleteOperation"),
+    Route("POST", CANCEL, guarded(operations.cancel), "cancelOperation"),
+    Route("GET", OPERATION_EVENTS, guarded(sse.follow_operation, answers_events=True), "followOperation"),
+    Route("GET", EVENTS, guarded(sse.follow_tenant, answers_events=True), "followAll"),
     *(_action(name) for name in actions.ACTIONS),
-    Route("POST", f"{CALL}/{{action}}", admitted(actions.refuse), "refuseAction"),
-    Route("GET", MONITOR, admitted(monitor.read), "getMonitor"),
-    Route("DELETE", MONITOR, admitted(monitor.cancel), "cancelMonitored"),
-    Route("POST", "/$batch", admitted(batch.run), "runBatch"),
-    Route("GET", "/healthz", health.healthy, "isHealthy", open=True),
+    Route("POST", f"{CALL}/{{action}}", guarded(actions.refuse), "refuseAction"),
+    Route("GET", MONITOR, guarded(monitor.read), "getMonitor"),
+    Route("DELETE", MONITOR, guarded(monitor.cancel), "cancelMonitored"),
+    Route("POST", "/$batch", guarded(batch.run), "runBatch"),
+    Route("GET", "/healthz", health.live, "isHealthy", open=True),
     Route("GET", "/readyz", health.ready, "isReady", open=True),
     Route("GET", "/openapi.json", document.serve, "getDescription", open=True),
     Route("GET", "/$metadata", metadata.serve, "getMetadata", open=True, prefixed=True),
@@ -100,13 +102,13 @@ ROUTES: Final = (
 )
 
 
-def served(names: Collection[str]) -> tuple[Route, ...]:
-    """The routes of an API that speaks these dialects beside Graph's."""
+def routes_of(names: Collection[str]) -> tuple[Route, ...]:
+    """The routes of Graph's API and of the dialects with these names."""
     return tuple(route for route in ROUTES if not route.dialect or route.dialect in names)
 
 
 def mount(app: web.Application, routes: Iterable[Route]) -> None:
-    """Add every route under every prefix of its own. GET brings HEAD with it, and every path has OPTIONS."""
+    """Add each route under each of its prefixes. A path with GET has HEAD, too, and every path has OPTIONS."""
     routes = tuple(routes)
     for prefix in PREFIXES:
         for path in dict.fromkeys(route.path for route in routes if not route.dialect):
@@ -124,6 +126,6 @@ def _add(app: web.Application, path: str, routes: Sequence[Route]) -> None:
     handlers = {route.method: route.handler for route in routes}
     if "GET" in handlers:
         handlers["HEAD"] = handlers["GET"]
-    handlers["OPTIONS"] = telling({*handlers, "OPTIONS"}, open=routes[0].open)
+    handlers["OPTIONS"] = options_handler({*handlers, "OPTIONS"}, is_open=routes[0].open)
     for method, handler in handlers.items():
         resource.add_route(method, handler)

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from tracker.api.guard import OPERATIONS
 from tracker.api.serializers import event_data
-from tracker.api.server import disconnecting, ids_of, stamp
+from tracker.api.server import cancelled_on_disconnect, ids_of, standard_headers
 from tracker.errors import TrackerError, Unavailable
 from tracker.events.stream import StreamItem, StreamItems
 from tracker.json_codec import encode
@@ -37,7 +37,7 @@ HEADERS: Final = {
 RESET: Final = b'data: {"message":"The events since then are no longer stored. Read the operations again."}\n'
 
 
-class Streams:
+class StreamLimit:
     """A counter of the open streams, with a limit."""
 
     def __init__(self, limit: int) -> None:
@@ -55,21 +55,21 @@ class Streams:
             self._open -= 1
 
 
-STREAMS: Final = web.AppKey("streams", Streams)
+STREAM_LIMIT: Final = web.AppKey("stream_limit", StreamLimit)
 
 
-async def of_operation(request: web.Request, caller: Caller) -> web.StreamResponse:
+async def follow_operation(request: web.Request, caller: Caller) -> web.StreamResponse:
     """Follow one operation to its end. The response is 204 when the client has received the last event already."""
     match = request.match_info
     return await _stream(request, caller, call_id=match["call_id"], operation_id=match["operation_id"])
 
 
-async def of_call(request: web.Request, caller: Caller) -> web.StreamResponse:
+async def follow_call(request: web.Request, caller: Caller) -> web.StreamResponse:
     """Follow a call's operations."""
     return await _stream(request, caller, call_id=request.match_info["call_id"])
 
 
-async def of_tenant(request: web.Request, caller: Caller) -> web.StreamResponse:
+async def follow_tenant(request: web.Request, caller: Caller) -> web.StreamResponse:
     """Follow all operations of the caller's tenant."""
     return await _stream(request, caller)
 
@@ -81,7 +81,7 @@ async def _stream(
     items = await request.app[OPERATIONS].follow(caller, call_id=call_id, operation_id=operation_id, resume=resume)
     if request.method == "HEAD":
         return web.Response(headers=HEADERS)
-    with request.app[STREAMS].counted(), disconnecting(request):
+    with request.app[STREAM_LIMIT].counted(), cancelled_on_disconnect(request):
         async with aclosing(items):
             return await _respond(request, items)
 
@@ -91,7 +91,7 @@ async def _respond(request: web.Request, items: StreamItems) -> web.StreamRespon
     if first is None:
         return web.Response(status=HTTPStatus.NO_CONTENT)
     response = web.StreamResponse(headers=HEADERS)
-    stamp(response, request, ids_of(request.headers))
+    response.headers.update(standard_headers(request, ids_of(request.headers)))
     await response.prepare(request)
     try:
         await _write(response, RETRY, first)

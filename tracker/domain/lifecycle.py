@@ -28,7 +28,7 @@ class Change:
 
     * `seen`: the record as it was read. `stage` and `fields`: what it becomes.
     * `delay`: seconds until it is due, where `stage` is delayed.
-    * `stamp`: the name of a field that the script sets to the server's time.
+    * `timestamp_field`: the name of a field that the script sets to the server's time.
     * `lease_ran_out`: the script refuses the change if the lease was renewed meanwhile.
     * `revision`: the script refuses the change unless the record still has this revision.
     * `entry`: what is appended to the operation's history of attempts.
@@ -40,7 +40,7 @@ class Change:
     stage: Stage
     fields: Mapping[str, Any] = field(default_factory=dict)
     delay: float = 0.0
-    stamp: str = ""
+    timestamp_field: str = ""
     lease_ran_out: bool = False
     revision: int | None = None
     entry: Json | None = None
@@ -136,7 +136,12 @@ def request_cancel(seen: Record, reason: str = "", *, by: str = "") -> Change:
     """
     if seen.stage is Stage.RUNNING:
         return _change(
-            Transition.REQUEST_CANCEL, seen, Stage.RUNNING, stamp="cancel_requested", cancel_reason=reason, cancel_by=by
+            Transition.REQUEST_CANCEL,
+            seen,
+            Stage.RUNNING,
+            timestamp_field="cancel_requested",
+            cancel_reason=reason,
+            cancel_by=by,
         )
     return cancel(seen, reason, by=by)
 
@@ -157,7 +162,7 @@ def cancel(seen: Record, reason: str = "", members: Json | None = None, *, by: s
         canceled=True,
         cancel_reason=reason,
         cancel_by=seen.cancel_by or by,
-        stamp=_cancel_stamp(seen),
+        timestamp_field=_cancel_timestamp_field(seen),
     )
 
 
@@ -172,7 +177,14 @@ def hide(seen: Record, *, by: str = "") -> Change:
         return _change(Transition.HIDE, seen, Stage.TOMBSTONE, hidden=True)
     if seen.stage is Stage.RUNNING:
         by = seen.cancel_by or by
-        return _change(Transition.HIDE, seen, Stage.RUNNING, stamp=_cancel_stamp(seen), hidden=True, cancel_by=by)
+        return _change(
+            Transition.HIDE,
+            seen,
+            Stage.RUNNING,
+            timestamp_field=_cancel_timestamp_field(seen),
+            hidden=True,
+            cancel_by=by,
+        )
     canceled = cancel(seen, by=by)
     return replace(canceled, fields={**canceled.fields, "hidden": True})
 
@@ -188,7 +200,7 @@ def backoff(first: float, cap: float, failures: int, jitter: Callable[[float, fl
     return jitter(0.0, ceiling)
 
 
-def _cancel_stamp(seen: Record) -> str:
+def _cancel_timestamp_field(seen: Record) -> str:
     """The field that takes the time of a cancel request. The first request counts, so a later one sets none."""
     return "" if seen.cancel_requested else "cancel_requested"
 
@@ -206,7 +218,7 @@ def _change(
     stage: Stage,
     *,
     delay: float = 0.0,
-    stamp: str = "",
+    timestamp_field: str = "",
     lease_ran_out: bool = False,
     revision: int | None = None,
     attempt_result: ResultInfo | None = None,
@@ -224,7 +236,7 @@ def _change(
         if seen.stage is Stage.RUNNING and transition in _ENDINGS
         else None
     )
-    return Change(transition, seen, stage, fields, delay, stamp, lease_ran_out, revision, entry)
+    return Change(transition, seen, stage, fields, delay, timestamp_field, lease_ran_out, revision, entry)
 
 
 _ENDINGS = frozenset({Transition.FAIL, Transition.RETRY, Transition.HAND_BACK, Transition.LOSE, Transition.CANCEL})

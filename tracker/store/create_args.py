@@ -14,12 +14,12 @@ from tracker.store.packed_args import NOTHING, create_header, create_options, sh
 class CreateArgs(NamedTuple):
     """An operation that is to be stored. It starts neither before `delay` seconds, nor before `record.not_before`.
 
-    `once` is the idempotency key of the client's request.
+    `idempotency_key` is the idempotency key of the client's request.
     """
 
     record: Record
     delay: float = 0.0
-    once: IdempotencyKey = NO_KEY
+    idempotency_key: IdempotencyKey = NO_KEY
 
 
 def pack_creates(many: Iterable[CreateArgs]) -> Iterator[list[str]]:
@@ -55,9 +55,9 @@ def _shared_args(record: Record) -> list[str]:
 
 
 def _own_args(new: CreateArgs) -> list[str]:
-    record, delay, once = new
+    record, delay, key = new
     fields = encode(record)
-    has_options = bool(delay or record.not_before or once is not NO_KEY)
+    has_options = bool(delay or record.not_before or key is not NO_KEY)
     header = create_header(
         key=record.key,
         id=record.id,
@@ -71,8 +71,8 @@ def _own_args(new: CreateArgs) -> list[str]:
     options = create_options(
         delay=round(delay * SECOND),
         not_before=record.not_before,
-        idempotency_key=once.digest or NOTHING,
-        fingerprint=once.told or NOTHING,
-        remember_for=once.seconds,
+        idempotency_key=key.digest or NOTHING,
+        fingerprint=key.fingerprint or NOTHING,
+        remember_for=key.seconds,
     )
     return [header, options, *fields]

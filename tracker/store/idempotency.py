@@ -7,12 +7,12 @@ from dataclasses import dataclass
 class IdempotencyKey:
     """A client's idempotency key, kept for `seconds` together with what the request asked for.
 
-    `digest`: the digest of the key; "" for a request without a key. `told`: the digest of what the request asked for.
-    The same key with another such digest is refused.
+    `digest` is the digest of the key; "" for a request without a key. `fingerprint` is the digest of what the request
+    asked for. A request with the same key and another fingerprint is refused.
     """
 
     digest: str = ""
-    told: str = ""
+    fingerprint: str = ""
     seconds: int = 0
 
 

@@ -55,14 +55,14 @@ class Store:
         """Check that Redis answers and has every script."""
         await self._scripts.loaded()
 
-    async def create(self, record: Record, *, delay: float = 0.0, once: IdempotencyKey = NO_KEY) -> Created:
+    async def create(self, record: Record, *, delay: float = 0.0, idempotency_key: IdempotencyKey = NO_KEY) -> Created:
         """Store a new operation and queue its first ticket, in one atomic step and one round trip.
 
         Returns the stored record and whether it is new: the same id, call and body again is the stored one, and a
         request that was named before is answered as it was then. Raises Conflict when the id is taken by another,
         Reused when the name is another request's, Gone when the operation that it made was deleted.
         """
-        [became] = await self.create_each([CreateArgs(record, delay, once)])
+        [became] = await self.create_each([CreateArgs(record, delay, idempotency_key)])
         if isinstance(became, Exception):
             raise became
         return became
@@ -265,7 +265,7 @@ def pack(change: Change) -> list[str]:
         stage=change.stage,
         delay=round(change.delay * SECOND),
         token=change.token,
-        timestamp_field=change.stamp or NOTHING,
+        timestamp_field=change.timestamp_field or NOTHING,
         count=len(fields),
     )
     entry = "" if change.entry is None else json.dumps(change.entry, separators=(",", ":"))

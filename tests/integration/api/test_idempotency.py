@@ -15,7 +15,7 @@ from tests.support.scheduling import commands
 from tracker.config import Settings
 from tracker.domain import lifecycle
 from tracker.domain.operation import DONE
-from tracker.service import ONCE_MARGIN
+from tracker.service import IDEMPOTENCY_MARGIN
 from tracker.store.keys import once_digest
 from tracker.store.store import Store
 
@@ -202,7 +202,7 @@ async def test_a_key_is_remembered_as_long_as_the_setting_says(settings: Setting
         refused = await api.post(json={}, headers=repeatability(seconds_ago=3700))
     [name] = [key async for key in store.redis.scan_iter(f"{store.keys.prefix}:once:*")]
     assert name == f"{store.keys.prefix}:once:{once_digest('test', 'Operation-Id:o')}"
-    assert 3600 + ONCE_MARGIN - 60 < await store.redis.ttl(name) <= 3600 + ONCE_MARGIN
+    assert 3600 + IDEMPOTENCY_MARGIN - 60 < await store.redis.ttl(name) <= 3600 + IDEMPOTENCY_MARGIN
     assert refused.status == 412
 
 

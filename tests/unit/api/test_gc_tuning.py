@@ -17,9 +17,9 @@ class Node:
 
 @pytest.mark.parametrize("old", [False, True])
 async def test_cycles_are_found_whether_they_die_young_or_old(monkeypatch: pytest.MonkeyPatch, old: bool) -> None:
-    monkeypatch.setattr(gc_tuning, "EVERY", 0.01)
-    monkeypatch.setattr(gc_tuning, "FULL_AFTER", 5 if old else 10**9)
-    async with beside(gc_tuning.collect()):
+    monkeypatch.setattr(gc_tuning, "YOUNG_INTERVAL", 0.01)
+    monkeypatch.setattr(gc_tuning, "YOUNG_PER_FULL", 5 if old else 10**9)
+    async with beside(gc_tuning.collect_regularly()):
         await eventually(disabled)
         node: Node | None = Node()
         dead = weakref.ref(node)

@@ -3,8 +3,7 @@
 import pytest
 
 from tracker.api.headers import (
-    accepts_events,
-    accepts_json,
+    accepts,
     client_request_id,
     forwarded,
     is_json,
@@ -62,7 +61,7 @@ def test_another_type_or_charset_is_not_json(value: str) -> None:
     ],
 )
 def test_an_accept_header_that_leaves_json_in_is_served(value: str) -> None:
-    assert accepts_json(value)
+    assert accepts(value, "application/json")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,7 @@ def test_an_accept_header_that_leaves_json_in_is_served(value: str) -> None:
     ],
 )
 def test_an_accept_header_that_excludes_json_is_noticed(value: str) -> None:
-    assert not accepts_json(value)
+    assert not accepts(value, "application/json")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +92,7 @@ def test_an_accept_header_that_excludes_json_is_noticed(value: str) -> None:
     ],
 )
 def test_an_accept_header_may_leave_events_out(value: str, taken: bool) -> None:
-    assert accepts_events(value) is taken
+    assert accepts(value, "text/event-stream") is taken
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from tracker.api.prefer import NONE, Preferences, applied, preferences_of
+from tracker.api.prefer import NONE, Preferences, preference_applied, preferences_of
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ def test_preferences_are_read_and_what_makes_no_sense_is_none(lines: list[str], 
 
 
 def test_what_is_applied_is_named_in_one_header() -> None:
-    assert applied([]) == NONE.applied() == {}
+    assert preference_applied([]) == NONE.applied_to_write() == {}
     preferences = Preferences(minimal=True, strict=False, respond_async=True, wait=5)
-    assert preferences.applied("respond-async", "wait=5") == {
+    assert preferences.applied_to_write("respond-async", "wait=5") == {
         "Preference-Applied": "respond-async, wait=5, return=minimal, handling=lenient"
     }

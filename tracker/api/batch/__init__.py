@@ -1,1 +1,1 @@
-"""`/$batch`: many requests in one."""
+"""The batch, `/$batch`: many requests in one."""

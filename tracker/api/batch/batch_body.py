@@ -17,11 +17,11 @@ LONGEST_LINE: Final = 8190
 _EMPTY_OBJECT: Final = "e30="
 """`{}` in base64: how Microsoft's Python client writes a body that is an empty object."""
 _NOT_AN_OBJECT: Final = "model_type"
-"""pydantic's name of the error; its message names our class."""
+"""pydantic's name for the error that a request is not an object. Its message would name our class."""
 
 
 def _check_headers(headers: dict[str, Any]) -> dict[str, str]:
-    """Check the values. It ends at the first fault: a body may hold a hundred thousand of them."""
+    """Check the values up to the first fault. pydantic would report each of a hundred thousand faults."""
     for value in headers.values():
         if not isinstance(value, str) or len(value) > LONGEST_LINE:
             raise PydanticCustomError(
@@ -34,7 +34,7 @@ _Ids = Annotated[list[str], Field(fail_fast=True)]
 
 
 class BatchRequest(BaseModel):
-    """One request of a batch. A member that is null is as good as absent."""
+    """One request of a batch. A member that is null counts as absent."""
 
     model_config = ConfigDict(strict=True)
 
@@ -51,7 +51,7 @@ class BatchRequest(BaseModel):
 
     @property
     def depends_on(self) -> Sequence[str]:
-        """Ids and atomicity groups of the earlier requests that must be answered first."""
+        """Ids and atomicity groups of the earlier requests that must be completed first."""
         return [*(self.depends_on_by_odata or ()), *(self.depends_on_by_sdk or ())]
 
     @property

@@ -1,7 +1,7 @@
-"""`/$batch`: many requests in one. Each is answered by the same routes as if it had come by itself.
+"""The handler of `/$batch`. Each request of a batch goes through the routes, as if it had come by itself.
 
-Graph runs all requests, whatever becomes of the others, and so does OData's JSON batch unless it is told otherwise
-(JSON Format 4.01, 19.5). What depends on others is run after them, everything else at once.
+All requests are run, even if some fail. Graph does so, and so does OData unless a client asks otherwise (JSON Format
+4.01, 19.5). Requests run at the same time, except for those that depend on others.
 """
 
 import asyncio
@@ -16,68 +16,71 @@ from tracker.api import request_bodies
 from tracker.api.batch.batch_body import BatchRequest, read_batch
 from tracker.api.batch.creates import answer_creates
 from tracker.api.batch.responses import element_of, encode_responses
-from tracker.api.batch.subrequest import Parts
+from tracker.api.batch.subrequest import SubrequestReader
 from tracker.api.headers import preferences
-from tracker.api.server import Connection, is_inside
+from tracker.api.server import Connection, is_subrequest
 from tracker.domain.operation import Json
 from tracker.errors import FailedDependency, Invalid, TrackerError
 from tracker.service import Caller
 
-MEMBERS_ABOVE: Final = 3
-"""How much deeper a body in a batch is nested than one that stands alone."""
+LEVELS_AROUND_BODY: Final = 3
+"""How much deeper the body of a request is nested in a batch than outside."""
 _CONTINUE: Final = ("continue-on-error", "odata.continue-on-error")
-_Running = asyncio.Task[web.Response]
+_ResponseTask = asyncio.Task[web.Response]
 
 
-async def run(request: web.Request, caller: Caller) -> web.Response:
-    """Run all requests of a batch, each let in by itself; 200 whatever becomes of them."""
-    if is_inside(request):
-        raise Invalid("A batch cannot stand in a batch.")
-    requests = read_batch(await request_bodies.read_object(request, deeper=MEMBERS_ABOVE))
-    parts = Parts(request)
-    elements = await answer_creates(request, caller, parts, requests) or await _answer_each(request, parts, requests)
+async def run(batch: web.Request, caller: Caller) -> web.Response:
+    """Run all requests of a batch. The response is 200, even if all of them fail."""
+    if is_subrequest(batch):
+        raise Invalid("A batch cannot contain a batch.")
+    requests = read_batch(await request_bodies.read_object(batch, deeper=LEVELS_AROUND_BODY))
+    reader = SubrequestReader(batch)
+    elements = await answer_creates(batch, caller, reader, requests) or await _run_each(batch, reader, requests)
     return web.Response(
         body=encode_responses(elements),
-        headers=_preference_applied(request),
+        headers=_preference_applied(batch),
         content_type="application/json",
     )
 
 
-async def _answer_each(request: web.Request, parts: Parts, requests: Sequence[BatchRequest]) -> list[Json]:
-    """Answer each request by itself, all at once but for those that depend on others."""
-    running: list[_Running] = []
-    by_name: defaultdict[str, list[_Running]] = defaultdict(list)
+async def _run_each(batch: web.Request, reader: SubrequestReader, requests: Sequence[BatchRequest]) -> list[Json]:
+    """Run each request by itself, and all at the same time except for those that depend on others."""
+    tasks: list[_ResponseTask] = []
+    tasks_by_name: defaultdict[str, list[_ResponseTask]] = defaultdict(list)
     async with asyncio.TaskGroup() as group:
-        for part in requests:
-            before = [task for name in part.depends_on for task in by_name[name.lower()]]
-            running.append(group.create_task(_answer(request, parts, part, before)))
-            for name in part.names:
-                by_name[name].append(running[-1])
-    return [element_of(part.id, task.result()) for part, task in zip(requests, running, strict=True)]
+        for request in requests:
+            earlier = [task for name in request.depends_on for task in tasks_by_name[name.lower()]]
+            task = group.create_task(_run_one(batch, reader, request, earlier))
+            tasks.append(task)
+            for name in request.names:
+                tasks_by_name[name].append(task)
+    return [element_of(request.id, task.result()) for request, task in zip(requests, tasks, strict=True)]
 
 
-async def _answer(request: web.Request, parts: Parts, part: BatchRequest, before: Sequence[_Running]) -> web.Response:
-    """Answer one request, once those before it that it depends on are answered."""
-    server = cast("Connection", request.protocol).server
-    failed = [other for other in before if (await other).status >= HTTPStatus.BAD_REQUEST]
-    refusal: TrackerError
+async def _run_one(
+    batch: web.Request, reader: SubrequestReader, request: BatchRequest, earlier: Sequence[_ResponseTask]
+) -> web.Response:
+    """Run one request after the earlier ones that it depends on."""
+    server = cast("Connection", batch.protocol).server
+    failed = [task for task in earlier if (await task).status >= HTTPStatus.BAD_REQUEST]
+    error: TrackerError
     try:
-        message, payload = parts.read(part)
-    except Invalid as error:
-        refusal = error
+        message, payload = reader.read(request)
+    except Invalid as invalid:
+        error = invalid
     else:
         if failed:
-            refusal = FailedDependency("A request that this one depends on has failed.")
+            error = FailedDependency("A request that this one depends on has failed.")
         else:
-            answer = await server.answer_inside(request, message, payload)
-            if isinstance(answer, web.Response) and isinstance(answer.body, bytes | None):
-                return answer
-            refusal = Invalid("This answer cannot stand in a batch; send the request by itself.")
-    return server.refuse_inside(request, parts.bare(part), refusal)
+            response = await server.respond_to_subrequest(batch, message, payload)
+            if isinstance(response, web.Response) and isinstance(response.body, bytes | None):
+                return response
+            error = Invalid("This response cannot be part of a batch's response. Send this request outside the batch.")
+    return server.refuse_subrequest(batch, reader.head_of_refused(request), error)
 
 
-def _preference_applied(request: web.Request) -> Mapping[str, str]:
-    """All requests are run in any case; that is said when it was asked for."""
-    asked = preferences(request.headers.getall("Prefer", ()))
+def _preference_applied(batch: web.Request) -> Mapping[str, str]:
+    """The header that names the preference to run all requests, which are run in any case, if it was sent."""
+    asked = preferences(batch.headers.getall("Prefer", ()))
     name = next((name for name in _CONTINUE if asked.get(name) in {"", "true"}), None)
     return {} if name is None else {"Preference-Applied": name}

@@ -10,28 +10,27 @@ from aiohttp import web
 from tracker.domain.operation import Json
 
 _OF_MESSAGE: Final = frozenset({"server", "date", "connection", "content-length", "transfer-encoding"})
-"""Headers of an answer that describe the message which carries it. An element has none of them."""
+"""Headers that describe an HTTP message. An element is none, so that it does not have them."""
 
 
 def encode_responses(elements: Iterable[Json]) -> bytes:
-    """The body, of elements in the order of their requests."""
+    """The body with these elements, which are in the order of their requests."""
     return orjson.dumps({"responses": [*elements]})
 
 
 def element(request_id: str, status: int, headers: Mapping[str, str], body: bytes) -> Json:
-    """The element of an answer whose headers are in lower case, and whose body is JSON that is encoded already."""
+    """The element of a response whose headers are in lower case, and whose body is encoded JSON."""
     return {"id": request_id, "status": status, "headers": headers, "body": orjson.Fragment(body)}
 
 
-def element_of(request_id: str, answer: web.Response) -> Json:
-    """The element of any answer that is whole."""
-    body = cast("bytes | None", answer.body)
-    headers = element_headers(answer.headers)
-    return {"id": request_id, "status": answer.status, "headers": headers, "body": _body(answer.content_type, body)}
+def element_of(request_id: str, response: web.Response) -> Json:
+    """The element of a response that the routes have made."""
+    body = _body(response.content_type, cast("bytes | None", response.body))
+    return {"id": request_id, "status": response.status, "headers": element_headers(response.headers), "body": body}
 
 
 def element_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers of an element, by name in lower case; lines of one name are joined."""
+    """The headers of an element, by name in lower case. Several lines of a header are joined."""
     found: dict[str, str] = {}
     for name, value in headers.items():
         lower = name.lower()

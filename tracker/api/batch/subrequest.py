@@ -1,4 +1,4 @@
-"""A request of a batch as the server would have read it from a connection."""
+"""Makes of a request in a batch what aiohttp makes of a request on a connection."""
 
 import asyncio
 import re
@@ -12,22 +12,22 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from tracker.api.batch.batch_body import BatchRequest
-from tracker.api.guard import ADDRESSES
+from tracker.api.guard import PUBLIC_URL
 from tracker.api.links import PREFIXES
 from tracker.api.prefer import MAX_WAIT
 from tracker.api.request_bodies import ParsedBody
 from tracker.errors import Invalid
 
 METHODS: Final = frozenset({"GET", "POST", "PATCH", "PUT", "DELETE"})
-"""What OData's JSON batch has (JSON Format 4.01, 19.1)."""
+"""The methods of OData's JSON batch (JSON Format 4.01, 19.1)."""
 _INHERITED: Final = ("OData-MaxVersion", "OData-Version", "client-request-id")
-"""Headers of the batch that count for each request which has none of its own."""
-_OF_BATCH: Final = frozenset(
+"""Headers of the batch that each subrequest has, too, unless it has its own."""
+_ORIGIN: Final = frozenset(
     name.lower()
     for name in (hdrs.AUTHORIZATION, hdrs.HOST, hdrs.FORWARDED, hdrs.X_FORWARDED_HOST, hdrs.X_FORWARDED_PROTO)
 )
-"""Headers of the batch that say who sent it and where it arrived; a request has no others."""
-_NOT_ITS_OWN: Final = _OF_BATCH | {
+"""Headers of the batch that say who sent it and where it arrived. A subrequest cannot have its own."""
+_IGNORED: Final = _ORIGIN | {
     name.lower()
     for name in (
         hdrs.CONNECTION,
@@ -38,6 +38,7 @@ _NOT_ITS_OWN: Final = _OF_BATCH | {
         hdrs.TRANSFER_ENCODING,
     )
 }
+"""Headers of a subrequest that have no meaning in a batch."""
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _VISIBLE: Final = re.compile(r"[!-~]*")
@@ -45,79 +46,66 @@ _ALL_VISIBLE: Final = bytes(range(0x21, 0x7F)).decode()
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _WAIT: Final = re.compile(r'(?<![\w-])wait\s*=\s*"?(\d{1,9})"?', re.ASCII | re.IGNORECASE)
 
-Read = tuple[RawRequestMessage, StreamReader]
 
-
-class Parts:
+class SubrequestReader:
     """Reads the requests of one batch."""
 
     def __init__(self, batch: web.Request) -> None:
         self._batch = batch
         self._prefix = next(prefix for prefix in reversed(PREFIXES) if batch.path.startswith(f"{prefix}/"))
-        self._ends = asyncio.get_running_loop().time() + MAX_WAIT
-        self._always = CIMultiDict((name, value) for name, value in batch.headers.items() if name.lower() in _OF_BATCH)
-        self._messages: dict[tuple[object, ...], RawRequestMessage] = {}
-        """Those that may come again: most batches ask twenty times the same of one address."""
-        self._otherwise = [(name, batch.headers[name]) for name in _INHERITED if name in batch.headers]
+        self._deadline = asyncio.get_running_loop().time() + MAX_WAIT
+        self._origin = CIMultiDict((name, value) for name, value in batch.headers.items() if name.lower() in _ORIGIN)
+        self._inherited = [(name, batch.headers[name]) for name in _INHERITED if name in batch.headers]
 
-    def read(self, part: BatchRequest) -> Read:
-        """The request, ready to be answered. Raises Invalid."""
-        if part.unsupported is not None:
-            raise Invalid(f"{part.unsupported}: is not supported; nothing was done", target=part.unsupported)
-        if part.method not in METHODS:
+    def read(self, request: BatchRequest) -> tuple[RawRequestMessage, StreamReader]:
+        """The head and the body of a subrequest. Raises Invalid."""
+        if request.unsupported is not None:
+            raise Invalid(f"{request.unsupported}: is not supported; nothing was done", target=request.unsupported)
+        if request.method not in METHODS:
             raise Invalid("method: must be GET, POST, PATCH, PUT or DELETE", target="method")
-        has_body = part.body is not None
-        alike = (part.method, part.url, has_body, *(part.headers or {}).items())
-        message = None if part.depends_on else self._messages.get(alike)
-        if message is None:
-            message = self._message(part, has_body=has_body)
-            if not part.depends_on:
-                self._messages[alike] = message
-        return message, ParsedBody(part.body) if has_body else EMPTY_PAYLOAD
-
-    def bare(self, part: BatchRequest) -> RawRequestMessage:
-        """What stands for a request that is refused without being run."""
-        headers = self._always.copy()
-        headers.extend(self._otherwise)
-        return _message(part.method, "/", URL("/"), headers)
-
-    def _message(self, part: BatchRequest, *, has_body: bool) -> RawRequestMessage:
-        headers = self._headers(part)
-        path = self._path(part.url)
-        if has_body:
+        headers = self._headers(request)
+        path = self._path(request.url)
+        if request.body is not None:
             headers.setdefault(hdrs.CONTENT_TYPE, "application/json")
         try:
-            return _message(part.method, path, URL(path, encoded=True), headers)
+            message = _message(request.method, path, URL(path, encoded=True), headers)
         except ValueError:
             raise Invalid("url: is malformed", target="url") from None
+        return message, EMPTY_PAYLOAD if request.body is None else ParsedBody(request.body)
 
-    def _headers(self, part: BatchRequest) -> CIMultiDict[str]:
-        headers = self._always.copy()
-        for name, value in (part.headers or {}).items():
+    def head_of_refused(self, request: BatchRequest) -> RawRequestMessage:
+        """The head of a subrequest that is refused: its own head may not be valid."""
+        headers = self._origin.copy()
+        headers.extend(self._inherited)
+        return _message(request.method, "/", URL("/"), headers)
+
+    def _headers(self, request: BatchRequest) -> CIMultiDict[str]:
+        headers = self._origin.copy()
+        for name, value in (request.headers or {}).items():
             if not _NAME.fullmatch(name) or _CONTROL.search(value):
                 raise Invalid("headers: a name or a value that HTTP does not allow", target="headers")
-            if name.lower() not in _NOT_ITS_OWN:
+            if name.lower() not in _IGNORED:
                 headers.add(name, value)
-        for name, value in self._otherwise:
+        for name, value in self._inherited:
             headers.setdefault(name, value)
-        if part.depends_on and "Prefer" in headers:
+        if request.depends_on and "Prefer" in headers:
             self._bound_wait(headers)
         return headers
 
     def _bound_wait(self, headers: CIMultiDict[str]) -> None:
-        """Let a request that comes after others wait no longer than the batch as a whole may."""
-        left = max(0, int(self._ends - asyncio.get_running_loop().time()))
+        """Shorten `wait` so that a chain of requests that wait takes no longer than one request may."""
+        left = max(0, int(self._deadline - asyncio.get_running_loop().time()))
         lines = [_WAIT.sub(lambda match: f"wait={min(int(match[1]), left)}", line) for line in headers.popall("Prefer")]
         headers.extend(("Prefer", line) for line in lines)
 
     def _path(self, url: str) -> str:
         """Path and query at this server, from a URL that is absolute or relative to the service root.
 
-        Graph's clients write `/communications/…`, `communications/…` and, where they kept the version,
-        `/v1.0/communications/…`. What a client would have to percent-encode may stand as it is.
+        Graph's clients send `/communications/…`, `communications/…` and, if they keep the version,
+        `/v1.0/communications/…`. Characters that a client would have to percent-encode are encoded here.
         """
         if _ABSOLUTE.match(url):
-            found = self._batch.app[ADDRESSES].path_of(self._batch, url)
+            found = self._batch.app[PUBLIC_URL].path_of(self._batch, url)
             if found is None:
                 raise Invalid("url: is another server's", target="url")
             url = found
@@ -129,5 +117,14 @@ class Parts:
 
 def _message(method: str, path: str, url: URL, headers: CIMultiDict[str]) -> RawRequestMessage:
     return RawRequestMessage(
-        method, path, HttpVersion11, CIMultiDictProxy(headers), (), False, None, False, False, url
-    )  # fmt: skip
+        method=method,
+        path=path,
+        version=HttpVersion11,
+        headers=CIMultiDictProxy(headers),
+        raw_headers=(),
+        should_close=False,
+        compression=None,
+        upgrade=False,
+        chunked=False,
+        url=url,
+    )

@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from tracker.api.error_responses import headers_of, status_of
-from tracker.api.guard import Handler, Route, telling
+from tracker.api.guard import Handler, Route, options_handler
 from tracker.api.headers import whole_number
 from tracker.api.odata.query_options import MAX_PAGE_SIZE, PAGE_SIZE
 from tracker.domain.operation import Json
@@ -72,7 +72,7 @@ def mount(app: web.Application, name: str, routes: Iterable[Route], form: ErrorF
         if hdrs.METH_GET in handlers:
             handlers[hdrs.METH_HEAD] = handlers[hdrs.METH_GET]
         allowed = sorted({*handlers, hdrs.METH_OPTIONS})
-        handlers[hdrs.METH_OPTIONS] = with_error_form(telling(allowed, open=False), form)
+        handlers[hdrs.METH_OPTIONS] = with_error_form(options_handler(allowed, is_open=False), form)
         handlers[hdrs.METH_ANY] = with_error_form(_refuse_method(allowed), form)
         for method, handler in handlers.items():
             resource.add_route(method, handler)

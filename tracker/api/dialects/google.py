@@ -16,10 +16,10 @@ from aiohttp import web
 from tracker.api import request_bodies
 from tracker.api.dialects.common import Problem, json_response, options, page_query, page_size, page_token
 from tracker.api.guard import OPERATIONS
-from tracker.api.long_poll import hold_to_end
+from tracker.api.long_poll import wait_for_end
 from tracker.api.prefer import MAX_WAIT
 from tracker.api.serializers import percent_complete, resource, timestamp
-from tracker.api.server import is_inside
+from tracker.api.server import is_subrequest
 from tracker.domain.operation import Json, OperationStatus
 from tracker.domain.record import Record
 from tracker.errors import Invalid, NotSupported
@@ -104,12 +104,12 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
 
 async def wait(request: web.Request, caller: Caller) -> web.Response:
     """Read an operation as soon as it has ended, or when the body's `timeout` is over: at most 60 seconds."""
-    if is_inside(request):
+    if is_subrequest(request):
         raise Invalid("A request of a batch cannot wait for an operation.")
     _options(request)
     seconds = _timeout(await request_bodies.read_optional_object(request))
     since = request.app[OPERATIONS].position
-    record = await hold_to_end(request, await _find(request, caller), seconds, since=since)
+    record = await wait_for_end(request, await _find(request, caller), seconds, since=since)
     return _represent(request, record)
 
 
