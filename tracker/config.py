@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     hash_tag: str = Field(
         "",
         pattern=r"^[A-Za-z0-9_-]{0,32}$",
-        description="Redis Cluster hash tag of every key, of RQ's keys too. All keys are then in one slot.",
+        description="Redis Cluster hash tag of every key, also of RQ's keys. With a tag, all keys are in one slot.",
     )
 
     types: Words = Field((), description="Modules that declare operation types. API and workers need the same modules.")
@@ -90,7 +90,8 @@ class Settings(BaseSettings):
     )
     trusted_proxies: Words = Field(
         (),
-        description="Addresses or networks of proxies. The API reads `Forwarded` and `X-Forwarded-*` from these only.",
+        description="Addresses or networks of your proxies. The API reads `Forwarded`, `X-Forwarded-Proto` and"
+        " `X-Forwarded-Host` only in requests from these addresses.",
     )
     dialects: Words = Field(
         DIALECTS, description="Dialects that the API speaks beside Graph's: `google`, `ogc`. An empty value means none."
