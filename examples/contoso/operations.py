@@ -25,7 +25,7 @@ class HashFile(Operation, type="#contoso.hashFileOperation"):
 
 @handles(HashFile, run_within="10m")
 def hash_file(operation: HashFile, context: Context) -> None:
-    """Hash the file. This is a plain function because hashing keeps a core busy; it runs in another process."""
+    """Hash the file. This is a plain function, which has a process of its own, because hashing keeps a core busy."""
     path = _below(Path(os.environ.get("CONTOSO_FILES_DIR", ".")), operation.path)
     operation.size = path.stat().st_size
     whole = max(1, operation.size * operation.rounds)
