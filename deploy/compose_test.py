@@ -1,9 +1,9 @@
 """Test of the Compose stack: `make compose-test`.
 
 The test builds the images, starts the stack, sends requests to the published port, kills a worker and stops Redis. No
-operation may be lost. The test needs a Docker Engine, and docker-compose 1.29 or Compose v2. Its project name and its
-port are new in each run, and it removes its containers, volumes, networks and images. It exits with 0 only if every
-check passed.
+operation may be lost. The test needs a Docker Engine, and docker-compose 1.29 or Compose v2. Each run has a new project
+name and a new port. At the end, the test removes its containers, volumes, networks and images. The test exits with 0
+only if every check passed.
 """
 
 import asyncio
