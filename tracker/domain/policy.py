@@ -80,8 +80,8 @@ class PolicyOptions(TypedDict, total=False):
     priority: Literal["high", "default", "low"]
     """The lane in which operations of the type wait. Default: "default".
 
-    Of ten claims, five begin with the high lane, four with the default lane and one with the low lane. When that lane
-    is empty, a claim goes on to the others.
+    A worker looks into the high lane first for five of ten tickets, into the default lane first for four, and into the
+    low lane first for one. When that lane is empty, the worker looks into the others.
     """
 
 

@@ -37,7 +37,7 @@ WINDOW = 200
 JUDGE_LIMIT = 3 * WINDOW
 """Tickets that one claim judges at most: a window of each lane, so that no lane uses up what the others need."""
 FIRST_LANES = ("high", "default", "high", "default", "high", "low", "high", "default", "high", "default")
-"""The lane that is first at each of ten claims. Every lane is first at some, so that none waits for ever."""
+"""The lane that a worker looks into first, for each of ten tickets. No lane waits for ever, because each has a turn."""
 _RELEASE_LIMIT = 100
 """Parked operations that a limiter admits in one go at most."""
 _LIMITER_BATCH = 20
