@@ -13,7 +13,7 @@ from tracker.errors import Unavailable
 from tracker.log import log_transition
 from tracker.runtime import failpoints
 from tracker.runtime.background import beside
-from tracker.store.reconnect_backoff import FIRST, ReconnectBackoff
+from tracker.store.reconnect_backoff import FIRST_WAIT, ReconnectBackoff
 from tracker.store.script_replies import ChangeReply
 from tracker.store.store import Store, pack
 from workers.completion import Completion, log_fields, with_evidence
@@ -130,7 +130,7 @@ class Completer:
             else:
                 self._remove(completion)
                 log.error("outcome_given_up", operation_id=completion.record.id, attempt=completion.record.attempt)
-        await asyncio.sleep(FIRST)
+        await asyncio.sleep(FIRST_WAIT)
 
     def _remove(self, completion: Completion) -> None:
         del self._waiting[_attempt_of(completion)]

@@ -26,12 +26,13 @@ key                            type    content                                  
 <p>:lack:<type>                ZSET    key → order of creation; parked because  member while parked    claim, move
                                        no worker has the type
 <p>:lacking                    ZSET    type → since when any waits for a        while any is parked    claim, sweeper
-                                       worker, or when it was last tried
+                                       worker, or when one was last queued
 <p>:tickets                    STRING  number of the last ticket pushed         ever (one key)         create, move
 <p>:ticket:<fields>            HASH    what RQ's hash of every ticket holds     ever (one key of each  create, move
                                                                                 form)
 <p>:ticketed:<lane>            ZSET    queued key → its ticket's number         member while queued    move, sweeper
-<p>:suspects                   ZSET    queued key → when its ticket was missed  member while queued    sweeper, move
+<p>:suspects                   ZSET    queued key → when its ticket was found   member while queued    sweeper, move
+                                       missing
 <p>:leases                     ZSET    running key → when its lease runs out    member while running   move, beat
 <p>:due                        ZSET    delayed key → when it is due             member while delayed   move
 <p>:deadlines                  ZSET    key → when it must have started          until it has           create, move

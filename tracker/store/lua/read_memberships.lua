@@ -1,7 +1,7 @@
 -- Read which of the sets, indexes and queues for an operation hold it. Writes nothing.
 --
 -- KEYS limiters       ZSET  limiter -> when to look at it again
--- KEYS unserved_types ZSET  type -> since when operations of it wait, or when it was last tried
+-- KEYS unserved_types ZSET  type -> since when operations of it wait, or when one was last queued to find a worker
 -- ARGV thorough       0|1   reply with the names of the keys, and look for tickets on RQ's queues, which takes long on
 --                           long queues
 -- ARGV asked          ...   keys of operations
