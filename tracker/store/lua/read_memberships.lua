@@ -8,8 +8,8 @@
 -- FROM record: read_record, type_name
 -- FROM memberships: memberships_of
 --
--- Returns for each {{field, value, ...}, {membership, score, ...}, {membership, key, ...}}. All are empty when there is
--- no record; there is only an empty stage when the record has none.
+-- Returns for each operation {{field, value, ...}, {membership, score, ...}, {membership, key, ...}}. All three are
+-- empty when there is no record. When the record has no stage, there is only the field `stage`, which is empty.
 
 local FIELDS = {'stage', 'status', 'attempt', 'ticket', 'revision', 'id', 'hidden', 'policy', 'lane', 'gate', 'serial',
   'blocker', 'context', 'start_by'}
