@@ -1,8 +1,8 @@
 """RQ tickets: the RQ job of one attempt of an operation.
 
 A ticket's job id is `<key>-<ticket>`: the operation's internal key, and the number of the ticket. Tickets differ by the
-id, the times and the queue only, so the scripts copy all other fields from a template in Redis. A test compares a ticket
-field by field with what RQ's `Queue.enqueue_job` writes for the same job.
+id, the times and the queue only, so the scripts copy the other fields from a template in Redis. A test compares a
+ticket field by field with what RQ's `Queue.enqueue_job` writes for the same job.
 """
 
 import json
