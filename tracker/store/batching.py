@@ -55,10 +55,10 @@ class _Call(NamedTuple):
 class Batcher:
     """Sends the calls of one turn of the event loop in one round trip, in the order in which they were made.
 
-    A round trip is sent earlier when it has MOST_TOGETHER operations. It is also sent earlier when it has
-    EARLY_SEND_CALLS calls and fewer
-    than MOST_EARLY_ROUND_TRIPS round trips are under way. No call waits until a batch is full. The calls are no
-    transaction: each has its own reply or error. A shared call takes the position of the first call that it replaces.
+    A round trip is sent before the turn ends when it has MOST_TOGETHER operations, or when it has EARLY_SEND_CALLS
+    calls and fewer than MOST_EARLY_ROUND_TRIPS round trips are under way. No call waits until a batch is full. The
+    calls are no transaction: each has its own reply or error. A shared call takes the position of the first call that
+    it replaces.
     """
 
     def __init__(self, redis: "Redis", *, within: float) -> None:

@@ -13,7 +13,7 @@ jitter).
 
 
 class ReconnectBackoff:
-    """The state of one outage: how often Redis has been tried since it went away."""
+    """The state of one outage: how many times Redis was tried since it went away."""
 
     def __init__(self) -> None:
         self._tries = 0
