@@ -17,7 +17,8 @@ from tracker.domain.record import Record
 Value = str | int | float
 """A value of a member: a text, a status, microseconds or a number.
 
-A time between two microseconds is the half between them. Stored times are whole, so it compares rightly.
+A time between two whole microseconds is the half between them. Stored times are whole, so the half compares as the
+exact time would.
 """
 
 
