@@ -52,7 +52,7 @@ def read_delay(value: Any, errors: FieldErrors) -> float:
 
 
 def _seconds(value: Any) -> float | None:
-    """A duration in seconds. None: it has no form that a duration may have."""
+    """A duration in seconds. None when the value has no form of a duration."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     if not isinstance(value, str):
