@@ -11,7 +11,7 @@ from tracker.domain.operation import SECOND, Json
 from tracker.domain.record import Record
 from tracker.errors import Conflict, Gone, NotFound, Refused, Reused
 from tracker.store import rq_tickets
-from tracker.store.codec import as_hash, completed, decode, decode_hash, encode_fields
+from tracker.store.codec import as_hash, decode, decode_hash, encode_fields, with_added_fields
 from tracker.store.create_args import CreateArgs, pack_creates
 from tracker.store.idempotency import NO_KEY, IdempotencyKey
 from tracker.store.keys import Keys, owner_digest
@@ -217,7 +217,7 @@ def _outcome_of(new: CreateArgs, reply: Sequence[str]) -> Created | Exception:
 def _created(record: Record, word: str, *reply: str) -> Created:
     match word:
         case "NEW":
-            return completed(record, *reply), True
+            return with_added_fields(record, *reply), True
         case "CREATED" | "EXISTS":
             return _visible(decode(reply)), word == "CREATED"
         case "REUSED":
