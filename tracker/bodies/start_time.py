@@ -25,9 +25,9 @@ _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def start_members(body: Json, kind: OperationType | None) -> Json:
+def start_members(body: Json, entry: OperationType | None) -> Json:
     """The members `delay` and `notBefore` of the body, if they are there and the type does not declare them itself."""
-    return {name: body[name] for name in start_member_names(kind and kind.model) if body.get(name) is not None}
+    return {name: body[name] for name in start_member_names(entry and entry.model) if body.get(name) is not None}
 
 
 @lru_cache(256)

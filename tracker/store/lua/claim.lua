@@ -23,10 +23,10 @@
 -- FROM ticket_readers: new_reader, next_job, take_job, skip_job, trim, fail_foreign_job, delete_job
 --
 -- Returns {state, opens, waiting, {word, job, {field, value, ...}}, ...}. `state` is OPEN | LEFT (tickets are left that
--- there is no room for) | MORE (the claim ended before the queues) | SUSPENDED (by `rq suspend`: nothing was claimed).
--- `opens` is in how many microseconds the first limiter may admit an operation, or empty. `waiting` is how many tickets
--- are on the queues. Words: CLAIMED | PARKED | STALE (the operation has another ticket, runs or has ended) | MISSING
--- (it has no record) | FOREIGN (the job is no ticket). The record's fields follow CLAIMED and PARKED.
+-- there is no room for) | MORE (the claim ended before the end of the queues) | SUSPENDED (by `rq suspend`: nothing was
+-- claimed). `opens` is in how many microseconds the first limiter may admit an operation, or empty. `waiting` is how
+-- many tickets are on the queues. Words: CLAIMED | PARKED | STALE (the operation has another ticket, runs or has ended)
+-- | MISSING (it has no record) | FOREIGN (the job is no ticket). The record's fields follow CLAIMED and PARKED.
 
 local ORDER = C.lane_order
 local FIRST = C.first_lanes
