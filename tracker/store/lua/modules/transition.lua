@@ -8,7 +8,7 @@
 -- FROM stage_sets: leave_stage, enter_stage
 -- FROM events: add_event
 
--- Make the record a tombstone: remove all but what says which operation it was and how it ended.
+-- Make the record a tombstone: remove the operation's contents. Its ids, type, times and status stay.
 local function make_tombstone(tx, record)
   remove_from_indexes(record)
   call('DEL', C.history .. record.key)
