@@ -35,7 +35,7 @@ local function refusal(tx, change, record)
   return nil
 end
 
--- Add an ended attempt to the history, which holds the last ones.
+-- Add an ended attempt to the history, which keeps the latest attempts.
 local function add_to_history(tx, record, entry)
   local history = C.history .. record.key
   call('RPUSH', history, tx.time .. ' ' .. entry)
