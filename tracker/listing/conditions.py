@@ -237,8 +237,8 @@ def _all_of(tests: list[Test], *, decisive: bool) -> Test:
 
     def test(record: Record) -> bool | None:
         result: bool | None = not decisive
-        for one in tests:
-            answer = one(record)
+        for term_test in tests:
+            answer = term_test(record)
             if answer is decisive:
                 return decisive
             if answer is None:

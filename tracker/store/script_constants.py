@@ -31,7 +31,7 @@ EVENTS_PER_MESSAGE = 100
 FEED_FOR = _DAY
 """The longest time that a feed is kept after its last message, in seconds. The shortest time is half as long."""
 LARGEST_PUBLISHED_RESULT = 1024
-"""The largest `resultInfo`, in bytes of JSON, whose event has the message. Events of larger ones leave it out."""
+"""The largest `resultInfo`, and the largest result members, in bytes of JSON, that an event has in full."""
 WINDOW = 200
 """Tickets at the head of a queue among which a claim looks for a kind of handler that it has room for."""
 JUDGE_LIMIT = 3 * WINDOW
