@@ -85,8 +85,8 @@ async def _claim_and_run(
 async def _claim(store: Store, kinds: Mapping[str, HostKind], job_id: str, *, worker: str) -> ClaimReply:
     """Claim the ticket. While Redis is away, try again for as long as a lease lasts; then raises Unavailable.
 
-    A claim whose reply was lost has begun the attempt. Without another try the attempt's lease would run out, and an
-    attempt that never ran would count for the operation.
+    A claim whose reply was lost has begun the attempt. Without another try the attempt's lease would run out, and the
+    operation would be charged for an attempt that never ran.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + LEASE
@@ -125,7 +125,7 @@ async def _announce_nothing() -> None:
 def _hand_back_on_sigterm(executor: Executor) -> Iterator[None]:
     """Hand the operation back on SIGTERM, if the process does not handle the signal yet.
 
-    RQ's default worker forks a process for a job, which does not handle the signal. RQ's SimpleWorker runs jobs in its
+    A process that RQ's default worker forks for a job does not handle the signal. RQ's SimpleWorker runs jobs in its
     own process, and handles the signal itself.
     """
     loop = asyncio.get_running_loop()
