@@ -228,7 +228,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def key_prefix(self) -> str:
-        """The beginning of each of this service's own keys."""
+        """The prefix of this service's own keys."""
         return f"{{{self.hash_tag}}}tracker" if self.hash_tag else "tracker"
 
     @cached_property
@@ -274,11 +274,11 @@ def variables() -> dict[str, FieldInfo]:
 def misspelt() -> Iterator[tuple[str, str]]:
     """Variables whose names are close to that of a setting, each with the name that was probably meant."""
     known = variables().keys() | _CLI_VARIABLES
-    words = [name.removeprefix(_PREFIX) for name in known if name.startswith(_PREFIX)]
+    known_names = [name.removeprefix(_PREFIX) for name in known if name.startswith(_PREFIX)]
     for name in sorted(os.environ):
         if name.upper().startswith(_PREFIX) and name.upper() not in known:
-            for word in get_close_matches(name.upper().removeprefix(_PREFIX), words, n=1, cutoff=0.8):
-                yield name, f"{_PREFIX}{word}"
+            for meant in get_close_matches(name.upper().removeprefix(_PREFIX), known_names, n=1, cutoff=0.8):
+                yield name, f"{_PREFIX}{meant}"
 
 
 def _variable(field: str) -> str:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tracker.domain.lifecycle import Change
 
 TRIES = 20
-"""How often a change is decided again at most, when the record changes between reading and writing."""
+"""How many times a change is decided at most, when the record changes between reading and writing."""
 REASON_LIMIT = 256
 """How many characters of a cancel reason are kept at most."""
 IDEMPOTENCY_MARGIN = 300
@@ -80,9 +80,8 @@ class Operations:
     ) -> tuple[Record, bool]:
         """Create an operation. When this returns it is stored, and queued unless it has to wait.
 
-        Returns the record and whether it is new. A create with the id, call and body of an earlier one returns the
-        record of that. So does a create with the idempotency key and the body of an earlier one; the record is as it is
-        now.
+        Returns the record, and whether it is new. It is not new when an earlier create had the same id, call and body,
+        or the same idempotency key and body. Then the record of the earlier create is returned, as it is now.
 
         Raises Invalid that names every wrong member (when `strict`, also ignored ones), Conflict when the id is taken,
         Reused when the key was used with another body, Gone when the operation of the first request was deleted.
@@ -181,7 +180,7 @@ class Operations:
         conditions: Preconditions = ANY,
         strict: bool = False,
     ) -> Record:
-        """Change the client's own members of an operation, in any stage. Stored values that are equal change nothing.
+        """Change the client's own members of an operation, in any stage. Values that are stored already change nothing.
 
         Raises PreconditionFailed, and Invalid that names every member that cannot be changed; when `strict`, also
         members that are otherwise ignored.
@@ -234,7 +233,7 @@ class Operations:
     async def wait_for_end(self, known: Record, *, seconds: float, since: HubPosition = BEFORE_ALL) -> Record:
         """Wait until an operation has ended, for at most `seconds`; return its record as it is then.
 
-        Once `release` was called, and while Redis is away, that is the record as far as it is known here.
+        Once `release` was called, and while Redis is away, that is the latest record that this process knows.
         """
         return await self._waiter.until_ended(known, seconds=seconds, since=since)
 

@@ -1,4 +1,4 @@
-"""The completer: writes the completions of attempts to Redis in batches, for as long as it takes."""
+"""The completer: writes the completions of attempts to Redis in batches, also after outages of Redis."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from tracker.errors import Unavailable
 from tracker.log import log_transition
 from tracker.runtime import failpoints
 from tracker.runtime.background import beside
-from tracker.store.reconnect_backoff import FIRST, ReconnectBackoff
+from tracker.store.reconnect_backoff import FIRST_WAIT, ReconnectBackoff
 from tracker.store.script_replies import ChangeReply
 from tracker.store.store import Store, pack
 from workers.completion import Completion, log_fields, with_evidence
@@ -42,13 +42,13 @@ class Counts:
 
 
 class Completer:
-    """Writes completions. Each has its own fence: what happens to it does not depend on others of its batch."""
+    """Writes completions. Each has a fence of its own, so its result does not depend on the others of its batch."""
 
     def __init__(self, store: Store, spool: Spool, *, worker: str) -> None:
         self._store, self._spool, self._worker = store, spool, worker
         self._waiting: dict[tuple[str, int], Completion] = {}
-        self._suspects: set[tuple[str, int]] = set()
-        """Attempts of a batch that failed. While there are any, batches hold one completion."""
+        self._failed_batch: set[tuple[str, int]] = set()
+        """Attempts of a batch that failed. While there are any, each batch has one completion only."""
         self._adopted: list[Sequence[str]] = []
         """Packed changes that dead workers have left in the spool."""
         self._has_work = asyncio.Event()
@@ -94,7 +94,7 @@ class Completer:
         outage = ReconnectBackoff()
         while True:
             await self._has_work.wait()
-            batch = list(islice(self._waiting.values(), 1 if self._suspects else MAX_BATCH))
+            batch = list(islice(self._waiting.values(), 1 if self._failed_batch else MAX_BATCH))
             try:
                 await self._write_adopted()
                 await self._write(batch)
@@ -118,7 +118,7 @@ class Completer:
         That completion is tried again after the others, and given up after GIVE_UP_AFTER. Then its lease runs out, and
         the sweeper takes over.
         """
-        self._suspects.update(_attempt_of(completion) for completion in batch)
+        self._failed_batch.update(_attempt_of(completion) for completion in batch)
         if len(batch) > 1:
             return
         for completion in batch:
@@ -130,11 +130,11 @@ class Completer:
             else:
                 self._remove(completion)
                 log.error("outcome_given_up", operation_id=completion.record.id, attempt=completion.record.attempt)
-        await asyncio.sleep(FIRST)
+        await asyncio.sleep(FIRST_WAIT)
 
     def _remove(self, completion: Completion) -> None:
         del self._waiting[_attempt_of(completion)]
-        self._suspects.discard(_attempt_of(completion))
+        self._failed_batch.discard(_attempt_of(completion))
 
     async def _spool_late(self) -> None:
         while True:
@@ -177,7 +177,7 @@ class Completer:
             self._on_reply(completion, reply)
 
     async def _decide_cancels(self, canceled: Sequence[Completion]) -> None:
-        """Decide the changes of canceled attempts on the records as they are now: they say who asked, and why."""
+        """Decide the changes of canceled attempts on the present records, which say who asked, and why."""
         if not canceled:
             return
         records = await self._store.read(completion.record.key for completion in canceled)

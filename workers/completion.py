@@ -43,7 +43,7 @@ def change_for(attempt: Attempt, outcome: Outcome) -> Change | None:
     """The change that ends the attempt, or None when the attempt ends as canceled.
 
     A handler that was asked to stop may still return, reject its input or request a retry. That counts. Any other
-    outcome after a request to stop is taken for its consequence, and the reason for the request decides the change.
+    outcome after a request to stop is a consequence of the request, so the reason for the request decides the change.
     """
     record, reason = attempt.record, attempt.stop_reason
     if reason is None or isinstance(outcome, _DECISIVE):

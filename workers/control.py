@@ -104,7 +104,7 @@ class Control:
                 log.exception("job_not_stopped", job_id=job_id)
 
     async def _request_cancel(self, key: str, ticket: int) -> None:
-        """Request a cancel in Redis, as the API does for a client. Its script then publishes it to the worker.
+        """Request a cancel in Redis, as the API does for a client. The script then tells the worker.
 
         Raises TrackerError.
         """

@@ -35,7 +35,7 @@ MEMORY_CHECK_EVERY = 50
 
 
 class Executor:
-    """Runs attempts. It calls `on_completion` once for each.
+    """Runs attempts. It calls `on_completion` once for each attempt.
 
     `kinds` says which kind of host each type needs, by the type's canonical name. `size` says how many hosts there are.
     `worker` is the worker's name, for the log.

@@ -21,25 +21,25 @@ from workers.host import HostKind
 log = structlog.get_logger()
 
 POLL_INTERVAL = 1.0
-"""The longest time between two claims of an idle worker, in seconds. It is woken sooner when a ticket is queued."""
+"""The longest time between two claims of an idle worker, in seconds. A queued ticket wakes it sooner."""
 DEEP_CLAIM_INTERVAL = 0.25
 """The shortest time between two deep claims, in seconds.
 
 A deep claim also looks behind tickets whose kind of handler the worker has no room for.
 """
 MIN_POLL_INTERVAL = 0.01
-"""The shortest time until the claim for a rate limit's next token, in seconds."""
+"""The shortest wait before a claim that waits for a rate limit's next token, in seconds."""
 MIN_BATCH, MAX_BATCH = 16, 50
 """The smallest and the largest batch of one claim, for each kind of handler.
 
 Small batches keep Redis, the API and the worker busy at the same time while the queue is short. Large batches cost less
 for each operation while the queue is long. Plain code would have one size: with 50 only, 64 clients kept 1.6 of two
-cores busy, and 1.75 with these (benchmarks/api.py, end to end).
+cores busy, and with 16 to 50 they kept 1.75 busy (benchmarks/api.py, end to end).
 """
 QUEUE_SHARE = 4
 """A claim asks for the queues' length divided by this, within the limits of a batch."""
 STOP_TIMEOUT = 5.0
-"""The longest time that a worker that stops tries to learn what its last claim took, in seconds."""
+"""The longest time that a stopping worker tries to get the reply to its last claim, in seconds."""
 
 
 class Fetcher:
@@ -65,7 +65,7 @@ class Fetcher:
         self._suspended = False
         self._stopping, self._stopped_at = False, 0.0
         self._prefetch: asyncio.Task[ClaimReply] | None = None
-        """A claim that was sent before the reply to the one before it was processed."""
+        """The next claim, if it was sent before the reply to the present claim was processed."""
         self._last_deep_claim, self._poll_in = -DEEP_CLAIM_INTERVAL, POLL_INTERVAL
         self._functions_next = False
         self.unanswered = False
@@ -75,13 +75,13 @@ class Fetcher:
         self.wake = executor.room
 
     def stop(self) -> None:
-        """Claim no more. The reply to a claim that was sent is waited for: its operations are this worker's."""
+        """Claim no more. `run` still waits for the reply to a claim that was sent, and begins its operations."""
         self._stopping = True
         self._stopped_at = asyncio.get_running_loop().time()
         self.wake.set()
 
     async def run(self) -> None:
-        """Claim until stopped. Waits for as long as Redis is away."""
+        """Claim until stopped. While Redis is away, wait and claim again."""
         outage = ReconnectBackoff()
         while not self._stopping or self._prefetch is not None or self.unanswered:
             self.wake.clear()
@@ -91,7 +91,8 @@ class Fetcher:
             except Unavailable as error:
                 if self._stopping and asyncio.get_running_loop().time() - self._stopped_at > STOP_TIMEOUT:
                     log.warning(
-                        "claim_unanswered", advice="what it took, if anything, runs again when its lease is over"
+                        "claim_unanswered",
+                        advice="operations that the claim took, if any, run again when their leases run out",
                     )
                     return
                 if not outage:
@@ -114,11 +115,11 @@ class Fetcher:
     async def _claim(self) -> bool:
         """Claim what there is room for. Returns whether the queues may hold more.
 
-        The next claim is sent before this one's operations begin. Plain code would begin them first, and Redis would be
-        idle for the 0.6 ms that 50 of them take, of about 8 ms for the batch (benchmarks/workers.py: tracker, noop).
+        The next claim is sent before the operations of this claim begin. Plain code would begin the operations first.
+        Redis would be idle meanwhile: for 0.6 of the 8 ms of a batch of 50 (benchmarks/workers.py: tracker, noop).
         """
         claim, self._prefetch = self._prefetch or self._send_claim(self._room(), repeat=self.unanswered), None
-        if claim is None:  # without room a claim cannot tell that the queues are empty
+        if claim is None:  # there is no room, so nothing is known of the queues
             if not self._executor.kinds or self._is_limit_reached():
                 self._on_nothing_claimed()
             return False
@@ -130,7 +131,7 @@ class Fetcher:
         self._batch_size = max(MIN_BATCH, min(MAX_BATCH, reply.waiting // QUEUE_SHARE))
         if reply.started and not self._stopping:
             self._prefetch = self._send_claim(self._room(reply.started))
-            await asyncio.sleep(0)  # lets the task send it
+            await asyncio.sleep(0)  # lets the task send the claim
         self._process(reply)
         more = reply.more or bool(reply.started)
         if not more and not reply.left:
@@ -141,7 +142,7 @@ class Fetcher:
         return self._max_operations is not None and self.claimed >= self._max_operations
 
     def _room(self, starting: Sequence[Record] = ()) -> Room:
-        """What to claim at most, when the operations of `starting` take room as well."""
+        """How many operations the next claim may take, when the operations of `starting` take room as well."""
         coroutines, functions = self._executor.pool.room()
         kinds = Counter(self._executor.kinds[canonical(record.type)] for record in starting)
         coroutines, functions = coroutines - kinds[HostKind.COROUTINE], functions - kinds[HostKind.FUNCTION]
@@ -160,10 +161,10 @@ class Fetcher:
         return (0, room) if self._functions_next and functions > 0 else (min(coroutines, room), 0)
 
     def _send_claim(self, room: Room, *, repeat: bool = False) -> "asyncio.Task[ClaimReply] | None":
-        """Send a claim, or None when there is no room.
+        """Send a claim. Returns None when there is no room.
 
-        With `repeat` the claim before it got no reply. This one has the same batch name, so Redis answers with what
-        that one took. A worker that stops has no room and claims nothing else.
+        With `repeat` the last claim, which got no reply, is sent again. It has the same batch name, so Redis answers
+        with the operations that the last claim took. A stopping worker gives no room, so it claims no other operations.
         """
         if self._stopping:
             room = Room(0, 0, room.kinds)

@@ -56,7 +56,7 @@ class ForkServer:
 
     @classmethod
     def fork(cls, registry: TypeRegistry) -> "ForkServer":
-        """Start a fork server. To be called before this process has an event loop or a second thread."""
+        """Start a fork server. Call this before the process has an event loop or a second thread."""
         ours, theirs = socket.socketpair()
         flush_streams()
         pid = os.fork()
@@ -115,11 +115,11 @@ class ForkServer:
             return
         *lines, self._unread = (self._unread + data).split(b"\n")
         for line in lines:
-            answer: Json = json.loads(line)
-            if "forked" in answer:
-                self._in_background(self._on_forked(answer["forked"], self._fds.popleft()))
+            reply: Json = json.loads(line)
+            if "forked" in reply:
+                self._in_background(self._on_forked(reply["forked"], self._fds.popleft()))
             else:
-                self._in_background(self._on_died(answer))
+                self._in_background(self._on_died(reply))
 
     def _on_lost(self) -> None:
         asyncio.get_running_loop().remove_reader(self._channel)
@@ -167,7 +167,7 @@ class _ForkServerProcess:
     def run(self) -> NoReturn:
         try:
             self._replace_inherited_sockets()
-            for signum in (signal.SIGINT, signal.SIGTERM):  # they may go to the whole group; the manager decides
+            for signum in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, perhaps; the manager decides
                 signal.signal(signum, signal.SIG_IGN)
             self._serve()
         finally:

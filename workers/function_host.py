@@ -27,9 +27,9 @@ READ_BYTES = 65536
 class FunctionHost:
     """Runs functions in the main thread, in the order of their attempts. Another thread reads the manager's messages.
 
-    To stop an attempt, the reading thread sends SIGUSR1 to the main thread, if the attempt is the current one. Between
-    the two the attempt may end. So the handler of the signal, which runs in the main thread, checks again that the
-    current attempt is to stop, before it raises HandlerStopped.
+    To stop an attempt, the reading thread sends SIGUSR1 to the main thread, if the attempt is the current one. The
+    attempt may end before the signal arrives. So the handler of the signal, which runs in the main thread, checks again
+    that the current attempt is to stop, before it raises HandlerStopped.
     """
 
     def __init__(self, registry: TypeRegistry, channel: socket.socket) -> None:

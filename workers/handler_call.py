@@ -1,4 +1,4 @@
-"""What both kinds of host need around the call of a handler."""
+"""Functions that both kinds of host use around the call of a handler."""
 
 import contextlib
 import os
@@ -23,7 +23,8 @@ def handler_context(attempt: RunAttempt, send: Callable[[ProgressReport], None])
 def exit_forked_child(host_pid: int) -> None:
     """End this process if it is not the host but a child that the handler forked.
 
-    To be called when a handler has returned or raised. The child would go on as a second host on the same socket.
+    A host calls this when a handler has returned or raised. Otherwise the child would be a second host on the same
+    socket.
     """
     if os.getpid() != host_pid:
         error = sys.exception()
@@ -34,7 +35,7 @@ def exit_forked_child(host_pid: int) -> None:
 
 
 def flush_streams() -> None:
-    """Write what the standard streams have buffered. A fork would write it twice, and a kill would lose it."""
+    """Write what the standard streams have buffered: a fork would write the buffers twice, a kill would lose them."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

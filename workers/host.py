@@ -60,7 +60,7 @@ class Death:
 
 
 class Host:
-    """Runs attempts and sends their messages to whoever started it (see `frames` for both directions).
+    """Runs attempts in its process, and hands on the messages about them (see `frames` for both directions).
 
     `death` is resolved when the host has ended and all its messages have been handed on.
     """
@@ -86,7 +86,7 @@ class Host:
         self._kill(self.pid)
 
     def finish(self) -> None:
-        """Send it no more attempts. It ends when those that it has are over."""
+        """Send the host no more attempts. It ends when all its attempts are over."""
         self._end_requested = True
         self._connection.finish()
 

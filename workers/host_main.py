@@ -43,8 +43,8 @@ def main(channel: socket.socket, registry: TypeRegistry, kind: HostKind, *, pare
 def _ignore_stop_signals() -> None:
     """Ignore SIGTERM and SIGINT in the host, but not in processes that its handlers start.
 
-    A terminal or a service manager may send them to all processes of a worker. What has to stop is the manager's
-    decision. SIG_IGN would be inherited through exec, so the host has handlers that do nothing; a fork resets them.
+    A terminal or a service manager may send them to all processes of a worker, but the manager decides what stops.
+    SIG_IGN would be inherited through exec, so the host has handlers that do nothing; a fork resets them.
     """
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: None)

@@ -1,8 +1,8 @@
 """The function of every ticket, which RQ's own workers call.
 
-RQ's own `rq worker --serializer json` takes a ticket for a job and calls its function, which runs one attempt in the
-process that RQ started for the job. `OperationWorker` does not call the function, because it claims tickets by script.
-Both use the same executor.
+To RQ's own `rq worker --serializer json` a ticket is a job. The worker calls the job's function, which runs one attempt
+in the process that RQ started for the job. `OperationWorker` does not call the function, because it claims tickets by
+script. Both kinds of worker run attempts by the same executor.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from tracker.domain.type_registry import TypeRegistry, canonical
 from tracker.errors import Unavailable
 from tracker.runtime.background import beside
 from tracker.store.connection import open_redis
-from tracker.store.reconnect_backoff import FIRST
+from tracker.store.reconnect_backoff import FIRST_WAIT
 from tracker.store.rq_tickets import parse_job_id
 from tracker.store.script_replies import ClaimReply
 from tracker.store.store import LEASE, Store
@@ -41,7 +41,7 @@ _log = structlog.get_logger()
 
 
 def run_operation() -> None:
-    """Run the attempt of the current RQ job, which is its ticket. Raises nothing, since RQ would judge the job by it.
+    """Run the attempt of the current RQ job, which is a ticket. Raises nothing: RQ would mark the job as failed.
 
     The settings, REDIS_URL among them, come from the environment.
     """
@@ -51,12 +51,12 @@ def run_operation() -> None:
             _log.error("foreign_job", job_id=job.id if job is not None else None)
             return
         run_ticket(job.id, worker=f"{job.worker_name or 'rq'}/{os.getpid()}")
-    except Exception:  # noqa: BLE001 - the record tells what became of the operation, not the job
+    except Exception:  # noqa: BLE001 - the record tells the operation's outcome, the job does not
         _log.exception("ticket_failed")
 
 
 def run_ticket(job_id: str, *, worker: str) -> None:
-    """Run the attempt of one ticket, its handler in a host. No other attempt may have the same `worker`."""
+    """Run the attempt of one ticket, its handler in a host process. No other attempt may have the same `worker`."""
     settings = config.load()
     log.configure(settings)
     registry = load_registry(settings)
@@ -85,8 +85,8 @@ async def _claim_and_run(
 async def _claim(store: Store, kinds: Mapping[str, HostKind], job_id: str, *, worker: str) -> ClaimReply:
     """Claim the ticket. While Redis is away, try again for as long as a lease lasts; then raises Unavailable.
 
-    A claim whose reply was lost has begun the attempt. Without another try its lease would run out, and the operation
-    would be charged for an attempt that never ran.
+    A claim whose reply was lost has begun the attempt. Without another try the attempt's lease would run out, and the
+    operation would be charged for an attempt that never ran.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + LEASE
@@ -96,7 +96,7 @@ async def _claim(store: Store, kinds: Mapping[str, HostKind], job_id: str, *, wo
         except Unavailable:
             if loop.time() >= until:
                 raise
-            await asyncio.sleep(FIRST)
+            await asyncio.sleep(FIRST_WAIT)
 
 
 async def _run(
@@ -118,15 +118,15 @@ async def _run(
 
 
 async def _announce_nothing() -> None:
-    """RQ's worker announces itself."""
+    """Do nothing, because RQ's worker announces itself."""
 
 
 @contextmanager
 def _hand_back_on_sigterm(executor: Executor) -> Iterator[None]:
-    """Hand the operation back on SIGTERM, in a process where nobody else handles the signal.
+    """Hand the operation back on SIGTERM, if the process does not handle the signal yet.
 
-    That is the process which RQ's default worker forks for a job. RQ's SimpleWorker runs jobs in its own process, and
-    handles the signal itself.
+    A process that RQ's default worker forks for a job does not handle the signal. RQ's SimpleWorker runs jobs in its
+    own process, and handles the signal itself.
     """
     loop = asyncio.get_running_loop()
     unhandled = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

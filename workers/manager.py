@@ -123,7 +123,7 @@ class Manager:
             self._hand_back_now.set()
 
     async def run(self) -> bool:
-        """Work until stopped. Returns whether each claimed operation was finished or handed back, and that is written.
+        """Work until stopped. Returns whether each claimed operation has ended or was handed back, and Redis knows it.
 
         A worker whose fork server dies hands everything back, stops, and returns False.
         """
@@ -258,7 +258,7 @@ def pool_size(settings: "Settings") -> PoolSize:
 
 
 async def _within(work: Awaitable[Any], seconds: float) -> bool:
-    """Wait for something for so long at most. Returns whether it ended in time."""
+    """Wait for `work`, for `seconds` at most. Returns whether it ended in time."""
     try:
         await asyncio.wait_for(work, seconds)
     except TimeoutError:

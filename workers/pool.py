@@ -20,7 +20,7 @@ The first death in a row causes no delay. The second causes twice FIRST_RESTART_
 that, up to MAX_RESTART_DELAY. A host that finishes an operation ends the row.
 """
 PREFETCH_SECONDS = 0.02
-"""A host of plain functions gets so many at once that they probably take this long together, in seconds."""
+"""A host gets as many plain functions at once as probably take this long together, in seconds."""
 MAX_PREFETCH = 16
 """How many plain functions a host gets at once, at most."""
 WEIGHT_OF_SLOWER, WEIGHT_OF_FASTER = 0.5, 0.05

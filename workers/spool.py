@@ -87,7 +87,7 @@ class Spool:
         return found
 
     def clear(self) -> None:
-        """Remove the worker's own file and those it has adopted. To be called when all their changes are written."""
+        """Remove the worker's own file and those it has adopted. Call this when all their changes are written."""
         for path, descriptor in self._held.items():
             with suppress(OSError):
                 path.unlink()

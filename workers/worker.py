@@ -1,4 +1,4 @@
-"""Our RQ worker class, and what `tracker worker` runs."""
+"""The RQ worker class for operations, and the entry of `tracker worker`."""
 
 import os
 import socket
@@ -56,8 +56,8 @@ class OperationWorker(BaseWorker):
         """Work until told to stop. Returns whether anything was done.
 
         The worker also stops by itself: with `burst` when nothing is left to do, after `max_jobs` operations, or after
-        `max_idle_time` seconds without one, like RQ's own worker. It needs no RQ scheduler, as the sweeper queues what
-        is due. Raises ConfigurationError for types that do not load.
+        `max_idle_time` seconds without an operation, like RQ's own worker. It needs no RQ scheduler, because the
+        sweeper queues delayed operations. Raises ConfigurationError for types that do not load.
         """
         settings = config.load()
         log.configure(settings)
@@ -66,7 +66,7 @@ class OperationWorker(BaseWorker):
         return self.run(settings, registry, stop_when)[0] > 0
 
     def run(self, settings: "Settings", registry: TypeRegistry, stop_when: StopConditions) -> tuple[int, bool]:
-        """Work with these settings. Returns how many attempts were begun, and whether nothing was left undone."""
+        """Work with these settings. Returns how many attempts were begun, and whether all ended or were handed back."""
         self.connection.connection_pool.disconnect()  # the fork server would inherit the connection
         fork_server = ForkServer.fork(registry)
         self.birth_date = self.last_heartbeat = now()
@@ -91,7 +91,8 @@ async def _manage(
 def run(settings: "Settings") -> int:
     """Run one worker until SIGTERM or SIGINT, for `tracker worker`. Returns the exit code.
 
-    It is 0 when everything was finished or handed back, else 1. Raises ConfigurationError for types that do not load.
+    The code is 0 when all operations ended or were handed back, else 1. Raises ConfigurationError for types that do not
+    load.
     """
     log.configure(settings)
     registry = load_registry(settings)

@@ -27,9 +27,9 @@ from tracker.url_handlers.request import load_registry
 log = structlog.get_logger()
 
 BODY_LIMIT: Final = 1024 * 1024
-"""The most bytes of a request's body, before and after decompression."""
+"""How many bytes a request's body has at most, before and after decompression."""
 BACKLOG: Final = 4096
-"""The most connections that wait to be accepted, if the system allows so many. Others connect again later."""
+"""How many connections wait to be accepted at most, if the system allows so many. Others connect again later."""
 
 
 def create_app(settings: Settings) -> web.Application:

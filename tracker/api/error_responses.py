@@ -39,7 +39,7 @@ STORE_UNREACHABLE = "The store cannot be reached. Try again."
 
 @dataclass(frozen=True, slots=True)
 class RequestIds:
-    """The id that we give a request, and the client's own id of it, if it sent a valid one."""
+    """The service's id of a request, and the client's id of the request, if the client sent a valid id."""
 
     request: str
     client: str | None = None

@@ -1,10 +1,10 @@
 """Garbage collection of an API process, in steps that are too short for clients to notice.
 
 A collection stops the process while it looks at all objects of its generation. With 10,000 requests that wait, a full
-collection takes a second, and Python runs one every few seconds. It also lets young objects pile up: the counter that
-starts a young collection goes down for every old object that is freed, so that it hardly grows where requests come and
-go. Requests that wait leave no cycles behind. Objects that do, such as the traceback of an error, become garbage while
-they are young. `make bench-waits` measures the time for which the process stops.
+collection takes a second, and Python runs one every few seconds. Python also runs too few young collections: the
+counter that starts them goes down for every old object that is freed, so the counter hardly grows while requests come
+and go. Requests that wait leave no cycles behind. Objects that do, such as the traceback of an error, become garbage
+while they are young. `make bench-waits` measures the time for which the process stops.
 """
 
 import asyncio

@@ -39,7 +39,7 @@ def is_readable_encoding(content_encoding: str) -> bool:
 
 @lru_cache(_CACHED_VALUES)
 def accepts(accept: str, wanted: str) -> bool:
-    """Whether an Accept header allows a media type. It does not if it names others only, or this one with q=0.
+    """Whether an Accept header allows a media type: not if it names other types only, or the media type with q=0.
 
     A malformed entry is ignored, and a header without any valid entry allows everything.
     """

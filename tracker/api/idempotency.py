@@ -1,6 +1,6 @@
 """Idempotency keys: a client that sends a create again with the same key gets the same operation.
 
-There are three headers for them: `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header),
+Three headers can have the key: `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header),
 `Repeatability-Request-ID` with `Repeatability-First-Sent` (OASIS Repeatable Requests 1.0), and `Operation-Id` (Azure's
 guidelines).
 """
@@ -34,7 +34,7 @@ def key_of(request: web.Request, *, remembered: float) -> str:
     """The idempotency key of a request as "header:key"; "" if it has none.
 
     `remembered` is the time in seconds for which the service remembers keys. Raises Invalid for a key that is
-    malformed, incomplete or sent twice, and PreconditionFailed for a `Repeatability-First-Sent` that is longer ago.
+    malformed, incomplete or sent twice, and PreconditionFailed for a `Repeatability-First-Sent` before that time.
     """
     headers = request.headers
     found = [name for name in (KEY, REQUEST_ID, OPERATION_ID) if name in headers]

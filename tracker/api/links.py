@@ -17,7 +17,7 @@ from tracker.config import Settings
 from tracker.errors import ConfigurationError
 
 PREFIXES: Final = ("", "/v1.0", "/beta")
-"""Every path of Graph's API is served below each of these. Links have the prefix of the request that they answer."""
+"""Every path of Graph's API is served below each prefix. Links have the prefix of the request that they answer."""
 
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._~-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 

@@ -1,7 +1,7 @@
 """The status monitor of an operation, `/operations/{id}`, for the pollers of Azure's client libraries.
 
-They find it by `Operation-Location`. The operation itself does not serve them: they take every 200 from `Location` for
-success, and do not know the status `Completed`.
+The pollers find the monitor by the header `Operation-Location`. They cannot poll the operation itself, because they
+take every 200 from `Location` for success, and do not know the status `Completed`.
 """
 
 from http import HTTPStatus

@@ -1,4 +1,4 @@
-"""Handlers of one operation, `/communications/calls/{callId}/operations/{id}`, and of its creation."""
+"""HTTP handlers of one operation, `/communications/calls/{callId}/operations/{id}`, and of its creation."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -28,7 +28,7 @@ NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 async def create(request: web.Request, caller: Caller) -> web.Response:
     """Create an operation: 201, or 200 with the stored operation if the same request came before.
 
-    With `Prefer: respond-async` it is 202, unless the operation ends within the `wait` that comes with it.
+    With `Prefer: respond-async` the status is 202, unless the operation ends within the preferred `wait`.
     """
     return await create_from(request, caller, await request_bodies.read_object(request), status=HTTPStatus.CREATED)
 
@@ -72,7 +72,7 @@ async def _await_end(
     """
     waited = []
     if preferences.wait is not None:
-        with suppress(NotFound, Unavailable):  # deleted meanwhile, or Redis is away: it was created all the same
+        with suppress(NotFound, Unavailable):  # the operation is created, even if it is deleted or Redis is away now
             record = await wait_for_end(request, record, preferences.wait, since=since)
         waited = [f"wait={preferences.wait}"]
     return record, waited if record.status.final else ["respond-async", *waited]
@@ -81,7 +81,8 @@ async def _await_end(
 async def read(request: web.Request, caller: Caller) -> web.Response:
     """Read an operation: 200, or 304 if `If-None-Match` names its ETag.
 
-    With `Prefer: wait=N` the response waits for a change. If `If-None-Match` does not name the ETag, it does not wait.
+    With `Prefer: wait=N` the response waits for a change. It does not wait when `If-None-Match` names another ETag,
+    because the client does not know the operation's present state then.
     """
     operations, match = request.app[OPERATIONS], request.match_info
     selection = select(request.query.items()) if request.query_string else ALL
@@ -115,7 +116,7 @@ async def cancel(request: web.Request, caller: Caller) -> web.Response:
 
 
 async def patch(request: web.Request, caller: Caller) -> web.Response:
-    """Change an operation's client context and those of its members that are the client's."""
+    """Change an operation's client context and the members that clients may set."""
     match = request.match_info
     body = await request_bodies.read_object(request)
     preferences, conditions = preferences_of(request), _preconditions(request, change=True)
@@ -128,7 +129,7 @@ async def patch(request: web.Request, caller: Caller) -> web.Response:
 
 
 async def delete(request: web.Request, caller: Caller) -> web.Response:
-    """Hide an operation. One that has not ended is canceled first."""
+    """Hide an operation from all clients. An operation that has not ended is canceled first."""
     match = request.match_info
     conditions = _preconditions(request, change=True)
     await request.app[OPERATIONS].delete(caller, match["call_id"], match["operation_id"], conditions=conditions)
@@ -162,7 +163,10 @@ def _joined(request: web.Request, name: str) -> str | None:
 
 
 def _preconditions(request: web.Request, *, change: bool = False) -> Preconditions:
-    """The preconditions of a request. A change without an If-Match that settings need raises PreconditionRequired."""
+    """The preconditions of a request.
+
+    Raises PreconditionRequired when the setting `require_if_match` is on and a change has no If-Match.
+    """
     if_match, if_none_match = _joined(request, "If-Match"), _joined(request, "If-None-Match")
     if change and if_match is None and request.app[OPERATIONS].settings.require_if_match:
         raise PreconditionRequired("Send If-Match with the ETag of the operation that you change.", target="If-Match")

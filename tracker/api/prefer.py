@@ -17,7 +17,7 @@ VARY: Final = {"Vary": "Prefer"}
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """The preferences of one request. Unknown and invalid ones are left out."""
+    """The preferences of one request. Unknown and invalid preferences are left out."""
 
     minimal: bool | None = None
     """True for `return=minimal`, False for `return=representation`."""

@@ -16,7 +16,7 @@ from tracker.errors import Invalid, PayloadTooLarge, UnsupportedMediaType
 from tracker.json_codec import depth
 
 DEPTH_LIMIT: Final = 64
-"""The deepest nesting of objects and arrays."""
+"""How many levels objects and arrays nest at most."""
 
 _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 

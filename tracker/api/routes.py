@@ -1,4 +1,4 @@
-"""The routes of the API, each once. `app` mounts them, and `openapi` describes them."""
+"""The table of the API's routes. `app` mounts the routes, and `openapi` describes them."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -50,7 +50,7 @@ def _google(method: str, path: str, handler: CallerHandler, name: str) -> Route:
 
 
 def _google_operation(path: str, noun: str) -> tuple[Route, ...]:
-    """The routes of one operation. Paths with a verb come first, else it would be taken for a part of the id."""
+    """The routes of one operation. Paths with a verb come first, else the verb would be taken for a part of the id."""
     return (
         _google("POST", f"{path}:cancel", google.cancel, f"googleCancel{noun}"),
         _google("POST", f"{path}:wait", google.wait, f"googleWait{noun}"),

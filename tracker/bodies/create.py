@@ -66,29 +66,29 @@ def read_create(
     Invalid that names every wrong member.
     """
     errors = FieldErrors()
-    kind = _type(body.get("@odata.type"), registry, errors, accept_unknown=accept_unknown)
+    entry = _type(body.get("@odata.type"), registry, errors, accept_unknown=accept_unknown)
     operation_id = _id(body.get("id"), errors)
     client_context = client_context_of(body.get("clientContext"), errors)
     result_info = result_info_of(body.get("resultInfo"), errors)
     check_read_only(body, errors)
     if strict:
-        _check_strictly(body, kind, errors)
-    start = start_members(body, kind)
+        _check_strictly(body, entry, errors)
+    start = start_members(body, entry)
     delay, not_before = read_delay(start.get("delay"), errors), read_not_before(start.get("notBefore"), errors)
-    sent = members = _members(body, kind, errors)
-    if kind is not None:
+    sent = members = _members(body, entry, errors)
+    if entry is not None:
         try:
-            members = kind.validate(sent)
+            members = entry.validate(sent)
         except Invalid as error:
             errors.details.extend(error.details)
     errors.raise_any()
-    assert kind is not None  # noqa: S101 - _type has reported it otherwise
+    assert entry is not None  # noqa: S101 - _type has reported it otherwise
     result = result_info and {"code": result_info.code, "subcode": result_info.subcode, "message": result_info.message}
-    digested = [call_id, kind.name, client_context, result, sent]
+    digested = [call_id, entry.name, client_context, result, sent]
     if start:
         digested.append(start)
     digest = sha256(json_codec.encode_sorted(digested)).hexdigest()[:32]
-    return CreateRequest(kind, operation_id, client_context, result_info, members, delay, not_before, digest)
+    return CreateRequest(entry, operation_id, client_context, result_info, members, delay, not_before, digest)
 
 
 @lru_cache(1024)
@@ -109,8 +109,8 @@ def _type(value: Any, registry: TypeRegistry, errors: FieldErrors, *, accept_unk
     if not isinstance(value, str):
         errors.add("@odata.type", "must be a string")
         return None
-    if (kind := registry.get(value)) is not None:
-        return kind
+    if (entry := registry.get(value)) is not None:
+        return entry
     if accept_unknown and re.fullmatch(TYPE_NAME, value):
         return OperationType(f"#{value.removeprefix('#')}", Operation, None)
     known = ", ".join(list(registry)[:KNOWN_SHOWN])
@@ -125,9 +125,9 @@ def _id(value: Any, errors: FieldErrors) -> str | None:
     return None
 
 
-def _check_strictly(body: Json, kind: OperationType | None, errors: FieldErrors) -> None:
+def _check_strictly(body: Json, entry: OperationType | None, errors: FieldErrors) -> None:
     check_control_information(body, errors)
-    results = kind.model.result_members() if kind else frozenset()
+    results = entry.model.result_members() if entry else frozenset()
     for name in body:
         if name in READ_ONLY or name in results:
             errors.add(name, "is written by the service only")
@@ -138,9 +138,9 @@ def _left_out(model: type[Operation] | None) -> frozenset[str]:
     return READ_ONLY | _OWN | start_member_names(model) | (model.result_members() if model else frozenset())
 
 
-def _members(body: Json, kind: OperationType | None, errors: FieldErrors) -> Json:
+def _members(body: Json, entry: OperationType | None, errors: FieldErrors) -> Json:
     """The members of the type and the dynamic ones, without read-only members and OData's control information."""
-    left_out = _left_out(kind and kind.model)
+    left_out = _left_out(entry and entry.model)
     members = {name: value for name, value in body.items() if name not in left_out and "@" not in name}
     check_size(members, errors)
     return members

@@ -1,4 +1,4 @@
-"""Errors of a body's members, collected so that one answer names them all."""
+"""Errors of a body's members, collected so that one response names them all."""
 
 from dataclasses import dataclass, field
 

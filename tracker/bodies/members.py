@@ -70,8 +70,8 @@ def result_info_of(value: Any, errors: FieldErrors) -> ResultInfo | None:
     if not isinstance(value, dict):
         errors.add("resultInfo", "must be an object")
         return None
-    kind = value.get("@odata.type", _RESULT_TYPE)
-    if not isinstance(kind, str) or kind.removeprefix("#").lower() != _RESULT_TYPE:
+    type_name = value.get("@odata.type", _RESULT_TYPE)
+    if not isinstance(type_name, str) or type_name.removeprefix("#").lower() != _RESULT_TYPE:
         errors.add("resultInfo/@odata.type", "must be #microsoft.graph.resultInfo")
     given = {name: member for name, member in value.items() if member is not None and "@" not in name}
     if not given:
@@ -104,9 +104,9 @@ def _known_result(**given: Any) -> ResultInfo:
     return ResultInfo.model_validate(given)
 
 
-def declared_members(kind: OperationType | None) -> frozenset[str]:
+def declared_members(entry: OperationType | None) -> frozenset[str]:
     """JSON names of the members that the type declares."""
-    return kind.model.declared_members() if kind else frozenset()
+    return entry.model.declared_members() if entry else frozenset()
 
 
 def check_size(members: Json, errors: FieldErrors) -> None:

@@ -21,10 +21,10 @@ from tracker.domain.type_registry import OperationType
 _NOT_WRITABLE = READ_ONLY | {"id", "resultInfo"}
 
 
-def read_patch(body: Json, record: Record, kind: OperationType | None, *, strict: bool = False) -> Json:
+def read_patch(body: Json, record: Record, entry: OperationType | None, *, strict: bool = False) -> Json:
     """Check the body of a PATCH. Returns the fields of the record that it changes, which may be none.
 
-    A client may change `clientContext`, and members that the type does not declare. `kind` is the type; None when it
+    A client may change `clientContext`, and members that the type does not declare. `entry` is the type; None when it
     is not registered. Null removes a member. Members that only the service writes are ignored, or refused when
     `strict`. A member that the type declares cannot change after the create, so only its stored value is accepted.
     Raises Invalid that names every wrong member.
@@ -36,10 +36,10 @@ def read_patch(body: Json, record: Record, kind: OperationType | None, *, strict
     result_info_of(body.get("resultInfo"), errors)
     if strict:
         check_control_information(body, errors)
-        for name in _ignored(body, record, kind):
+        for name in _ignored(body, record, entry):
             errors.add(name, "is written by the service only")
     client_context = client_context_of(body.get("clientContext"), errors)
-    members = _members(body, record, kind, errors)
+    members = _members(body, record, entry, errors)
     errors.raise_any()
     fields: Json = {}
     if "clientContext" in body and client_context != record.client_context:
@@ -49,24 +49,24 @@ def read_patch(body: Json, record: Record, kind: OperationType | None, *, strict
     return fields
 
 
-def _ignored(body: Json, record: Record, kind: OperationType | None) -> Iterator[str]:
+def _ignored(body: Json, record: Record, entry: OperationType | None) -> Iterator[str]:
     """Names of members that a PATCH ignores unless it is strict."""
-    read_only = _NOT_WRITABLE | _results(record, kind)
+    read_only = _NOT_WRITABLE | _results(record, entry)
     return (name for name in body if name in read_only and not (name == "id" and body["id"] == record.id))
 
 
-def _results(record: Record, kind: OperationType | None) -> frozenset[str]:
+def _results(record: Record, entry: OperationType | None) -> frozenset[str]:
     """Names of result members: those that the type declares, and those that the handler has set.
 
     A worker may know a type that is not registered here.
     """
-    return frozenset(record.results) | (kind.model.result_members() if kind else frozenset())
+    return frozenset(record.results) | (entry.model.result_members() if entry else frozenset())
 
 
-def _members(body: Json, record: Record, kind: OperationType | None, errors: FieldErrors) -> Json | None:
+def _members(body: Json, record: Record, entry: OperationType | None, errors: FieldErrors) -> Json | None:
     """The client's members after the patch; None when they do not change."""
-    declared = declared_members(kind)
-    results = _results(record, kind)
+    declared = declared_members(entry)
+    results = _results(record, entry)
     before = {name: value for name, value in record.members.items() if name not in record.results}
     after = dict(before)
     for name, value in body.items():
@@ -86,10 +86,10 @@ def _members(body: Json, record: Record, kind: OperationType | None, errors: Fie
     return after
 
 
-def _check_same(name: str, value: Any, stored: Json, kind: str, errors: FieldErrors) -> None:
+def _check_same(name: str, value: Any, stored: Json, type_name: str, errors: FieldErrors) -> None:
     """Add an error if a member that the type declares would change."""
     if not _is_same(value, stored.get(name)):
-        errors.add(name, f"belongs to {kind}, and was fixed when the operation was created")
+        errors.add(name, f"belongs to {type_name}, and was fixed when the operation was created")
 
 
 def _is_same(one: Any, other: Any) -> bool:

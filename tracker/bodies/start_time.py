@@ -25,9 +25,9 @@ _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def start_members(body: Json, kind: OperationType | None) -> Json:
+def start_members(body: Json, entry: OperationType | None) -> Json:
     """The members `delay` and `notBefore` of the body, if they are there and the type does not declare them itself."""
-    return {name: body[name] for name in start_member_names(kind and kind.model) if body.get(name) is not None}
+    return {name: body[name] for name in start_member_names(entry and entry.model) if body.get(name) is not None}
 
 
 @lru_cache(256)
@@ -52,7 +52,7 @@ def read_delay(value: Any, errors: FieldErrors) -> float:
 
 
 def _seconds(value: Any) -> float | None:
-    """A duration in seconds. None: it has no form that a duration may have."""
+    """A duration in seconds. None when the value has no form of a duration."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     if not isinstance(value, str):

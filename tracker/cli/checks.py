@@ -26,7 +26,7 @@ class Facts:
 
     * `drift`: the server's clock minus this machine's, in seconds.
     * `leases`, `due`, `suspects`: how many operations are overdue by more than PATIENCE.
-    * `workers`: how many workers live. The tracker's own report that themselves; RQ's own are registered with RQ.
+    * `workers`: how many workers are alive. The tracker's workers report it. RQ's own are registered with RQ.
     """
 
     server: ServerFacts

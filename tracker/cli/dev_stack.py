@@ -169,8 +169,8 @@ async def _ready(url: str) -> None:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         while True:
             with suppress(aiohttp.ClientError, TimeoutError):
-                async with session.get(f"{url}/readyz") as answer:
-                    if answer.status == HTTPStatus.OK:
+                async with session.get(f"{url}/readyz") as response:
+                    if response.status == HTTPStatus.OK:
                         return
             await asyncio.sleep(POLL_INTERVAL)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tracker.maintenance.verifier import VerifyReport
 
 MAX_REPAIRS = 5
-"""How often --repair repairs and verifies again at most. A repair may reveal more faults."""
+"""How many times --repair repairs and verifies again at most. A repair may reveal more faults."""
 
 
 def doctor(
@@ -92,7 +92,7 @@ def _verify(settings: "Settings", output: OutputFormat, *, repair: bool) -> None
 
 
 async def _verify_and_repair(settings: "Settings", *, repair: bool) -> "tuple[VerifyReport, VerifyReport, int]":
-    """Verify, and repair if asked. Returns the first report, the last report, and how many operations were repaired."""
+    """Verify, and repair if asked. Returns the first report, the last report, and how many repairs were made."""
     from tracker.maintenance.verifier import Verifier
     from tracker.store.connection import open_redis
     from tracker.store.store import Store
@@ -111,24 +111,24 @@ async def _verify_and_repair(settings: "Settings", *, repair: bool) -> "tuple[Ve
         return found, left, repaired
 
 
-def _faults(verdict: "VerifyReport") -> list[Json]:
+def _faults(report: "VerifyReport") -> list[Json]:
     return [
         {"id": fault.id, "key": fault.key, "stage": fault.stage, "what": fault.what, "where": fault.where}
-        for fault in verdict.faults
+        for fault in report.faults
     ]
 
 
 def _summary(found: "VerifyReport", left: "VerifyReport", repaired: int | None) -> str:
     from tracker.cli.formatting import counted
 
-    seen = f"{counted(found.operations, 'operation')} and {counted(found.members, 'member')} of sets checked"
-    wrong, still = ({fault.key for fault in verdict.faults} for verdict in (found, left))
-    if not wrong:
-        return f"{seen}: every operation is where it belongs"
-    named = f"{seen}: {counted(len(wrong), 'operation')} misplaced"
+    checked = f"{counted(found.operations, 'operation')} and {counted(found.members, 'member')} of sets checked"
+    misplaced, still_misplaced = ({fault.key for fault in report.faults} for report in (found, left))
+    if not misplaced:
+        return f"{checked}: every operation is where it belongs"
+    summary = f"{checked}: {counted(len(misplaced), 'operation')} misplaced"
     if repaired is None:
-        return f"{named}; use --repair to repair {'it' if len(wrong) == 1 else 'them'}"
-    return f"{named}, {counted(repaired, 'repair')} made, {len(still)} left"
+        return f"{summary}; use --repair to repair {'it' if len(misplaced) == 1 else 'them'}"
+    return f"{summary}, {counted(repaired, 'repair')} made, {len(still_misplaced)} left"
 
 
 @contextmanager

@@ -106,7 +106,7 @@ def _in_serial_queue(found: Diagnosis) -> Iterator[Reason]:
 
 
 def _at_its_limits(found: Diagnosis) -> Iterator[Reason]:
-    policy, kind = found.record.policy, found.record.type
+    policy, type_name = found.record.policy, found.record.type
     if found.gate is None or found.opens is None:
         yield _misplaced("parked")
         return
@@ -115,7 +115,7 @@ def _at_its_limits(found: Diagnosis) -> Iterator[Reason]:
     if policy.concurrency and taken >= policy.concurrency:
         yield _reason(
             "cap",
-            f"At most {policy.concurrency} of {kind} run at once, and {taken} run or are about to start; {place}.",
+            f"At most {policy.concurrency} of {type_name} run at once, and {taken} run or are about to start; {place}.",
             limit=policy.concurrency,
             running=found.running,
             let_through=found.let_through,
@@ -124,7 +124,7 @@ def _at_its_limits(found: Diagnosis) -> Iterator[Reason]:
     elif policy.rate:
         yield _reason(
             "rate",
-            f"At most {policy.rate} of {kind} start per {spell(policy.per)}; {place}. "
+            f"At most {policy.rate} of {type_name} start per {spell(policy.per)}; {place}. "
             f"The next may start {_in(found, found.opens)}.",
             limit=policy.rate,
             per=policy.per,
@@ -133,7 +133,8 @@ def _at_its_limits(found: Diagnosis) -> Iterator[Reason]:
         )
     else:
         yield _reason(
-            "gate", f"The limits of {kind} allow another start; {place}, and is looked at {_in(found, found.opens)}."
+            "gate",
+            f"The limits of {type_name} allow another start; {place}, and is looked at {_in(found, found.opens)}.",
         )
 
 

@@ -16,17 +16,17 @@ Headers = Mapping[str, str]
 Show = Callable[[Json], None]
 
 FINAL = frozenset({"Completed", "Failed"})
-LONGEST_HOLD = 30
-"""How long one `Prefer: wait` asks the server to hold its answer, in seconds."""
-ANSWER_WITHIN = 30.0
-"""The longest time to wait for an answer, in seconds, beside the time that it may be held."""
+MAX_WAIT = 30
+"""The longest `Prefer: wait` of one request, in seconds."""
+RESPONSE_WITHIN = 30.0
+"""The longest time until a response, in seconds, beside the `wait` of the request."""
 PAUSE = 1.0
 """The shortest time between two reads of an operation that has not changed, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """A successful answer of the server."""
+    """A successful response of the server."""
 
     status: int
     headers: Headers
@@ -41,7 +41,7 @@ class Client:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     async def __aenter__(self) -> Self:
-        timeout = aiohttp.ClientTimeout(total=ANSWER_WITHIN + LONGEST_HOLD)
+        timeout = aiohttp.ClientTimeout(total=RESPONSE_WITHIN + MAX_WAIT)
         self._session = aiohttp.ClientSession(headers=self._headers, timeout=timeout)
         return self
 
@@ -70,52 +70,50 @@ class Client:
     async def wait(self, call_id: str, operation_id: str, seconds: float, show: Show) -> Json:
         """Follow an operation until it is final. `show` is called with every state. Returns the last state.
 
-        A server that is away is tried again until the time is up. Raises Stop: TIMED_OUT when the operation
-        is not final in time, UNREACHABLE when the server is away at that moment, NOT_FOUND, REFUSED.
+        A server that is away is asked again until the time is up. Raises CommandFailed: TIMED_OUT when the operation is
+        not final in time, UNREACHABLE when the server is away at that moment, NOT_FOUND, REFUSED.
         """
         loop = asyncio.get_running_loop()
         end, etag = loop.time() + seconds, None
         while True:
             asked = loop.time()
-            answer = None
+            reply = None
             try:
-                answer = await self._changed(_path(call_id, operation_id), etag, end - asked)
-            except CommandFailed as stop:
-                if stop.code is not Exit.UNREACHABLE or asked >= end:
+                reply = await self._changed(_path(call_id, operation_id), etag, end - asked)
+            except CommandFailed as failure:
+                if failure.code is not Exit.UNREACHABLE or asked >= end:
                     raise
-            if answer is not None:
-                etag = answer.headers.get("ETag")
-                show(answer.body)
-                if answer.body.get("status") in FINAL:
-                    return answer.body
+            if reply is not None:
+                etag = reply.headers.get("ETag")
+                show(reply.body)
+                if reply.body.get("status") in FINAL:
+                    return reply.body
             if asked >= end:
                 raise CommandFailed(Exit.TIMED_OUT, f"{operation_id} is not final after {seconds:g} seconds")
-            if answer is None or etag is None:  # the server is away, or it does not hold answers
+            if reply is None or etag is None:  # the server is away, or gives no ETag to wait with
                 await asyncio.sleep(min(end, asked + PAUSE) - loop.time())
 
     async def _changed(self, path: str, etag: str | None, left: float) -> HttpReply | None:
-        """Return the operation if its ETag differs from `etag`, or if it changes while the server holds the answer."""
-        hold = int(min(LONGEST_HOLD, left))
-        headers = {"Prefer": f"wait={hold}"} if hold > 0 else {}
-        answer = await self._send("GET", path, headers=headers | ({"If-None-Match": etag} if etag else {}))
-        return None if answer.status == HTTPStatus.NOT_MODIFIED else answer
+        """Return the operation if its ETag differs from `etag`, or if the operation changes during the wait."""
+        wait = int(min(MAX_WAIT, left))
+        headers = {"Prefer": f"wait={wait}"} if wait > 0 else {}
+        reply = await self._send("GET", path, headers=headers | ({"If-None-Match": etag} if etag else {}))
+        return None if reply.status == HTTPStatus.NOT_MODIFIED else reply
 
     async def _send(
         self, method: str, path: str, *, body: Any = None, query: Headers | None = None, headers: Headers | None = None
     ) -> HttpReply:
         """Send one request.
 
-        Raises Stop: UNREACHABLE without an answer or with a 5xx, NOT_FOUND for 404 and 410, REFUSED for the
-        other 4xx, each with the server's own message.
+        Raises CommandFailed: UNREACHABLE when there is no response or a 5xx, NOT_FOUND for 404 and 410, REFUSED for the
+        other 4xx. The message of a response is the server's own.
         """
         try:
             url = URL(f"{self._url}/v1.0{path}", encoded=True).update_query(query or {})
             async with self._session.request(method, url, json=body, headers=headers) as response:
                 return HttpReply(response.status, response.headers, await _read(response))
         except (aiohttp.NonHttpUrlClientError, ValueError):  # a malformed URL, or a token with a line break
-            raise CommandFailed(
-                Exit.USAGE, f"{self._url} is not a usable URL, or the token not a usable token"
-            ) from None
+            raise CommandFailed(Exit.USAGE, f"the URL {self._url} or the token is malformed") from None
         except aiohttp.ClientConnectorError as error:
             hint = "is it running (`tracker dev`, `tracker serve`), and is TRACKER_URL its address?"
             raise CommandFailed(
@@ -137,7 +135,7 @@ def _literal(text: str) -> str:
 
 
 async def _read(response: aiohttp.ClientResponse) -> Json:
-    """The JSON object of an answer. Raises CommandFailed for an answer with an error status."""
+    """The JSON object of a response. Raises CommandFailed for an error status."""
     try:
         body = await response.json(content_type=None)
     except ValueError:
@@ -146,7 +144,7 @@ async def _read(response: aiohttp.ClientResponse) -> Json:
         return body if isinstance(body, dict) else {}
     message = f"{response.status} {response.reason}: {_message(body)}"
     if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise CommandFailed(Exit.UNREACHABLE, f"the server cannot serve it now: {message}")
+        raise CommandFailed(Exit.UNREACHABLE, f"the server cannot serve the request now: {message}")
     missing = response.status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
     raise CommandFailed(Exit.NOT_FOUND if missing else Exit.REFUSED, message)
 
@@ -154,7 +152,7 @@ async def _read(response: aiohttp.ClientResponse) -> Json:
 def _message(body: Any) -> str:
     error = body.get("error") if isinstance(body, dict) else None
     if not isinstance(error, dict):
-        return "no further word"
+        return "no error message"
     details = [f"{item.get('target')}: {item.get('message')}" for item in error.get("details") or ()]
     message = str(error.get("message"))
     return "; ".join([message, *(detail for detail in details if detail != message)])

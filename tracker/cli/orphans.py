@@ -19,7 +19,7 @@ GRACE = 2.0
 class ChildRecords:
     """The child processes of a run, recorded on disk. The next run ends those that are still alive.
 
-    A pid counts together with its process's start, so that a stranger who got the same pid is left alone.
+    A child is recorded by its pid and the start of its process. So a later process with the same pid is left alone.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -47,13 +47,13 @@ class ChildRecords:
             raise ConfigurationError(f"{self._path} is damaged: see that no process uses it, and delete it") from None
 
 
-def end_orphans(server: PrivateServer, roster: ChildRecords) -> dict[str, int]:
+def end_orphans(server: PrivateServer, records: ChildRecords) -> dict[str, int]:
     """End the orphans of an earlier run in this directory. Returns their pids by name.
 
-    Children are known by the roster, the server also by who listens on its socket. Must be called under the
-    directory's lock. Raises ConfigurationError naming the process that cannot be ended.
+    `records` names the children. The process that listens on the server's socket is an orphan, too. The caller must
+    have the lock of the directory. Raises ConfigurationError, which names a process that cannot be ended.
     """
-    orphans = roster.orphans()
+    orphans = records.orphans()
     listening = listener(server.socket)
     if listening is not None and listening not in orphans.values():
         orphans["valkey"] = listening
@@ -72,13 +72,13 @@ def identity(pid: int) -> str | None:
         state, started = fields[0], f"{boot} {fields[19]}"  # proc(5): fields 3 and 22, started in ticks
     else:
         command = ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603 - fixed words
-        state, _, started = answer.strip().partition(" ")
+        output = subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603 - fixed words
+        state, _, started = output.strip().partition(" ")
     return None if not state or state[0] in "ZX" else started.strip()
 
 
 def _end(orphans: Mapping[str, int]) -> None:
-    """Send SIGTERM to each, and SIGKILL after the grace. All are gone on return."""
+    """Send SIGTERM to each orphan, and SIGKILL after GRACE. All have ended on return."""
     born = {pid: identity(pid) for pid in orphans.values()}
 
     def living() -> list[int]:

@@ -16,16 +16,16 @@ from tracker.runtime.processes import Child, Supervisor
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 STOP_WITHIN = 20.0
-"""The longest time for a process to answer the requests that it holds when it stops, in seconds."""
+"""The longest time that a stopping process has to answer its requests, in seconds. Then it is killed."""
 READY = "ready "
 """The word that a process prints before its URL once it listens."""
 
 
 async def run(settings: Settings, processes: int) -> None:
-    """Run so many API processes until SIGTERM or SIGINT. A process that dies is replaced.
+    """Run several API processes until SIGTERM or SIGINT. A process that dies is replaced.
 
-    The kernel spreads new connections over them (SO_REUSEPORT). Raises ConfigurationError when the address is in
-    use, or when a process refuses its configuration.
+    The kernel spreads new connections over the processes (SO_REUSEPORT). Raises ConfigurationError when the address is
+    in use, or when a process refuses its configuration.
     """
     stop = asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
@@ -59,7 +59,7 @@ def _children(settings: Settings, port: int, processes: int) -> list[Child]:
 
 @contextmanager
 def _reserved(host: str, port: int) -> Iterator[int]:
-    """Reserve the port, or a free one for 0, for processes of this user that share it. Raises ConfigurationError."""
+    """Reserve a port that processes of this user can share; for 0 a free port. Raises ConfigurationError."""
     family, address = _address(host, port)
     try:
         if port:

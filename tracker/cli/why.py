@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 def why(
     id_: Annotated[str, typer.Argument(metavar="ID", help="The operation's id, or its internal key.")],
     tenant: Annotated[
-        str | None, typer.Option(help="Whose operation it is. Default: whoever has one of that id.", show_default=False)
+        str | None,
+        typer.Option(
+            help="The operation's tenant. Default: the tenant that has an operation of that id.", show_default=False
+        ),
     ] = None,
     redis_url: Annotated[
         str | None,
@@ -46,7 +49,7 @@ def why(
         return
     print_table(("", "operation"), _rows(found, reasons))
     if found.attempts:
-        print_table(("attempt", "worker", "began", "took", "outcome", "of its process", "message"), _attempts(found))
+        print_table(("attempt", "worker", "began", "took", "outcome", "process", "message"), _attempts(found))
 
 
 async def _diagnose(settings: "Settings", id_: str, tenant: str | None) -> "Diagnosis":
@@ -136,14 +139,14 @@ def _attempts(found: "Diagnosis") -> list[tuple[str, ...]]:
             ago(attempt.get("started", 0)),
             took(attempt),
             str(attempt.get("outcome", "")),
-            _of_its_process(attempt),
+            _process_ending(attempt),
             str(attempt.get("message", "")),
         )
         for attempt in found.attempts
     ]
 
 
-def _of_its_process(attempt: "Json") -> str:
+def _process_ending(attempt: "Json") -> str:
     """How the process of an attempt ended, and its peak memory: "SIGKILL, 812 MiB, out of memory: …"."""
     parts = []
     code = attempt.get("signal")

@@ -4,7 +4,7 @@ Python decides, Redis compares. A function below makes a `Change` from the recor
 `change.lua` writes the change only if the record still has that stage, attempt and ticket.
 
 `create`, `claim`, `park`, `release`, `expire` and `forget` have no function here. Lua decides them, because they choose
-among records that nobody has read yet. They stand in the same table (`transitions`), and one test runs every transition
+among records that nobody has read yet. They are in the same table (`transitions`), and one test runs every transition
 through Python and Lua.
 """
 
@@ -26,13 +26,13 @@ VANISH_BACKOFF = (1.0, 2.0, 4.0, 8.0)
 class Change:
     """One decided transition. A script applies it as a whole or refuses it as a whole.
 
-    * `seen`: the record as it was read. `stage` and `fields`: what it becomes.
-    * `delay`: seconds until it is due, where `stage` is delayed.
+    * `seen`: the record as it was read. `stage`: the stage after the change. `fields`: the fields to write.
+    * `delay`: seconds until the operation is due, if `stage` is delayed.
     * `timestamp_field`: the name of a field that the script sets to the server's time.
     * `lease_ran_out`: the script refuses the change if the lease was renewed meanwhile.
     * `revision`: the script refuses the change unless the record still has this revision.
     * `entry`: what is appended to the operation's history of attempts.
-    * `token`: the name of this change. A change that is sent again because its answer was lost is written once.
+    * `token`: the name of this change. A change that is sent again because its reply was lost is written once.
     """
 
     transition: Transition
@@ -119,7 +119,7 @@ def miss(seen: Record) -> Change:
 
 
 def due(seen: Record) -> Change:
-    """Queue an operation whose time has come. One of a serial type may have to wait for others of its call first."""
+    """Queue an operation whose time has come. A serial operation may have to wait for others of its call first."""
     return _change(Transition.DUE, seen, Stage.QUEUED)
 
 
@@ -147,7 +147,7 @@ def request_cancel(seen: Record, reason: str = "", *, by: str = "") -> Change:
 
 
 def cancel(seen: Record, reason: str = "", members: Json | None = None, *, by: str = "") -> Change:
-    """End an operation as canceled, with the `resultInfo` that its type has for that."""
+    """End an operation as canceled, with the `resultInfo` that its type has for canceled operations."""
     policy = seen.policy
     result = policy.canceled
     reason = seen.cancel_reason or reason

@@ -14,7 +14,7 @@ from tracker import json_codec
 from tracker.errors import ConfigurationError
 
 Micros = int
-"""Microseconds. A timestamp counts from 1970-01-01 UTC by the Redis server's clock. A duration is a length."""
+"""A time or a duration in microseconds. A time counts from 1970-01-01 UTC, by the Redis server's clock."""
 
 SECOND: Micros = 1_000_000
 CLIENT_CONTEXT_LIMIT = 256
@@ -24,7 +24,7 @@ MESSAGE_LIMIT = 4096
 """How many characters the `message` of a `resultInfo` has at most."""
 
 TYPE_NAME = r"#?[A-Za-z_][A-Za-z0-9_.]{0,126}"
-"""The pattern of a type's name. It is ASCII only, because Lua scripts compare names without case and know no other."""
+"""The pattern of a type's name. Type names are compared without case, and Lua scripts know the case of ASCII only."""
 
 READ_ONLY = frozenset(
     {
@@ -85,6 +85,7 @@ class ResultInfo(BaseModel):
 DONE = ResultInfo(code=200, subcode=0, message="Action completed successfully.")
 CANCELED = ResultInfo(code=499, subcode=0, message="The operation was canceled.")
 REJECTED_CODE = 400
+"""The `code` of an operation whose handler raises `Rejected` without a code."""
 TIMED_OUT = ResultInfo(code=408, subcode=1, message="The attempt did not end within its time limit.")
 RAISED = ResultInfo(code=500, subcode=1, message="The handler failed.")
 LOST = ResultInfo(code=503, subcode=1, message="The worker was lost and no attempts are left.")
@@ -130,7 +131,7 @@ class Operation(BaseModel):
             raise ConfigurationError(f"{type}: {', '.join(sorted(taken))} is a member of every operation already")
         cls.odata_type = type
 
-    def __init_subclass__(cls, *, type: str | None = None, **kwargs: Any) -> None:  # noqa: A002 - read above
+    def __init_subclass__(cls, *, type: str | None = None, **kwargs: Any) -> None:  # noqa: A002 - the hook above reads it
         super().__init_subclass__(**kwargs)
 
     @classmethod
@@ -151,9 +152,9 @@ class Operation(BaseModel):
 
     @classmethod
     def from_members(cls, members: Json, client_context: str | None) -> Self:
-        """Make the operation from its stored members, read as JSON as they were at its create.
+        """Make the operation from its stored members. Pydantic reads JSON text here, as at the create.
 
-        Raises pydantic's ValidationError when they do not fit the type, which may have changed since the create.
+        Raises pydantic's ValidationError when the members do not fit the type, which may have changed since the create.
         """
         body = json_codec.encode({**members, "clientContext": client_context})
         return cls.model_validate_json(body, by_alias=True, by_name=False)

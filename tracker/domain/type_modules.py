@@ -21,8 +21,8 @@ from tracker.errors import ConfigurationError
 def load_types(modules: Iterable[str]) -> TypeRegistry:
     """Import modules, and return the current registry with the types that they declare.
 
-    Raises ConfigurationError naming a module that does not load, and where in it, or that declares no type with
-    a handler.
+    Raises ConfigurationError for a module that does not load, with the file and line of the error, and for a module
+    that declares no type with a handler.
     """
     registry = current_registry()
     for module in modules:

@@ -1,4 +1,4 @@
-"""The registry of operation types: `@odata.type` → class, handler, policy. `handles` adds to the current one."""
+"""The registry of operation types: `@odata.type` → class, handler, policy. `handles` adds types to it."""
 
 import math
 import sys
@@ -58,7 +58,7 @@ class Retry(Exception):
 
 
 class Context(Protocol):
-    """What a handler gets beside its operation: who it works for, and a way to report progress."""
+    """What a handler gets beside its operation: ids, requests to stop, and a way to report progress."""
 
     @property
     def operation_id(self) -> str:
@@ -86,7 +86,7 @@ class Context(Protocol):
     def progress(self, percent: float | None = None, detail: str = "") -> Awaitable[None]:
         """Report progress. Clients see it as `percentComplete` and `statusDetail`.
 
-        `percent` is a number from 0 to 100; a lower value than the last one counts as the last one. `detail` is a text,
+        `percent` is a number from 0 to 100; a value below the last value counts as the last value. `detail` is a text,
         of which 256 characters are kept. A coroutine awaits the call, a plain function does not. At most four
         reports a second are stored; of more reports the latest is stored. Raises ValueError for another `percent`.
         """
@@ -110,7 +110,7 @@ class OperationType:
         return iscoroutinefunction(self.handler)
 
     def policy(self, *, retention: float, tombstone: float) -> Policy:
-        """Resolve what is stored with a new operation. Durations in seconds. Operations of one type share it."""
+        """The policy that is stored with new operations of the type. The durations are in seconds."""
         policy = self._policies.get((retention, tombstone))
         if policy is None:
             policy = self._policies[retention, tombstone] = replace(
@@ -123,11 +123,11 @@ class OperationType:
         return policy
 
     def validate(self, members: Json) -> Json:
-        """Judge the members a client sent and fill in the type's defaults.
+        """Check the members that a client sent. Returns them unchanged, with the type's defaults for missing members.
 
-        Raises Invalid with a detail per wrong member. What the client sent is kept letter by letter.
+        Raises Invalid with a detail for each wrong member.
         """
-        if _judges_nothing(self.model):
+        if _accepts_everything(self.model):
             return members
         try:
             operation = self.model.model_validate_json(
@@ -145,8 +145,8 @@ class OperationType:
 
 
 @cache
-def _judges_nothing(model: type[Operation]) -> bool:
-    """Whether any members will do: the type declares none of its own, and has no rule for others."""
+def _accepts_everything(model: type[Operation]) -> bool:
+    """Whether the type accepts any members: it declares none of its own, and has no rule for others."""
     own = model.__mro__[: model.__mro__.index(Operation)]
     return (
         not any(vars(base).get("__annotations__") for base in own)
@@ -166,13 +166,13 @@ def _with_defaults(model: type[Operation]) -> frozenset[str]:
 
 
 class TypeRegistry(Mapping[str, OperationType]):
-    """Operation types by name; a name is found in any case, with or without its `#`."""
+    """Operation types by name. Names may be in any case, with or without the `#`."""
 
     def __init__(self) -> None:
         self._types: dict[str, OperationType] = {}
 
     def add(self, entry: OperationType) -> None:
-        """Register a type. The same class again (a module loaded twice) replaces itself.
+        """Register a type. A class whose module is loaded twice replaces its first entry.
 
         Raises ConfigurationError when another class has the name.
         """
@@ -229,7 +229,7 @@ def handles(
     classes `never_retry`. Otherwise the operation fails at once. The other options, `PolicyOptions`, say how and when
     an operation is tried.
 
-    Raises ConfigurationError for an option that cannot be, or for a function that does not take two arguments.
+    Raises ConfigurationError for an option that is not valid, or for a function that does not take two arguments.
     """
     declared = read_policy(model.odata_type, policy)
     for item in (*retry_on, *never_retry):
@@ -262,7 +262,7 @@ def _is_exception(item: object) -> bool:
 
 
 def canonical(name: str) -> str:
-    """The form under which type names are compared: OData's `#` is optional, case does not count."""
+    """The form in which type names are compared. OData's `#` is optional, and case does not count."""
     return name.removeprefix("#").lower()
 
 

@@ -121,6 +121,7 @@ class RecentChanges:
         self._recent: dict[str, int] = {}
         self._older: dict[str, int] = {}
         self._begun = self._begun_older = 0
+        """The positions after which `_recent` and `_older` have every change."""
 
     def add(self, keys: Iterable[str]) -> None:
         """Remember that a message with changes of these operations was received."""
@@ -179,7 +180,7 @@ class EventHub:
     def __init__(self, redis: "Redis", channel: str) -> None:
         self._redis, self._channel = redis, channel
         self.changes, self.ends = Waiters(), Waiters()
-        """All changes, and those with which an operation ends or disappears."""
+        """Those who wait for any change, and those who wait until an operation ends or disappears."""
         self._followers: dict[str, set[Follower]] = {}
         self._latest: dict[str, Position] = {}
         self.stopped = False
@@ -205,7 +206,7 @@ class EventHub:
                 del self._followers[name]
 
     async def run(self) -> None:
-        """Receive messages until cancelled. Outages of Redis do not end it."""
+        """Receive messages until cancelled. Outages of Redis do not end the call."""
         await listen(self._redis, self._channel, on_message=self._receive, on_connection=self._on_connection)
 
     def stop(self) -> None:

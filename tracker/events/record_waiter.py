@@ -1,4 +1,4 @@
-"""Waits for changes of one record, for requests whose answer is held (`Prefer: wait`, RFC 7240, 4.3)."""
+"""Waits for changes of one record, for requests whose response waits (`Prefer: wait`, RFC 7240, 4.3)."""
 
 import asyncio
 import contextlib

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 CHECK_EVERY = 10.0
-"""Seconds without a message after which a PING is sent, and the longest time to wait for its answer."""
+"""Seconds without a message after which a PING is sent, and the longest time to wait for its reply."""
 
 
 async def listen(
     redis: "Redis", *channels: str, on_message: Callable[[str, str], None], on_connection: Callable[[bool], None]
 ) -> None:
-    """Receive messages on a connection of its own, until cancelled. Outages of Redis do not end it.
+    """Receive messages on a connection of its own, until cancelled. Outages of Redis do not end the call.
 
     `on_message` is called with channel and text of each message. `on_connection` is called with True for each channel
     that is subscribed to, and with False when the connection is given up. Either way messages may have been missed.
@@ -52,15 +52,15 @@ async def _receive(
     """
     asked = False
     while True:
-        answer = await subscription.connection.read_response(timeout=CHECK_EVERY, push_request=True)
-        if answer is None and asked:
+        received = await subscription.connection.read_response(timeout=CHECK_EVERY, push_request=True)
+        if received is None and asked:
             raise Unavailable("The store does not answer.")
-        asked = answer is None
-        match answer:
+        asked = received is None
+        match received:
             case None:
                 await subscription.ping()
             case ["message", channel, text]:
                 on_message(channel, str(text))
-                await asyncio.sleep(0)  # lets those who were woken run before the next of many messages
+                await asyncio.sleep(0)  # lets woken tasks run before the next of many messages
             case ["subscribe", *_]:
                 on_connection(True)

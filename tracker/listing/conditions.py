@@ -17,7 +17,8 @@ from tracker.domain.record import Record
 Value = str | int | float
 """A value of a member: a text, a status, microseconds or a number.
 
-A time between two microseconds is the half between them. Stored times are whole, so it compares rightly.
+A time between two whole microseconds is the half between them. Stored times are whole, so the half compares as the
+exact time would.
 """
 
 
@@ -236,8 +237,8 @@ def _all_of(tests: list[Test], *, decisive: bool) -> Test:
 
     def test(record: Record) -> bool | None:
         result: bool | None = not decisive
-        for one in tests:
-            answer = one(record)
+        for term_test in tests:
+            answer = term_test(record)
             if answer is decisive:
                 return decisive
             if answer is None:

@@ -17,7 +17,7 @@ from tracker.store.store import Store, readable
 CHUNK: Final = 500
 """How many candidates are read in one round trip at most."""
 FIRST_CHUNK: Final = 100
-"""How many candidates the first round trip reads if not all of them may match. Each further one reads twice as many."""
+"""How many candidates the first round trip reads if some may not match. Each further round trip reads twice as many."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ MAX_EXAMINED: Final = 10_000
 class Cursor:
     """Where the next page of a list starts.
 
-    * `after`: the position of the last operation before it: its value of each sort key.
-    * `moment`: the list shows the order at this time on every page. 0 if an index has the order.
+    * `after`: the position of the last operation before that page: its value of each sort key.
+    * `moment`: every page sorts the operations by their state at this time. 0 if an index has the order.
     * `skip`: how many matching operations are still to be left out.
     """
 
@@ -35,8 +35,8 @@ class Cursor:
 class ListQuery:
     """A request for a list: at most `top` operations that satisfy `where`, sorted by `order`, from `cursor` on.
 
-    The first `skip` operations are left out. `count`: whether to count all that match, too. `order` must be total, so
-    that no two operations are equal in it.
+    The first `skip` operations are left out. `count`: whether to count all that match, too. `order` must be total: no
+    two operations have the same position in it.
     """
 
     where: Condition | None = None
@@ -100,13 +100,15 @@ class Pager:
         skip = query.skip
         if query.cursor is not None:
             part, skip = part.after(_created_order(query.cursor)), query.cursor.skip
+        # If every candidate matches, their whole records are read at once, and only as many as the page needs. In a
+        # single index, Redis skips the first candidates without reading them.
         all_match = query_plan.rest is None and len(part.groups) == 1
         skipped_unread = skip if all_match and len(part.groups[0]) == 1 else 0
         builder = _PageBuilder(query.top, query_plan, skip - skipped_unread)
         chunk = query.top + 1 if all_match and not builder.skip else max(query.top + 1, FIRST_CHUNK)
         entries = self._reader.entries(part, chunk=chunk, skip=skipped_unread, whole=all_match)
-        async for order, record in entries:
-            if not builder.add(order, record):
+        async for created_order, record in entries:
+            if not builder.add(created_order, record):
                 break
         records = builder.records if all_match else await self._reader.whole(builder.records, query_plan)
         return Page(records, builder.cursor, count)
@@ -127,10 +129,10 @@ class Pager:
         return Page(records, next_cursor, len(matching) if query.count else None)
 
     async def _matching(self, tenant: str, call_id: str, query_plan: Plan, option: str) -> tuple[list[Record], Micros]:
-        """Read all operations that match. Returns them, and the time when the reading began.
+        """Read all operations that match. Returns their records, and the time when the reading began.
 
-        Their records have no members, unless they were read by their ids. Raises Invalid, which names the query option,
-        when more than MAX_EXAMINED would have to be read.
+        Records that are read by their ids have their members, and the time is 0. All other records have no members.
+        Raises Invalid, which names the query option `option`, when more than MAX_EXAMINED would have to be read.
         """
         if query_plan.ids is not None:
             return await self._reader.named(tenant, call_id, query_plan), 0
@@ -163,18 +165,18 @@ class _PageBuilder:
         self.cursor: Cursor | None = None
         """Where the next page starts; None while no candidate is known to follow this page."""
         self._examined = 0
-        self._last_order = 0
+        self._last_created_order = 0
 
-    def add(self, order: int, record: Record | None) -> bool:
-        """Take the next candidate; None for a record that is gone.
+    def add(self, created_order: int, record: Record | None) -> bool:
+        """Take the next candidate. `record` is None when the record is gone.
 
         Returns False when the page has ended before this candidate: it is full, or MAX_EXAMINED candidates were
         examined.
         """
         if len(self.records) == self._top or self._examined == MAX_EXAMINED:
-            self.cursor = Cursor((self._last_order,), skip=self.skip)
+            self.cursor = Cursor((self._last_created_order,), skip=self.skip)
             return False
-        self._examined, self._last_order = self._examined + 1, order
+        self._examined, self._last_created_order = self._examined + 1, created_order
         if record is not None and record.visible and self._query_plan.satisfies(record):
             if self.skip:
                 self.skip -= 1
@@ -188,13 +190,13 @@ def _sorted_after(
 ) -> list[tuple[tuple[Value | None, ...], Record]]:
     """The first records after a cursor, `most` of them at most, each with its position in the order.
 
-    If no index has the order, the records are sorted by their state at the cursor's moment. So no operation is skipped
-    or repeated between pages because it starts or ends.
+    If no index has the order, the records are sorted by their state at the cursor's moment. So an operation that starts
+    or ends between two pages is neither skipped nor repeated.
     """
     positions = [
-        (position(order, then), record)
+        (position(order, state), record)
         for record in records
-        if (then := record if is_indexed(order) else as_of(record, cursor.moment)) is not None
+        if (state := record if is_indexed(order) else as_of(record, cursor.moment)) is not None
     ]
     ranks = [(comparable(order, values), number) for number, (values, _) in enumerate(positions)]
     if cursor.after:

@@ -1,7 +1,7 @@
 """Plans of lists: which indexes give the candidates, which condition is left to test, and in which order they come.
 
-Of the terms that `and` joins, indexes answer: conditions on the status alone, equality with client contexts or ids, and
-bounds of the time of creation. All other terms are tested on the records of the candidates.
+A condition consists of terms that `and` joins. An index answers a term that tests the status only, that asks for client
+contexts or ids, or that bounds the time of creation. All other terms are tested on the records of the candidates.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -116,7 +116,7 @@ def _members(condition: Condition) -> Iterator[str]:
 
 
 def _equals(condition: Condition) -> list[str] | None:
-    """The texts of a condition that a member equals one of some texts. None for any other condition."""
+    """The texts of a condition that says only which texts a member may equal. None for any other condition."""
     match condition:
         case Comparison(_, Operator.EQ, str(text)):
             return [text]
@@ -190,6 +190,7 @@ def comparable(order: Sequence[SortKey], values: Sequence[Value | None]) -> tupl
 
 
 def _part(key: SortKey, value: Value | None) -> tuple[object, ...]:
+    """A value as Python sorts it. The first part sorts null before all values, or behind them when descending."""
     if value is None:
         return (key.descending,)
     if not key.descending:

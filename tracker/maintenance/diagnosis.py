@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tracker.store.store import Store
 
 MAX_REREADS = 5
-"""How often record and facts are read again at most, if the operation changes between the two reads."""
+"""How many times record and facts are read again at most, if the operation changes between the two reads."""
 _KEY = re.compile(r"[0-9a-f]{32}")
 
 

@@ -1,6 +1,6 @@
-"""Where an operation belongs: the sets, queues and indexes that its stage keeps it in, and what of that is not so.
+"""Placement: the sets, queues and indexes in which an operation belongs, and the faults of one that is elsewhere.
 
-`Placement` judges what `read_memberships.lua` has seen of one operation at one moment. The rules are those of
+`Placement` judges what `read_memberships.lua` has read about one operation at one moment. The rules are those of
 `stage_sets.lua` and `move.lua`.
 """
 
@@ -34,16 +34,16 @@ class Located:
 
     @property
     def stage(self) -> Stage | None:
-        """The record's stage; None when it is none that this version knows."""
+        """The record's stage; None when this version does not know the stage."""
         return Stage(self.fields["stage"]) if self.fields["stage"] in set(Stage) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is not as it should be.
+    """One fault of an operation.
 
-    `where` is a key in Redis, `what` is wrong with the operation there. `stray` is the member to take out when
-    the operation has no business in that key, whatever its stage.
+    `where` is a key in Redis, and `what` says what is wrong with the operation there. `stray` is the member to remove
+    from that key when the operation never belongs there, whatever its stage.
     """
 
     key: str
@@ -55,28 +55,28 @@ class Fault:
 
 
 class Placement:
-    """The places of this installation."""
+    """The rules of placement, with the keys of this installation."""
 
     def __init__(self, keys: Keys) -> None:
         names = script_constants(keys, test_clock=False)
         ticketed = (lane["ticketed"] for lane in names["lanes"].values())
         self._sets = {*ticketed, keys.suspects, keys.leases, keys.due, keys.expiries, keys.deadlines}
-        self._families = tuple(names[word] for word in ("call", "serial_queue", "unserved", "ids"))
-        self._gate, self._ids, self._record = names["limiter"], names["ids"], names["operation"]
+        self._prefixes = tuple(names[word] for word in ("call", "serial_queue", "unserved", "ids"))
+        self._limiter, self._ids, self._record = names["limiter"], names["ids"], names["operation"]
         self._lanes = names["lanes"].keys()
 
     def hold_operations(self, name: str) -> bool:
         """Whether a key is a set of operations, an index of them, or a tenant's ids."""
-        if name.startswith(self._gate):
+        if name.startswith(self._limiter):
             return name.endswith((":parked", ":taken"))
-        return name in self._sets or name.startswith(self._families)
+        return name in self._sets or name.startswith(self._prefixes)
 
     def is_ids(self, name: str) -> bool:
         """Whether a key is a tenant's ids."""
         return name.startswith(self._ids)
 
     def faults(self, seen: Located) -> list[Fault]:
-        """What is wrong with where the operation is; nothing, if all is well."""
+        """The faults of the operation. Empty when the operation is where it belongs, and nowhere else."""
         stage = seen.stage
         if stage is None or seen.fields["lane"] not in self._lanes:
             found = [("record", "this version does not know its stage or lane")]
@@ -86,7 +86,7 @@ class Placement:
             wrong = (present & _EXCLUSIVE) - expected - _tolerated(stage, seen)
             found = [(place, f"{stage}, but not in this key") for place in expected - present - {"ticket"}]
             found += [(place, f"{stage}, but in this key") for place in wrong]
-            found += _oddities(stage, seen, expected)
+            found += _wrong_values(stage, seen, expected)
         names = {**seen.names, "record": f"{self._record}{seen.key}"}
         id_, word = seen.fields["id"], seen.fields["stage"]
         return [Fault(seen.key, names.get(place, place), what, id_, word) for place, what in found]
@@ -117,7 +117,7 @@ def _expected(stage: Stage, seen: Located) -> Iterator[str]:
 
 
 def _blockers(fields: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """What may block such an operation, and where it waits then; the line is a place of every serial operation."""
+    """What may block the operation, and the places where it waits then. A serial operation is in `line` in any case."""
     gate = dict.fromkeys(("cap", "rate"), ("parked", "gates")) if fields["gate"] else {}
     return {"type": ("lack", "lacking"), **gate, **({"serial": ()} if fields["serial"] else {})}
 
@@ -132,12 +132,12 @@ def _expected_while_open(stage: Stage, fields: Mapping[str, str]) -> Iterator[st
 
 
 def _tolerated(stage: Stage, seen: Located) -> set[str]:
-    """What is queued may have been let through its gate, which a score of 0 says."""
+    """Places where the operation may be. A queued operation that its limiter has admitted has score 0 in `taken`."""
     return {"taken"} if stage is Stage.QUEUED and seen.places.get("taken") == "0" else set()
 
 
-def _oddities(stage: Stage, seen: Located, expected: set[str]) -> Iterator[tuple[str, str]]:
-    """What is in its place, and yet not right."""
+def _wrong_values(stage: Stage, seen: Located, expected: set[str]) -> Iterator[tuple[str, str]]:
+    """Faults in places where the operation belongs: a wrong ticket, score, blocker or position."""
     fields, places = seen.fields, seen.places
     ticket, number = fields["ticket"], places.get("ticketed")
     if "ticket" in expected and "ticket" not in places:
@@ -149,18 +149,19 @@ def _oddities(stage: Stage, seen: Located, expected: set[str]) -> Iterator[tuple
     if stage is Stage.PARKED and fields["blocker"] not in _blockers(fields):
         yield "record", f"parked, and blocked by {fields['blocker'] or 'nothing'}"
     if "line" in places and "line" in expected:
-        yield from _out_of_line(stage, fields["blocker"], places.get("head"))
+        yield from _serial_queue_faults(stage, fields["blocker"], places.get("head"))
 
 
-def _out_of_line(stage: Stage, blocker: str, head: str | None) -> Iterator[tuple[str, str]]:
-    """Only the head of a line has left its wait. `head` is the stage of whoever is before this one, or `itself`.
+def _serial_queue_faults(stage: Stage, blocker: str, head: str | None) -> Iterator[tuple[str, str]]:
+    """Faults of the operation's position in its serial queue, in which only the head may do more than wait.
 
-    Of two that have begun, both go on to their end: nothing in the line is wrong then that could be put right.
+    `head` is the stage of the queue's head, or `itself` when the operation is the head. When both have begun, that is
+    no fault: both go on to their end, and no repair could change that.
     """
-    waits_in_line = stage is Stage.PARKED and blocker == "serial"
-    if waits_in_line and head == "itself":
+    waits_in_queue = stage is Stage.PARKED and blocker == "serial"
+    if waits_in_queue and head == "itself":
         yield "line", "parked to wait in this serial queue, but the first in it"
-    elif not waits_in_line and head not in {"itself", None}:
+    elif not waits_in_queue and head not in {"itself", None}:
         begun = {Stage.RUNNING, Stage.DELAYED}
         if stage not in begun or head not in begun:
             yield "line", f"{stage}, but not the first in this serial queue"

@@ -39,19 +39,19 @@ class Swept:
     """How many operations one sweep has handled, for each of its duties."""
 
     lost: int
-    """Their lease had run out: queued again, or failed."""
+    """Operations whose lease had run out: queued again, or failed."""
     due: int
-    """Their delay was over: queued, or added to the serial queue of their call."""
+    """Operations whose delay was over: queued, or added to the serial queue of their call."""
     vanished: int
-    """Their ticket had left its queue unclaimed: they get another one later, or fail."""
+    """Operations whose ticket had left its queue unclaimed: they get another ticket later, or fail."""
     missed: int
-    """They had not started in time: failed."""
+    """Operations that had not started in time: failed."""
     expired: int
-    """Their retention was over: turned into tombstones."""
+    """Operations whose retention was over: turned into tombstones."""
     forgotten: int
-    """Their tombstone's time was over: removed."""
+    """Tombstones whose time was over: removed."""
     litter: int
-    """RQ's keys of tickets that died with their workers: removed."""
+    """Tickets of lost workers: the keys that RQ had of them are removed."""
 
 
 class Sweeper:
@@ -85,7 +85,7 @@ class Sweeper:
             await self._release_lock()
 
     async def _sweep_if_locked(self) -> None:
-        """Sweep, and again while one of the duties has reached the limit of a batch."""
+        """Sweep, and sweep again while one of the duties reaches the limit of a batch."""
         if await self._has_lock():
             while MAX_BATCH in astuple(await self.sweep()):
                 await self._has_lock()

@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RECHECK_AFTER = 3.0
-"""Seconds between the two checks that must both find a fault. In that time a worker beats, a sweep ends, and a ticket
-that RQ has popped is claimed, so what an operation on its way looks like for a moment is no fault."""
+"""Seconds between the two checks that must both find a fault.
+
+In that time a worker sends a heartbeat, a sweep ends, and a ticket that RQ has popped is claimed. So an operation that
+looks wrong only while it moves is no fault.
+"""
 OPERATIONS_STEP = 100
 """How many operations, or members of sets, one call of a script checks at most."""
 MEMBERS_STEP = 500
@@ -41,8 +44,11 @@ TICKETS_STEP = 5000
 _REPAIR_ORDER = {
     str(stage): turn for turn, stage in enumerate((Stage.RUNNING, Stage.DELAYED, Stage.QUEUED, Stage.PARKED))
 }
-"""The order of repairs, by stage. Operations that have begun are put into their serial queues first: a repair queues
-those that wait, and they must find them there."""
+"""The order of repairs, by stage.
+
+Operations that have begun are put into their serial queues first. Operations that wait must find them there when a
+repair queues them.
+"""
 _NO_RECORD = dict.fromkeys(("id", "revision", "ticket", "lane"), "")
 _STRAY = {"GONE": "in this key, but its record is gone", "ELSEWHERE": "in this key, but belongs elsewhere"}
 
@@ -95,7 +101,7 @@ class Verifier:
 
         Different keys are read at different times, so an operation that moves meanwhile can look wrong. Each operation
         that looks wrong is read again as a whole, by one script. What is still wrong then is checked once more after
-        `recheck_after` seconds, because a heartbeat or a sweep may have put it right.
+        `recheck_after` seconds, because a heartbeat or a sweep may have corrected it.
         """
         walk = _Walk(await self._tickets())
         async for names in self._scan_keys(on_progress):

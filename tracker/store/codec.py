@@ -29,8 +29,8 @@ _NUMBERS = (
 )
 _FLAGS = ("canceled", "hidden", "rq")
 _DEFAULT = Policy()
-FORGET = "forget"
-"""The name under which a change names a field that it removes."""
+_REMOVE = "forget"
+"""The field of a change whose value names a field that `change.lua` removes from the record."""
 _POLICY_NAMES = tuple(item.name for item in fields(Policy))
 _POLICY_VALUES = attrgetter(*_POLICY_NAMES)
 _DEFAULT_VALUES = _POLICY_VALUES(_DEFAULT)
@@ -38,7 +38,7 @@ _PLACES = {name: place for place, name in enumerate(Record._fields)}
 
 
 def encode(record: Record) -> list[str]:
-    """The fields of a new record that are its own: field, value, field, value, and so on.
+    """The fields that a new record does not share with others: field, value, field, value, and so on.
 
     The script that stores the record adds its key and digest. An id that is the key as a UUID is left out.
     """
@@ -70,16 +70,16 @@ def encode_fields(changed: Mapping[str, Any]) -> dict[str, str]:
     stored = {name: _encode_value(value) for name, value in changed.items()}
     if changed.get("client_context", "") is None:
         del stored["client_context"]
-        stored[FORGET] = "client_context"
+        stored[_REMOVE] = "client_context"
     return stored
 
 
-def decode(answer: Sequence[str]) -> Record:
-    """Decode a record from the answer of HGETALL inside a script."""
-    return decode_hash(as_hash(answer))
+def decode(reply: Sequence[str]) -> Record:
+    """Decode a record from the reply of HGETALL inside a script."""
+    return decode_hash(as_hash(reply))
 
 
-def completed(record: Record, added: str) -> Record:
+def with_added_fields(record: Record, added: str) -> Record:
     """A new record with the fields that the script added: field, value and so on, separated by spaces."""
     values = list(record)
     values[_NOT_BEFORE] = 0  # the script adds the real time, if there is one
@@ -90,9 +90,9 @@ def completed(record: Record, added: str) -> Record:
     return Record._make(values)
 
 
-def as_hash(answer: Sequence[str]) -> dict[str, str]:
-    """A dict from the answer of HGETALL inside a script. The last value of a field counts."""
-    return dict(zip(answer[::2], answer[1::2], strict=True))
+def as_hash(reply: Sequence[str]) -> dict[str, str]:
+    """A dict from the reply of HGETALL inside a script. The last value of a field counts."""
+    return dict(zip(reply[::2], reply[1::2], strict=True))
 
 
 def decode_hash(stored: Mapping[str, str]) -> Record:

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 MOST_CONNECTIONS = 64
 """How many connections a client opens at most."""
 ANSWER_WITHIN = 5.0
-"""The longest time to connect, and to wait for an answer, in seconds. After that Redis counts as away."""
+"""The longest time to connect, and to wait for a reply, in seconds. After that Redis counts as away."""
 SENTINEL_WITHIN = 1.0
-"""The same for one Sentinel, in seconds. After that the next Sentinel is asked."""
+"""The longest time to connect to one Sentinel, and to wait for its reply, in seconds. Then the next one is asked."""
 SENTINEL_PORT = 26379
 _SERIALIZER = HiredisRespSerializer()
 _OF_ONE_WORD = frozenset({"EVALSHA", "HGETALL"})
@@ -101,20 +101,20 @@ def _open(url: str, most: int) -> "Redis":
     named = _read(url)
     asking = {**_SENTINEL_TIMES, "retry": Retry(NoBackoff(), 0)}
     sentinels = _Sentinel(named.sentinels, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
-    kind = type("SentinelConnection", (_Writing, SentinelManagedConnection), {})
-    pool = _SentinelPool(named.master, sentinels, connection_class=kind, **options, **named.database)  # type: ignore[no-untyped-call]
+    managed = type("SentinelConnection", (_Writing, SentinelManagedConnection), {})
+    pool = _SentinelPool(named.master, sentinels, connection_class=managed, **options, **named.database)  # type: ignore[no-untyped-call]
     return Redis.from_pool(pool)
 
 
 class _Pool(BlockingConnectionPool):
     """A pool that leaves a server which has become a replica, and that hands out free connections at once.
 
-    Behind a proxy or a name, the next connection reaches the master.
+    When the address is a proxy or a DNS name, the next connection reaches the master.
     """
 
     def __init__(self, *, connection_class: type[AbstractConnection] = Connection, **options: Any) -> None:
-        kind = type(connection_class.__name__, (_Leaving, _Packing, _Writing, connection_class), {})
-        super().__init__(connection_class=kind, pool=ref(self), **options)
+        own_class = type(connection_class.__name__, (_Leaving, _Packing, _Writing, connection_class), {})
+        super().__init__(connection_class=own_class, pool=ref(self), **options)
 
     async def get_connection(self, *about: Any, **options: Any) -> AbstractConnection:
         """A connection. A free one is returned at once.
@@ -143,7 +143,7 @@ class _Leaving(AbstractConnection):
         self._pool = pool
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
-        """Read an answer. Raises ConnectionError when the answer says that the server is a replica."""
+        """Read a reply. Raises ConnectionError when the reply says that the server is a replica."""
         try:
             return await super().read_response(*args, **options)
         except ReadOnlyError as error:
@@ -205,7 +205,7 @@ class _Sentinel(Sentinel):
 
 
 class _BlockingSentinel(blocking_sentinel.Sentinel):
-    """The same without an event loop."""
+    """`_Sentinel` without an event loop."""
 
     def discover_master(self, service_name: str) -> Any:
         """The master's host and port. Raises MasterNotFoundError, a ConnectionError."""

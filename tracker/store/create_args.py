@@ -1,4 +1,4 @@
-"""New operations, and the arguments by which `create.lua` takes them."""
+"""New operations, and the arguments of `create.lua` for them."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -23,7 +23,7 @@ class CreateArgs(NamedTuple):
 
 
 def pack_creates(many: Iterable[CreateArgs]) -> Iterator[list[str]]:
-    """The arguments of each new operation. What it has in common with those after it comes before the first of them."""
+    """The arguments of each new operation. Fields that several operations share are in the first one's arguments."""
     before: Record | None = None
     for new in many:
         record = new.record

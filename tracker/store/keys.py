@@ -1,6 +1,6 @@
 """The Redis schema, on one page.
 
-`<p>` is `tracker`, or `{tag}tracker` when one hash tag is asked for; `<r>` is RQ's own prefix, `rq`. A key's name
+`<p>` is `tracker`, or `{tag}tracker` when the setting `hash_tag` is set; `<r>` is RQ's own prefix, `rq`. A key's name
 holds our words and hexadecimal digests only, never a user's text: a tenant, a call, a client context and an
 idempotency key appear by digest, an operation by its internal key (32 hex digits).
 
@@ -14,8 +14,8 @@ key                            type    content                                  
                                        request made, and its fingerprint
 <p>:call:<call>                ZSET    key → order of creation (µs)             member until hidden    create, move
                                                                                 or expired
-<p>:call:<call>:status:<S>     ZSET    the same, of one public status           alike                  create, move
-<p>:call:<call>:context:<c>    ZSET    the same, of one clientContext           alike                  create, move
+<p>:call:<call>:status:<S>     ZSET    the same, for one public status          as the row above       create, move
+<p>:call:<call>:context:<c>    ZSET    the same, for one clientContext          as the row above       create, move
 <p>:line:<call>                ZSET    serial queue: key → position             member until final     move
 <p>:gate:<type>:parked         ZSET    limiter: parked key → order of creation  member while parked    claim, move
 <p>:gate:<type>:taken          ZSET    limiter: key → since when it runs, or 0  while it runs or is    claim, move
@@ -26,12 +26,13 @@ key                            type    content                                  
 <p>:lack:<type>                ZSET    key → order of creation; parked because  member while parked    claim, move
                                        no worker has the type
 <p>:lacking                    ZSET    type → since when any waits for a        while any is parked    claim, sweeper
-                                       worker, or when it was last tried
-<p>:tickets                    STRING  number of the last ticket pushed         ever (one key)         create, move
-<p>:ticket:<fields>            HASH    what RQ's hash of every ticket holds     ever (one key of each  create, move
-                                                                                form)
+                                       worker, or when one was last queued
+<p>:tickets                    STRING  number of the last ticket pushed         no end (one key)       create, move
+<p>:ticket:<fields>            HASH    fields of RQ's hash of every ticket      no end (one key of     create, move
+                                                                                each form)
 <p>:ticketed:<lane>            ZSET    queued key → its ticket's number         member while queued    move, sweeper
-<p>:suspects                   ZSET    queued key → when its ticket was missed  member while queued    sweeper, move
+<p>:suspects                   ZSET    queued key → when its ticket was found   member while queued    sweeper, move
+                                       missing
 <p>:leases                     ZSET    running key → when its lease runs out    member while running   move, beat
 <p>:due                        ZSET    delayed key → when it is due             member while delayed   move
 <p>:deadlines                  ZSET    key → when it must have started          until it has           create, move
@@ -40,7 +41,7 @@ key                            type    content                                  
                                        remove what RQ keeps of it
 <p>:batch:<worker>             STRING  what the worker's latest claim claimed   10 min                 claim
 <p>:worker:<worker>            STRING  what the worker is: types, room, host    60 s                   worker
-<p>:workers                    ZSET    worker → when it last said so            10 min after the last  worker
+<p>:workers                    ZSET    worker → when it last reported           10 min after the last  worker
 <p>:sweeper                    STRING  token of the process that sweeps         5 s                    sweeper (lock)
 <p>:events                     PUBSUB  events of a tenant's operations that     -                      all that write
                                        one script has changed: see feed.py
@@ -59,13 +60,13 @@ from functools import lru_cache
 from hashlib import sha1
 
 _cached = lru_cache(maxsize=4096)
-"""For digests that are asked for several times for each operation."""
+"""Caches digests that each operation needs several times."""
 QUEUES = {"high": "operations.high", "default": "operations", "low": "operations.low"}
 """RQ's queue of each lane, in order of priority."""
 
 
 class Keys:
-    """Every key this service owns, and the three kinds of RQ's that it writes."""
+    """The names of all keys of this service, and of three kinds of RQ's keys."""
 
     def __init__(self, prefix: str = "tracker", rq_prefix: str = "rq") -> None:
         self.prefix = prefix
@@ -115,7 +116,7 @@ class Keys:
         return f"{self.prefix}:history:{key}"
 
     def worker(self, name: str) -> str:
-        """What a worker says of itself."""
+        """What a worker reports about itself."""
         return f"{self.prefix}:worker:{name}"
 
     def control(self, worker: str) -> str:
@@ -123,7 +124,7 @@ class Keys:
         return f"{self.prefix}:control:{worker}"
 
     def ticket(self, fields: str) -> str:
-        """The hash that RQ's hashes of tickets are copied from; `fields` is the digest of its fields."""
+        """The hash that RQ's hashes of tickets are copied from. `fields` is the digest of its fields."""
         return f"{self.prefix}:ticket:{fields}"
 
     def ticketed(self, lane: str) -> str:
@@ -159,7 +160,7 @@ def owner_digest(tenant: str) -> str:
 
 @_cached
 def call_digest(tenant: str, call_id: str) -> str:
-    """A call's name in keys. Calls of two tenants never share one, because neither text has a line end."""
+    """A call's name in keys. Calls of two tenants never share a name, because neither text has a line end."""
     return _digest(f"{tenant}\n{call_id}")
 
 
@@ -170,15 +171,15 @@ def context_digest(client_context: str | None) -> str:
 
 @_cached
 def type_digest(type_name: str) -> str:
-    """A type's name in keys, whatever its case and with or without its `#`."""
+    """A type's name in keys. Names that differ only in case or in a leading `#` are the same type."""
     return _digest(type_name.removeprefix("#").lower())
 
 
 def once_digest(tenant: str, name: str) -> str:
-    """A tenant's idempotency key in keys; two tenants never share one."""
+    """The name of a tenant's idempotency key in keys. Two tenants never share a name."""
     return _digest(f"{tenant}\n{name}")
 
 
 def _digest(text: str) -> str:
-    """SHA-1, because scripts can compute no other. It only gives names: nobody gains by two texts with one digest."""
+    """The digest is SHA-1, because scripts can compute no other. Two texts with one digest would harm nobody else."""
     return sha1(text.encode(), usedforsecurity=False).hexdigest()

@@ -1,4 +1,4 @@
-"""Lua files as modules: what each takes from which, and the text of a script with all modules that it needs.
+"""Lua files as modules: which names a file takes from which module, and the text of a script with its modules.
 
 Every file under `lua/` is a script, and every file under `lua/modules/` defines functions and tables that others take.
 The comment at the top of a file says what it uses, in lines of these forms:
@@ -14,11 +14,12 @@ values are `ARGV[attempts_start]` and the following ones, `attempts_count` in al
 `packed_args`, which the function `unpack_change_header` reads. `FROM` names what the file takes from a module.
 
 Everywhere, `call` is `redis.call`, and `C.name` stands for the value of a constant (`script_constants`): it is replaced
-by the value's text. Else every run would make a table of all constants, and look them up in it. (`make
+by the value's text. Plain code would be a table of constants, which every run would make and look up values in. (`make
 bench-instructions`: create and change, 1 at once, -4 %.)
 
-So every file can be read by itself. Loading fails for modules that take from each other in a circle, and for a name
-that its module does not define. A test fails for a name that is used and not declared, or declared and not used.
+The first comment names all that a file uses, so every file can be read by itself. Loading fails for modules that take
+from each other in a circle, and for a name that its module does not define. A test fails for a name that is used and
+not declared, or declared and not used.
 """
 
 import re
@@ -39,11 +40,11 @@ _FROM = re.compile(r"^-- FROM (\w+): ([\w, ]+)$", re.MULTILINE)
 _CONSTANT = re.compile(r"C\.(\w+)")
 _TOP_LEVEL = re.compile(r"^local (?:function )?(\w+(?:, \w+)*)", re.MULTILINE)
 _ESCAPED = re.compile(rb"[^ !#-\[\]-~]")
-"""Bytes that a text in Lua has by their numbers: all but the printable ones, and quotation mark and backslash."""
+"""Bytes that a Lua text has as numbers, `\\ddd`: bytes that are not printable, quotation marks and backslashes."""
 
 
 class LuaError(Exception):
-    """A Lua file that says what is not so of what it uses or defines."""
+    """A Lua file declares names that do not fit together with those of other files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,12 @@ class Parameter:
 
     @property
     def variadic(self) -> bool:
-        """Whether it takes all arguments that are left."""
+        """Whether the parameter takes all arguments that are left."""
         return self.form == "..."
 
     @property
     def names(self) -> list[str]:
-        """Its names in Lua."""
+        """The parameter's names in Lua."""
         return [f"{self.name}_start", f"{self.name}_count"] if self.variadic else [self.name]
 
 
@@ -88,7 +89,7 @@ def read(path: Path) -> LuaFile:
 
 
 def in_order(script: str, folder: Path = LUA) -> list[LuaFile]:
-    """A script, after all modules that it needs, each after those that it takes from.
+    """All modules that a script needs, and the script. Each file comes after the modules that it takes names from.
 
     Raises LuaError when a module is missing, does not define what others take from it, or is in a circle.
     """
@@ -110,7 +111,7 @@ def in_order(script: str, folder: Path = LUA) -> list[LuaFile]:
 
 
 def _check_modules(files: Sequence[LuaFile]) -> None:
-    """Check that each name that a file takes is defined by the module, and no two files of a script define the same."""
+    """Check that modules define the names that files take from them, and that no two files define the same name."""
     by_name, definers = {file.name: file for file in files}, dict[str, str]()
     for file in files:
         for module, names in file.takes.items():
@@ -128,7 +129,7 @@ def _check_modules(files: Sequence[LuaFile]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A script with its modules: which keys and arguments it takes, in order, and its text before constants are set."""
+    """A script with its modules: its keys and arguments in order, and its text, in which constants are not replaced."""
 
     keys: Sequence[str]
     arguments: Sequence[Parameter]
@@ -159,8 +160,8 @@ def _bound(keys: Iterable[str], arguments: Iterable[Parameter]) -> Iterator[str]
 
 
 def with_constants(text: str, constants: Mapping[str, Any]) -> str:
-    """The text of a script with the constants' values in it. Raises KeyError for a constant that is none."""
-    parts = _CONSTANT.split(text)  # every second is the name of a constant
+    """The text of a script with the constants' values in it. Raises KeyError for an unknown constant."""
+    parts = _CONSTANT.split(text)  # every second part is the name of a constant
     values = {name: _literal(constants[name]) for name in {*parts[1::2]}}
     parts[1::2] = [values[name] for name in parts[1::2]]
     return "".join(parts)

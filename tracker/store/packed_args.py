@@ -1,11 +1,11 @@
-"""Several fields that a script takes as one argument, with spaces between them.
+"""Packed arguments of scripts: forms in which one argument has several fields, with spaces between them.
 
-Each form is declared once, by the function here that writes it: the Lua function that reads it is made from what the
-Python function writes (`lua_reader`, see `lua_modules`). No field may be empty or hold a space. `NOTHING` stands for a
-field that there is nothing for.
+Each form is declared once, by the Python function that writes it. The Lua function that reads the form is made from
+what the Python function writes (`lua_reader`, see `lua_modules`). No field may be empty or contain a space. `NOTHING`
+stands for a field without a value.
 
-Workers keep changes in their spool in the form in which they are sent, and a worker of another version may send them:
-the fields of `change_header` and their order stay as they are.
+Workers keep changes in their spool in the form in which they are sent, and a worker of another version may send them
+later. So the fields of `change_header` and their order must not change.
 """
 
 import inspect
@@ -15,29 +15,29 @@ NOTHING = "-"
 
 
 def shared_header(*, owner: str, call: str, start_within: int, count: int) -> str:
-    """Begin what several creates have in common: `count` arguments with fields follow (name, value, ...).
+    """The header of the fields that several creates have in common. `count` arguments follow: field, value, ...
 
-    `owner` is the tenant's digest, `call` the call's. `start_within` is the longest time in microseconds from the first
-    queueing to the start, or 0 for no limit. No create begins with `=`.
+    `owner` is the tenant's digest, `call` the call's. `start_within` is the longest time from the first queueing to the
+    start, in microseconds; 0 is no limit. The form begins with `=`, and `create_header` never does.
     """
     return f"= {owner} {call} {start_within} {count}"
 
 
 def create_header(*, key: str, id: str, digest: str, context: str, has_options: int, count: int) -> str:  # noqa: A002 - the record's own name
-    """Begin a new operation: `create_options` follow if `has_options` is 1, then `count` arguments with fields.
+    """The header of a create. `create_options` follow if `has_options` is 1, then `count` arguments: field, value, ...
 
-    `id` is the public id. `digest` is of the call and the body: it tells a repeated create from another one with the
-    same id. `context` is the client context's digest, if there is one.
+    `id` is the public id. `digest` is the digest of the call and the body. It tells a repeated create from another
+    create with the same id. `context` is the client context's digest, or NOTHING.
     """
     return f"{key} {id} {digest} {context} {has_options} {count}"
 
 
 def create_options(*, delay: int, not_before: int, idempotency_key: str, fingerprint: str, remember_for: int) -> str:
-    """Say what few creates ask for.
+    """The options of a create, which few creates have.
 
     The operation starts neither before `delay` (microseconds), nor before `not_before` (a time). `idempotency_key` is
-    the digest of the client's name for its request, if it has one, which is remembered for `remember_for` seconds.
-    `fingerprint` is the digest of what the request asks for: it tells a repeated request from another one with the
+    the digest of the client's idempotency key, or NOTHING. The key is remembered for `remember_for` seconds.
+    `fingerprint` is the digest of what the request asks for. It tells a repeated request from another request with the
     same key.
     """
     return f"{delay} {not_before} {idempotency_key} {fingerprint} {remember_for}"
@@ -57,12 +57,13 @@ def change_header(  # noqa: PLR0913 - a change has that many fields
     timestamp_field: str,
     count: int,
 ) -> str:
-    """Begin a change: the entry of the history of attempts follows (or an empty argument), then `count` with fields.
+    """The header of a change. Its entry for the history of attempts follows (empty for none), then `count` arguments.
 
-    What begins with `seen_` must be so in the record; `seen_revision` is there only if the caller insists on it.
-    `lease_ran_out` is 1 for a change that a renewed lease forbids. `stage` is where the operation goes, which may be
-    where it is; `delay` is for a delayed one, in microseconds. `token` names the change: the same change again, because
-    its answer was lost, writes nothing. `timestamp_field` is a field that takes the time, if there is one.
+    The `count` arguments are fields to write: field, value, ... The change is written only if the record still has the
+    values `seen_…`. `seen_revision` is NOTHING unless the caller asks for one revision. `lease_ran_out` is 1 for a
+    change that a renewed lease forbids. `stage` is the operation's stage after the change. `delay` is the delay of a
+    delayed operation, in microseconds. `token` names the change: when its reply was lost and the change is sent again,
+    nothing more is written. `timestamp_field` names a field to write the present time to, or is NOTHING.
     """
     return (
         f"{key} {seen_stage} {seen_attempt} {seen_ticket} {seen_revision} {lease_ran_out} {stage} {delay} {token} "

@@ -4,16 +4,16 @@ import asyncio
 
 from tracker.domain.lifecycle import backoff
 
-FIRST, CAP = 0.1, 2.0
+FIRST_WAIT, MAX_WAIT = 0.1, 2.0
 """The longest wait before the first new attempt, and before any attempt, in seconds.
 
-Each failed attempt doubles the longest wait, up to the cap. The real wait is random between 0 and the longest (full
+Each failed attempt doubles the longest wait, up to MAX_WAIT. The real wait is random between 0 and the longest (full
 jitter).
 """
 
 
 class ReconnectBackoff:
-    """The state of one outage: how often Redis has been tried since it went away."""
+    """The state of one outage: how many times Redis was tried since it went away."""
 
     def __init__(self) -> None:
         self._tries = 0
@@ -25,7 +25,7 @@ class ReconnectBackoff:
     async def wait(self) -> None:
         """Wait before the next attempt."""
         self._tries += 1
-        await asyncio.sleep(backoff(FIRST, CAP, self._tries))
+        await asyncio.sleep(backoff(FIRST_WAIT, MAX_WAIT, self._tries))
 
     def over(self) -> None:
         """Redis answers again: the outage is over."""

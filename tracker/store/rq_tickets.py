@@ -1,8 +1,8 @@
 """RQ tickets: the RQ job of one attempt of an operation.
 
-A ticket's job id is `<key>-<ticket>`: the operation's internal key, and the number of the ticket. All else is the same
-in every ticket, so the scripts copy it within the server. A test compares a ticket field by field with what RQ's
-`Queue.enqueue_job` writes for the same job.
+A ticket's job id is `<key>-<ticket>`: the operation's internal key, and the number of the ticket. Tickets differ by the
+id, the times and the queue only, so the scripts copy the other fields from a template in Redis. A test compares a
+ticket field by field with what RQ's `Queue.enqueue_job` writes for the same job.
 """
 
 import json
@@ -13,6 +13,7 @@ from tracker.store.keys import QUEUES, Keys
 
 FUNCTION = "workers.job.run_operation"
 RESULT_TTL, FAILURE_TTL, NO_TIMEOUT = 0, 300, -1
+"""Seconds for which RQ keeps a finished and a failed job; RQ's value for a job without a time limit."""
 _JOB_ID = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,15})")
 
 

@@ -1,6 +1,6 @@
 """The constants of the Lua scripts: `C.name` in a script is the value here.
 
-Names of keys that end with `:` are beginnings, to which a script adds a digest or an internal key.
+The name of a key that ends with `:` is a prefix, to which a script adds a digest or an internal key.
 """
 
 from hashlib import sha1
@@ -17,29 +17,29 @@ _DAY = 86_400
 LITTER_AGE = 600
 """Seconds after which the sweeper removes what RQ has of a lost ticket: twice as long as RQ keeps a failed job."""
 LIMITER_RECHECK = 5
-"""Seconds after which a limiter that nothing opened is looked at again."""
+"""Seconds after which a limiter is looked at again, if no operation of its type has ended before."""
 PROBE_AFTER = 30
-"""Seconds after which an operation of a type that no worker had is tried again."""
+"""Seconds after which one operation of a type that no worker had is queued again, to find a worker."""
 FOREIGN_JOB_EXPIRES = _DAY
 """Seconds for which a job that is no ticket stays in RQ's failed registry."""
 HISTORY_LIMIT = 10
 """Ended attempts that the history of an operation keeps at most."""
 FEED_LENGTH = 5000
-"""Messages that a tenant's feed keeps, or a few more: each has the events of one run of a script."""
+"""Messages that a tenant's feed keeps, or a few more. A message has the events of one run of a script."""
 EVENTS_PER_MESSAGE = 100
 """Events in one message at most."""
 FEED_FOR = _DAY
-"""Seconds for which a feed is kept after its last message, or half of that at least."""
+"""The longest time that a feed is kept after its last message, in seconds. The shortest time is half as long."""
 LARGEST_PUBLISHED_RESULT = 1024
-"""Bytes of a result as JSON above which its event goes without the message."""
+"""The largest `resultInfo`, and the largest result members, in bytes of JSON, that an event has in full."""
 WINDOW = 200
 """Tickets at the head of a queue among which a claim looks for a kind of handler that it has room for."""
 JUDGE_LIMIT = 3 * WINDOW
 """Tickets that one claim judges at most: a window of each lane, so that no lane uses up what the others need."""
 FIRST_LANES = ("high", "default", "high", "default", "high", "low", "high", "default", "high", "default")
-"""The lane that a worker looks into first, for each of ten tickets. No lane waits for ever, because each has a turn."""
+"""The lane whose tickets are claimed first, for each of ten operations in turn. So no lane waits for ever."""
 _RELEASE_LIMIT = 100
-"""Parked operations that a limiter admits in one go at most."""
+"""Parked operations that a limiter admits in one script at most."""
 _LIMITER_BATCH = 20
 """Limiters that one script looks at, at most."""
 _READ_SIZE = 50

@@ -8,12 +8,12 @@ from tracker.domain.record import Record
 
 
 class ChangeReply(StrEnum):
-    """What became of one change of a batch."""
+    """The reply to one change."""
 
     OK = "OK"
-    """It is written, now or by an earlier call whose answer was lost."""
+    """The change is written, now or by an earlier call whose reply was lost."""
     CONFLICT = "CONFLICT"
-    """The operation is not as the change saw it. It has begun another attempt, for example."""
+    """The operation is not as the change saw it: for example, another attempt has begun."""
     CANCEL = "CANCEL"
     """A cancel was requested meanwhile: the operation must end, and not start again."""
     MISSING = "MISSING"
@@ -22,7 +22,7 @@ class ChangeReply(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClaimReply:
-    """What became of a claim. `refused` holds RQ job ids, each with the reason: STALE, MISSING or FOREIGN."""
+    """The reply to a claim. `refused` holds RQ job ids, each with the reason: STALE, MISSING or FOREIGN."""
 
     started: Sequence[Record]
     parked: Sequence[Record] = ()
@@ -30,11 +30,11 @@ class ClaimReply:
     suspended: bool = False
     """Whether nothing was claimed because of `rq suspend`."""
     more: bool = False
-    """Whether the claim ended before the queues did."""
+    """Whether the claim ended before it came to the end of the queues."""
     left: bool = False
     """Whether tickets are left that there was no room for."""
     opens: float | None = None
-    """Seconds until the first limiter may admit an operation; None if no limiter holds one back."""
+    """Seconds until the first limiter may admit an operation; None if no limiter holds an operation back."""
     waiting: int = 0
     """How many tickets are left on the queues."""
 
@@ -53,11 +53,11 @@ class Overdue:
     """What the sweeper has to act on: internal keys, and in `litter` RQ job ids."""
 
     lost: Sequence[str]
-    """Their leases ran out."""
+    """Running operations whose leases ran out."""
     due: Sequence[str]
-    """Their delays are over."""
+    """Delayed operations whose delays are over."""
     vanished: Sequence[str]
-    """Their tickets are gone, and no worker has claimed them."""
+    """Queued operations whose tickets are gone, and which no worker has claimed."""
     litter: Sequence[str]
     missed: Sequence[str]
-    """They have not started in time."""
+    """Operations that have not started in time."""

@@ -31,7 +31,7 @@ Answer = Any
 
 
 class Script:
-    """One script. It is loaded when it is first used, and again whenever the server lost it."""
+    """One script. It is loaded when it is first used, and again when the server has lost it."""
 
     def __init__(
         self,
@@ -56,19 +56,20 @@ class Script:
         return self._script.sha
 
     async def __call__(self, **named: Any) -> Answer:
-        """Run it with exactly the arguments that its file names. Raises Unavailable when Redis cannot answer now."""
+        """Run the script with the arguments that its file names. Raises Unavailable when Redis cannot answer now."""
         args = self._in_order(named)
         async with answering():
             return await self._script(keys=self._keys, args=args)
 
     async def together(self, **named: Any) -> Answer:
-        """Run it as a call does, in one round trip with all calls of the same turn of the event loop."""
+        """Run the script. All calls of this method in one turn of the event loop share a round trip."""
         return await self._answered(self._pipeline.call(self._script, self._keys, self._in_order(named)))
 
     async def each(self, many: Sequence[list[str]]) -> list[Answer]:
-        """Run it for each of many, `MOST_TOGETHER` at most, together with all such calls of the same turn of the loop.
+        """Run the script for `MOST_TOGETHER` operations at most. `many` has the arguments for each operation.
 
-        The script must have one variadic argument and no other, and answer with a list that has an element for each.
+        All calls of this method in one turn of the event loop share one EVALSHA. The script must have one variadic
+        argument and no other. Its reply must be a list with an element for each operation.
         """
         found: list[Answer] = await self._answered(self._pipeline.join(self._script, self._keys, many))
         return found
@@ -130,7 +131,7 @@ class Scripts:
 
 
 HANGS_AFTER = 7.0
-"""The longest time in seconds for an answer. After it the server counts as away, whatever redis-py still tries."""
+"""The longest time until a reply, in seconds. Then the server counts as away, even if redis-py still tries."""
 
 
 @asynccontextmanager

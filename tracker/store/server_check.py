@@ -50,7 +50,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What a server says about itself: INFO, and `appendfsync`; None if the server does not report that."""
+    """A server's reply to INFO, and its setting `appendfsync`; None if the server does not report the setting."""
 
     info: Mapping[str, Any]
     fsync: str | None

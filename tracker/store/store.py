@@ -1,4 +1,4 @@
-"""The record in Redis, through the scripts; nobody else reads or writes it."""
+"""The store: the reads and writes of operation records in Redis."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from tracker.domain.operation import SECOND, Json
 from tracker.domain.record import Record
 from tracker.errors import Conflict, Gone, NotFound, Refused, Reused
 from tracker.store import rq_tickets
-from tracker.store.codec import as_hash, completed, decode, decode_hash, encode_fields
+from tracker.store.codec import as_hash, decode, decode_hash, encode_fields, with_added_fields
 from tracker.store.create_args import CreateArgs, pack_creates
 from tracker.store.idempotency import NO_KEY, IdempotencyKey
 from tracker.store.keys import Keys, owner_digest
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 LEASE = 10.0
-"""Seconds that an attempt may go without a beat."""
+"""The longest time between two heartbeats of an attempt, in seconds. Then its lease runs out."""
 VANISHED_AFTER = 5.0
-"""Seconds that a ticket may be missing from its queue, unclaimed."""
+"""The longest time that a ticket may be missing from its queue without being claimed, in seconds."""
 
 
 class CancelPending(Conflict):
-    """A cancel was asked for meanwhile: the operation must end, not start again."""
+    """A cancel was requested meanwhile: the operation must end, and not start again."""
 
 
 Created = tuple[Record, bool]
@@ -41,7 +41,7 @@ Created = tuple[Record, bool]
 
 
 class Store:
-    """All reads and writes of operation records. Every method raises Unavailable while Redis is away."""
+    """Reads and writes operation records. Every method raises Unavailable while Redis is away."""
 
     def __init__(self, redis: "Redis", settings: "Settings") -> None:
         self.redis = redis
@@ -58,34 +58,35 @@ class Store:
     async def create(self, record: Record, *, delay: float = 0.0, idempotency_key: IdempotencyKey = NO_KEY) -> Created:
         """Store a new operation and queue its first ticket, in one atomic step and one round trip.
 
-        Returns the stored record and whether it is new: the same id, call and body again is the stored one, and a
-        request that was named before is answered as it was then. Raises Conflict when the id is taken by another,
-        Reused when the name is another request's, Gone when the operation that it made was deleted.
+        Returns the stored record, and whether it is new. It is not new when the same id, call and body were stored
+        before, or when the same request came before with the same idempotency key. Raises Conflict when another
+        operation has the id, Reused when the idempotency key belongs to another request, and Gone when the operation
+        that the request made is gone.
         """
-        [became] = await self.create_each([CreateArgs(record, delay, idempotency_key)])
-        if isinstance(became, Exception):
-            raise became
-        return became
+        [outcome] = await self.create_each([CreateArgs(record, delay, idempotency_key)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def create_each(self, many: Sequence[CreateArgs]) -> list[Created | Exception]:
-        """Store operations as by `create`, by one script with all that are created in this turn of the loop.
+        """Store `MOST_TOGETHER` operations at most, by one script with all operations of this turn of the event loop.
 
-        Each is judged by itself: what `create` returns, or what it raises, in the same order. `MOST_TOGETHER` at most.
+        Returns for each operation, in the same order, what `create` would return or raise for it.
         """
         if not many:
             return []
-        answers = await self._scripts.create.each(list(pack_creates(many)))
-        return [_became(new, answer) for new, answer in zip(many, answers, strict=True)]
+        replies = await self._scripts.create.each(list(pack_creates(many)))
+        return [_outcome_of(new, reply) for new, reply in zip(many, replies, strict=True)]
 
     async def find(self, tenant: str, operation_id: str) -> Record:
         """Read an operation by its public id. Raises NotFound, or Gone when only its tombstone is left."""
-        [answer] = await self._scripts.read_by_public_id.each([[owner_digest(tenant), operation_id]])
-        if not answer:
+        [reply] = await self._scripts.read_by_public_id.each([[owner_digest(tenant), operation_id]])
+        if not reply:
             raise NotFound(f"There is no operation '{operation_id}'.")
-        return _visible(decode(answer))
+        return _visible(decode(reply))
 
     async def read(self, keys: Iterable[str]) -> list[Record]:
-        """Read records by internal key, in one round trip; those that are not there are left out."""
+        """Read records by internal key, in one round trip. Records that do not exist are left out."""
         async with answering(), self.redis.pipeline(transaction=False) as pipe:
             for key in keys:
                 pipe.hgetall(self.keys.operation(key))
@@ -93,15 +94,16 @@ class Store:
         return [record for stored in hashes if (record := readable(stored)) is not None]
 
     async def apply(self, change: Change) -> Record:
-        """Write a change, if the record is still where it was seen; return it as it now is.
+        """Write a change, if the record is still in the state that the change has seen. Returns the changed record.
 
-        Raises Refused when it is not, CancelPending when a cancel came between, NotFound when it is gone.
+        Raises Refused when the record is in another state, CancelPending when a cancel was requested meanwhile, and
+        NotFound when the record is gone.
         """
-        [[word, *answer]] = await self._scripts.change(brief=0, changes=pack(change))
+        [[word, *reply]] = await self._scripts.change(brief=0, changes=pack(change))
         seen = change.seen
         match word:
             case ChangeReply.OK:
-                return decode(answer)
+                return decode(reply)
             case ChangeReply.CONFLICT:
                 raise Refused(
                     f"{change.transition}: operation {seen.id} is no longer {seen.stage}, attempt {seen.attempt}"
@@ -114,7 +116,7 @@ class Store:
                 raise AssertionError(f"change.lua answered {other!r}")
 
     async def write(self, changes: Iterable[Sequence[str]]) -> list[ChangeReply]:
-        """Write packed changes in one round trip, each fenced by itself; say what became of each."""
+        """Write packed changes in one round trip. Each change has a fence and a reply of its own."""
         words = [word for packed in changes for word in packed]
         return [ChangeReply(word) for [word] in await self._scripts.change.together(brief=1, changes=words)]
 
@@ -123,18 +125,18 @@ class Store:
     ) -> ClaimReply:
         """Take tickets from the queues, as many as there is room for, and begin their attempts.
 
-        `batch` names the call: repeated, because its answer was lost, it answers the same. `turn` is how many this
-        worker has claimed before: lanes have their turns by it. `deep` looks past tickets whose kind has no room, as
-        far as 200 in each lane. `lease` is in seconds.
+        `batch` names the claim. A claim that is repeated by the same name, because its reply was lost, has the same
+        reply. `turn` is how many operations this worker has claimed before; the lanes' turns depend on it. With `deep`
+        the claim looks past tickets that there is no room for, up to 200 in each lane. `lease` is in seconds.
         """
         return await self._claim(worker, room, batch=batch, turn=turn, deep=deep, lease=lease, jobs=[])
 
     async def claim_ticket(
         self, job_id: str, *, worker: str, kinds: Mapping[str, str], lease: float = LEASE
     ) -> ClaimReply:
-        """Begin the attempt of a ticket that RQ handed out; RQ's own keys are left to RQ.
+        """Begin the attempt of a ticket that one of RQ's own workers has taken, and leave RQ's keys to RQ.
 
-        May be repeated by the same worker, whose name must be unique to this attempt.
+        The same worker may repeat the claim. No other attempt may have a worker of that name.
         """
         room = Room(coroutines=1, functions=1, kinds=kinds)
         return await self._claim(worker, room, batch="", turn=0, deep=False, lease=lease, jobs=[job_id])
@@ -165,33 +167,34 @@ class Store:
         )
 
     async def beat(self, attempts: Iterable[tuple[str, int]], *, lease: float = LEASE) -> list[str]:
-        """Renew the leases (seconds) of attempts, given by key and number, in one round trip.
+        """Renew the leases of attempts in one round trip. Each attempt is given by its operation's key and its number.
 
-        Answers a word for each: OK, CANCEL (a cancel was asked for) or REFUSED (not the current attempt any more).
+        Returns a word for each: OK, CANCEL (a cancel was requested) or REFUSED (it is not the current attempt any
+        more). `lease` is in seconds.
         """
         words = [word for attempt in attempts for word in attempt]
-        answer: list[str] = await self._scripts.beat(lease=round(lease * SECOND), attempts=words)
-        return answer
+        reply: list[str] = await self._scripts.beat(lease=round(lease * SECOND), attempts=words)
+        return reply
 
     async def history(self, key: str) -> list[Json]:
-        """The attempts of an operation that did not end well, oldest first; the last ten are kept."""
+        """The attempts of an operation that ended without success, oldest first. The last ten are kept."""
         async with answering():
             entries: list[Any] = await self.redis.lrange(self.keys.history(key), 0, -1)
         parts = (entry.partition(" ") for entry in entries)
         return [{**json.loads(text), "ended": int(ended)} for ended, _, text in parts]
 
     async def overdue(self, limit: int) -> Overdue:
-        """What the sweeper has to act on now, at most `limit` of each; marks missing tickets as suspects."""
+        """What the sweeper has to act on now, `limit` of each kind at most. Marks missing tickets as suspects."""
         lists = await self._scripts.find_overdue(limit=limit, patience=round(VANISHED_AFTER * SECOND))
         return Overdue(*lists)
 
     async def expire(self, limit: int) -> tuple[int, int]:
-        """Turn ended records into tombstones and forget ended tombstones; return both counts."""
+        """Turn expired records into tombstones, and remove ended tombstones: `limit` at most. Returns both counts."""
         expired, forgotten = await self._scripts.expire(limit=limit)
         return expired, forgotten
 
     async def remove_litter(self, job_ids: Iterable[str]) -> None:
-        """Remove what RQ still keeps of tickets that died with their workers."""
+        """Remove what RQ still has of the tickets of lost workers."""
         async with answering(), self.redis.pipeline(transaction=True) as pipe:
             for job_id in job_ids:
                 hashes, lists, sets = rq_tickets.leftovers(self.keys, job_id)
@@ -204,26 +207,26 @@ class Store:
             await pipe.execute()
 
 
-def _became(new: CreateArgs, answer: Sequence[str]) -> Created | Exception:
+def _outcome_of(new: CreateArgs, reply: Sequence[str]) -> Created | Exception:
     try:
-        return _created(new.record, *answer)
-    except Exception as error:  # noqa: BLE001 - it is the answer to this one alone
+        return _created(new.record, *reply)
+    except Exception as error:  # noqa: BLE001 - the error is the outcome of this create only
         return error
 
 
-def _created(record: Record, word: str, *answer: str) -> Created:
+def _created(record: Record, word: str, *reply: str) -> Created:
     match word:
         case "NEW":
-            return completed(record, *answer), True
+            return with_added_fields(record, *reply), True
         case "CREATED" | "EXISTS":
-            return _visible(decode(answer)), word == "CREATED"
+            return _visible(decode(reply)), word == "CREATED"
         case "REUSED":
-            raise Reused("The request has the name of another one.")
+            raise Reused("The idempotency key belongs to another request.")
         case "FORGOTTEN":
             raise Gone("The operation that this request made is not there any more.")
         case "CONFLICT":
-            owner = "another operation's, or a deleted one's whose tombstone has not ended"
-            raise Conflict(f"The id '{record.id}' is {owner}.", target="id")
+            owner = "another operation, or to a deleted operation whose tombstone has not ended"
+            raise Conflict(f"The id '{record.id}' belongs to {owner}.", target="id")
         case other:
             raise AssertionError(f"create.lua answered {other!r}")
 
@@ -241,7 +244,7 @@ def _decodable_of(word: str, verdicts: Iterable[Sequence[Any]]) -> list[Record]:
 
 
 def readable(stored: Mapping[str, str]) -> Record | None:
-    """The record, unless it is gone or not of a form that this version knows (a newer one's, in an update)."""
+    """The record. None when it is gone, or has a form that only a newer version knows, which happens in updates."""
     if "stage" not in stored:
         return None
     try:
@@ -252,7 +255,7 @@ def readable(stored: Mapping[str, str]) -> Record | None:
 
 
 def pack(change: Change) -> list[str]:
-    """The arguments by which `change.lua` takes a change. They can be kept and sent later."""
+    """The arguments of `change.lua` for a change. They can be kept and sent later."""
     seen = change.seen
     fields = [word for pair in encode_fields(change.fields).items() for word in pair]
     header = change_header(

@@ -15,7 +15,7 @@ LIVES_FOR = 60
 KNOWN_FOR = 600
 """A worker is forgotten this many seconds after its last announcement. RQ forgets it earlier."""
 SILENT_AFTER = 25
-"""A worker is reported as silent after this many seconds without an announcement. One is due every few seconds."""
+"""A worker is reported as silent after this many seconds without an announcement. They come every few seconds."""
 
 
 class WorkerRegistry:

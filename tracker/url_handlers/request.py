@@ -206,7 +206,7 @@ async def _exchange(endpoint: Endpoint, operation: Operation, context: Context) 
 async def _read(response: "ClientResponse") -> HandlerResponse:
     """Read a response.
 
-    Of a body over ANSWER_LIMIT the limit and one byte more are kept, so `outcome` sees the excess.
+    A body of more than ANSWER_LIMIT bytes is cut to ANSWER_LIMIT + 1 bytes, so `outcome` sees that it is too long.
     """
     body = bytearray()
     async for chunk in response.content.iter_chunked(ANSWER_LIMIT):

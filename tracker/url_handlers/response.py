@@ -18,7 +18,7 @@ ANSWER_LIMIT = 64 * 1024
 MESSAGE_SHOWN = 1024
 """How many characters of a response's message are kept at most."""
 LONGEST_RETRY_AFTER = 86_400.0
-"""The longest wait that a `Retry-After` can ask for, in seconds. Instead of a longer wait this one is used."""
+"""The longest wait that a `Retry-After` can ask for, in seconds. A longer wait is shortened to it."""
 
 TEMPORARY = frozenset({408, 425})
 """4xx statuses that say nothing about the operation (RFC 9110, 15.5.9; RFC 8470, 5.2). The attempt fails, as after a

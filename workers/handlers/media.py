@@ -21,7 +21,7 @@ class MediaSubcode(IntEnum):
     NOT_FOUND = 1103
     """There is no file of that name."""
     UNREADABLE = 1104
-    """It is no regular file, or cannot be read. Or its server refuses the request, or redirects it elsewhere."""
+    """The file is not regular or cannot be read, or the server refuses the request or redirects it elsewhere."""
     TOO_LARGE = 1105
     """More bytes than TRACKER_MEDIA_MAX_BYTES."""
     NOT_WAV = 1106

@@ -124,7 +124,7 @@ async def _fetch(uri: str, settings: Settings) -> bytes:
     from aiohttp import ClientError, ClientSession  # noqa: PLC0415 - see above
 
     url = _allowed(uri, settings.media_hosts)
-    # A small compressed answer could unpack to a large one, and the limit counts the bytes that are sent.
+    # A small compressed response could unpack to a large one, and the limit counts the bytes that are sent.
     plain = ClientSession(auto_decompress=False, headers={"Accept-Encoding": "identity"})
     try:
         async with asyncio.timeout(FETCH_TIMEOUT), plain as session:
@@ -156,12 +156,12 @@ def _allowed(uri: str, hosts: tuple[str, ...]) -> "URL":
 
 
 async def _follow(session: "ClientSession", url: "URL", settings: Settings) -> bytes:
-    """Read the answer. Redirects are followed if they stay on the same scheme, host and port."""
+    """Read the media. Redirects are followed if they stay on the same scheme, host and port."""
     for _ in range(MAX_REDIRECTS + 1):
-        async with session.get(url, allow_redirects=False) as answer:
-            if answer.status not in REDIRECTS:
-                return await _body(answer, settings)
-            url = _redirected(url, answer.headers.get("Location", ""))
+        async with session.get(url, allow_redirects=False) as response:
+            if response.status not in REDIRECTS:
+                return await _body(response, settings)
+            url = _redirected(url, response.headers.get("Location", ""))
     raise MediaError(MediaSubcode.UNREADABLE, f"more than {MAX_REDIRECTS} redirects")
 
 
@@ -175,15 +175,15 @@ def _redirected(url: "URL", location: str) -> "URL":
     raise MediaError(MediaSubcode.UNREADABLE, "the server redirects to an address that is not its own")
 
 
-async def _body(answer: "ClientResponse", settings: Settings) -> bytes:
-    if answer.status in {404, 410}:
-        raise MediaError(MediaSubcode.NOT_FOUND, f"the server answered {answer.status}")
-    if answer.status >= 500 or answer.status in TEMPORARY:  # noqa: PLR2004 - RFC 9110, 15.6
-        raise SourceError(f"the server answered {answer.status}")
-    if answer.status != 200:  # noqa: PLR2004 - RFC 9110, 15.3.1: the only status with the whole file
-        raise MediaError(MediaSubcode.UNREADABLE, f"the server answered {answer.status}")
+async def _body(response: "ClientResponse", settings: Settings) -> bytes:
+    if response.status in {404, 410}:
+        raise MediaError(MediaSubcode.NOT_FOUND, f"the server answered {response.status}")
+    if response.status >= 500 or response.status in TEMPORARY:  # noqa: PLR2004 - RFC 9110, 15.6
+        raise SourceError(f"the server answered {response.status}")
+    if response.status != 200:  # noqa: PLR2004 - RFC 9110, 15.3.1: the only status with the whole file
+        raise MediaError(MediaSubcode.UNREADABLE, f"the server answered {response.status}")
     media = io.BytesIO()
-    async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
+    async for chunk in response.content.iter_chunked(CHUNK_BYTES):
         media.write(chunk)
         _check_size(media.tell(), settings)
     return media.getvalue()

@@ -10,9 +10,9 @@ from tracker.bodies.field_errors import FieldErrors
 from tracker.domain.operation import Json
 
 MOST_REQUESTS: Final = 20
-"""Graph's limit."""
+"""How many requests a batch has at most, as in Graph."""
 LONGEST_LINE: Final = 8190
-"""The most characters of a URL or a header's value: as many as the server takes in a request outside a batch."""
+"""How many characters a URL or a header's value has at most, as in a request outside a batch."""
 
 _EMPTY_OBJECT: Final = "e30="
 """`{}` in base64: how Microsoft's Python client writes a body that is an empty object."""
@@ -62,7 +62,7 @@ class BatchRequest(BaseModel):
 
     @property
     def unsupported(self) -> str | None:
-        """A member that asks for what is not served here."""
+        """The name of a member that asks for an unsupported feature; None if there is no such member."""
         if self.atomicity_group is not None:
             return "atomicityGroup"
         return None if self.condition is None else "if"
@@ -73,7 +73,7 @@ class _Batch(BaseModel):
 
 
 def read_batch(body: Json) -> Sequence[BatchRequest]:
-    """The requests of a batch, in their order. Raises Invalid naming everything that is malformed."""
+    """The requests of a batch, in their order. Raises Invalid, which names every malformed member."""
     errors = FieldErrors()
     requests: Sequence[BatchRequest] = ()
     try:

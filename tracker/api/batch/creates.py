@@ -1,4 +1,4 @@
-"""Batches of plain creates in one call, which most batches are: one call of the service for all of them.
+"""Batches of plain creates in one Graph call. The service creates all operations of such a batch together.
 
 Each create has the same outcome and response as if it had come by itself. The module is there for speed. Plain code
 would leave these batches to the routes, like all others. That costs 70 % more instructions in `make bench-api`: $batch.
@@ -55,7 +55,7 @@ async def answer_creates(
     for request, outcome in zip(requests, outcomes, strict=True):
         try:
             elements.append(_element(request.id, _parts(representation, outcome), common))
-        except Exception as error:  # noqa: BLE001 - it is the outcome of this create alone
+        except Exception as error:  # noqa: BLE001 - the error is the outcome of this create only
             server = cast("Connection", batch.protocol).server
             elements.append(element_of(request.id, server.refuse_subrequest(batch, message, error)))
     return elements

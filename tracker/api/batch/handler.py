@@ -24,7 +24,7 @@ from tracker.errors import FailedDependency, Invalid, TrackerError
 from tracker.service import Caller
 
 LEVELS_AROUND_BODY: Final = 3
-"""How much deeper the body of a request is nested in a batch than outside."""
+"""How many levels deeper the body of a request is nested in a batch than outside."""
 _CONTINUE: Final = ("continue-on-error", "odata.continue-on-error")
 _ResponseTask = asyncio.Task[web.Response]
 
@@ -80,7 +80,7 @@ async def _run_one(
 
 
 def _preference_applied(batch: web.Request) -> Mapping[str, str]:
-    """The header that names the preference to run all requests, which are run in any case, if it was sent."""
+    """The header Preference-Applied, if the client prefers that all requests are run. They are run in any case."""
     asked = preferences(batch.headers.getall("Prefer", ()))
     name = next((name for name in _CONTINUE if asked.get(name) in {"", "true"}), None)
     return {} if name is None else {"Preference-Applied": name}

@@ -10,7 +10,7 @@ from aiohttp import web
 from tracker.domain.operation import Json
 
 _OF_MESSAGE: Final = frozenset({"server", "date", "connection", "content-length", "transfer-encoding"})
-"""Headers that describe an HTTP message. An element is none, so that it does not have them."""
+"""Headers that describe an HTTP message. Elements leave them out, because an element is no HTTP message."""
 
 
 def encode_responses(elements: Iterable[Json]) -> bytes:

@@ -1,4 +1,4 @@
-"""Makes of a request in a batch what aiohttp makes of a request on a connection."""
+"""Subrequests of a JSON batch, as the request heads and bodies that aiohttp's parser makes for a connection."""
 
 import asyncio
 import re
@@ -48,7 +48,7 @@ _WAIT: Final = re.compile(r'(?<![\w-])wait\s*=\s*"?(\d{1,9})"?', re.ASCII | re.I
 
 
 class SubrequestReader:
-    """Reads the requests of one batch."""
+    """Turns the requests of one batch into aiohttp's heads and bodies."""
 
     def __init__(self, batch: web.Request) -> None:
         self._batch = batch
@@ -58,7 +58,7 @@ class SubrequestReader:
         self._inherited = [(name, batch.headers[name]) for name in _INHERITED if name in batch.headers]
 
     def read(self, request: BatchRequest) -> tuple[RawRequestMessage, StreamReader]:
-        """The head and the body of a subrequest. Raises Invalid."""
+        """The head and the body of a subrequest. Raises Invalid when the subrequest cannot be served."""
         if request.unsupported is not None:
             raise Invalid(f"{request.unsupported}: is not supported; nothing was done", target=request.unsupported)
         if request.method not in METHODS:
@@ -74,7 +74,7 @@ class SubrequestReader:
         return message, EMPTY_PAYLOAD if request.body is None else ParsedBody(request.body)
 
     def head_of_refused(self, request: BatchRequest) -> RawRequestMessage:
-        """The head of a subrequest that is refused: its own head may not be valid."""
+        """A head to refuse a subrequest with, because the subrequest's own head may not be valid."""
         headers = self._origin.copy()
         headers.extend(self._inherited)
         return _message(request.method, "/", URL("/"), headers)
@@ -93,7 +93,7 @@ class SubrequestReader:
         return headers
 
     def _bound_wait(self, headers: CIMultiDict[str]) -> None:
-        """Shorten `wait` so that a chain of requests that wait takes no longer than one request may."""
+        """Shorten the preference `wait`, so that dependent subrequests wait no longer together than one request may."""
         left = max(0, int(self._deadline - asyncio.get_running_loop().time()))
         lines = [_WAIT.sub(lambda match: f"wait={min(int(match[1]), left)}", line) for line in headers.popall("Prefer")]
         headers.extend(("Prefer", line) for line in lines)

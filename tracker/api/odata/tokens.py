@@ -21,7 +21,7 @@ class Form(Enum):
     WORD = "word"
     """A member path, an operator, a function's name or a constant."""
     PUNCTUATION = "punctuation"
-    """A parenthesis or a comma. A colon, a minus or a slash is a token, too: only unsupported forms have it."""
+    """A parenthesis or a comma; or a colon, minus or slash, which only unsupported forms have."""
     END = "end"
     """The end of the text."""
 

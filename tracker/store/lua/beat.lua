@@ -5,8 +5,8 @@
 -- ARGV attempts  ...     key, attempt, key, attempt, ...
 -- FROM clock: digits, server_time
 --
--- Returns a word for each: OK | CANCEL (renewed, and a cancel was requested) | REFUSED (the operation does not run, or
--- runs another attempt).
+-- Returns a word for each attempt: OK | CANCEL (renewed, and a cancel was requested) | REFUSED (the operation does not
+-- run, or runs another attempt).
 local ends = digits(server_time() + tonumber(lease))
 local words = {}
 for index = attempts_start, attempts_start + attempts_count - 1, 2 do

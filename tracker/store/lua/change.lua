@@ -12,7 +12,7 @@
 -- FROM move: move
 --
 -- Returns for each change one of:
---   {OK, field, value, ...}  it is written, now or by an earlier call with the same token whose answer was lost
+--   {OK, field, value, ...}  it is written, now or by an earlier call with the same token whose reply was lost
 --   {MISSING}                the operation has no record
 --   {CONFLICT}               the operation is not as the caller saw it
 --   {CANCEL}                 a cancel was requested meanwhile, so the operation must not start again
@@ -35,7 +35,7 @@ local function refusal(tx, change, record)
   return nil
 end
 
--- Add an ended attempt to the history, which holds the last ones.
+-- Add an ended attempt to the history, which keeps the latest attempts.
 local function add_to_history(tx, record, entry)
   local history = C.history .. record.key
   call('RPUSH', history, tx.time .. ' ' .. entry)

@@ -2,14 +2,14 @@
 -- must not start now is parked. This script decides that, because the worker has not read the records.
 --
 -- KEYS limiters       ZSET    limiter -> when to look at it again
--- KEYS unserved_types ZSET    type -> since when operations of it wait, or when it was last tried
+-- KEYS unserved_types ZSET    type -> since when operations of it wait, or when one was last queued to find a worker
 -- ARGV worker         string  who claims
--- ARGV batch          string  names this claim: the same again (its answer was lost) has the same reply
+-- ARGV batch          string  names this claim. When the reply was lost, a claim by the same name has the same reply
 -- ARGV lease          int     microseconds
 -- ARGV coroutines     int     how many operations with a coroutine handler at most
 -- ARGV functions      int     how many operations with a plain function at most
 -- ARGV kinds          string  JSON object: type's canonical name -> "coroutines" or "functions"
--- ARGV turn           int     how many claims came before, for the order of the lanes
+-- ARGV turn           int     how many operations the worker has claimed before. The lanes' turns depend on it
 -- ARGV deep           0|1     look past tickets that there is no room for
 -- ARGV jobs           ...     RQ job ids that the caller has taken from the queues; with none, this script takes
 --                             tickets from the queues
@@ -23,10 +23,10 @@
 -- FROM ticket_readers: new_reader, next_job, take_job, skip_job, trim, fail_foreign_job, delete_job
 --
 -- Returns {state, opens, waiting, {word, job, {field, value, ...}}, ...}. `state` is OPEN | LEFT (tickets are left that
--- there is no room for) | MORE (it ended before the queues did) | SUSPENDED (by `rq suspend`: nothing was claimed).
--- `opens` is in how many microseconds the first limiter may admit an operation, or empty. `waiting` is how many tickets
--- are on the queues. Words: CLAIMED | PARKED | STALE (the operation has another ticket, runs or has ended) | MISSING
--- (it has no record) | FOREIGN (the job is no ticket). The record's fields follow CLAIMED and PARKED.
+-- there is no room for) | MORE (the claim ended before the end of the queues) | SUSPENDED (by `rq suspend`: nothing was
+-- claimed). `opens` is in how many microseconds the first limiter may admit an operation, or empty. `waiting` is how
+-- many tickets are on the queues. Words: CLAIMED | PARKED | STALE (the operation has another ticket, runs or has ended)
+-- | MISSING (it has no record) | FOREIGN (the job is no ticket). The record's fields follow CLAIMED and PARKED.
 
 local ORDER = C.lane_order
 local FIRST = C.first_lanes
@@ -65,6 +65,7 @@ local function repeated()
   return verdicts
 end
 
+-- Keep the claim for `repeated`. The executions of a worker that is lost expire after a day without a claim.
 local function remember(claim)
   local words = {batch}
   for _, verdict in ipairs(claim.verdicts) do
@@ -143,6 +144,7 @@ local function opens_in(tx)
   return time and digits(math.max(0, time - tx.now)) or ''
 end
 
+-- Claim the tickets that one of RQ's own workers has taken from the queues.
 local function claim_jobs()
   local tx = begin(false)
   local claim = new_claim()

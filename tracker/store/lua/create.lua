@@ -1,5 +1,5 @@
--- Store new operations, index them and queue their first tickets. Each operation is judged by itself, as if they came
--- one after another: one that is refused does not change what becomes of the others.
+-- Store new operations, index them and queue their first tickets. Each operation is judged by itself, as if the
+-- creates came one after another: a create that is refused has no effect on the others.
 --
 -- KEYS deadlines ZSET  key -> when it must have started
 -- ARGV creates   ...   for each operation: its create_header, its create_options if the header says so, and its own
@@ -17,13 +17,13 @@
 -- Returns for each operation one of:
 --   {NEW, text}                     it is stored; the text is what was added to its fields: field, value, ... with
 --                                   spaces between
---   {CREATED, field, value, ...}    it was stored before with the same key: a repeated call whose answer was lost
+--   {CREATED, field, value, ...}    it was stored before with the same key: a repeated call whose reply was lost
 --   {EXISTS, field, value, ...}     another create with the same id, call and body stored it
 --   {CONFLICT}                      another operation has the id
 --   {REUSED}                        the idempotency key is another request's
 --   {FORGOTTEN}                     the operation of the idempotency key's first request is gone
 -- A request whose idempotency key is remembered has the word of the first request again, and the record as it is now.
--- Writes nothing unless NEW, but for the idempotency key of a request that EXISTS answers.
+-- Writes nothing unless NEW, except for the idempotency key of a request whose reply is CREATED or EXISTS.
 
 -- The creates in order. `first` and `last` are the positions of an operation's own fields in ARGV.
 local function read_creates()
@@ -92,8 +92,8 @@ local function repeated(options)
   return {word, unpack(stored)}
 end
 
--- The reply to a create whose id is taken, or nil. An id is free again when Redis has removed its record, because no
--- sweeper ran in all the record's time.
+-- The reply to a create whose id is taken, or nil. An id is free again when Redis itself has removed the record
+-- because no sweeper ran in time.
 local function taken(new, tenant)
   local holder = tenant.holders[new.id]
   if not holder then return nil end

@@ -1,14 +1,14 @@
 -- Find what the sweeper has to act on now. Also releases operations that a limiter admits again, and notes which
--- tickets were missed.
+-- tickets are missing from their queues.
 --
 -- KEYS leases         ZSET  running operation -> when its lease runs out
 -- KEYS due            ZSET  delayed operation -> when it is due
--- KEYS suspects       ZSET  queued operation -> when its ticket was missed
+-- KEYS suspects       ZSET  queued operation -> when its ticket was found missing
 -- KEYS litter         ZSET  RQ job id -> when to remove what is left of the job
 -- KEYS deadlines      ZSET  operation -> when it must have started
--- KEYS unserved_types ZSET  type -> since when operations of it wait, or when it was last tried
+-- KEYS unserved_types ZSET  type -> since when operations of it wait, or when one was last queued to find a worker
 -- ARGV limit          int   how many members of each list at most
--- ARGV patience       int   microseconds from a missed ticket to a vanished one
+-- ARGV patience       int   microseconds for which a ticket is missing until it counts as vanished
 -- FROM clock: digits
 -- FROM lanes: LANES
 -- FROM limiter: due_limiters
@@ -22,8 +22,8 @@
 --
 -- No queue is searched. RQ's queues are first in, first out, and tickets have rising numbers: a ticket with a number
 -- below that of its queue's head (any ticket, when the queue is empty) is not in the queue any more. It was claimed a
--- moment ago, or whoever took it died.
-local function note_missed_tickets(tx)
+-- moment ago, or the worker that took it died.
+local function note_missing_tickets(tx)
   for _, lane in pairs(LANES) do
     local head = call('LINDEX', lane.queue, 0)
     local number = head and string.match(head, '^%x+%-(%d+)$')
@@ -50,7 +50,7 @@ end
 local function up_to(set, time) return call('ZRANGE', set, '-inf', time, 'BYSCORE', 'LIMIT', 0, limit) end
 
 local tx = begin(false)
-note_missed_tickets(tx)
+note_missing_tickets(tx)
 for _, limiter in ipairs(due_limiters(tx)) do release_limited(tx, limiter) end
 try_unserved_types(tx)
 commit(tx)

@@ -1,4 +1,4 @@
--- Judge whether keys may hold operations that they hold. Writes nothing.
+-- Judge for members of sets, indexes and queues whether the key may hold the operation at all. Writes nothing.
 --
 -- ARGV held ...  for each: key in Redis, member, operation's key. The member of a tenant's ids is a public id; every
 --                other member is the operation's key itself.
@@ -6,7 +6,7 @@
 -- FROM memberships: memberships_of
 --
 -- Returns for each OK (also when the member is gone meanwhile) | GONE (the operation has no record) | ELSEWHERE (the
--- key is none that may ever hold the operation, whatever its stage).
+-- key never holds the operation, whatever the operation's stage).
 
 -- The keys that may hold the operation, each with its public id; or the verdict that counts for every key.
 local function keys_of(key)

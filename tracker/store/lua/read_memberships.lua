@@ -1,15 +1,15 @@
 -- Read which of the sets, indexes and queues for an operation hold it. Writes nothing.
 --
 -- KEYS limiters       ZSET  limiter -> when to look at it again
--- KEYS unserved_types ZSET  type -> since when operations of it wait, or when it was last tried
+-- KEYS unserved_types ZSET  type -> since when operations of it wait, or when one was last queued to find a worker
 -- ARGV thorough       0|1   reply with the names of the keys, and look for tickets on RQ's queues, which takes long on
 --                           long queues
 -- ARGV asked          ...   keys of operations
 -- FROM record: read_record, type_name
 -- FROM memberships: memberships_of
 --
--- Returns for each {{field, value, ...}, {membership, score, ...}, {membership, key, ...}}. All are empty when there is
--- no record; there is only an empty stage when the record has none.
+-- Returns for each operation {{field, value, ...}, {membership, score, ...}, {membership, key, ...}}. All three are
+-- empty when there is no record. When the record has no stage, there is only the field `stage`, which is empty.
 
 local FIELDS = {'stage', 'status', 'attempt', 'ticket', 'revision', 'id', 'hidden', 'policy', 'lane', 'gate', 'serial',
   'blocker', 'context', 'start_by'}

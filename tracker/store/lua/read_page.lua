@@ -1,7 +1,7 @@
 -- Read a range of a call's operations, in the order of their creation or from the newest, with their records.
 --
 -- ARGV lower   int|-inf  lowest order of creation
--- ARGV upper   int|+inf  highest
+-- ARGV upper   int|+inf  highest order of creation
 -- ARGV newest  0|1       whether the newest come first
 -- ARGV skip    int       how many to leave out before the first; for one set only
 -- ARGV most    int       how many to read
@@ -13,8 +13,8 @@
 -- FROM clock: digits, server_time
 --
 -- Returns {time, members in the range, order of creation, {field, value, ...}, order, {...}, ...}. An empty list stands
--- for a record that is left out. Writes only that a member is removed from its set when Redis has removed its record,
--- because no sweeper ran in all the record's time.
+-- for a record that is left out. The only write removes a member from its set, when Redis itself has removed the record
+-- because no sweeper ran in time.
 
 local FIELDS = {'key', 'tenant', 'call_id', 'id', 'type', 'digest', 'stage', 'status', 'hidden', 'client_context',
   'result_info', 'detail', 'created', 'not_before', 'started', 'completed', 'changed', 'expires', 'cancel_requested'}

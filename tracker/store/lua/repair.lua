@@ -14,7 +14,7 @@
 -- FROM memberships: memberships_of, STATUSES
 -- FROM move: move
 --
--- Returns MENDED | MOVED (the record is another now) | UNKNOWN (its stage or lane is none that this version knows).
+-- Returns MENDED | MOVED (the record has changed) | UNKNOWN (this version does not know the record's stage or lane).
 -- Writes nothing unless MENDED.
 
 local UNFINISHED = {queued = true, parked = true, delayed = true, running = true}
@@ -38,7 +38,8 @@ local function keep(set, is_member, score)
   if is_member then call('ZADD', set, 'NX', score, key) else call('ZREM', set, key) end
 end
 
--- A set of operations that wait is looked at as long as it holds any: `watched` holds its name.
+-- Other scripts look at a set of operations that wait only while `watched` holds the set's name. So `watched` must hold
+-- the name as long as the set has members.
 local function keep_watched(tx, watched, name, set)
   if call('EXISTS', set) == 1 then
     call('ZADD', watched, 'NX', tx.time, name)
@@ -104,7 +105,7 @@ local function repair_indexes(record, sets)
   if not holder or call('EXISTS', C.operation .. holder) == 0 then call('HSET', sets.ids, record.id, key) end
 end
 
--- Give an operation that waits a new ticket, or a place where it waits for it.
+-- Give an operation that waits a new ticket, or put it where it waits for a ticket.
 local function queue_again(tx, record)
   if record.stage == 'queued' then
     call('ZADD', litter, digits(tx.now + C.litter_age), key .. '-' .. record.ticket)

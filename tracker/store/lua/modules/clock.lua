@@ -11,7 +11,7 @@ local function server_time()
 end
 
 -- The decimal digits of a whole number, for texts, records and replies. tostring() rounds to 14 digits, and a time has
--- 16. A command takes the number itself.
+-- 16. An argument of `call` may stay a number.
 local function digits(number) return string.format('%d', number) end
 
 -- RQ's form of a time: 2026-01-31T12:34:56.789012Z.

@@ -29,7 +29,7 @@ local function result_members(record, began)
 end
 
 -- The members of an attempt's end that are published and not kept. With them, those who wait for the end need not read
--- the record. Empty if a part would be left out because it is too long: then they have to read the record anyhow.
+-- the record. Empty if a part is too long to be published: then they have to read the record.
 local function published_members(record)
   local results, longest = record.results, C.largest_published_result
   if #results > longest or #record.result_info > longest then return '' end

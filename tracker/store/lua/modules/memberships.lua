@@ -1,13 +1,13 @@
 -- Every set, index and queue that may ever hold an operation, by the names that scripts' replies and
 -- tracker/maintenance/placement.py use.
 --
--- KEYS suspects       ZSET  queued operation -> when its ticket was missed
+-- KEYS suspects       ZSET  queued operation -> when its ticket was found missing
 -- KEYS leases         ZSET  running operation -> when its lease runs out
 -- KEYS due            ZSET  delayed operation -> when it is due
 -- KEYS expiries       ZSET  operation that has ended -> when the sweeper expires it
 -- KEYS deadlines      ZSET  operation -> when it must have started
 -- KEYS limiters       ZSET  limiter -> when to look at it again
--- KEYS unserved_types ZSET  type -> since when operations of it wait, or when it was last tried
+-- KEYS unserved_types ZSET  type -> since when operations of it wait, or when one was last queued to find a worker
 -- FROM lanes: LANES
 -- FROM record: type_name
 -- FROM indexes: index_of, status_index, context_index

@@ -15,7 +15,7 @@ local function release_limited(tx, limiter)
     if done then return end
     if record then change_stage(tx, record, 'queued') end
   end
-  recheck(limiter, tx.time)
+  recheck(limiter, tx.time) -- more may be admitted, by the next script that looks at limiters
 end
 
 -- Queue the first operations that wait for a worker with the type.

@@ -29,8 +29,8 @@ end}
 
 -- A record without stored fields.
 --
--- Only `key` and `hash` would have to be named. The other fields are named for speed: every transition reads them and
--- few records store them, so that each spares a call of `__index`, and Lua makes room for the stored fields at once.
+-- Plain code would name only `key` and `hash`. The other fields are named for speed: every transition reads them and
+-- few records store them, so each name saves a call of `__index`, and Lua makes room for the stored fields at once.
 -- (`make bench-instructions`: change, 16 at once, -3.4 %.)
 local function new_record(key)
   return setmetatable({key = key, hash = C.operation .. key, hidden = '', gate = '', serial = '', rq = '', lane = '',
@@ -38,7 +38,7 @@ local function new_record(key)
     detail = '', cancel_requested = ''}, RECORD)
 end
 
--- Read a record. Returns it, and the reply of HGETALL; nil when the operation has none.
+-- Read a record. Returns the record and the reply of HGETALL, or nil when there is no record or it has no stage.
 local function read_record(key)
   local reply = call('HGETALL', C.operation .. key)
   if #reply == 0 then return nil end
@@ -48,7 +48,7 @@ local function read_record(key)
   return record, reply
 end
 
--- The record's policy. A record stores only what differs from the defaults; two of them are filled in here.
+-- The record's policy. A record stores only what differs from the defaults. Two of the defaults are filled in here.
 local function policy_of(record)
   local policy = record.policy == '' and {} or cjson.decode(record.policy)
   policy.retention = policy.retention or C.retention

@@ -27,7 +27,7 @@ local function add_execution(tx, record, worker, job, run_within)
   call('HSET', C.job .. job, 'status', 'started', 'started_at', time, 'last_heartbeat', time, 'worker_name', worker)
   call('HSET', C.execution .. execution, 'id', key, 'job_id', job, 'created_at', seconds, 'last_heartbeat', seconds,
     'worker_name', worker)
-  call('ZADD', C.executions .. job, ends + 60, key)
+  call('ZADD', C.executions .. job, ends + 60, key) -- 60 s later, as RQ's ExecutionRegistry.add
   write_score(tx, lane.started, ends, execution)
   write_member(tx, 'SADD', executions_of(worker), execution)
 end

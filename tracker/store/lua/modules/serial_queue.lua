@@ -7,8 +7,8 @@ local function serial_queue_of(record) return C.serial_queue .. record.call end
 
 local function head_of(queue) return call('ZRANGE', queue, 0, 0)[1] end
 
--- Join the queue at its end, unless the operation is in it. Returns whether nobody is before the operation: it is the
--- head, or not serial.
+-- Join the queue at its end, unless the operation is in it. Returns whether the operation may have a ticket: it is
+-- the head, or not serial.
 local function join_serial_queue(tx, record)
   if record.serial == '' then return true end
   local queue = serial_queue_of(record)

@@ -4,7 +4,7 @@
 -- KEYS due       ZSET    delayed operation -> when it is due
 -- KEYS deadlines ZSET    operation -> when it must have started
 -- KEYS expiries  ZSET    operation that has ended -> when the sweeper expires it
--- KEYS suspects  ZSET    queued operation -> when its ticket was missed
+-- KEYS suspects  ZSET    queued operation -> when its ticket was found missing
 -- KEYS litter    ZSET    RQ job id -> when to remove what is left of the job
 -- FROM clock: digits
 -- FROM lanes: LANES

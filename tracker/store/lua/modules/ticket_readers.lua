@@ -3,7 +3,7 @@
 -- A reader is a table with these fields:
 --   lane      as in LANES
 --   jobs      the part of the queue that was read last
---   position  of the next job in it
+--   position  of the next job in `jobs`
 --   taken     how many jobs at the head of the queue were taken, and are not removed yet
 --   skipped   how many jobs at the head of the queue stay there
 --   closed    whether it has no more tickets for this claim
@@ -55,7 +55,7 @@ local function fail_foreign_job(tx, lane, job)
   call('ZADD', lane.failed, math.floor(tx.now / C.second) + C.foreign_job_expires, job)
 end
 
--- Delete the hash of a job that was taken and not claimed. A job that runs keeps its hash: it was on the queue twice.
+-- Delete the hash of a job that was taken and not claimed, unless the job runs: then its id was on the queue twice.
 local function delete_job(job)
   if call('EXISTS', C.executions .. job) == 0 then call('DEL', C.job .. job) end
 end

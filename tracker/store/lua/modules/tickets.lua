@@ -2,8 +2,9 @@
 --
 -- A transaction that creates many operations pushes their tickets at its end, all tickets of a lane by one command, for
 -- speed (`make bench-instructions`: create, 16 at once, -16 %). Until then it may not read a queue. `tx.pushes` has the
--- tickets: lane -> `jobs`, and `scores`, number and key of each. `tx.numbers` has the numbers that were reserved for
--- them. Every other transaction has neither, and pushes each ticket at once.
+-- tickets of each lane: `jobs`, their job ids, and `scores`, the number and key of each as ZADD takes them.
+-- `tx.numbers` has the numbers that were reserved for the tickets. Every other transaction has neither, and pushes each
+-- ticket at once.
 --
 -- KEYS tickets   STRING  number of the last ticket
 -- KEYS queues    SET     RQ's queues

@@ -8,8 +8,8 @@
 -- FROM stage_sets: leave_stage, enter_stage
 -- FROM events: add_event
 
--- Make the record a tombstone: remove all but what says which operation it was and how it ended.
-local function bury(tx, record)
+-- Make the record a tombstone: remove the operation's contents. Its ids, type, times and status stay.
+local function make_tombstone(tx, record)
   remove_from_indexes(record)
   call('DEL', C.history .. record.key)
   call('HDEL', record.hash, 'members', 'results', 'result_info', 'detail', 'client_context', 'cancel_reason', 'worker')
@@ -41,7 +41,7 @@ local function change_stage(tx, record, stage, fields, duration)
   fields[count + 5], fields[count + 6] = 'changed', tx.time
   fields[count + 7], fields[count + 8] = 'revision', record.revision
   call('HSET', record.hash, unpack(fields))
-  if stage == 'tombstone' and before ~= stage then bury(tx, record) end
+  if stage == 'tombstone' and before ~= stage then make_tombstone(tx, record) end
   add_event(tx, record, before)
   return fields
 end

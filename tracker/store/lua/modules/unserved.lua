@@ -1,7 +1,7 @@
 -- Unserved operations: operations of a type that no worker had when they were claimed. They are parked until a worker
 -- shows that it has the type.
 --
--- KEYS unserved_types  ZSET    type -> since when operations of it wait, or when it was last tried
+-- KEYS unserved_types  ZSET    type -> since when operations of it wait, or when one was last queued to find a worker
 -- KEYS deadlines       ZSET    key -> when it must have started
 -- FROM record: read_record, type_name
 
