@@ -162,15 +162,15 @@ class Executor:
             host.kill()
 
     def _on_message(self, message: Message) -> None:
-        match message:
-            case ProgressReport(run_id):
-                if attempt := self._attempts.get(run_id):
-                    attempt.unstored_progress = message
-            case AttemptEnded(run_id, outcome):
-                if attempt := self._attempts.get(run_id):  # None if it was ended without its handler
-                    failpoints.reach(failpoints.AFTER_HANDLER)
-                    self._end(attempt, outcome)
-                    self.pool.release(attempt.host, self._now() - attempt.started)
+        attempt = self._attempts.get(message.run_id)
+        if attempt is None:  # the manager has ended it without its handler
+            return
+        if isinstance(message, AttemptEnded):
+            failpoints.reach(failpoints.AFTER_HANDLER)
+            self._end(attempt, message.outcome)
+            self.pool.release(attempt.host, self._now() - attempt.started)
+        elif isinstance(message, ProgressReport):
+            attempt.unstored_progress = message
 
     def _on_death(self, host: Host, death: Death) -> None:
         """End the attempts of a host that died. Those that had not begun are handed back."""

@@ -18,6 +18,7 @@ from tracker.json_codec import depth
 DEPTH_LIMIT: Final = 64
 """How many levels objects and arrays nest at most."""
 
+_BYTE_ORDER_MARK: Final = "\N{ZERO WIDTH NO-BREAK SPACE}"
 _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -58,7 +59,7 @@ async def read_optional_object(request: web.Request) -> Json:
 def parse_object(body: bytes, *, deepest: int = DEPTH_LIMIT) -> Json:
     """Parse one JSON object in UTF-8, with or without a byte order mark. Raises Invalid with the position or cause."""
     try:
-        text = body.decode("utf-8-sig")
+        text = body.decode().removeprefix(_BYTE_ORDER_MARK)
     except UnicodeDecodeError as error:
         raise Invalid(f"The body is not UTF-8: byte {error.start} is wrong.") from None
     if not text.strip():

@@ -29,7 +29,7 @@ class LaneOverview:
 
 
 @dataclass(frozen=True, slots=True)
-class GateOverview:
+class LimiterOverview:
     """A limit of a type that makes `parked` operations wait. It is checked again in `opens_in` seconds."""
 
     type: str
@@ -43,8 +43,8 @@ class GateOverview:
 class Overview:
     """The state of an installation.
 
-    `lacking`: by type, how many operations wait for a worker with the type. `in_line`: how many operations wait for an
-    earlier operation in the serial queue of their call. `suspects`: how many tickets are missing.
+    `unserved`: by type, how many operations wait for a worker with the type. `in_serial_queues`: how many operations
+    wait for an earlier operation in the serial queue of their call. `suspects`: how many tickets are missing.
     """
 
     suspended: bool = False
@@ -55,9 +55,9 @@ class Overview:
     running: int = 0
     delayed: int = 0
     suspects: int = 0
-    in_line: int = 0
-    lacking: Mapping[str, int] = field(default_factory=dict)
-    gates: Sequence[GateOverview] = ()
+    in_serial_queues: int = 0
+    unserved: Mapping[str, int] = field(default_factory=dict)
+    limiters: Sequence[LimiterOverview] = ()
 
 
 async def look(store: "Store", now: Micros) -> Overview:
@@ -66,8 +66,8 @@ async def look(store: "Store", now: Micros) -> Overview:
     async with answering():
         suspended = await redis.exists(f"{keys.rq_prefix}:suspended")
         running, delayed, suspects = [int(await redis.zcard(name)) for name in (keys.leases, keys.due, keys.suspects)]
-        lacking = [str(name) for name in await redis.zrange(keys.unserved_types, 0, -1)]
-        waiting = {name: int(await redis.zcard(keys.unserved(name))) for name in lacking}
+        types = [str(name) for name in await redis.zrange(keys.unserved_types, 0, -1)]
+        waiting = {name: int(await redis.zcard(keys.unserved(name))) for name in types}
     workers, known = await WorkerRegistry(store).live(), await WorkerRegistry(store).known()
     return Overview(
         suspended=bool(suspended),
@@ -77,9 +77,9 @@ async def look(store: "Store", now: Micros) -> Overview:
         running=running,
         delayed=delayed,
         suspects=suspects,
-        in_line=await _in_line(store),
-        lacking=waiting,
-        gates=await _gates(store, now),
+        in_serial_queues=await _in_serial_queues(store),
+        unserved=waiting,
+        limiters=await _limiters(store, now),
     )
 
 
@@ -92,7 +92,7 @@ async def _lane(store: "Store", lane: str, now: Micros) -> LaneOverview:
     return LaneOverview(int(queued), int(listed), ages[0] if ages else None)
 
 
-async def _in_line(store: "Store") -> int:
+async def _in_serial_queues(store: "Store") -> int:
     count = 0
     async with answering():
         found = store.redis.scan_iter(match=f"{store.keys.prefix}:line:*", count=10_000)
@@ -104,10 +104,10 @@ async def _in_line(store: "Store") -> int:
     return count
 
 
-async def _gates(store: "Store", now: Micros) -> list[GateOverview]:
+async def _limiters(store: "Store", now: Micros) -> list[LimiterOverview]:
     """Each limit that makes operations wait. The first operation that waits tells the type and its policy."""
     redis, prefix = store.redis, f"{store.keys.prefix}:gate:"
-    gates = []
+    limiters = []
     async with answering():
         watched: list[Any] = await redis.zrange(store.keys.limiters, 0, -1, withscores=True)
     for name, opens in watched:
@@ -115,8 +115,8 @@ async def _gates(store: "Store", now: Micros) -> list[GateOverview]:
             first = [str(key) for key in await redis.zrange(f"{prefix}{name}:parked", 0, 0)]
             parked, taken = await redis.zcard(f"{prefix}{name}:parked"), await redis.zcard(f"{prefix}{name}:taken")
         left = (int(opens) - now) / SECOND
-        gates += [GateOverview(held.type, held.policy, parked, taken, left) for held in await store.read(first)]
-    return sorted(gates, key=lambda gate: gate.type)
+        limiters += [LimiterOverview(held.type, held.policy, parked, taken, left) for held in await store.read(first)]
+    return sorted(limiters, key=lambda limiter: limiter.type)
 
 
 def tell(seen: Overview) -> Iterator[Finding]:
@@ -128,12 +128,12 @@ def tell(seen: Overview) -> Iterator[Finding]:
     if seen.lanes:
         yield from (_waiting(name, lane) for name, lane in seen.lanes.items())
         yield Finding("stages", Level.OK, _stages(seen))
-    yield from (_type(name, count, seen.workers) for name, count in sorted(seen.lacking.items()))
+    yield from (_type(name, count, seen.workers) for name, count in sorted(seen.unserved.items()))
     for name, seconds in seen.died.items():
         yield Finding(
             f"worker {name}", Level.WARN, f"last heard {spell(seconds)} ago", "It was killed, or cannot reach Redis."
         )
-    yield from (Finding(f"gate {gate.type}", Level.OK, _gate(gate)) for gate in seen.gates)
+    yield from (Finding(f"gate {limiter.type}", Level.OK, _limiter(limiter)) for limiter in seen.limiters)
 
 
 def _worker(name: str, about: Json) -> Finding:
@@ -156,10 +156,11 @@ def _waiting(name: str, lane: LaneOverview) -> Finding:
 
 
 def _stages(seen: Overview) -> str:
-    gated, lacked = sum(gate.parked for gate in seen.gates), sum(seen.lacking.values())
+    limited, unserved = sum(limiter.parked for limiter in seen.limiters), sum(seen.unserved.values())
     return (
-        f"{seen.running} running, {seen.delayed} delayed, {gated + lacked + seen.in_line} parked "
-        f"({seen.in_line} for their call, {gated} for a limit of their type, {lacked} for a worker with their type), "
+        f"{seen.running} running, {seen.delayed} delayed, {limited + unserved + seen.in_serial_queues} parked "
+        f"({seen.in_serial_queues} for their call, {limited} for a limit of their type, "
+        f"{unserved} for a worker with their type), "
         f"{seen.suspects} with a missing ticket"
     )
 
@@ -172,8 +173,8 @@ def _type(name: str, count: int, workers: Mapping[str, Json]) -> Finding:
     return Finding(check, Level.WARN, found, advice)
 
 
-def _gate(gate: GateOverview) -> str:
-    policy = gate.policy
-    cap = f"{gate.taken} of at most {policy.concurrency} run or are about to start, " if policy.concurrency else ""
+def _limiter(limiter: LimiterOverview) -> str:
+    policy = limiter.policy
+    cap = f"{limiter.taken} of at most {policy.concurrency} run or are about to start, " if policy.concurrency else ""
     rate = f"at most {policy.rate} start per {spell(policy.per)}, " if policy.rate else ""
-    return f"{cap}{rate}{gate.parked} wait, checked again in {spell(gate.opens_in)}"
+    return f"{cap}{rate}{limiter.parked} wait, checked again in {spell(limiter.opens_in)}"
