@@ -95,24 +95,26 @@ class FrameReader:
             if len(self._buffer) < end:
                 break
             body = self._buffer[start + HEADER_BYTES : end].decode()
-            messages += [_message_of(*written) for written in json_codec.decode(body)]
+            messages += [_message_of(name, run_id, fields) for name, run_id, *fields in json_codec.decode(body)]
             start = end
         del self._buffer[:start]
         return messages
 
 
-def _message_of(name: str, run_id: int, *fields: Any) -> Message:
-    message: Any = _MESSAGES.get(name)
-    return message(run_id, *fields) if message else AttemptEnded(run_id, _outcome_of(name, *fields))
+def _message_of(name: str, run_id: int, fields: list[Any]) -> Message:
+    if message := _MESSAGES.get(name):
+        received: Message = message(run_id, *fields)
+        return received
+    return AttemptEnded(run_id, _outcome_of(name, fields))
 
 
-def _outcome_of(name: str, *fields: Any) -> Outcome:
+def _outcome_of(name: str, fields: list[Any]) -> Outcome:
     """The outcome of these fields; Unusable if the handler made a result without validation, of wrong types."""
     try:
         if name == Stopped.__name__:
             return Stopped(*fields)
-        result, *others = fields
-        outcome: Outcome = _OUTCOMES[name](result_of(*result), *others)
-    except (TypeError, ValueError, KeyError) as error:
+        fields[0] = result_of(*fields[0])
+        outcome: Outcome = _OUTCOMES[name](*fields)
+    except (TypeError, ValueError, KeyError, IndexError) as error:
         return Unusable({}, None, error)
     return outcome

@@ -119,12 +119,14 @@ def _encode_value(value: Any) -> str:
             return ""
         case True:
             return "1"
+        case int() | str():
+            return str(value)
         case ResultInfo():
             return _encode_result(value.code, value.subcode, value.message)
         case Mapping():
             return json_codec.encode_text(dict(value)) if value else ""
         case _:
-            return str(value)
+            raise TypeError(f"{type(value).__name__} has no stored form")
 
 
 @lru_cache(maxsize=256)
