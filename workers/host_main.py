@@ -18,6 +18,8 @@ from workers.function_host import FunctionHost
 from workers.handler_call import flush_streams
 from workers.host import HostKind
 
+_STANDARD_INPUT = 0
+
 
 def main(channel: socket.socket, registry: TypeRegistry, kind: HostKind, *, parent: int) -> NoReturn:
     """Be a host of that kind until its attempts are over, then end this process.
@@ -26,9 +28,10 @@ def main(channel: socket.socket, registry: TypeRegistry, kind: HostKind, *, pare
     """
     code = 1
     try:
-        with contextlib.suppress(OSError):
-            os.setpgid(0, 0)
+        with contextlib.suppress(OSError):  # it leads a session already
+            os.setsid()
         die_with_parent(signal.SIGKILL, parent=parent)
+        _detach_standard_input()
         _ignore_stop_signals()
         if kind is HostKind.COROUTINE:
             run(CoroutineHost(registry).serve(channel))
@@ -38,6 +41,18 @@ def main(channel: socket.socket, registry: TypeRegistry, kind: HostKind, *, pare
     finally:
         flush_streams()
         os._exit(code)
+
+
+def _detach_standard_input() -> None:
+    """Put /dev/null in the place of standard input, for handlers and the processes that they start.
+
+    The session of this process has no terminal. A read of the worker's terminal would fail, and in a process of the
+    terminal's session it would stop all coroutines of the host (SIGTTIN).
+    """
+    null = os.open(os.devnull, os.O_RDONLY)
+    if null != _STANDARD_INPUT:  # else it was closed, and is /dev/null now
+        os.dup2(null, _STANDARD_INPUT)
+        os.close(null)
 
 
 def _ignore_stop_signals() -> None:

@@ -225,6 +225,7 @@ class Manager:
                 "concurrency": self._size.concurrency,
                 "processes": self._size.processes,
                 "running": len(self._executor.running),
+                "fork_error": self._executor.pool.fork_error,
             },
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import structlog
 
 from tracker.runtime.processes import Backoff
+from workers.fork_limits import limit_of
 from workers.fork_server import ForkServer
 from workers.frames import Message
 from workers.host import Death, Host, HostKind
@@ -17,8 +18,10 @@ FIRST_RESTART_DELAY, MAX_RESTART_DELAY = 0.1, 5.0
 """Time before a host that died is replaced, in seconds.
 
 The first death in a row causes no delay. The second causes twice FIRST_RESTART_DELAY, and each further death doubles
-that, up to MAX_RESTART_DELAY. A host that finishes an operation ends the row.
+that, up to MAX_RESTART_DELAY. A host that finishes an operation ends the row. A fork that fails is tried again after
+the same delays, beginning with FIRST_RESTART_DELAY.
 """
+_RESTART = Backoff(FIRST_RESTART_DELAY, MAX_RESTART_DELAY)
 PREFETCH_SECONDS = 0.02
 """A host gets as many plain functions at once as probably take this long together, in seconds."""
 MAX_PREFETCH = 16
@@ -88,9 +91,11 @@ class Pool:
         self._function_seconds = PREFETCH_SECONDS
         """Moving average of the time that plain functions take."""
         self._closing = False
+        self.fork_error = ""
+        """Why the system refused the last host; empty when it did not."""
 
     async def open(self) -> None:
-        """Start the hosts."""
+        """Start the hosts. A host that the system refuses is started later."""
         await asyncio.gather(*(self._start_host(kind) for kind, count in self._wanted.items() for _ in range(count)))
 
     def room(self) -> tuple[int, int]:
@@ -183,15 +188,27 @@ class Pool:
         else:
             work.close()
 
-    async def _start_host(self, kind: HostKind) -> None:
+    async def _start_host(self, kind: HostKind, failures: int = 0) -> None:
+        """Start a host. If the system refuses a process, try again later, in the background."""
         try:
             host = await self._fork_server.start_host(kind, self._on_message)
         except ConnectionError:
             return  # the fork server has died, and the manager stops
+        except OSError as error:
+            self._in_background(self._start_later(kind, failures + 1, error))
+            return
+        self.fork_error = ""
         member = _Member(host)
         self._members[host] = member
         self._on_room()
         self._in_background(self._replace_when_dead(member))
+
+    async def _start_later(self, kind: HostKind, failures: int, error: OSError) -> None:
+        self.fork_error = limit_of(error)
+        delay = _RESTART.delay(failures)
+        log.error("fork_failed", kind=kind, limit=self.fork_error, again_in=delay)
+        await asyncio.sleep(delay)
+        await self._start_host(kind, failures)
 
     async def _replace_when_dead(self, member: _Member) -> None:
         """Wait for the host's death, tell the executor, and start another host unless this one was retired."""
@@ -204,5 +221,5 @@ class Pool:
         if not death.expected:
             log.warning("host_died", pid=death.pid, kind=member.host.kind, exit_code=death.exit_code)
             deaths, self._deaths_in_a_row = self._deaths_in_a_row, self._deaths_in_a_row + 1
-            await asyncio.sleep(Backoff(FIRST_RESTART_DELAY, MAX_RESTART_DELAY).delay(deaths + 1) if deaths else 0)
+            await asyncio.sleep(_RESTART.delay(deaths + 1) if deaths else 0)
         await self._start_host(member.host.kind)

@@ -88,6 +88,14 @@ class Interrupting(Operation, type="#hosts.interrupting"):
     pass
 
 
+class Reading(Operation, type="#hosts.reading"):
+    pass
+
+
+class ReadingFunction(Operation, type="#hosts.readingFunction"):
+    pass
+
+
 class Eating(Operation, type="#hosts.eating"):
     mib: int
 
@@ -257,6 +265,22 @@ def interrupting(_operation: Interrupting, context: Context) -> None:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def _standard_input() -> str:
+    """What this process and a child of it read from standard input, and whether this process leads its session."""
+    child = subprocess.run(["cat"], stdout=subprocess.PIPE, check=True)
+    return f"{sys.stdin.read()!r} {child.stdout!r} {os.getsid(0) == os.getpid()}"
+
+
+@handles(Reading)
+async def reading(_operation: Reading, context: Context) -> None:
+    await context.progress(detail=_standard_input())
+
+
+@handles(ReadingFunction)
+def reading_function(_operation: ReadingFunction, context: Context) -> None:
+    context.progress(detail=_standard_input())
 
 
 @handles(Eating)

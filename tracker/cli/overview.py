@@ -143,11 +143,15 @@ def _worker(name: str, about: Json) -> Finding:
         f"room for {room}, {counted(len(about.get('types', ())), 'type')}"
     )
     silent = about.get("silent", 0)
-    if silent < SILENT_AFTER:
-        return Finding(f"worker {name}", Level.OK, found)
-    return Finding(
-        f"worker {name}", Level.WARN, f"{found}, silent for {silent} s", "It was killed, or cannot reach Redis."
-    )
+    if silent >= SILENT_AFTER:
+        advice = "It was killed, or cannot reach Redis."
+        return Finding(f"worker {name}", Level.WARN, f"{found}, silent for {silent} s", advice)
+    if error := about.get("fork_error"):
+        advice = (
+            "The system refuses it new processes for handlers. It tries again. Raise the limit, or end other processes."
+        )
+        return Finding(f"worker {name}", Level.WARN, f"{found}, cannot fork: {error}", advice)
+    return Finding(f"worker {name}", Level.OK, found)
 
 
 def _waiting(name: str, lane: LaneOverview) -> Finding:

@@ -1,4 +1,4 @@
-"""Failpoints: named points between two effects, at which a test or the chaos harness ends a process.
+"""Failpoints: named points at which a test or the chaos harness ends a process or raises an error of the system.
 
 In service `reach` does nothing.
 """
@@ -18,12 +18,15 @@ IN_SWEEP = "in_sweep"
 AFTER_CREATE = "after_create"
 """Redis has stored a new operation. Its client has no response yet."""
 FAILPOINTS = (AFTER_CLAIM, BEFORE_HANDLER, AFTER_HANDLER, MID_COMMIT, IN_SWEEP, AFTER_CREATE)
+"""The failpoints at which a process may end."""
+BEFORE_FORK = "before_fork"
+"""The fork server is about to fork a host. An OSError that the hook raises here stands for a fork that fails."""
 
 hook: Callable[[str], None] | None = None
 """The function that `reach` calls with the failpoint's name; None in service. Forked processes inherit it."""
 
 
 def reach(failpoint: str) -> None:
-    """Report that this process has reached a failpoint, one of FAILPOINTS."""
+    """Report that this process has reached a failpoint."""
     if hook is not None:
         hook(failpoint)

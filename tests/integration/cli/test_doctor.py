@@ -74,6 +74,13 @@ async def test_workers_lanes_and_stages_are_counted(store: Store, run: Doctor) -
     )
 
 
+async def test_a_worker_that_cannot_fork_is_a_warning_that_names_the_limit(store: Store, run: Doctor) -> None:
+    await WorkerRegistry(store).announce("w1", {**ABOUT, "fork_error": "pids.max 64, of which 63 are taken"})
+    level, found = (await findings(run))["worker w1"]
+    assert level == "warn"
+    assert found.endswith("cannot fork: pids.max 64, of which 63 are taken")
+
+
 async def test_types_that_no_worker_has_are_a_warning_until_one_comes(store: Store, run: Doctor) -> None:
     await waiting_for_type(store)
     await WorkerRegistry(store).announce("w1", {**ABOUT, "types": []})
