@@ -1,6 +1,7 @@
 """Parsers of request headers.
 
-`lru_cache` is there for speed, because clients send the same values again and again.
+`lru_cache` is there for speed, because clients send the same values again and again. Without the caches, a create and a
+read cost 9 % more instructions of the server (benchmarks.api: create, read one).
 """
 
 import re

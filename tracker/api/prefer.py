@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 from aiohttp import web
@@ -41,7 +40,7 @@ NONE: Final = Preferences()
 
 def preferences_of(request: web.BaseRequest) -> Preferences:
     """The preferences of a request."""
-    return _read(tuple(request.headers.getall("Prefer"))) if "Prefer" in request.headers else NONE
+    return _read(request.headers.getall("Prefer")) if "Prefer" in request.headers else NONE
 
 
 def preference_applied(preferences: Iterable[str]) -> Mapping[str, str]:
@@ -50,8 +49,7 @@ def preference_applied(preferences: Iterable[str]) -> Mapping[str, str]:
     return {"Preference-Applied": text} if text else {}
 
 
-@lru_cache(256)
-def _read(lines: tuple[str, ...]) -> Preferences:
+def _read(lines: list[str]) -> Preferences:
     found = preferences(lines)
     wait = whole_number(found.get("wait"))
     return Preferences(

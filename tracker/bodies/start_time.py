@@ -2,7 +2,6 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
 from tracker.bodies.field_errors import FieldErrors
@@ -27,10 +26,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def start_members(body: Json, entry: OperationType | None) -> Json:
     """The members `delay` and `notBefore` of the body, if they are there and the type does not declare them itself."""
-    return {name: body[name] for name in start_member_names(entry and entry.model) if body.get(name) is not None}
+    return {
+        name: body[name] for name in start_member_names(entry.model if entry else None) if body.get(name) is not None
+    }
 
 
-@lru_cache(256)
 def start_member_names(model: type[Operation] | None) -> frozenset[str]:
     """The names of `delay` and `notBefore`, without those that the type declares as members of its own."""
     return START_MEMBERS - model.declared_members() if model else START_MEMBERS

@@ -6,7 +6,7 @@ contexts or ids, or that bounds the time of creation. All other terms are tested
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, total_ordering
+from functools import total_ordering
 from math import ceil, floor
 from typing import Final, TypeVar
 
@@ -60,7 +60,6 @@ class Plan:
         return () in {self.statuses, self.contexts, self.ids}
 
 
-@lru_cache(128)
 def plan(condition: Condition | None) -> Plan:
     """The plan for a condition. None is a condition that all operations satisfy."""
     if condition is None:

@@ -6,7 +6,6 @@ Malformed text is Invalid (400), with the position. A well-formed expression tha
 
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Final
 
 from tracker.api.odata.literals import FILTER, STATUSES, is_null, value_for
@@ -45,7 +44,6 @@ Node = Condition | Token | None
 """The meaning of an expression: a condition, or the token of a member or literal. None means: not supported."""
 
 
-@lru_cache(128)
 def parse_filter(text: str) -> Condition:
     """Read a `$filter`. Raises Invalid with the position, or NotSupported that names the first unsupported form."""
     return _Parser(text).parse()

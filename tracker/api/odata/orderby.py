@@ -1,6 +1,5 @@
 """Parser of `$orderby`: members, each with `asc` or `desc`."""
 
-from functools import lru_cache
 from typing import Final
 
 from tracker.api.odata.tokens import Form, Token, malformed, tokens
@@ -11,7 +10,6 @@ from tracker.listing.planner import SortKey, complete
 ORDERBY: Final = "$orderby"
 
 
-@lru_cache(128)
 def parse_order(text: str) -> tuple[SortKey, ...]:
     """The sort keys of an `$orderby`, with keys added so that no two operations are equal.
 

@@ -7,7 +7,6 @@ of its name does not matter (OData 4.01, part 2, 5.1).
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -121,7 +120,6 @@ def _query(options: Mapping[str, str], preferred: int | None = None) -> ListQuer
     )
 
 
-@lru_cache(128)
 def _where(filter_option: str | None, search: str | None) -> Condition | None:
     """The condition of `$filter` and `$search` together."""
     terms = [] if filter_option is None else [parse_filter(filter_option)]

@@ -6,7 +6,6 @@ raises Invalid with the position of the mistake.
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from tracker.api.odata.tokens import malformed
@@ -39,7 +38,6 @@ class _Part(NamedTuple):
     text: str = ""
 
 
-@lru_cache(128)
 def parse_search(text: str) -> Condition:
     """Parse the value of `$search`. Raises Invalid with the position of the mistake."""
     return _Parser(text).parse()

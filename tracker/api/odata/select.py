@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
@@ -52,7 +51,6 @@ class Selection:
 ALL: Final = Selection({}, everything=True)
 
 
-@lru_cache(128)
 def parse_select(text: str) -> Selection:
     """Parse the value of `$select`.
 
