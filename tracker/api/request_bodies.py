@@ -79,15 +79,21 @@ def _object_only(value: Any) -> Json:
 async def _read(request: web.Request) -> bytes:
     if not is_readable_encoding(request.headers.get("Content-Encoding", "")):
         raise UnsupportedMediaType(ENCODING_NEEDED)
-    most = request.client_max_size
+    content, most = request.content, request.client_max_size
     if (request.content_length or 0) > most:
         raise _too_large(most)
+    # Most bodies have arrived with their headers. Plain code would read these by `request.read()`, too, which resumes
+    # the parser and the transport. That costs 2 % of the instructions of a create (benchmarks.api: create).
+    is_here = content.is_eof() and content.exception() is None
     try:
-        return await request.read()
+        body = content.read_nowait() if is_here else await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise _too_large(most) from None
     except (web.RequestPayloadError, ConnectionError):
         raise Invalid("The body ended early, or is not encoded as its headers say.") from None
+    if len(body) > most:
+        raise _too_large(most)
+    return body
 
 
 def _too_large(most: int) -> PayloadTooLarge:
