@@ -7,7 +7,10 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any
+from collections.abc import Coroutine, Generator
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, NoReturn
 
 import structlog
 
@@ -28,10 +31,20 @@ LOGGED_OPERATIONS = 20
 """How many operations are named at most when the loop is blocked."""
 LOGGED_FRAMES = 8
 """How many frames of the blocked thread's stack are logged at most, the innermost ones."""
+AnyCoroutine = Coroutine[Any, Any, Any] | Generator[Any, None, Any]
+"""What a task can run."""
+_RUN_ID: ContextVar[int] = ContextVar("run_id")
+"""The attempt that the present code belongs to. Tasks that a handler starts inherit it."""
+_EXITS = (SystemExit, KeyboardInterrupt)
+"""Exceptions that asyncio does not leave in the task that raised them. It raises them from the event loop, too."""
 
 
 class CoroutineHost:
-    """Runs each attempt as a task. To stop an attempt, it cancels the task."""
+    """Runs each attempt as a task. To stop an attempt, it cancels the task.
+
+    A task that a handler has started may raise SystemExit. asyncio then stops the event loop. The host ends the attempt
+    that the task belongs to, and runs the loop again.
+    """
 
     _connection: HostConnection
     _loop: asyncio.AbstractEventLoop
@@ -43,7 +56,24 @@ class CoroutineHost:
         self._begun: set[int] = set()
         """The attempts whose task has taken its first step."""
         self._pid = os.getpid()
+        self._task_exit: BaseException | None = None
+        """The last exception of `_EXITS` that a task of an attempt has raised."""
+        self._exited: dict[int, BaseException] = {}
+        """The attempts that such an exception ends, with the exception."""
         self._last_turn = time.monotonic()
+
+    def run(self, channel: socket.socket, loop: asyncio.AbstractEventLoop) -> NoReturn:
+        """Serve the manager on this loop, and end the process."""
+        loop.set_task_factory(self._make_task)
+        serving = loop.create_task(self.serve(channel))
+        while True:
+            try:
+                loop.run_until_complete(serving)
+            except _EXITS as error:
+                exit_forked_child(self._pid)
+                if serving.done():
+                    raise
+                loop.call_soon(self._check_exit, error)  # runs after the callbacks of the task that raised it
 
     async def serve(self, channel: socket.socket) -> None:
         """Run attempts until the manager sends no more, wait for those that still run, and end the process."""
@@ -69,6 +99,32 @@ class CoroutineHost:
             case StopAttempt(run_id):
                 self._stop(run_id)
 
+    def _make_task(
+        self, loop: asyncio.AbstractEventLoop, coroutine: AnyCoroutine, /, **options: Any
+    ) -> "asyncio.Task[Any]":
+        task = asyncio.Task(coroutine, loop=loop, **options)
+        if (run_id := _RUN_ID.get(None)) is not None:
+            task.add_done_callback(partial(self._on_task_done, run_id))
+        return task
+
+    def _on_task_done(self, run_id: int, task: "asyncio.Task[Any]") -> None:
+        """End the attempt of a task that a handler has started, if the task's exception has stopped the loop."""
+        error: Any = task._exception  # noqa: SLF001 - `exception()` counts as retrieval
+        if isinstance(error, _EXITS):
+            self._task_exit = error
+            log.warning("task_exited", error=type(error).__name__, attempt_running=run_id in self._tasks)
+            if run_id in self._tasks:
+                self._exited[run_id] = error
+                self._tasks[run_id].cancel()
+
+    def _check_exit(self, error: BaseException) -> None:
+        """End the process when a callback, and no task, has stopped the loop: it may belong to any attempt."""
+        if self._task_exit is not error:
+            log.error("loop_exited", exc_info=error)
+            flush_streams()
+            os._exit(1)
+        self._task_exit = None
+
     def _stop(self, run_id: int) -> None:
         context = self._contexts.get(run_id)
         if context is None or context.cancel_requested:
@@ -79,6 +135,7 @@ class CoroutineHost:
 
     async def _run(self, attempt: RunAttempt, context: HandlerContext) -> None:
         run_id = attempt.run_id
+        _RUN_ID.set(run_id)
         entry = operation = None
         self._begun.add(run_id)
         try:
@@ -91,8 +148,11 @@ class CoroutineHost:
                 returned = await handler(operation, context)
             finally:
                 exit_forked_child(self._pid)
+            if run_id in self._exited:  # the handler has ignored its cancellation
+                raise self._exited[run_id]  # noqa: TRY301 - as if the handler had raised it
             outcome = outcome_of_return(returned)
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
+            error = self._exited.pop(run_id, error)
             outcome = outcome_of_exception(entry, error, stopped=context.cancel_requested)
         flush_streams()
         self._connection.send(AttemptEnded(run_id, with_members(entry, operation, outcome)))

@@ -11,7 +11,7 @@ import socket
 from typing import NoReturn
 
 from tracker.domain.type_registry import TypeRegistry
-from tracker.runtime.background import run
+from tracker.runtime.background import new_loop
 from tracker.runtime.processes import die_with_parent
 from workers.coroutine_host import CoroutineHost
 from workers.function_host import FunctionHost
@@ -34,7 +34,7 @@ def main(channel: socket.socket, registry: TypeRegistry, kind: HostKind, *, pare
         _detach_standard_input()
         _ignore_stop_signals()
         if kind is HostKind.COROUTINE:
-            run(CoroutineHost(registry).serve(channel))
+            CoroutineHost(registry).run(channel, new_loop())
         else:
             FunctionHost(registry, channel).serve()
         code = 0

@@ -88,6 +88,11 @@ class Interrupting(Operation, type="#hosts.interrupting"):
     pass
 
 
+class Exiting(Operation, type="#hosts.exiting"):
+    how: str
+    awaited: bool = False
+
+
 class Reading(Operation, type="#hosts.reading"):
     pass
 
@@ -265,6 +270,19 @@ def interrupting(_operation: Interrupting, context: Context) -> None:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+@handles(Exiting)
+async def exiting(operation: Exiting, context: Context) -> None:
+    """Starts a task that raises SystemExit or KeyboardInterrupt, and waits: for the task, or for ever."""
+    await context.progress(detail="begun")
+
+    async def exit_soon() -> None:
+        await asyncio.sleep(0)
+        raise {"exit": SystemExit(3), "interrupt": KeyboardInterrupt()}[operation.how]
+
+    task = asyncio.create_task(exit_soon())
+    await (task if operation.awaited else asyncio.Event().wait())
 
 
 def _standard_input() -> str:

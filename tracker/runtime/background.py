@@ -43,6 +43,18 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     return uvloop.run(main)
 
 
+def new_loop() -> asyncio.AbstractEventLoop:
+    """A new event loop of the same kind, which becomes the current loop of this thread."""
+    try:
+        import uvloop  # noqa: PLC0415 - it may be missing
+    except ImportError:
+        loop = asyncio.new_event_loop()
+    else:
+        loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop
+
+
 async def end(*tasks: asyncio.Task[Any]) -> None:
     """Cancel tasks again and again until they have ended.
 

@@ -36,6 +36,23 @@ async def test_nothing_comes_after_an_outcome(host_client: HostClient) -> None:
     assert len(host_client.messages[left]) == 1
 
 
+@pytest.mark.parametrize("awaited", [True, False])
+@pytest.mark.parametrize(("how", "error"), [("exit", "SystemExit"), ("interrupt", "KeyboardInterrupt")])
+async def test_a_task_that_raises_an_exit_ends_its_own_attempt_and_not_the_loop(
+    host_client: HostClient, how: str, error: str, awaited: bool
+) -> None:
+    host = await host_client.host(COROUTINE)
+    neighbour = host_client.start(host, "waiting", gate="neighbour")
+    await host_client.first_detail(neighbour)
+    for _ in range(3):
+        outcome = await host_client.run(host, "exiting", how=how, awaited=awaited)
+        assert isinstance(outcome, Raised)
+        assert outcome.result.message == f"The handler failed: {error}."
+    await host_client.run(host, "opening", gate="neighbour")
+    assert isinstance(await host_client.outcome(neighbour), Succeeded)
+    assert not host.death.done()
+
+
 async def test_a_child_that_a_function_forks_does_not_become_a_host(host_client: HostClient) -> None:
     host = await host_client.host(FUNCTION)
     run_id = host_client.start(host, "forking")
