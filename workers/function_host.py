@@ -16,6 +16,7 @@ from workers.handler_call import exit_forked_child, flush_streams, handler_conte
 from workers.handler_outcome import HandlerStopped, outcome_of_exception, outcome_of_return, with_members
 from workers.host import MAXRSS_UNIT
 from workers.outcome import Outcome, Stopped
+from workers.process_state import ProcessState
 
 if TYPE_CHECKING:
     from workers.context import HandlerContext
@@ -44,6 +45,8 @@ class FunctionHost:
         """The attempt whose progress reports are sent."""
         self._pid = os.getpid()
         self._context: HandlerContext | None = None
+        signal.signal(signal.SIGUSR1, self._on_stop_signal)
+        self._state = ProcessState()
         self._stops: set[int] = set()
 
     def serve(self) -> None:
@@ -105,9 +108,7 @@ class FunctionHost:
         self._context = context = handler_context(attempt, self._send_progress)
         self._reporting = attempt.run_id
         entry = operation = None
-        # An earlier handler may have replaced the signal's handler, or blocked the signal.
-        signal.signal(signal.SIGUSR1, self._on_stop_signal)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+        self._state.restore()
         try:
             entry = self._registry[attempt.type]
             operation = entry.model.from_members(attempt.members, attempt.client_context)
@@ -115,7 +116,7 @@ class FunctionHost:
                 self._current = attempt.run_id
                 if self._current in self._stops:
                     self._on_stop_signal(signal.SIGUSR1, None)
-                returned = entry.handler(operation, context) if entry.handler else None
+                returned = self._state.new_context().run(entry.handler, operation, context) if entry.handler else None
             finally:
                 self._current = None
                 exit_forked_child(self._pid)

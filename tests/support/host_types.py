@@ -2,11 +2,16 @@
 
 import asyncio
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import defaultdict
+from contextvars import ContextVar
+from pathlib import Path
+from random import Random
 from typing import Any
 
 from pydantic import Field
@@ -98,6 +103,14 @@ class Reading(Operation, type="#hosts.reading"):
 
 
 class ReadingFunction(Operation, type="#hosts.readingFunction"):
+    pass
+
+
+class Tampering(Operation, type="#hosts.tampering"):
+    pass
+
+
+class Looking(Operation, type="#hosts.looking"):
     pass
 
 
@@ -299,6 +312,46 @@ async def reading(_operation: Reading, context: Context) -> None:
 @handles(ReadingFunction)
 def reading_function(_operation: ReadingFunction, context: Context) -> None:
     context.progress(detail=_standard_input())
+
+
+_TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
+
+
+@handles(Tampering)
+def tampering(_operation: Tampering, _context: Context) -> None:
+    """Changes every state of the process that it can, and restores nothing."""
+    _TENANT.set("somebody")
+    signal.alarm(3600)
+    signal.setitimer(signal.ITIMER_PROF, 3600)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM})
+    os.chdir("/")
+    os.umask(0o777)
+    os.environ["HOSTS_SECRET"] = "a secret"
+    os.environ.pop("PATH", None)
+    socket.setdefaulttimeout(0.001)
+    random.seed(1)
+
+
+@handles(Looking)
+def looking(_operation: Looking, context: Context) -> None:
+    """Reports the state of the process."""
+    umask = os.umask(0)
+    os.umask(umask)
+    state = {
+        "tenant": _TENANT.get(),
+        "timers": [signal.getitimer(timer)[0] for timer in (signal.ITIMER_REAL, signal.ITIMER_PROF)],
+        "handlers": [str(signal.getsignal(each)).split(" at ")[0] for each in (signal.SIGHUP, signal.SIGUSR1)],
+        "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        "directory": str(Path.cwd()),
+        "umask": umask,
+        "environment": [os.environ.get("HOSTS_SECRET"), os.environ.get("PATH")],
+        "timeout": socket.getdefaulttimeout(),
+    }
+    for name, value in state.items():
+        context.progress(detail=f"{name} {value}")
+    context.progress(detail=f"random {random.random() == Random(1).random()}")
 
 
 @handles(Eating)

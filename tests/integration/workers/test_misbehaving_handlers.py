@@ -11,7 +11,7 @@ import pytest
 from tests.support.hosts import COROUTINE, FUNCTION, HostClient, on_linux
 from tests.support.waiting import soon
 from workers.host import HostKind
-from workers.outcome import Raised, Succeeded
+from workers.outcome import Raised, Stopped, Succeeded
 
 
 @pytest.mark.parametrize("kind", HostKind)
@@ -51,6 +51,22 @@ async def test_a_task_that_raises_an_exit_ends_its_own_attempt_and_not_the_loop(
     await host_client.run(host, "opening", gate="neighbour")
     assert isinstance(await host_client.outcome(neighbour), Succeeded)
     assert not host.death.done()
+
+
+async def test_a_function_finds_the_process_as_it_was_before_the_functions_before_it(host_client: HostClient) -> None:
+    host = await host_client.host(FUNCTION)
+    run_ids = []
+    for name in ("looking", "tampering", "looking"):
+        run_ids.append(host_client.start(host, name))
+        assert isinstance(await host_client.outcome(run_ids[-1]), Succeeded)
+    before, _, after = map(host_client.details, run_ids)
+    assert after[:-1] == before[:-1]
+    assert len(after) == 9
+    assert after[-1] == "random False"
+    stopped = host_client.start(host, "sleeping")
+    await host_client.first_detail(stopped)
+    host.stop(stopped)
+    assert isinstance(await host_client.outcome(stopped), Stopped), "the signal of a stop is received again"
 
 
 async def test_a_child_that_a_function_forks_does_not_become_a_host(host_client: HostClient) -> None:

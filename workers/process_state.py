@@ -1,0 +1,58 @@
+"""The state of a process that a plain function may change, and that the next function must find unchanged."""
+
+import os
+import random
+import signal
+import socket
+from contextvars import Context, copy_context
+
+# `signal.getsignal` looks for an enum member for each result, which takes ten times as long as the call itself.
+_getsignal = signal._signal.getsignal  # type: ignore[attr-defined]  # noqa: SLF001 - see above
+_ENVIRONMENT = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001 - `os.environ` decodes each value
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+_NO_HANDLER_SETTABLE = {signal.SIGKILL, signal.SIGSTOP}
+
+
+class ProcessState:
+    """The state when this object was made. `restore` brings it back.
+
+    It has the context variables, the environment, the working directory, the umask, the default timeout of sockets, the
+    signal handlers and the blocked signals. Alarms and other timers are stopped. The generator of `random` gets a new
+    seed, so that a function that chooses a seed does not choose the numbers of the next one.
+
+    Other state stays: module variables, open files, threads, resource limits, the locale, what a library keeps.
+    """
+
+    def __init__(self) -> None:
+        self._directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._environment = dict(_ENVIRONMENT)
+        self._umask = os.umask(0)
+        os.umask(self._umask)
+        self._socket_timeout = socket.getdefaulttimeout()
+        self._handlers = {
+            signum: handler
+            for signum in signal.valid_signals() - _NO_HANDLER_SETTABLE
+            if (handler := _getsignal(signum)) is not None  # None: set by a library in C
+        }
+        self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self._context = copy_context()
+
+    def new_context(self) -> Context:
+        """A context for one function. Its changes of context variables end with the function."""
+        return self._context.copy()
+
+    def restore(self) -> None:
+        """Bring the state back. Call this in the main thread."""
+        for timer in _TIMERS:
+            signal.setitimer(timer, 0)
+        for signum, handler in self._handlers.items():
+            if _getsignal(signum) is not handler:
+                signal.signal(signum, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
+        if self._environment != _ENVIRONMENT:
+            os.environb.clear()
+            os.environb.update(self._environment)
+        os.fchdir(self._directory)
+        os.umask(self._umask)
+        socket.setdefaulttimeout(self._socket_timeout)
+        random.seed(int.from_bytes(os.urandom(8)))
