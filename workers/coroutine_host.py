@@ -17,9 +17,10 @@ import structlog
 from tracker.domain.type_registry import TypeRegistry
 from workers.connection import HostConnection
 from workers.context import HandlerContext
+from workers.fork_limits import patiently
 from workers.frames import AttemptEnded, Message, ProgressReport, RunAttempt, StopAttempt
 from workers.handler_call import exit_forked_child, flush_streams, handler_context
-from workers.handler_outcome import outcome_of_exception, outcome_of_return, with_members
+from workers.handler_outcome import outcome_of_exception, outcome_of_return, outcome_of_unsendable, with_members
 
 log = structlog.get_logger()
 
@@ -81,7 +82,8 @@ class CoroutineHost:
         self._connection = HostConnection(self._on_message, keep_open=True)
         await loop.create_unix_connection(lambda: self._connection, sock=channel)
         loop_thread = threading.main_thread().ident
-        threading.Thread(target=self._watch_loop, args=(loop_thread,), daemon=True).start()
+        watcher = threading.Thread(target=self._watch_loop, args=(loop_thread,), daemon=True)
+        patiently(watcher.start, "thread of a host")
         turns = asyncio.create_task(self._note_turns())
         await self._connection.peer_finished()
         while self._tasks:
@@ -155,7 +157,10 @@ class CoroutineHost:
             error = self._exited.pop(run_id, error)
             outcome = outcome_of_exception(entry, error, stopped=context.cancel_requested)
         flush_streams()
-        self._connection.send(AttemptEnded(run_id, with_members(entry, operation, outcome)))
+        try:
+            self._connection.send(AttemptEnded(run_id, with_members(entry, operation, outcome)))
+        except TypeError as error:
+            self._connection.send(AttemptEnded(run_id, outcome_of_unsendable(error)))
         del self._tasks[run_id], self._contexts[run_id]
         self._begun.discard(run_id)
 

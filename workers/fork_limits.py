@@ -1,13 +1,40 @@
-"""The limits of the system that make a fork fail, in words for the log and for `tracker doctor`."""
+"""Processes and threads that the system refuses: trying again, and the limits in words for the log and `doctor`."""
 
 import errno
+import os
 import resource
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
+import structlog
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+DELAYS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Time before each further try of `patiently`, in seconds. Their sum is shorter than a lease."""
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
 _THREADS_MAX = Path("/proc/sys/kernel/threads-max")
 _UNLIMITED = "max"
+
+
+def patiently(start: Callable[[], T], what: str) -> T:
+    """Start a process or a thread; try again after DELAYS when the system refuses it.
+
+    Raises the last OSError of a process, or the last RuntimeError of a thread.
+    """
+    for delay in DELAYS:
+        try:
+            return start()
+        except (OSError, RuntimeError) as error:
+            refused = error if isinstance(error, OSError) else OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            log.warning("fork_failed", kind=what, limit=limit_of(refused), again_in=delay)
+            time.sleep(delay)
+    return start()
 
 
 def limit_of(error: OSError) -> str:
@@ -33,11 +60,21 @@ def limit_of(error: OSError) -> str:
 
 def _process_limits() -> Iterator[str]:
     yield f"RLIMIT_NPROC {_soft(resource.RLIMIT_NPROC)}"
-    most, now = _read(_CGROUP / "pids.max"), _read(_CGROUP / "pids.current")
-    if most and most != _UNLIMITED:
-        yield f"pids.max {most}, of which {now} are taken"
+    for group in _control_groups():
+        most = _read(group / "pids.max")
+        if most and most != _UNLIMITED:
+            yield f"pids.max {most}, of which {_read(group / 'pids.current')} are taken"
     if threads := _read(_THREADS_MAX):
         yield f"kernel.threads-max {threads}"
+
+
+def _control_groups() -> Iterator[Path]:
+    """The control group of this process, and those around it (cgroups(7), version 2)."""
+    own = next((line[3:] for line in _read(_OWN_CGROUP).splitlines() if line.startswith("0::")), "/")
+    group = _CGROUP / own.strip("/")
+    while group.is_relative_to(_CGROUP):
+        yield group
+        group = group.parent
 
 
 def _soft(limit: int) -> str:

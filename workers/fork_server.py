@@ -17,7 +17,6 @@ import json
 import os
 import signal
 import socket
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -29,7 +28,7 @@ import structlog
 from tracker.domain.operation import Json
 from tracker.domain.type_registry import TypeRegistry
 from workers.connection import HostConnection
-from workers.fork_limits import limit_of
+from workers.fork_limits import patiently
 from workers.fork_server_main import ForkServerProcess
 from workers.frames import Message
 from workers.handler_call import flush_streams
@@ -42,8 +41,6 @@ READ_BYTES = 65536
 MAX_FDS = 64
 """How many file descriptors one read takes at most."""
 LOST = "the fork server has died"
-FIRST_FORK_DELAYS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-"""Time before each further try to fork the fork server itself, in seconds. Their sum is shorter than a lease."""
 _NO_DESCRIPTOR = -1
 """In the place of a host's socket that this process had no descriptor for."""
 
@@ -80,7 +77,7 @@ class ForkServer:
     def fork(cls, registry: TypeRegistry) -> "ForkServer":
         """Start a fork server. Call this before the process has an event loop or a second thread.
 
-        Tries again when the system refuses a process. Raises OSError when it still does after FIRST_FORK_DELAYS.
+        Tries again when the system refuses a process. Raises OSError when it still does after some seconds.
         """
         ours, theirs = socket.socketpair()
         flush_streams()
@@ -89,7 +86,7 @@ class ForkServer:
         gc.collect()
         gc.freeze()
         try:
-            pid = _fork_patiently()
+            pid = patiently(os.fork, "fork server")
         except OSError:
             gc.unfreeze()
             ours.close()
@@ -124,7 +121,10 @@ class ForkServer:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._channel)
         self._channel.close()  # the fork server reads the end of the channel, kills its hosts, and ends
-        await loop.run_in_executor(None, self._reap)
+        try:
+            await loop.run_in_executor(None, self._reap)
+        except RuntimeError:  # the system refuses a thread
+            self._reap()
         self._closed = True
         await asyncio.gather(*self._tasks, return_exceptions=True)  # hosts that were forked or died just now
         await asyncio.gather(*(host.ended(-signal.SIGKILL, 0) for host in self._hosts.values()))
@@ -190,6 +190,10 @@ class ForkServer:
             self._request({"kill": pid})
             request.fail(error)
             return
+        if self.lost.is_set():
+            connection.abort()
+            request.fail(ConnectionError(LOST))
+            return
         self._hosts[pid] = host = Host(request.kind, pid, connection, self._kill)
         if not request.host.cancelled():
             request.host.set_result(host)
@@ -207,16 +211,6 @@ class ForkServer:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _fork_patiently() -> int:
-    for delay in FIRST_FORK_DELAYS:
-        try:
-            return os.fork()
-        except OSError as error:
-            log.warning("fork_failed", kind="fork server", limit=limit_of(error), again_in=delay)
-            time.sleep(delay)
-    return os.fork()
 
 
 def _os_error(number: int) -> OSError:

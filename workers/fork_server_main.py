@@ -24,6 +24,8 @@ log = structlog.get_logger()
 
 READ_BYTES = 65536
 """How many bytes one read takes at most."""
+_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""Signals that may go to all processes of a worker or of its terminal. The manager decides what they mean."""
 _LAST_STREAM = 2
 """The highest number of a standard stream: standard error."""
 
@@ -44,10 +46,12 @@ class ForkServerProcess:
         code = 1
         try:
             self._replace_inherited_sockets()
-            for signum in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, perhaps; the manager decides
+            for signum in _IGNORED:
                 signal.signal(signum, signal.SIG_IGN)
             self._serve()
             code = 0
+        except ConnectionError:
+            code = 0  # the manager is gone
         except BaseException:
             log.exception("fork_server_failed")
         finally:
@@ -121,7 +125,8 @@ class ForkServerProcess:
     def _become_host(self, channel: socket.socket, other_end: socket.socket, kind: HostKind, parent: int) -> NoReturn:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for signum in (signal.SIGHUP, signal.SIGQUIT):  # the host itself ignores SIGINT and SIGTERM
+            signal.signal(signum, signal.SIG_DFL)
         self._channel.close()
         other_end.close()
         host_main.main(channel, self._registry, kind, parent=parent)

@@ -11,9 +11,16 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from tracker.domain.type_registry import TypeRegistry
+from workers.fork_limits import patiently
 from workers.frames import AttemptEnded, FrameReader, Message, ProgressReport, RunAttempt, StopAttempt, encode, frame
 from workers.handler_call import exit_forked_child, flush_streams, handler_context
-from workers.handler_outcome import HandlerStopped, outcome_of_exception, outcome_of_return, with_members
+from workers.handler_outcome import (
+    HandlerStopped,
+    outcome_of_exception,
+    outcome_of_return,
+    outcome_of_unsendable,
+    with_members,
+)
 from workers.host import MAXRSS_UNIT
 from workers.outcome import Outcome, Stopped
 from workers.process_state import ProcessState
@@ -51,7 +58,7 @@ class FunctionHost:
 
     def serve(self) -> None:
         """Run attempts until the manager sends no more."""
-        threading.Thread(target=self._read, daemon=True).start()
+        patiently(threading.Thread(target=self._read, daemon=True).start, "thread of a host")
         while True:
             self._queued.acquire()
             if not self._queue:  # the reading thread has removed a stopped attempt
@@ -63,7 +70,10 @@ class FunctionHost:
             flush_streams()
             self._reporting = None
             peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT
-            self._send(AttemptEnded(attempt.run_id, outcome._replace(peak_rss=peak_rss)))
+            try:
+                self._send(AttemptEnded(attempt.run_id, outcome._replace(peak_rss=peak_rss)))
+            except TypeError as error:
+                self._send(AttemptEnded(attempt.run_id, outcome_of_unsendable(error)))
 
     def _read(self) -> None:
         reader = FrameReader()
@@ -108,7 +118,6 @@ class FunctionHost:
         self._context = context = handler_context(attempt, self._send_progress)
         self._reporting = attempt.run_id
         entry = operation = None
-        self._state.restore()
         try:
             entry = self._registry[attempt.type]
             operation = entry.model.from_members(attempt.members, attempt.client_context)
@@ -120,6 +129,7 @@ class FunctionHost:
             finally:
                 self._current = None
                 exit_forked_child(self._pid)
+                self._state.restore()
             outcome = outcome_of_return(returned)
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
             self._current = None

@@ -29,8 +29,8 @@ def exit_forked_child(host_pid: int) -> None:
     if os.getpid() != host_pid:
         error = sys.exception()
         flush_streams()
-        if isinstance(error, SystemExit) and isinstance(error.code, int):
-            os._exit(error.code)
+        if isinstance(error, SystemExit) and isinstance(error.code, int | None):
+            os._exit((error.code or 0) & 0xFF)
         os._exit(0 if error is None else 1)
 
 

@@ -43,6 +43,11 @@ def outcome_of_exception(entry: OperationType | None, error: BaseException, *, s
         return _raised(unusable, retryable=True)
 
 
+def outcome_of_unsendable(error: TypeError) -> Outcome:
+    """The outcome of a handler whose result JSON has no form for. Another attempt would have the same result."""
+    return _raised(error, retryable=False)
+
+
 def _outcome_of(entry: OperationType | None, error: BaseException, *, stopped: bool) -> Outcome:
     match error:
         case Rejected(result=ResultInfo() as result):

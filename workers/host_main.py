@@ -10,6 +10,8 @@ import signal
 import socket
 from typing import NoReturn
 
+import structlog
+
 from tracker.domain.type_registry import TypeRegistry
 from tracker.runtime.background import new_loop
 from tracker.runtime.processes import die_with_parent
@@ -17,6 +19,8 @@ from workers.coroutine_host import CoroutineHost
 from workers.function_host import FunctionHost
 from workers.handler_call import flush_streams
 from workers.host import HostKind
+
+log = structlog.get_logger()
 
 _STANDARD_INPUT = 0
 
@@ -38,6 +42,8 @@ def main(channel: socket.socket, registry: TypeRegistry, kind: HostKind, *, pare
         else:
             FunctionHost(registry, channel).serve()
         code = 0
+    except BaseException:
+        log.exception("host_failed", kind=kind)
     finally:
         flush_streams()
         os._exit(code)
@@ -46,11 +52,13 @@ def main(channel: socket.socket, registry: TypeRegistry, kind: HostKind, *, pare
 def _detach_standard_input() -> None:
     """Put /dev/null in the place of standard input, for handlers and the processes that they start.
 
-    The session of this process has no terminal. A read of the worker's terminal would fail, and in a process of the
-    terminal's session it would stop all coroutines of the host (SIGTTIN).
+    A handler that read the worker's terminal would take what somebody types there for the worker. In the terminal's own
+    session, the system would stop the handler's process and so all coroutines of the host (SIGTTIN).
     """
     null = os.open(os.devnull, os.O_RDONLY)
-    if null != _STANDARD_INPUT:  # else it was closed, and is /dev/null now
+    if null == _STANDARD_INPUT:  # it was closed
+        os.set_inheritable(null, True)
+    else:
         os.dup2(null, _STANDARD_INPUT)
         os.close(null)
 

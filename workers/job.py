@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import structlog
 from rq import get_current_job
@@ -109,12 +109,22 @@ async def _run(
     await executor.pool.open()
     try:
         async with beside(completer.run(), heartbeat.run(), heartbeat.store_progress(), executor.watch()):
+            await _wait_for_host(executor)
             executor.begin(record)
             with _hand_back_on_sigterm(executor):
                 await executor.idle.wait()
             await completer.settled.wait()
     finally:
         await executor.pool.close()
+
+
+async def _wait_for_host(executor: Executor) -> None:
+    """Wait until the host has started, for as long as a lease lasts. Without a host, the executor would hand back."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LEASE):
+            while not any(executor.pool.room()):
+                executor.room.clear()
+                await executor.room.wait()
 
 
 async def _announce_nothing() -> None:

@@ -4,11 +4,14 @@ import os
 import random
 import signal
 import socket
+from contextlib import suppress
 from contextvars import Context, copy_context
 
 # `signal.getsignal` looks for an enum member for each result, which takes ten times as long as the call itself.
 _getsignal = signal._signal.getsignal  # type: ignore[attr-defined]  # noqa: SLF001 - see above
 _ENVIRONMENT = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001 - `os.environ` decodes each value
+_O_PATH = getattr(os, "O_PATH", os.O_RDONLY)
+"""Linux needs no permission to read the directory then."""
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _NO_HANDLER_SETTABLE = {signal.SIGKILL, signal.SIGSTOP}
 
@@ -20,11 +23,14 @@ class ProcessState:
     signal handlers and the blocked signals. Alarms and other timers are stopped. The generator of `random` gets a new
     seed, so that a function that chooses a seed does not choose the numbers of the next one.
 
-    Other state stays: module variables, open files, threads, resource limits, the locale, what a library keeps.
+    Signals that wait because a function has blocked them are dropped. Other state stays: module variables, open files,
+    threads, resource limits, the locale, what a library keeps.
     """
 
     def __init__(self) -> None:
-        self._directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._directory: int | None = None
+        with suppress(OSError):  # such as a directory that this user may not enter
+            self._directory = os.open(".", _O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._environment = dict(_ENVIRONMENT)
         self._umask = os.umask(0)
         os.umask(self._umask)
@@ -48,11 +54,15 @@ class ProcessState:
         for signum, handler in self._handlers.items():
             if _getsignal(signum) is not handler:
                 signal.signal(signum, handler)
+        for pending in signal.sigpending() - self._blocked:  # sent while the function blocked it
+            signal.sigwait({pending})
         signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
         if self._environment != _ENVIRONMENT:
             os.environb.clear()
             os.environb.update(self._environment)
-        os.fchdir(self._directory)
+        if self._directory is not None:
+            with suppress(OSError):
+                os.fchdir(self._directory)
         os.umask(self._umask)
         socket.setdefaulttimeout(self._socket_timeout)
         random.seed(int.from_bytes(os.urandom(8)))

@@ -156,6 +156,8 @@ def _end(how: str, context: Context) -> Any:  # noqa: C901 - a table of endings
             raise KeyboardInterrupt
         case "nonsense":
             return "done"
+        case "bytes as message":
+            return ResultInfo.model_construct(code=200, subcode=0, message=b"bytes")  # type: ignore[arg-type]
         case "bytes as detail":
             context.progress(1, b"half")  # type: ignore[arg-type]
         case "half a surrogate pair":
@@ -325,7 +327,8 @@ def tampering(_operation: Tampering, _context: Context) -> None:
     signal.setitimer(signal.ITIMER_PROF, 3600)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM})
+    signal.raise_signal(signal.SIGUSR2)  # would end the process as soon as it is not blocked
     os.chdir("/")
     os.umask(0o777)
     os.environ["HOSTS_SECRET"] = "a secret"

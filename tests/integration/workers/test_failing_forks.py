@@ -14,7 +14,7 @@ from tests.support.handler_files import began
 from tests.support.hosts import FUNCTION, HostClient
 from tests.support.waiting import eventually
 from tracker.runtime import failpoints
-from workers import fork_limits, fork_server
+from workers import fork_limits
 from workers.fork_server import ForkServer
 from workers.outcome import Died, Succeeded
 from workers.pool import PoolSize
@@ -120,7 +120,19 @@ async def test_a_fork_server_is_forked_as_soon_as_the_system_allows(monkeypatch:
     server = ForkServer.fork(registry("works"))
     await server.open()
     await server.close()
-    assert pauses == [*fork_server.FIRST_FORK_DELAYS[:2]]
+    assert pauses == [*fork_limits.DELAYS[:2]]
+
+
+def test_a_thread_that_the_system_refuses_is_started_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    failures = [RuntimeError("can't start new thread")] * 2
+
+    def start() -> str:
+        if failures:
+            raise failures.pop()
+        return "started"
+
+    assert fork_limits.patiently(start, "thread") == "started"
 
 
 async def test_a_fork_server_that_cannot_be_forked_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:

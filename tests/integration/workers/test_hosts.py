@@ -23,6 +23,7 @@ from workers.outcome import Outcome, Raised, Rejected, RetryRequested, Stopped, 
         ("exit", Raised, "The handler failed: SystemExit."),
         ("interrupt", Raised, "The handler failed: KeyboardInterrupt."),
         ("nonsense", Raised, "The handler failed: TypeError."),
+        ("bytes as message", Raised, "The handler failed: TypeError."),
     ],
 )
 async def test_whatever_ends_a_handler_is_an_outcome_and_its_host_goes_on(
