@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import threading
+import time
 from collections import deque
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -122,6 +123,7 @@ class FunctionHost:
             entry = self._registry[attempt.type]
             operation = entry.model.from_members(attempt.members, attempt.client_context)
             try:
+                begun = time.perf_counter()
                 self._current = attempt.run_id
                 if self._current in self._stops:
                     self._on_stop_signal(signal.SIGUSR1, None)
@@ -129,7 +131,7 @@ class FunctionHost:
             finally:
                 self._current = None
                 exit_forked_child(self._pid)
-                self._state.restore()
+                self._state.restore(time.perf_counter() - begun)
             outcome = outcome_of_return(returned)
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
             self._current = None

@@ -19,7 +19,7 @@ def test_a_working_directory_that_cannot_be_opened_is_left_alone(
         patched.setattr(os, "open", refuse)
         state = ProcessState()
     monkeypatch.chdir(tmp_path)
-    state.restore()
+    state.restore(1.0)
     assert Path.cwd() == tmp_path
 
 
