@@ -316,6 +316,7 @@ def reading_function(_operation: ReadingFunction, context: Context) -> None:
     context.progress(detail=_standard_input())
 
 
+_VARIABLE = "HOSTS_SECRET"
 _TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
 
 
@@ -331,7 +332,7 @@ def tampering(_operation: Tampering, _context: Context) -> None:
     signal.raise_signal(signal.SIGUSR2)  # would end the process as soon as it is not blocked
     os.chdir("/")
     os.umask(0o777)
-    os.environ["HOSTS_SECRET"] = "a secret"
+    os.environ[_VARIABLE] = "a secret"
     os.environ.pop("PATH", None)
     socket.setdefaulttimeout(0.001)
     random.seed(1)
@@ -349,7 +350,7 @@ def looking(_operation: Looking, context: Context) -> None:
         "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
         "directory": str(Path.cwd()),
         "umask": umask,
-        "environment": [os.environ.get("HOSTS_SECRET"), os.environ.get("PATH")],
+        "environment": [os.environ.get(_VARIABLE), os.environ.get("PATH")],
         "timeout": socket.getdefaulttimeout(),
     }
     for name, value in state.items():
