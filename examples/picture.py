@@ -118,7 +118,7 @@ def drawn(started: list[str], printed: str, directory: Path) -> str:
     console.print(_prompt(DEV))
     for line in started:
         if line.startswith(("token", "redis", "ready")):
-            console.print(Text(line.replace(str(directory.resolve()), "/home/me/work")))
+            console.print(Text(line.replace(str(directory.resolve()), "/home/me/demo")))
     console.print()
     console.print(Text("# a second terminal", style="bright_black"))
     console.print(_prompt("export TRACKER_TOKEN=secret"))

@@ -33,7 +33,7 @@ _CLI_VARIABLES = {"TRACKER_URL", "TRACKER_TOKEN", "TRACKER_DEV_TOKEN"}
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What docs/configuration.md shows for a setting: a unit beside its type, and a text in place of its default."""
+    """Parts of a setting's row in docs/configuration.md: a unit beside its type, a text in place of its default."""
 
     unit: str = ""
     default: str = ""

@@ -59,7 +59,7 @@ class RetryAfterEstimator:
         self._rate = 0.0
         self._ended = self._learnt = 0
         self._clock_offset = time.time() - time.monotonic()
-        """What is added to this process's monotonic clock to get the time of Redis, in seconds."""
+        """The time of Redis minus this process's monotonic clock, in seconds."""
 
     def retry_after(self, record: Record) -> int:
         """The estimate for an operation that has not ended, in whole seconds from 1 to 60.

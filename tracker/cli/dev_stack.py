@@ -47,7 +47,7 @@ EXAMPLE = {
 
 @dataclass(frozen=True)
 class StackPlan:
-    """What to run. A `port` of 0 is any free port.
+    """The processes to run. A `port` of 0 is any free port.
 
     With `redis_url` the processes use that server. Otherwise a private Valkey is started, which also listens on
     `redis_port` if that is given. `workers`: how many plain functions run at once; 0 for no worker. `types`: the value

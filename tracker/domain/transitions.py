@@ -27,7 +27,7 @@ class Stage(StrEnum):
 
 
 class Transition(StrEnum):
-    """What can happen to an operation. Each member says what makes it happen."""
+    """A change of an operation's record. Each member says what makes it happen."""
 
     CREATE = "create"
     """A client's POST."""

@@ -58,7 +58,7 @@ class Retry(Exception):
 
 
 class Context(Protocol):
-    """What a handler gets beside its operation: ids, requests to stop, and a way to report progress."""
+    """The second argument of a handler, beside its operation: ids, requests to stop, and a way to report progress."""
 
     @property
     def operation_id(self) -> str:

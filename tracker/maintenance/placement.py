@@ -25,7 +25,7 @@ _EXCLUSIVE = _STATUSES | {
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """What `read_memberships.lua` found: fields of the record, its score in each place, the places' keys."""
+    """The reply of `read_memberships.lua`: fields of the record, its score in each place, the places' keys."""
 
     key: str
     fields: Mapping[str, str]
@@ -117,7 +117,10 @@ def _expected(stage: Stage, seen: Located) -> Iterator[str]:
 
 
 def _blockers(fields: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """What may block the operation, and the places where it waits then. A serial operation is in `line` in any case."""
+    """The blockers that the operation may have, and the places where it waits then.
+
+    A serial operation is in `line` in any case.
+    """
     gate = dict.fromkeys(("cap", "rate"), ("parked", "gates")) if fields["gate"] else {}
     return {"type": ("lack", "lacking"), **gate, **({"serial": ()} if fields["serial"] else {})}
 

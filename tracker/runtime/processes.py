@@ -275,5 +275,5 @@ async def _all_gone(chosen: Iterable[_Kept], *, by: float | None) -> bool:
 
 
 def _ending(code: int) -> dict[str, Any]:
-    """What ended a process, as fields for the log. asyncio gives a signal as its negative number."""
+    """The end of a process, as fields for the log. asyncio gives a signal as its negative number."""
     return {"signal": signal.strsignal(-code) or -code} if code < 0 else {"exit_code": code}
