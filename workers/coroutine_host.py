@@ -18,9 +18,9 @@ from tracker.domain.type_registry import TypeRegistry
 from workers.connection import HostConnection
 from workers.context import HandlerContext
 from workers.fork_limits import patiently
-from workers.frames import AttemptEnded, Message, ProgressReport, RunAttempt, StopAttempt
+from workers.frames import Message, ProgressReport, RunAttempt, StopAttempt
 from workers.handler_call import exit_forked_child, flush_streams, handler_context
-from workers.handler_outcome import outcome_of_exception, outcome_of_return, outcome_of_unsendable, with_members
+from workers.handler_outcome import outcome_of_exception, outcome_of_return, send_outcome, with_members
 
 log = structlog.get_logger()
 
@@ -157,10 +157,7 @@ class CoroutineHost:
             error = self._exited.pop(run_id, error)
             outcome = outcome_of_exception(entry, error, stopped=context.cancel_requested)
         flush_streams()
-        try:
-            self._connection.send(AttemptEnded(run_id, with_members(entry, operation, outcome)))
-        except TypeError as error:
-            self._connection.send(AttemptEnded(run_id, outcome_of_unsendable(error)))
+        send_outcome(self._connection.send, run_id, with_members(entry, operation, outcome))
         del self._tasks[run_id], self._contexts[run_id]
         self._begun.discard(run_id)
 

@@ -23,21 +23,15 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
-import structlog
-
 from tracker.domain.operation import Json
 from tracker.domain.type_registry import TypeRegistry
 from workers.connection import HostConnection
 from workers.fork_limits import patiently
-from workers.fork_server_main import ForkServerProcess
+from workers.fork_server_main import READ_BYTES, ForkServerProcess
 from workers.frames import Message
 from workers.handler_call import flush_streams
 from workers.host import Host, HostKind
 
-log = structlog.get_logger()
-
-READ_BYTES = 65536
-"""How many bytes one read takes at most."""
 MAX_FDS = 64
 """How many file descriptors one read takes at most."""
 LOST = "the fork server has died"

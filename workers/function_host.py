@@ -19,7 +19,7 @@ from workers.handler_outcome import (
     HandlerStopped,
     outcome_of_exception,
     outcome_of_return,
-    outcome_of_unsendable,
+    send_outcome,
     with_members,
 )
 from workers.host import MAXRSS_UNIT
@@ -71,10 +71,7 @@ class FunctionHost:
             flush_streams()
             self._reporting = None
             peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT
-            try:
-                self._send(AttemptEnded(attempt.run_id, outcome._replace(peak_rss=peak_rss)))
-            except TypeError as error:
-                self._send(AttemptEnded(attempt.run_id, outcome_of_unsendable(error)))
+            send_outcome(self._send, attempt.run_id, outcome._replace(peak_rss=peak_rss))
 
     def _read(self) -> None:
         reader = FrameReader()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from tracker.bodies.members import MEMBERS_LIMIT
@@ -10,6 +11,7 @@ from tracker.domain.operation import DONE, RAISED, Json, Operation, ResultInfo
 from tracker.domain.type_registry import OperationType, Rejected, Retry
 from tracker.errors import TrackerError
 from workers import outcome as outcomes
+from workers.frames import AttemptEnded
 from workers.outcome import Outcome, Raised, RetryRequested, Stopped, Succeeded
 
 TRACEBACK_LIMIT = 8_192
@@ -43,9 +45,12 @@ def outcome_of_exception(entry: OperationType | None, error: BaseException, *, s
         return _raised(unusable, retryable=True)
 
 
-def outcome_of_unsendable(error: TypeError) -> Outcome:
-    """The outcome of a handler whose result JSON has no form for. Another attempt would have the same result."""
-    return _raised(error, retryable=False)
+def send_outcome(send: Callable[[AttemptEnded], None], run_id: int, outcome: Outcome) -> None:
+    """Send the outcome of an attempt. If JSON has no form for it, send `Raised`: another attempt would be no better."""
+    try:
+        send(AttemptEnded(run_id, outcome))
+    except TypeError as error:
+        send(AttemptEnded(run_id, _raised(error, retryable=False)))
 
 
 def _outcome_of(entry: OperationType | None, error: BaseException, *, stopped: bool) -> Outcome:

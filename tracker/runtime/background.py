@@ -35,24 +35,25 @@ def _log_death(task: asyncio.Task[None]) -> None:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run `main` on uvloop where it is installed, otherwise on asyncio's own loop. Returns its result."""
-    try:
-        import uvloop  # noqa: PLC0415 - it may be missing
-    except ImportError:
-        return asyncio.run(main)
-    return uvloop.run(main)
+    """Run `main` on an event loop of its own. Returns its result."""
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        return runner.run(main)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """A new event loop of the same kind, which becomes the current loop of this thread."""
+    """A new event loop, which becomes the current loop of this thread."""
+    loop = _new_loop()
+    asyncio.set_event_loop(loop)
+    return loop
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """A loop of uvloop where it is installed, otherwise asyncio's own."""
     try:
         import uvloop  # noqa: PLC0415 - it may be missing
     except ImportError:
-        loop = asyncio.new_event_loop()
-    else:
-        loop = uvloop.new_event_loop()
-    asyncio.set_event_loop(loop)
-    return loop
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:

@@ -7,11 +7,11 @@ import pytest
 from tests.support.clock import Clock
 from tests.support.executors import running_executor
 from tests.support.records import make_record
-from tests.support.waiting import eventually, soon
+from tests.support.stock_attempts import record_after_attempt
+from tests.support.waiting import eventually
 from tracker import Operation
 from tracker.config import Settings
 from tracker.domain.policy import Policy
-from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.domain.type_registry import OperationType, TypeRegistry
 from tracker.errors import Unavailable
@@ -19,7 +19,6 @@ from tracker.maintenance.sweeper import Sweeper
 from tracker.runtime.background import beside
 from tracker.store.script_replies import ClaimReply
 from tracker.store.store import Store
-from workers import job
 from workers.completer import Completer
 from workers.completion import Completion
 from workers.fetcher import Fetcher
@@ -47,15 +46,6 @@ def types() -> TypeRegistry:
 @pytest.fixture
 def fork_server(types: TypeRegistry) -> ForkServer:
     return ForkServer.fork(types)
-
-
-async def record_after_attempt(
-    store: Store, types: TypeRegistry, fork_server: ForkServer, settings: Settings, record: Record
-) -> Record:
-    """The record after an attempt under RQ's own worker."""
-    work = job._claim_and_run(settings, types, fork_server, f"{record.key}-{record.ticket}", worker="w")
-    await soon(work)
-    return (await store.read([record.key]))[0]
 
 
 async def test_a_claim_whose_answer_was_lost_is_asked_again(

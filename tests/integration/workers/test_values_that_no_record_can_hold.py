@@ -8,17 +8,15 @@ import pytest
 from pydantic import Field
 
 from tests.support.records import make_record
-from tests.support.waiting import soon
+from tests.support.stock_attempts import record_after_attempt
 from tracker import Operation, ResultInfo, Retry
 from tracker.config import Settings
 from tracker.domain.operation import RAISED
 from tracker.domain.policy import Policy
-from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.domain.type_registry import OperationType, TypeRegistry
 from tracker.log import configure
 from tracker.store.store import Store
-from workers import job
 from workers.fork_server import ForkServer
 from workers.handler_outcome import outcome_of_return, with_members
 from workers.outcome import Raised
@@ -70,15 +68,6 @@ def types() -> TypeRegistry:
 @pytest.fixture
 def fork_server(types: TypeRegistry) -> ForkServer:
     return ForkServer.fork(types)
-
-
-async def record_after_attempt(
-    store: Store, types: TypeRegistry, fork_server: ForkServer, settings: Settings, record: Record
-) -> Record:
-    """The record after an attempt under RQ's own worker."""
-    work = job._claim_and_run(settings, types, fork_server, f"{record.key}-{record.ticket}", worker="w")
-    await soon(work)
-    return (await store.read([record.key]))[0]
 
 
 def test_a_result_member_that_is_not_json_is_the_handlers_failure(types: TypeRegistry) -> None:
