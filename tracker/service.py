@@ -38,7 +38,7 @@ from tracker.url_handlers.request import load_registry
 
 if TYPE_CHECKING:
     from tracker.config import Settings
-    from tracker.domain.lifecycle import Change
+    from tracker.domain.change import Change
 
 TRIES = 20
 """How many times a change is decided at most, when the record changes between reading and writing."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from signal import Signals
 
 from tracker.domain import lifecycle
-from tracker.domain.lifecycle import Change
+from tracker.domain.change import Change
 from tracker.domain.operation import LOST, RAISED, Json, ResultInfo
 from tracker.domain.record import Record
 from workers.attempt import Attempt, StopReason

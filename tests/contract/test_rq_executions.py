@@ -18,7 +18,7 @@ from tests.support.consistency import assert_consistent
 from tests.support.scheduling import KINDS, claims, create, pop, take
 from tests.support.tickets import enqueued_by_rq
 from tracker.domain import lifecycle
-from tracker.domain.lifecycle import Change
+from tracker.domain.change import Change
 from tracker.domain.operation import DONE
 from tracker.domain.record import Record
 from tracker.maintenance.sweeper import Sweeper

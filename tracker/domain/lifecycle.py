@@ -9,52 +9,27 @@ through Python and Lua.
 """
 
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
+from tracker.domain.change import Change, make_change, result_fields
 from tracker.domain.operation import CANCELED, LOST, NEVER_STARTED, NO_WORKER, TIMED_OUT, UNTAKEN, Json, ResultInfo
 from tracker.domain.record import Record
-from tracker.domain.transitions import FINAL, TRANSITIONS, Stage, Transition
+from tracker.domain.transitions import FINAL, Stage, Transition
 from tracker.errors import IllegalTransition
 
 VANISH_BACKOFF = (1.0, 2.0, 4.0, 8.0)
 """Seconds before each new ticket after a ticket has vanished. When one more vanishes, the operation ends."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One decided transition. A script applies it as a whole or refuses it as a whole.
-
-    * `seen`: the record as it was read. `stage`: the stage after the change. `fields`: the fields to write.
-    * `delay`: seconds until the operation is due, if `stage` is delayed.
-    * `timestamp_field`: the name of a field that the script sets to the server's time.
-    * `lease_ran_out`: the script refuses the change if the lease was renewed meanwhile.
-    * `revision`: the script refuses the change unless the record still has this revision.
-    * `entry`: what is appended to the operation's history of attempts.
-    * `token`: the name of this change. A change that is sent again because its reply was lost is written once.
-    """
-
-    transition: Transition
-    seen: Record
-    stage: Stage
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    delay: float = 0.0
-    timestamp_field: str = ""
-    lease_ran_out: bool = False
-    revision: int | None = None
-    entry: Json | None = None
-    token: str = field(default_factory=lambda: f"{random.getrandbits(48):x}", compare=False)
-
-
 def succeed(seen: Record, result: ResultInfo, members: Json) -> Change:
     """Complete the operation. `members` are the result members that the handler set."""
-    return _change(Transition.SUCCEED, seen, Stage.COMPLETED, **_result(result, members), percent=100)
+    return make_change(Transition.SUCCEED, seen, Stage.COMPLETED, **result_fields(result, members), percent=100)
 
 
 def reject(seen: Record, result: ResultInfo, members: Json) -> Change:
     """Fail the operation, because its handler does not accept the input. No attempt is charged."""
-    return _change(Transition.FAIL, seen, Stage.FAILED, **_result(result, members))
+    return make_change(Transition.FAIL, seen, Stage.FAILED, **result_fields(result, members))
 
 
 def fail(
@@ -72,9 +47,9 @@ def fail(
     """
     charged = seen.charged + 1
     if charged >= seen.policy.attempts or not again:
-        return _change(Transition.FAIL, seen, Stage.FAILED, **_result(result, members), charged=charged)
+        return make_change(Transition.FAIL, seen, Stage.FAILED, **result_fields(result, members), charged=charged)
     delay = backoff(seen.policy.backoff_first, seen.policy.backoff_cap, charged, jitter) if after is None else after
-    return _change(Transition.RETRY, seen, Stage.DELAYED, attempt_result=result, charged=charged, delay=delay)
+    return make_change(Transition.RETRY, seen, Stage.DELAYED, attempt_result=result, charged=charged, delay=delay)
 
 
 def time_out(seen: Record) -> Change:
@@ -85,7 +60,7 @@ def time_out(seen: Record) -> Change:
 
 def hand_back(seen: Record) -> Change:
     """Queue an unfinished operation again. No attempt is charged."""
-    return _change(Transition.HAND_BACK, seen, Stage.QUEUED)
+    return make_change(Transition.HAND_BACK, seen, Stage.QUEUED)
 
 
 def lose(seen: Record) -> Change:
@@ -97,35 +72,37 @@ def lose(seen: Record) -> Change:
         return replace(cancel(seen), lease_ran_out=True)
     charged = seen.charged + 1
     if charged >= seen.policy.attempts:
-        return _change(Transition.LOSE, seen, Stage.FAILED, lease_ran_out=True, charged=charged, **_result(LOST, {}))
-    return _change(Transition.LOSE, seen, Stage.QUEUED, lease_ran_out=True, charged=charged)
+        return make_change(
+            Transition.LOSE, seen, Stage.FAILED, lease_ran_out=True, charged=charged, **result_fields(LOST, {})
+        )
+    return make_change(Transition.LOSE, seen, Stage.QUEUED, lease_ran_out=True, charged=charged)
 
 
 def vanish(seen: Record) -> Change:
     """Delay an operation whose ticket vanished, or fail it when too many tickets vanished (503/2)."""
     if seen.vanished >= len(VANISH_BACKOFF):
-        return _change(Transition.VANISH, seen, Stage.FAILED, **_result(UNTAKEN, {}))
+        return make_change(Transition.VANISH, seen, Stage.FAILED, **result_fields(UNTAKEN, {}))
     delay = VANISH_BACKOFF[seen.vanished]
-    return _change(Transition.VANISH, seen, Stage.DELAYED, vanished=seen.vanished + 1, delay=delay)
+    return make_change(Transition.VANISH, seen, Stage.DELAYED, vanished=seen.vanished + 1, delay=delay)
 
 
 def miss(seen: Record) -> Change:
     """Fail an operation that did not start in time: 501/1 when no worker had its type, otherwise 408/2."""
     if seen.attempt:
         raise IllegalTransition(f"{Transition.MISS}: operation {seen.id} has started")
-    return _change(
-        Transition.MISS, seen, Stage.FAILED, **_result(NO_WORKER if seen.blocker == "type" else NEVER_STARTED, {})
+    return make_change(
+        Transition.MISS, seen, Stage.FAILED, **result_fields(NO_WORKER if seen.blocker == "type" else NEVER_STARTED, {})
     )
 
 
 def due(seen: Record) -> Change:
     """Queue an operation whose time has come. A serial operation may have to wait for others of its call first."""
-    return _change(Transition.DUE, seen, Stage.QUEUED)
+    return make_change(Transition.DUE, seen, Stage.QUEUED)
 
 
 def progress(seen: Record, percent: int | None, detail: str) -> Change:
     """Store the handler's latest progress."""
-    return _change(Transition.PROGRESS, seen, Stage.RUNNING, percent=percent, detail=detail)
+    return make_change(Transition.PROGRESS, seen, Stage.RUNNING, percent=percent, detail=detail)
 
 
 def request_cancel(seen: Record, reason: str = "", *, by: str = "") -> Change:
@@ -135,7 +112,7 @@ def request_cancel(seen: Record, reason: str = "", *, by: str = "") -> Change:
     receives the request, and the handler may still succeed first.
     """
     if seen.stage is Stage.RUNNING:
-        return _change(
+        return make_change(
             Transition.REQUEST_CANCEL,
             seen,
             Stage.RUNNING,
@@ -153,8 +130,8 @@ def cancel(seen: Record, reason: str = "", members: Json | None = None, *, by: s
     reason = seen.cancel_reason or reason
     if result == CANCELED and reason:
         result = result.model_copy(update={"message": f"The operation was canceled: {reason}"})
-    fields = _result(result, {**(members or {}), **policy.canceled_members})
-    return _change(
+    fields = result_fields(result, {**(members or {}), **policy.canceled_members})
+    return make_change(
         Transition.CANCEL,
         seen,
         Stage.FAILED,
@@ -168,16 +145,16 @@ def cancel(seen: Record, reason: str = "", members: Json | None = None, *, by: s
 
 def patch(seen: Record, fields: Json) -> Change:
     """Write the fields that a client's PATCH changes, in any stage, unless the record has changed since it was read."""
-    return _change(Transition.PATCH, seen, seen.stage, revision=seen.revision, **fields)
+    return make_change(Transition.PATCH, seen, seen.stage, revision=seen.revision, **fields)
 
 
 def hide(seen: Record, *, by: str = "") -> Change:
     """Hide an operation that a client deleted. An unfinished operation is canceled, too."""
     if seen.stage in FINAL:
-        return _change(Transition.HIDE, seen, Stage.TOMBSTONE, hidden=True)
+        return make_change(Transition.HIDE, seen, Stage.TOMBSTONE, hidden=True)
     if seen.stage is Stage.RUNNING:
         by = seen.cancel_by or by
-        return _change(
+        return make_change(
             Transition.HIDE,
             seen,
             Stage.RUNNING,
@@ -203,46 +180,3 @@ def backoff(first: float, cap: float, failures: int, jitter: Callable[[float, fl
 def _cancel_timestamp_field(seen: Record) -> str:
     """The field that takes the time of a cancel request. The first request counts, so a later one sets none."""
     return "" if seen.cancel_requested else "cancel_requested"
-
-
-def _result(result: ResultInfo, members: Json) -> dict[str, Any]:
-    fields: dict[str, Any] = {"result_info": result}
-    if members:
-        fields["results"] = dict(members)
-    return fields
-
-
-def _change(
-    transition: Transition,
-    seen: Record,
-    stage: Stage,
-    *,
-    delay: float = 0.0,
-    timestamp_field: str = "",
-    lease_ran_out: bool = False,
-    revision: int | None = None,
-    attempt_result: ResultInfo | None = None,
-    **fields: Any,
-) -> Change:
-    """Make the change, with an entry for the history if it ends an attempt that did not succeed.
-
-    `attempt_result` is the result of the attempt alone, where the operation has none yet. Raises IllegalTransition.
-    """
-    sources, targets = TRANSITIONS[transition]
-    if seen.stage not in sources or stage not in targets:
-        raise IllegalTransition(f"{transition}: {seen.stage} → {stage} is not a transition (operation {seen.id})")
-    entry = (
-        _entry(transition, seen, attempt_result or fields.get("result_info"))
-        if seen.stage is Stage.RUNNING and transition in _ENDINGS
-        else None
-    )
-    return Change(transition, seen, stage, fields, delay, timestamp_field, lease_ran_out, revision, entry)
-
-
-_ENDINGS = frozenset({Transition.FAIL, Transition.RETRY, Transition.HAND_BACK, Transition.LOSE, Transition.CANCEL})
-"""Transitions that end an attempt without success. Only these are kept in the history."""
-
-
-def _entry(transition: Transition, seen: Record, result: ResultInfo | None) -> Json:
-    ended = {} if result is None else {"code": result.code, "message": result.message}
-    return {"attempt": seen.attempt, "worker": seen.worker, "started": seen.began, "outcome": transition.value, **ended}

@@ -18,7 +18,7 @@ from tracker.runtime import failpoints
 from tracker.store.scripts import answering
 
 if TYPE_CHECKING:
-    from tracker.domain.lifecycle import Change
+    from tracker.domain.change import Change
     from tracker.domain.record import Record
     from tracker.store.store import Store
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from tracker.domain.lifecycle import Change
+from tracker.domain.change import Change
 from tracker.domain.operation import SECOND, Json
 from tracker.domain.record import Record
 from tracker.errors import Conflict, Gone, NotFound, Refused, Reused

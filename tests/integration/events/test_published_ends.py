@@ -15,7 +15,7 @@ from tests.support.scheduling import chance
 from tests.support.waiting import LONGEST_WAIT, eventually
 from tracker.config import Settings
 from tracker.domain import lifecycle
-from tracker.domain.lifecycle import Change
+from tracker.domain.change import Change
 from tracker.domain.operation import DONE, ResultInfo
 from tracker.domain.policy import Policy
 from tracker.domain.record import Record

@@ -9,7 +9,7 @@ from tests.support.clock import Clock
 from tests.support.consistency import assert_consistent
 from tests.support.scheduling import KINDS, chance, create, done, ids, now, pop, stages, take
 from tracker.domain import lifecycle
-from tracker.domain.lifecycle import Change
+from tracker.domain.change import Change
 from tracker.domain.operation import DONE
 from tracker.domain.record import Record
 from tracker.domain.transitions import Stage

@@ -10,7 +10,7 @@ from tests.support.clock import Clock
 from tests.support.consistency import assert_consistent, take_snapshot
 from tests.support.scheduling import KINDS, chance, claims, create, pop
 from tracker.domain import lifecycle
-from tracker.domain.lifecycle import Change
+from tracker.domain.change import Change
 from tracker.domain.operation import DONE
 from tracker.domain.record import Record
 from tracker.domain.transitions import Stage

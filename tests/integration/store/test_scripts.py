@@ -11,7 +11,7 @@ from tests.support.clock import Clock
 from tests.support.records import CALL, claim, make_record
 from tracker.api.odata.filter import parse_filter
 from tracker.domain import lifecycle
-from tracker.domain.lifecycle import Change
+from tracker.domain.change import Change, make_change
 from tracker.domain.operation import DONE, OperationStatus, ResultInfo
 from tracker.domain.policy import Policy
 from tracker.domain.record import Record
@@ -301,10 +301,10 @@ DECISIONS: Mapping[Transition, Callable[[Record], Change]] = {
     Transition.MISS: lifecycle.miss,
     Transition.DUE: lifecycle.due,
     Transition.PROGRESS: lambda record: lifecycle.progress(record, 5, "x"),
-    Transition.REQUEST_CANCEL: lambda record: lifecycle._change(Transition.REQUEST_CANCEL, record, Stage.RUNNING),
+    Transition.REQUEST_CANCEL: lambda record: make_change(Transition.REQUEST_CANCEL, record, Stage.RUNNING),
     Transition.CANCEL: lifecycle.cancel,
     Transition.PATCH: lambda record: lifecycle.patch(record, {"members": {"a": 1}, "client_context": "new"}),
-    Transition.HIDE: lambda record: lifecycle._change(
+    Transition.HIDE: lambda record: make_change(
         Transition.HIDE,
         record,
         Stage.RUNNING if record.stage is Stage.RUNNING else Stage.TOMBSTONE,

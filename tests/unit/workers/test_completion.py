@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.records import make_record
-from tracker.domain.lifecycle import Change
+from tracker.domain.change import Change
 from tracker.domain.operation import DONE, RAISED
 from tracker.domain.policy import Policy
 from tracker.domain.transitions import Stage, Transition
