@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     """The settings of one process. The variable of a setting is `TRACKER_` and the setting's name in capitals.
 
     The `description` of a setting is also its text in docs/configuration.md, which `make configuration` writes, and in
-    `tracker COMMAND --help` for the option that overrides it. Tests compare the three texts.
+    `tracker COMMAND --help` for the option that overrides it.
     """
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
@@ -145,6 +145,16 @@ class Settings(BaseSettings):
         ge=0,
         le=1000,
         description="How many plain functions a worker runs at once at most, each in a process of its own.",
+    )
+    worker_apart: int = Field(
+        8, ge=1, le=1000, description="How many operations a worker runs apart from others at once at most."
+    )
+    block_limit: Seconds = Field(
+        5.0,
+        ge=0,
+        le=LONGEST,
+        description="The longest time that a coroutine handler may block the event loop of others; 0 means no limit."
+        " Then the worker hands the operations of the loop back, and runs the handler's type apart from others.",
     )
     drain_seconds: Seconds = Field(
         25.0,
@@ -251,8 +261,7 @@ def words(text: str) -> tuple[str, ...]:
 def load() -> Settings:
     """Read the settings from the environment.
 
-    Raises ConfigurationError, which names every wrong variable. Also raises it if a hash tag is set but RQ was imported
-    with another prefix before.
+    Raises ConfigurationError, which names every wrong variable, or says that RQ was imported with another prefix.
     """
     try:
         settings = Settings()

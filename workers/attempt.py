@@ -1,5 +1,6 @@
 """One running attempt, as the manager sees it. Its handler runs in a host."""
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -24,6 +25,10 @@ class StopReason(StrEnum):
     """The attempt has run for as long as its policy allows."""
     DRAIN = "drain"
     """The worker stops, or the attempt has waited in its host for too long."""
+    BLOCKED = "blocked"
+    """The attempt, or another attempt in its host, blocked the event loop."""
+    LOST = "lost"
+    """The fork server died, and all hosts with it."""
     FENCED = "fenced"
     """Redis refused a beat or a progress report: the operation has another attempt now."""
 
@@ -35,11 +40,14 @@ class Attempt:
     run_id: int
     """Names the attempt in the messages between the manager and its hosts."""
     record: "Record"
-    host: "Host"
+    host: "Host | None"
+    """None while the process is started that runs this attempt only."""
     started: float
     """When the handler began, or before that, when the attempt was sent to its host."""
     stop_reason: StopReason | None = None
     """The first reason to stop, if the handler was asked to."""
+    stop_message: str = ""
+    """What the history of the operation says about the stop, if that is not clear from the outcome."""
     due: float = field(init=False)
     """When the executor has to act next: at the deadline, or after a request to stop at the end of the grace."""
     unstored_progress: ProgressReport | None = None
@@ -48,12 +56,19 @@ class Attempt:
     """Whether the attempt waits in its host behind others. The host can still return it without running it."""
 
     def __post_init__(self) -> None:
-        self.due = self.started + (QUEUED_IN_HOST_TIMEOUT if self.queued else self.record.policy.run_within)
+        if self.host is None:
+            self.due = math.inf
+        elif self.queued:
+            self.due = self.started + QUEUED_IN_HOST_TIMEOUT
+        else:
+            self.begin(self.started)
 
     def begin(self, now: float) -> None:
         """Note that the handler begins: the attempts before it in its host have ended."""
         self.queued = False
         self.started = now
+        if self.host is not None:
+            self.host.begun += 1
         policy = self.record.policy
         self.due = now + (policy.run_within if self.stop_reason is None else policy.grace)
 
@@ -62,7 +77,8 @@ class Attempt:
         if self.stop_reason is None:
             self.stop_reason = reason
             self.due = now + self.record.policy.grace
-            self.host.stop(self.run_id)
+            if self.host is not None:
+                self.host.stop(self.run_id)
 
     def message(self) -> RunAttempt:
         """The message that makes the host run the handler."""

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from signal import Signals
 
-from tracker.domain import lifecycle
+from tracker.domain import blame, lifecycle
 from tracker.domain.change import Change
 from tracker.domain.operation import LOST, RAISED, Json, ResultInfo
 from tracker.domain.record import Record
 from workers.attempt import Attempt, StopReason
+from workers.host import MIB
 from workers.outcome import Died, Outcome, Raised, Rejected, RetryRequested, Stopped, Succeeded, Unusable
 
 
@@ -52,6 +53,10 @@ def change_for(attempt: Attempt, outcome: Outcome) -> Change | None:
         return None
     elif reason is StopReason.DEADLINE:
         change = lifecycle.time_out(record)
+    elif reason is StopReason.BLOCKED:
+        change = blame.hand_back_blocked(record, attempt.stop_message)
+    elif reason is StopReason.LOST:
+        change = blame.lose_hosts(record)
     else:
         change = lifecycle.hand_back(record)
     return _with_progress(attempt, with_evidence(change, outcome))
@@ -70,17 +75,32 @@ def _change_by_outcome(record: Record, outcome: Outcome) -> Change:
         case Unusable():
             return lifecycle.fail(record, RAISED, {}, again=False)
         case Died() | Stopped():
-            return lifecycle.fail(record, _lost(outcome), {})
+            return _change_without_result(record, outcome)
 
 
-def _lost(outcome: Died | Stopped) -> ResultInfo:
-    """503/1, with a message that says how the handler ended."""
-    if isinstance(outcome, Stopped):  # the handler set `cancel_requested` and raised what the host raises to stop it
-        message = "The handler stopped without being asked to."
-    else:
-        code, hint = outcome.exit_code, f" ({outcome.hint})" if outcome.hint else ""
-        how = f"was killed by {Signals(-code).name}" if code < 0 else f"ended by itself with exit code {code}"
-        message = f"The handler's process {how}{hint}."
+def _change_without_result(record: Record, outcome: Died | Stopped) -> Change:
+    if isinstance(outcome, Died):
+        return blame.die(record, _ended_its_process(outcome), proven=outcome.proven)
+    # The handler set `cancel_requested` and raised what the host raises to stop it.
+    return lifecycle.fail(record, _lost("The handler stopped without being asked to."), {})
+
+
+def _ended_its_process(death: Died) -> ResultInfo:
+    """503/1, with a message that says how the process of the handler ended."""
+    code = death.exit_code
+    how = f"killed by {_signal_name(-code)}" if code < 0 else f"exit code {code}"
+    facts = [how, death.hint or f"its memory peaked at {(death.peak_rss or 0) // MIB} MiB"]
+    return _lost(f"The operation ended its process ({'; '.join(facts)}).")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
+def _lost(message: str) -> ResultInfo:
     return LOST.model_copy(update={"message": message})
 
 

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, NoReturn
@@ -40,6 +40,12 @@ _EXITS = (SystemExit, KeyboardInterrupt)
 """Exceptions that asyncio does not leave in the task that raised them. It raises them from the event loop, too."""
 
 
+class _HandlersTask(asyncio.Task[Any]):
+    """A task that a handler has started."""
+
+    run_id: int
+
+
 class CoroutineHost:
     """Runs each attempt as a task. To stop an attempt, it cancels the task.
 
@@ -50,8 +56,8 @@ class CoroutineHost:
     _connection: HostConnection
     _loop: asyncio.AbstractEventLoop
 
-    def __init__(self, registry: TypeRegistry) -> None:
-        self._registry = registry
+    def __init__(self, registry: TypeRegistry, note_turn: Callable[[int], None]) -> None:
+        self._registry, self._note_turn = registry, note_turn
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._contexts: dict[int, HandlerContext] = {}
         self._begun: set[int] = set()
@@ -104,9 +110,12 @@ class CoroutineHost:
     def _make_task(
         self, loop: asyncio.AbstractEventLoop, coroutine: AnyCoroutine, /, **options: Any
     ) -> "asyncio.Task[Any]":
-        task = asyncio.Task(coroutine, loop=loop, **options)
-        if (run_id := _RUN_ID.get(None)) is not None:
-            task.add_done_callback(partial(self._on_task_done, run_id))
+        run_id = _RUN_ID.get(None)
+        if run_id is None:
+            return asyncio.Task(coroutine, loop=loop, **options)
+        task = _HandlersTask(coroutine, loop=loop, **options)
+        task.run_id = run_id
+        task.add_done_callback(partial(self._on_task_done, run_id))
         return task
 
     def _on_task_done(self, run_id: int, task: "asyncio.Task[Any]") -> None:
@@ -171,7 +180,15 @@ class CoroutineHost:
     async def _note_turns(self) -> None:
         while True:
             self._last_turn = time.monotonic()
+            self._note_turn(0)
             await asyncio.sleep(CHECK_INTERVAL)
+
+    def _current_run_id(self) -> int:
+        """The attempt whose code the loop runs now, as another thread sees it; 0 if it is not known."""
+        task = asyncio.current_task(self._loop)
+        if isinstance(task, _HandlersTask):
+            return task.run_id
+        return next((run_id for run_id, each in list(self._tasks.items()) if each is task), 0)
 
     def _watch_loop(self, loop_thread: int) -> None:
         """Log where the loop's thread is when it is blocked, once each time. Runs in a thread of its own."""
@@ -180,13 +197,20 @@ class CoroutineHost:
             time.sleep(CHECK_INTERVAL)
             last_turn = self._last_turn
             blocked = time.monotonic() - last_turn
+            if blocked < BLOCKED_AFTER / 2:
+                continue
+            blocker = self._current_run_id()
+            if blocker and last_turn == self._last_turn:
+                self._note_turn(blocker)
             if blocked > BLOCKED_AFTER and logged != last_turn:
                 logged = last_turn
                 stack = traceback.format_stack(sys._current_frames()[loop_thread])  # noqa: SLF001 - the only way there is
-                running = [context.operation_id for context in list(self._contexts.values())]
+                contexts = dict(self._contexts)
+                running = [context.operation_id for context in contexts.values()]
                 log.warning(
                     "loop_blocked",
                     seconds=round(blocked, 1),
+                    by=contexts[blocker].operation_id if blocker in contexts else None,
                     operations=running[:LOGGED_OPERATIONS],
                     stack="".join(stack[-LOGGED_FRAMES:]),
                 )

@@ -8,7 +8,8 @@ the attempts of other hosts.
 import asyncio
 import math
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 import structlog
 
@@ -23,11 +24,15 @@ from workers.completion import Completion, change_for
 from workers.fork_server import ForkServer
 from workers.frames import AttemptEnded, Message, ProgressReport
 from workers.host import Death, Host, HostKind
+from workers.loop_guard import LoopGuard
+from workers.loop_turns import LoopWatch
 from workers.outcome import Outcome, Stopped, Unusable
 from workers.pool import Pool, PoolSize
 
 log = structlog.get_logger()
 
+APART = "apart"
+"""The room for operations that need a process of their own."""
 DEADLINE_INTERVAL = 0.1
 """Time between two checks of the deadlines, in seconds."""
 MEMORY_CHECK_EVERY = 50
@@ -37,8 +42,9 @@ MEMORY_CHECK_EVERY = 50
 class Executor:
     """Runs attempts. It calls `on_completion` once for each attempt.
 
-    `kinds` says which kind of host each type needs, by the type's canonical name. `size` says how many hosts there are.
-    `worker` is the worker's name, for the log.
+    `kinds` says which kind of host each type needs, by the type's canonical name. Each operation of `apart_types` runs
+    in a process of its own. `size` says how many hosts there are. `worker` is the worker's name, for the log.
+    `block_limit` is the longest time that a coroutine may block the event loop of others, in seconds; 0 is no limit.
     """
 
     def __init__(
@@ -49,8 +55,10 @@ class Executor:
         *,
         worker: str,
         on_completion: Callable[[Completion], None],
+        apart_types: Collection[str] = (),
+        block_limit: float = 0.0,
     ) -> None:
-        self._on_completion, self._worker = on_completion, worker
+        self._on_completion, self._worker, self._fork_server = on_completion, worker, fork_server
         self._now = asyncio.get_running_loop().time
         self.kinds = kinds
         self.room = asyncio.Event()
@@ -69,6 +77,11 @@ class Executor:
         """The same attempts, by operation key and attempt number."""
         self._queues: defaultdict[Host, deque[Attempt]] = defaultdict(deque)
         """The attempts of each host of plain functions, in their order. The first of them runs, the others wait."""
+        self._apart_types = set(apart_types)
+        self.rooms: Mapping[str, str] = {**kinds, **dict.fromkeys(apart_types, APART)}
+        """Which room of a claim each type takes, by the type's canonical name."""
+        watch = LoopWatch(fork_server.turns, block_limit)
+        self.loop_guard = LoopGuard(watch, self.pool, self._attempts, self._run_type_apart)
         self._last_run_id = 0
         self._handing_back = False
         self.idle = asyncio.Event()
@@ -85,6 +98,9 @@ class Executor:
         log_transition(Transition.CLAIM, record, worker=self._worker)
         self._last_run_id += 1
         failpoints.reach(failpoints.AFTER_CLAIM)
+        if self.runs_apart(record) and not self._handing_back:
+            self._begin_apart(record)
+            return
         host = None if self._handing_back else self.pool.acquire(self.kinds[canonical(record.type)])
         if host is None:  # while the claim was under way, the host died or the worker began to hand back
             log.info("no_host", operation_id=record.id)
@@ -94,17 +110,56 @@ class Executor:
         attempt = Attempt(self._last_run_id, record, host, self._now(), queued=bool(queue))
         if queue is not None:
             queue.append(attempt)
+        self._add(attempt)
+        failpoints.reach(failpoints.BEFORE_HANDLER)
+        host.run(attempt.message())
+
+    def room_for(self, record: Record) -> str:
+        """Which room of a claim the operation takes: `apart`, or the kind of its handler."""
+        return APART if self.runs_apart(record) else self.kinds[canonical(record.type)]
+
+    @property
+    def runs_alone(self) -> bool:
+        """Whether an operation runs that is to have the worker for itself."""
+        return len(self._attempts) == 1 and any(each.record.is_alone for each in self._attempts.values())
+
+    def runs_apart(self, record: Record) -> bool:
+        """Whether the operation needs a process of its own."""
+        return bool(record.apart or (self._apart_types and canonical(record.type) in self._apart_types))
+
+    def _run_type_apart(self, name: str) -> None:
+        self._apart_types.add(name)
+        self.rooms = {**self.rooms, name: APART}
+
+    def _add(self, attempt: Attempt) -> None:
+        record = attempt.record
         self._attempts[attempt.run_id] = attempt
         self._running[record.key, record.attempt] = attempt
         self.idle.clear()
-        failpoints.reach(failpoints.BEFORE_HANDLER)
-        host.run(attempt.message())
+
+    def _begin_apart(self, record: Record) -> None:
+        """Start a host for this attempt alone. Its handler begins when the host is there."""
+        attempt = Attempt(self._last_run_id, record, None, self._now())
+        self._add(attempt)
+        self.pool.start_apart(self.kinds[canonical(record.type)], partial(self._run_apart, attempt))
+
+    def _run_apart(self, attempt: Attempt, host: Host | None) -> None:
+        if attempt.run_id not in self._attempts:  # it was asked to stop meanwhile
+            if host is not None:
+                self.pool.release(host, 0.0)
+        elif host is None:
+            self._request_stop(attempt, StopReason.DRAIN)
+        else:
+            attempt.host = host
+            attempt.begin(self._now())
+            failpoints.reach(failpoints.BEFORE_HANDLER)
+            host.run(attempt.message())
 
     def stop(self, key: str, number: int, reason: StopReason) -> None:
         """Ask a handler to stop. An attempt that does not run here is ignored."""
         attempt = self._running.get((key, number))
         if attempt is not None:
-            attempt.request_stop(reason, self._now())
+            self._request_stop(attempt, reason)
 
     def hand_back(self) -> None:
         """Ask every handler to stop, so that its operation goes back to the queue uncharged.
@@ -113,13 +168,27 @@ class Executor:
         """
         self._handing_back = True
         for attempt in list(self._attempts.values()):
-            attempt.request_stop(StopReason.DRAIN, self._now())
+            self._request_stop(attempt, StopReason.DRAIN)
+
+    def _request_stop(self, attempt: Attempt, reason: StopReason) -> None:
+        """Ask a handler to stop. An attempt whose host is not there yet ends at once."""
+        attempt.request_stop(reason, self._now())
+        if attempt.host is None:
+            self._end(attempt, Stopped({}))
 
     def abandon(self) -> None:
-        """Hand back all attempts at once: the fork server died and its hosts with it, so no handler is the cause."""
+        """End all attempts at once: the fork server died and its hosts with it.
+
+        A handler may be the cause, and nobody knows which. Attempts that had not begun are handed back.
+        """
         for attempt in list(self._attempts.values()):
-            attempt.stop_reason = attempt.stop_reason or StopReason.DRAIN
+            self._note_loss(attempt)
             self._end(attempt, Stopped({}))
+
+    @staticmethod
+    def _note_loss(attempt: Attempt) -> None:
+        began = attempt.host is not None and not attempt.queued
+        attempt.stop_reason = attempt.stop_reason or (StopReason.LOST if began else StopReason.DRAIN)
 
     async def watch(self) -> None:
         """Enforce deadlines and graces, and the hosts' memory limit, until cancelled."""
@@ -129,6 +198,7 @@ class Executor:
             checks += 1
             if checks % MEMORY_CHECK_EVERY == 0:
                 self.pool.check_memory()
+            self.loop_guard.check()
             now = self._now()
             for attempt in [each for each in self._attempts.values() if each.due <= now]:
                 if attempt.stop_reason is None:
@@ -145,6 +215,8 @@ class Executor:
         attempt ends while it still runs, and its host gets no more attempts.
         """
         host, reason = attempt.host, attempt.stop_reason
+        if host is None:
+            return  # its time has not begun
         log.warning("handler_stuck", operation_id=attempt.record.id, pid=host.pid, asked_for=reason)
         if host.kind is HostKind.FUNCTION:
             attempt.due = math.inf
@@ -168,7 +240,8 @@ class Executor:
         if isinstance(message, AttemptEnded):
             failpoints.reach(failpoints.AFTER_HANDLER)
             self._end(attempt, message.outcome)
-            self.pool.release(attempt.host, self._now() - attempt.started)
+            if attempt.host is not None:
+                self.pool.release(attempt.host, self._now() - attempt.started)
         elif isinstance(message, ProgressReport):
             attempt.unstored_progress = message
 
@@ -179,14 +252,17 @@ class Executor:
         for attempt in [each for each in self._attempts.values() if each.host is host]:
             if attempt.queued:
                 attempt.stop_reason = attempt.stop_reason or StopReason.DRAIN
+            elif self._fork_server.lost.is_set():
+                self._note_loss(attempt)
             self._end(attempt, outcome)
 
     def _end(self, attempt: Attempt, outcome: Outcome) -> None:
         record = attempt.record
         del self._attempts[attempt.run_id]
         self._begin_next(attempt)
-        if self._handing_back and attempt.host.kind is HostKind.COROUTINE:
-            self._kill_if_all_stuck(attempt.host)
+        host = attempt.host
+        if self._handing_back and host is not None and host.kind is HostKind.COROUTINE:
+            self._kill_if_all_stuck(host)
         self._running.pop((record.key, record.attempt), None)
         if not self._attempts:
             self.idle.set()
@@ -200,7 +276,7 @@ class Executor:
 
     def _begin_next(self, ended: Attempt) -> None:
         """Note that the next function of the host begins."""
-        queue = self._queues.get(ended.host)
+        queue = self._queues.get(ended.host) if ended.host is not None else None
         if queue is None:
             return
         queue.remove(ended)
@@ -215,3 +291,8 @@ def kinds_of(registry: TypeRegistry) -> dict[str, HostKind]:
         for name, entry in registry.items()
         if entry.handler is not None
     }
+
+
+def isolated_types(registry: TypeRegistry) -> set[str]:
+    """The types that ask for a process of their own for each operation, by canonical names."""
+    return {canonical(name) for name, entry in registry.items() if entry.isolate}

@@ -2,20 +2,19 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
 
 import structlog
 
-from tracker.domain.record import Record
+from tracker.domain.record import Apart, Record
 from tracker.domain.transitions import Transition
-from tracker.domain.type_registry import canonical
 from tracker.errors import Unavailable
 from tracker.log import log_transition
 from tracker.store.reconnect_backoff import ReconnectBackoff
 from tracker.store.script_replies import ClaimReply, Room
 from tracker.store.store import Store
-from workers.executor import Executor
+from workers.executor import APART, Executor
 from workers.host import HostKind
 
 log = structlog.get_logger()
@@ -38,6 +37,8 @@ cores busy, and with 16 to 50 they kept 1.75 busy (benchmarks/api.py, end to end
 """
 QUEUE_SHARE = 4
 """A claim asks for the queues' length divided by this, within the limits of a batch."""
+_KINDS = (HostKind.COROUTINE, HostKind.FUNCTION, APART)
+"""The kinds of room, in the order of `PoolRoom`."""
 STOP_TIMEOUT = 5.0
 """The longest time that a stopping worker tries to get the reply to its last claim, in seconds."""
 
@@ -66,8 +67,10 @@ class Fetcher:
         self._stopping, self._stopped_at = False, 0.0
         self._prefetch: asyncio.Task[ClaimReply] | None = None
         """The next claim, if it was sent before the reply to the present claim was processed."""
-        self._last_deep_claim, self._poll_in = -DEEP_CLAIM_INTERVAL, POLL_INTERVAL
-        self._functions_next = False
+        self._last_claim = self._last_deep_claim = -DEEP_CLAIM_INTERVAL
+        self._poll_in = POLL_INTERVAL
+        self._next_kind = 0
+        """The position in `_KINDS` of the kind whose turn is next, when the worker must not claim more than one."""
         self.unanswered = False
         """Whether the latest claim got no reply. It may have taken operations that this worker does not know of."""
         self.claimed = 0
@@ -133,8 +136,10 @@ class Fetcher:
             self._prefetch = self._send_claim(self._room(reply.started))
             await asyncio.sleep(0)  # lets the task send the claim
         self._process(reply)
-        more = reply.more or bool(reply.started)
-        if not more and not reply.left:
+        more = not reply.alone and (
+            reply.more or bool(reply.started) or any(_waits_alone(each) for each in reply.parked)
+        )
+        if not more and not reply.left and not reply.alone:
             self._on_nothing_claimed()
         return more
 
@@ -143,22 +148,32 @@ class Fetcher:
 
     def _room(self, starting: Sequence[Record] = ()) -> Room:
         """How many operations the next claim may take, when the operations of `starting` take room as well."""
-        coroutines, functions = self._executor.pool.room()
-        kinds = Counter(self._executor.kinds[canonical(record.type)] for record in starting)
-        coroutines, functions = coroutines - kinds[HostKind.COROUTINE], functions - kinds[HostKind.FUNCTION]
-        if self._max_operations is not None:
-            coroutines, functions = self._room_for_one(coroutines, functions)
-        coroutines, functions = (max(0, min(room, self._batch_size)) for room in (coroutines, functions))
-        return Room(coroutines, functions, self._executor.kinds)
+        executor = self._executor
+        taken = Counter(executor.room_for(record) for record in starting)
+        free: Mapping[str, int] = {
+            kind: room - taken[kind] for kind, room in zip(_KINDS, executor.pool.room(), strict=True)
+        }
+        if executor.runs_alone or any(record.is_alone for record in starting):
+            free = {}
+        elif self._max_operations is not None:
+            free = self._room_for_one(free)
+        coroutines, functions, apart = (max(0, min(free.get(kind, 0), self._batch_size)) for kind in _KINDS)
+        idle = not executor.running and not starting
+        return Room(coroutines, functions, executor.rooms, apart, idle)
 
-    def _room_for_one(self, coroutines: int, functions: int) -> tuple[int, int]:
+    def _room_for_one(self, free: Mapping[str, int]) -> Mapping[str, int]:
         """Room for one operation, of each kind in turn: the worker must not claim more than its limit.
 
         A claim limits each kind by itself, and nobody knows which kind is next in the queue.
         """
-        room = 0 if self._is_limit_reached() else 1
-        self._functions_next = not self._functions_next
-        return (0, room) if self._functions_next and functions > 0 else (min(coroutines, room), 0)
+        if self._is_limit_reached():
+            return {}
+        for _ in _KINDS:
+            kind = _KINDS[self._next_kind]
+            self._next_kind = (self._next_kind + 1) % len(_KINDS)
+            if free[kind] > 0:
+                return {kind: 1}
+        return {}
 
     def _send_claim(self, room: Room, *, repeat: bool = False) -> "asyncio.Task[ClaimReply] | None":
         """Send a claim. Returns None when there is no room.
@@ -168,14 +183,21 @@ class Fetcher:
         """
         if self._stopping:
             room = Room(0, 0, room.kinds)
-        if not repeat and not room.coroutines and not room.functions:
-            return None
         now = asyncio.get_running_loop().time()
+        if not repeat and not self._is_worth_a_claim(room, now):
+            return None
+        self._last_claim = now
         deep = now - self._last_deep_claim >= DEEP_CLAIM_INTERVAL
         if deep:
             self._last_deep_claim = now
         batch = f"{self._nonce}.{self._batch}"
         return asyncio.create_task(self._store.claim(self._worker, room, batch=batch, turn=self.claimed, deep=deep))
+
+    def _is_worth_a_claim(self, room: Room, now: float) -> bool:
+        """Whether a claim may take something. Few operations run apart, so it is not sent often for them alone."""
+        if room.coroutines or room.functions or (room.apart and APART in room.kinds.values()):
+            return True
+        return bool(room) and now - self._last_claim >= DEEP_CLAIM_INTERVAL
 
     def _process(self, reply: ClaimReply) -> None:
         if reply.suspended != self._suspended:
@@ -186,6 +208,11 @@ class Fetcher:
         self._poll_in = poll_in if reply.opens is None else min(poll_in, max(reply.opens, MIN_POLL_INTERVAL))
         for record in reply.started:
             self._executor.begin(record)
+
+
+def _waits_alone(parked: Record) -> bool:
+    """Whether the operation waits for a worker that runs nothing else. The next claim of such a worker begins it."""
+    return parked.blocker == "apart" and parked.apart is Apart.WORKER
 
 
 def log_not_started(reply: ClaimReply, *, worker: str) -> None:

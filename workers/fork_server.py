@@ -6,8 +6,9 @@ a process with one thread and no loop.
 Only the fork server reaps hosts and signals them, and it does so in one thread. So a signal cannot reach a process that
 got the pid of a host which was reaped meanwhile.
 
-The manager sends lines of JSON: `{"fork": kind}` and `{"kill": pid}`. The fork server answers `{"forked": pid}`, with
-the host's socket attached, or `{"not_forked": errno}`, and `{"died": pid, "exit_code": …, "peak_rss": …}`.
+The manager sends lines of JSON: `{"fork": kind, "slot": number}` and `{"kill": pid}`. The fork server answers
+`{"forked": pid}`, with the host's socket attached, or `{"not_forked": errno}`, and
+`{"died": pid, "exit_code": …, "peak_rss": …}`.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ from workers.fork_server_main import READ_BYTES, ForkServerProcess
 from workers.frames import Message
 from workers.handler_call import flush_streams
 from workers.host import Host, HostKind
+from workers.loop_turns import NO_SLOT, TurnBoard
 
 MAX_FDS = 64
 """How many file descriptors one read takes at most."""
@@ -45,6 +47,7 @@ class _ForkRequest(NamedTuple):
     kind: HostKind
     on_message: Callable[[Message], None]
     host: asyncio.Future[Host]
+    slot: int
 
     def fail(self, error: OSError) -> None:
         if not self.host.done():
@@ -54,8 +57,8 @@ class _ForkRequest(NamedTuple):
 class ForkServer:
     """The manager's side. `lost` is set when the fork server dies before it is closed. Its hosts die with it."""
 
-    def __init__(self, pid: int, channel: socket.socket) -> None:
-        self.pid, self._channel = pid, channel
+    def __init__(self, pid: int, channel: socket.socket, turns: TurnBoard) -> None:
+        self.pid, self._channel, self.turns = pid, channel, turns
         self._requested: deque[_ForkRequest] = deque()
         """In the order in which the fork server answers."""
         self._hosts: dict[int, Host] = {}
@@ -74,6 +77,7 @@ class ForkServer:
         Tries again when the system refuses a process. Raises OSError when it still does after some seconds.
         """
         ours, theirs = socket.socketpair()
+        turns = TurnBoard()
         flush_streams()
         # For memory: without the freeze, collections in the hosts write to the objects that they share with this
         # process, and so copy their pages. A worker then takes 8 % more (benchmarks.memory: worker, idle).
@@ -88,10 +92,10 @@ class ForkServer:
             raise
         if pid == 0:
             ours.close()
-            ForkServerProcess(theirs, registry).run()
+            ForkServerProcess(theirs, registry, turns).run()
         gc.unfreeze()
         theirs.close()
-        return cls(pid, ours)
+        return cls(pid, ours, turns)
 
     async def open(self) -> None:
         """Attach to the running event loop, to read what the fork server answers."""
@@ -106,8 +110,9 @@ class ForkServer:
         if self.lost.is_set():
             raise ConnectionError(LOST)
         host: asyncio.Future[Host] = asyncio.get_running_loop().create_future()
-        self._requested.append(_ForkRequest(kind, on_message, host))
-        self._request({"fork": kind.value})
+        slot = self.turns.take_slot() if kind is HostKind.COROUTINE else NO_SLOT
+        self._requested.append(_ForkRequest(kind, on_message, host, slot))
+        self._request({"fork": kind.value, "slot": slot})
         return await host
 
     async def close(self) -> None:
@@ -161,6 +166,7 @@ class ForkServer:
         if "forked" in reply:
             self._in_background(self._on_forked(reply["forked"], self._fds.popleft(), request))
         else:
+            self.turns.free_slot(request.slot)
             request.fail(_os_error(reply["not_forked"]))
 
     def _on_lost(self) -> None:
@@ -181,6 +187,7 @@ class ForkServer:
             )
         except OSError as error:
             self._discarded.add(pid)
+            self.turns.free_slot(request.slot)
             self._request({"kill": pid})
             request.fail(error)
             return
@@ -188,7 +195,7 @@ class ForkServer:
             connection.abort()
             request.fail(ConnectionError(LOST))
             return
-        self._hosts[pid] = host = Host(request.kind, pid, connection, self._kill)
+        self._hosts[pid] = host = Host(request.kind, pid, connection, self._kill, slot=request.slot)
         if not request.host.cancelled():
             request.host.set_result(host)
 
@@ -199,7 +206,9 @@ class ForkServer:
                 self._discarded.discard(pid)
                 return
             await asyncio.sleep(0)
-        await self._hosts.pop(pid).ended(death["exit_code"], death["peak_rss"])
+        host = self._hosts.pop(pid)
+        self.turns.free_slot(host.slot)
+        await host.ended(death["exit_code"], death["peak_rss"])
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

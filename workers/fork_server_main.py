@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,6 +20,7 @@ from tracker.runtime import failpoints
 from workers import host_main
 from workers.handler_call import flush_streams
 from workers.host import MAXRSS_UNIT, HostKind
+from workers.loop_turns import TurnBoard
 
 log = structlog.get_logger()
 
@@ -37,8 +39,8 @@ class ForkServerProcess:
     of its hosts. With PR_SET_PDEATHSIG the kernel would kill it at the manager's death, before it could do that.
     """
 
-    def __init__(self, channel: socket.socket, registry: TypeRegistry) -> None:
-        self._channel, self._registry = channel, registry
+    def __init__(self, channel: socket.socket, registry: TypeRegistry, turns: TurnBoard) -> None:
+        self._channel, self._registry, self._turns = channel, registry, turns
         self._pids: set[int] = set()
 
     def run(self) -> NoReturn:
@@ -100,11 +102,11 @@ class ForkServerProcess:
 
     def _handle(self, request: Json) -> None:
         if "fork" in request:
-            self._fork(HostKind(request["fork"]))
+            self._fork(HostKind(request["fork"]), request["slot"])
         elif request["kill"] in self._pids:
             self._kill(request["kill"])
 
-    def _fork(self, kind: HostKind) -> None:
+    def _fork(self, kind: HostKind, slot: int) -> None:
         """Fork a host and send its socket to the manager, or say why the system refuses."""
         ours = theirs = None
         try:
@@ -113,7 +115,7 @@ class ForkServerProcess:
             parent = os.getpid()
             pid = os.fork()
             if pid == 0:
-                self._become_host(theirs, ours, kind, parent)
+                self._become_host(theirs, ours, kind, parent, slot)
             self._pids.add(pid)
             answer, fds = {"forked": pid}, [ours.fileno()]
         except OSError as error:
@@ -122,14 +124,17 @@ class ForkServerProcess:
         for end in filter(None, (ours, theirs)):
             end.close()
 
-    def _become_host(self, channel: socket.socket, other_end: socket.socket, kind: HostKind, parent: int) -> NoReturn:
+    def _become_host(
+        self, channel: socket.socket, other_end: socket.socket, kind: HostKind, parent: int, slot: int
+    ) -> NoReturn:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for signum in (signal.SIGHUP, signal.SIGQUIT):  # the host itself ignores SIGINT and SIGTERM
             signal.signal(signum, signal.SIG_DFL)
         self._channel.close()
         other_end.close()
-        host_main.main(channel, self._registry, kind, parent=parent)
+        note_turn = partial(self._turns.note, slot)
+        host_main.main(channel, self._registry, kind, parent=parent, note_turn=note_turn)
 
     def _reap(self) -> None:
         while self._pids:

@@ -16,10 +16,10 @@ from workers.outcome import Died
 
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes of one unit of `ru_maxrss`. getrusage(2) counts in kilobytes, and on macOS in bytes."""
+MIB = 1024 * 1024
 LAST_MESSAGES_TIMEOUT = 1.0
 """The longest time that a dead host's connection stays open for its last messages, in seconds."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_MIB = 1024 * 1024
 _MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
 
 
@@ -47,15 +47,17 @@ class Death:
     """Whether the manager had killed the host, or told it to finish."""
     oom_kill: bool = False
     """Whether the kernel killed processes of this control group for lack of memory while the host lived."""
+    handlers: int = 0
+    """How many handlers had begun in the host."""
 
     def outcome(self) -> Died:
         """The outcome of every attempt that the host was running."""
-        return Died({}, self.peak_rss, self.exit_code, self._hint())
+        return Died({}, self.peak_rss, self.exit_code, self._hint(), proven=self.handlers == 1)
 
     def _hint(self) -> str | None:
         if self.exit_code != -signal.SIGKILL or self.expected:
             return None
-        memory = f"its memory peaked at {self.peak_rss // _MIB} MiB"
+        memory = f"its memory peaked at {self.peak_rss // MIB} MiB"
         return f"out of memory: {memory}" if self.oom_kill else f"perhaps out of memory: {memory}"
 
 
@@ -65,10 +67,16 @@ class Host:
     `death` is resolved when the host has ended and all its messages have been handed on.
     """
 
-    def __init__(self, kind: HostKind, pid: int, connection: HostConnection, kill: Callable[[int], None]) -> None:
+    def __init__(
+        self, kind: HostKind, pid: int, connection: HostConnection, kill: Callable[[int], None], *, slot: int
+    ) -> None:
         self.kind, self.pid = kind, pid
+        self.slot = slot
+        """Where it notes the turns of its event loop (see `loop_turns`)."""
         self._connection, self._kill = connection, kill
         self._end_requested = False
+        self.begun = 0
+        """How many handlers have begun in it."""
         self._oom_kills_before = oom_kills()
         self.death: asyncio.Future[Death] = asyncio.get_running_loop().create_future()
 
@@ -110,7 +118,7 @@ class Host:
             self._connection.abort()
         if not self.death.done():
             oom_kill = oom_kills() > self._oom_kills_before
-            self.death.set_result(Death(self.pid, exit_code, peak_rss, self._end_requested, oom_kill))
+            self.death.set_result(Death(self.pid, exit_code, peak_rss, self._end_requested, oom_kill, self.begun))
 
 
 def oom_kills() -> int:

@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import socket
+from collections.abc import Callable
 from typing import NoReturn
 
 import structlog
@@ -25,10 +26,13 @@ log = structlog.get_logger()
 _STANDARD_INPUT = 0
 
 
-def main(channel: socket.socket, registry: TypeRegistry, kind: HostKind, *, parent: int) -> NoReturn:
+def main(
+    channel: socket.socket, registry: TypeRegistry, kind: HostKind, *, parent: int, note_turn: Callable[[int], None]
+) -> NoReturn:
     """Be a host of that kind until its attempts are over, then end this process.
 
     `channel` is the socket to the manager. `parent` is the pid of the fork server, with which the host ends.
+    `note_turn` notes that the event loop of the host turns, as `TurnBoard.note` does.
     """
     code = 1
     try:
@@ -38,7 +42,7 @@ def main(channel: socket.socket, registry: TypeRegistry, kind: HostKind, *, pare
         _detach_standard_input()
         _ignore_stop_signals()
         if kind is HostKind.COROUTINE:
-            CoroutineHost(registry).run(channel, new_loop())
+            CoroutineHost(registry, note_turn).run(channel, new_loop())
         else:
             FunctionHost(registry, channel).serve()
         code = 0

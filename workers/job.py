@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import structlog
 from rq import get_current_job
@@ -104,27 +104,24 @@ async def _run(
 ) -> None:
     completer = Completer(store, Spool(None), worker=worker)
     name = canonical(record.type)
-    executor = Executor(fork_server, {name: kinds[name]}, PoolSize(1, 1), worker=worker, on_completion=completer.add)
+    executor = Executor(
+        fork_server,
+        {name: kinds[name]},
+        PoolSize(0, 0, apart=1),
+        worker=worker,
+        on_completion=completer.add,
+        apart_types={name},
+    )
     heartbeat = Heartbeat(store, executor, completer, _announce_nothing)
     await executor.pool.open()
     try:
         async with beside(completer.run(), heartbeat.run(), heartbeat.store_progress(), executor.watch()):
-            await _wait_for_host(executor)
             executor.begin(record)
             with _hand_back_on_sigterm(executor):
                 await executor.idle.wait()
             await completer.settled.wait()
     finally:
         await executor.pool.close()
-
-
-async def _wait_for_host(executor: Executor) -> None:
-    """Wait until the host has started, for as long as a lease lasts. Without a host, the executor would hand back."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(LEASE):
-            while not any(executor.pool.room()):
-                executor.room.clear()
-                await executor.room.wait()
 
 
 async def _announce_nothing() -> None:

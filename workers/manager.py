@@ -22,7 +22,7 @@ from tracker.store.worker_registry import WorkerRegistry
 from workers.attempt import StopReason
 from workers.completer import Completer
 from workers.control import Control, ControlActions
-from workers.executor import Executor, kinds_of
+from workers.executor import Executor, isolated_types, kinds_of
 from workers.fetcher import Fetcher
 from workers.fork_server import ForkServer
 from workers.heartbeat import Heartbeat
@@ -85,7 +85,13 @@ class Manager:
         self._identity, self._stop_when, self._size = identity, stop_when, pool_size(settings)
         self._completer = Completer(store, Spool(settings.spool_dir), worker=name)
         self._executor = Executor(
-            fork_server, kinds_of(registry), self._size, worker=name, on_completion=self._completer.add
+            fork_server,
+            kinds_of(registry),
+            self._size,
+            worker=name,
+            on_completion=self._completer.add,
+            apart_types=isolated_types(registry),
+            block_limit=settings.block_limit,
         )
         self._fetcher = Fetcher(
             store,
@@ -224,7 +230,9 @@ class Manager:
                 "types": sorted(self._executor.kinds),
                 "concurrency": self._size.concurrency,
                 "processes": self._size.processes,
+                "apart": self._size.apart,
                 "running": len(self._executor.running),
+                "blocking": sorted(self._executor.loop_guard.blocking_types),
                 "fork_error": self._executor.pool.fork_error,
             },
         )
@@ -255,6 +263,7 @@ def pool_size(settings: "Settings") -> PoolSize:
         processes=settings.worker_processes,
         recycle_after=settings.recycle_after,
         memory_limit=settings.memory_limit * 1024 * 1024,
+        apart=settings.worker_apart,
     )
 
 

@@ -70,13 +70,14 @@ class Died(NamedTuple):
     """The host died while the handler ran.
 
     `exit_code` is the host's exit code, or minus the number of the signal that killed it. `hint` says that the cause
-    may be a lack of memory, if it may.
+    may be a lack of memory, if it may. `proven` says whether the handler was the only one that the host ever began.
     """
 
     members: Json
     peak_rss: int | None
     exit_code: int
     hint: str | None = None
+    proven: bool = False
 
 
 class Unusable(NamedTuple):

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 
@@ -26,6 +27,8 @@ PREFETCH_SECONDS = 0.02
 """A host gets as many plain functions at once as probably take this long together, in seconds."""
 MAX_PREFETCH = 16
 """How many plain functions a host gets at once, at most."""
+APART_TRIES = 8
+"""How often a host that runs one attempt is tried again: for about 14 s, with the delays above."""
 WEIGHT_OF_SLOWER, WEIGHT_OF_FASTER = 0.5, 0.05
 """Weights of a function's time in the moving average, for one slower and for one faster than the average.
 
@@ -46,6 +49,16 @@ class PoolSize:
     """After how many attempts a host of plain functions is replaced."""
     memory_limit: int = 0
     """Above how many bytes of memory a host is replaced. 0 means no limit."""
+    apart: int = 1
+    """How many attempts run apart from others at once, at most. Each has a host of its own, which runs nothing else."""
+
+
+class PoolRoom(NamedTuple):
+    """How many attempts can start now: coroutines, plain functions, and attempts of both kinds that run apart."""
+
+    coroutines: int
+    functions: int
+    apart: int
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +71,8 @@ class _Member:
     completed: int = 0
     retired: bool = False
     """Whether it has been replaced: it gets no more attempts, and ends after those that it has."""
+    apart: bool = False
+    """Whether it runs one attempt and then ends."""
     stuck: bool = False
     """Whether one of its handlers still runs after its attempt has ended. Then the host has to be killed."""
 
@@ -90,6 +105,8 @@ class Pool:
         self._deaths_in_a_row = 0
         self._function_seconds = PREFETCH_SECONDS
         """Moving average of the time that plain functions take."""
+        self._apart = 0
+        """How many attempts run apart, or have a host that has not ended yet."""
         self._closing = False
         self.fork_error = ""
         """Why the system refused the last host; empty when it did not."""
@@ -98,8 +115,8 @@ class Pool:
         """Start the hosts. A host that the system refuses is started later."""
         await asyncio.gather(*(self._start_host(kind) for kind, count in self._wanted.items() for _ in range(count)))
 
-    def room(self) -> tuple[int, int]:
-        """How many coroutines and how many plain functions can start now.
+    def room(self) -> PoolRoom:
+        """How many attempts can start now.
 
         Short plain functions are prefetched: each host gets several at once. Plain code would give it one at a time,
         and the host would mostly wait for the next. Then an attempt costs four times the processor time
@@ -107,11 +124,13 @@ class Pool:
         """
         coroutines, functions = 0, 0
         for member in self._members.values():
+            if member.apart:
+                continue
             if member.host.kind is HostKind.COROUTINE:
                 coroutines += (0 if member.retired else self._size.concurrency) - member.running
             elif not member.retired:
                 functions += max(0, self._prefetch() - member.running)
-        return max(0, coroutines), functions
+        return PoolRoom(max(0, coroutines), functions, max(0, self._size.apart - self._apart))
 
     def _prefetch(self) -> int:
         """How many plain functions a host may have at once, by the time that they have taken lately."""
@@ -126,13 +145,43 @@ class Pool:
         member.running += 1
         return member.host
 
+    def start_apart(self, kind: HostKind, then: Callable[[Host | None], None]) -> None:
+        """Start a host that runs one attempt and then ends. `then` gets the host.
+
+        When the system refuses a process, tries again for some seconds. Then `then` gets None, as when the fork server
+        has died.
+        """
+        self._apart += 1
+        self._in_background(self._start_apart(kind, then))
+
+    async def _start_apart(self, kind: HostKind, then: Callable[[Host | None], None]) -> None:
+        for failures in range(1, APART_TRIES + 1):
+            try:
+                host = await self._fork_server.start_host(kind, self._on_message)
+            except ConnectionError:
+                break
+            except OSError as error:
+                delay = _RESTART.delay(failures)
+                self._note_fork_error(kind, error, delay)
+                await asyncio.sleep(delay)
+            else:
+                self.fork_error = ""
+                member = _Member(host, running=1, retired=True, apart=True)
+                self._members[host] = member
+                self._in_background(self._replace_when_dead(member))
+                then(host)
+                return
+        self._apart -= 1
+        then(None)
+
     def release(self, host: Host, seconds: float) -> None:
         """Note that an attempt of the host has ended, `seconds` after its handler began."""
-        if host.kind is HostKind.FUNCTION:
+        member = self._members.get(host)
+        if host.kind is HostKind.FUNCTION and not (member and member.apart):
             slower = seconds > self._function_seconds
             weight = WEIGHT_OF_SLOWER if slower else WEIGHT_OF_FASTER
             self._function_seconds += (seconds - self._function_seconds) * weight
-        if (member := self._members.get(host)) is None:
+        if member is None:
             return
         member.running -= 1
         member.completed += 1
@@ -143,15 +192,19 @@ class Pool:
             self.retire(host, "recycled")
         self._on_room()
 
-    def retire(self, host: Host, reason: str) -> None:
-        """Replace a host now. It gets no more attempts, and ends when those it has are over."""
+    def retire(self, host: Host, reason: str) -> bool:
+        """Replace a host now. It gets no more attempts, and ends when those it has are over.
+
+        Returns whether this was new.
+        """
         member = self._members.get(host)
         if member is None or member.retired:
-            return
+            return False
         log.info("host_retired", pid=host.pid, kind=host.kind, reason=reason, operations=member.completed)
         member.retired = True
         self._end_if_idle(member)
         self._in_background(self._start_host(host.kind))
+        return True
 
     def replace_stuck(self, host: Host) -> None:
         """Replace a host because one of its handlers did not stop. The host is killed after its other attempts."""
@@ -204,22 +257,27 @@ class Pool:
         self._in_background(self._replace_when_dead(member))
 
     async def _start_later(self, kind: HostKind, failures: int, error: OSError) -> None:
-        self.fork_error = limit_of(error)
         delay = _RESTART.delay(failures)
-        log.error("fork_failed", kind=kind, limit=self.fork_error, again_in=delay)
+        self._note_fork_error(kind, error, delay)
         await asyncio.sleep(delay)
         await self._start_host(kind, failures)
+
+    def _note_fork_error(self, kind: HostKind, error: OSError, delay: float) -> None:
+        self.fork_error = limit_of(error)
+        log.error("fork_failed", kind=kind, limit=self.fork_error, again_in=delay)
 
     async def _replace_when_dead(self, member: _Member) -> None:
         """Wait for the host's death, tell the executor, and start another host unless this one was retired."""
         death = await asyncio.shield(member.host.death)
         self._members.pop(member.host, None)
+        self._apart -= member.apart
         self._on_death(member.host, death)
         self._on_room()
+        if not death.expected:
+            log.warning("host_died", pid=death.pid, kind=member.host.kind, exit_code=death.exit_code)
         if member.retired or self._closing:
             return
         if not death.expected:
-            log.warning("host_died", pid=death.pid, kind=member.host.kind, exit_code=death.exit_code)
             deaths, self._deaths_in_a_row = self._deaths_in_a_row, self._deaths_in_a_row + 1
             await asyncio.sleep(_RESTART.delay(deaths + 1) if deaths else 0)
         await self._start_host(member.host.kind)

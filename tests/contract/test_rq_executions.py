@@ -154,12 +154,12 @@ async def test_an_attempt_that_is_handed_back_leaves_only_its_new_ticket(store: 
 
 
 async def test_nothing_is_left_of_an_attempt_whose_worker_was_lost(store: Store, blocking: Any, clock: Clock) -> None:
-    record = await create(store, attempts=1)
+    record = await create(store)
     await take(store, "w1")
     await clock.advance(11)
     assert (await Sweeper(store).sweep()).lost == 1
     assert names(blocking) == {"rq:queues"}
-    assert (await store.read([record.key]))[0].stage == "failed"
+    assert (await store.read([record.key]))[0].stage == "delayed"
 
 
 async def test_what_is_parked_leaves_no_job_behind(store: Store, blocking: Any) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracker.domain.operation import SECOND
-from tracker.domain.record import Record
+from tracker.domain.record import Apart, Record
 from tracker.domain.transitions import Stage
 from tracker.store.keys import type_digest
 from tracker.store.rq_tickets import parse_job_id
@@ -80,7 +80,7 @@ async def _each(store: Store, command: str, names: Iterable[str], *args: Any, **
 def _check_indexes(store: Store, seen: Snapshot) -> None:
     """Each operation is in the sorted sets of its stage and in no others; one with a missed ticket is a suspect."""
     keys = store.keys
-    others = {keys.limiters, keys.unserved_types, keys.litter, keys.workers}
+    others = {keys.limiters, keys.unserved_types, keys.apart_types, keys.litter, keys.workers}
     found: dict[str, set[str]] = defaultdict(set)
     for name, members in seen.zsets.items():
         if name.startswith(f"{keys.prefix}:") and name not in others:
@@ -126,8 +126,14 @@ def _index_of_blocker(store: Store, record: Record) -> Iterator[str]:
             yield store.keys.limiter(record.type, "parked")
         case "type":
             yield store.keys.unserved(record.type)
+        case "apart":
+            yield store.keys.apart(_need(record), record.type)
         case other:
             raise AssertionError(f"parked for {other!r}")
+
+
+def _need(record: Record) -> str:
+    return "worker" if record.apart is Apart.WORKER else "process"
 
 
 def _holds_slot(store: Store, seen: Snapshot, record: Record) -> bool:
@@ -195,6 +201,8 @@ def _check_lacking_types(store: Store, seen: Snapshot) -> None:
     waiting = {name for name in seen.zsets if name.startswith(f"{store.keys.prefix}:lack:")}
     lacking = {store.keys.unserved(name) for name in seen.zset(store.keys.unserved_types)}
     assert lacking == waiting
+    waiting = {name for name in seen.zsets if name.startswith(f"{store.keys.prefix}:apart:")}
+    assert {store.keys.apart(*note.split(" ", 1)) for note in seen.zset(store.keys.apart_types)} == waiting
 
 
 def _check_rq(store: Store, seen: Snapshot) -> None:

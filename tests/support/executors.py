@@ -14,7 +14,7 @@ from tracker.domain.type_modules import load_types
 from tracker.domain.type_registry import TypeRegistry, separate_registry
 from tracker.runtime.background import beside
 from workers.completion import Completion
-from workers.executor import Executor, kinds_of
+from workers.executor import Executor, isolated_types, kinds_of
 from workers.fork_server import ForkServer
 from workers.pool import PoolSize
 
@@ -30,7 +30,7 @@ def registry(*names: str) -> TypeRegistry:
 
 
 def running_record(kind: str, **policy: Any) -> Record:
-    """A record of a file-controlled type, as a claim returns it."""
+    """A record of a file-controlled type, as a claim of OperationWorker returns it."""
     return make_record(type=f"#executor.{kind}", stage=Stage.RUNNING, attempt=1, ticket=1, policy=Policy(**policy))
 
 
@@ -52,12 +52,20 @@ class Completions(dict[str, Completion]):
 
 @asynccontextmanager
 async def running_executor(
-    fork_server: ForkServer, types: TypeRegistry, size: PoolSize
+    fork_server: ForkServer, types: TypeRegistry, size: PoolSize, *, block_limit: float = 0.0
 ) -> AsyncIterator[tuple[Executor, Completions]]:
     """An executor over a fork server that ends with the block, and all hosts with it."""
     completions = Completions()
     await fork_server.open()
-    executor = Executor(fork_server, kinds_of(types), size, worker="w", on_completion=completions.put)
+    executor = Executor(
+        fork_server,
+        kinds_of(types),
+        size,
+        worker="w",
+        on_completion=completions.put,
+        apart_types=isolated_types(types),
+        block_limit=block_limit,
+    )
     await executor.pool.open()
     try:
         async with beside(executor.watch()):

@@ -5,8 +5,10 @@ A handler reports each step in a file `<id>.<step>`. It goes on when the file `<
 
 import asyncio
 import contextlib
+import faulthandler
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -46,6 +48,22 @@ class Blocks(Operation, type="#executor.blocks"):
     """A coroutine that blocks its event loop for `seconds`."""
 
     seconds: float
+
+
+class Holds(Operation, type="#executor.holds"):
+    """A coroutine that blocks its event loop until its file is there: in the handler, a task or a callback."""
+
+    where: str = "handler"
+
+
+class Ends(Operation, type="#executor.ends"):
+    """A coroutine that waits for its file, and then ends a process: its host, or one above it."""
+
+    how: str
+
+
+class Bursts(Operation, type="#executor.bursts"):
+    """A plain function that waits for its file, and then ends its process."""
 
 
 class Grows(Operation, type="#executor.grows"):
@@ -145,6 +163,50 @@ def deaf(_operation: Deaf, context: Context) -> None:
 async def blocks(operation: Blocks, context: Context) -> None:
     report(context, "began", os.getpid())
     time.sleep(operation.seconds)  # noqa: ASYNC251 - that is the point
+
+
+@handles(Holds)
+async def holds(operation: Holds, context: Context) -> None:
+    report(context, "began", os.getpid())
+    match operation.where:
+        case "task":
+            await asyncio.create_task(hold(context))
+        case "callback":
+            asyncio.get_running_loop().call_soon(block, context)
+            await asyncio.Event().wait()
+        case _:
+            block(context)
+
+
+async def hold(context: Context) -> None:
+    block(context)
+
+
+@handles(Ends, attempts=2, backoff=(0, 0))
+async def ends(operation: Ends, context: Context) -> None:
+    report(context, f"began.{context.attempt}", os.getpid())
+    await wait(context)
+    match operation.how:
+        case "segfault":
+            faulthandler.disable()
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "exit":
+            os._exit(3)
+        case "callback":
+            asyncio.get_running_loop().call_soon(sys.exit, 4)
+            await asyncio.Event().wait()
+        case "fork server":
+            os.kill(os.getppid(), signal.SIGKILL)
+            await asyncio.Event().wait()
+        case "out of memory":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@handles(Bursts, attempts=2, backoff=(0, 0))
+def bursts(_operation: Bursts, context: Context) -> None:
+    report(context, "began", os.getpid())
+    block(context)
+    os._exit(3)
 
 
 HOARD: list[bytearray] = []

@@ -5,9 +5,9 @@ from typing import Any
 
 from tests.support.consistency import assert_consistent
 from tests.support.scheduling import create, done, now, take
-from tracker.domain import lifecycle
+from tracker.domain import blame, lifecycle
 from tracker.domain.operation import DONE, OperationStatus
-from tracker.domain.record import Record
+from tracker.domain.record import Apart, Record
 from tracker.maintenance.verifier import Verifier
 from tracker.store.store import Store
 
@@ -70,6 +70,22 @@ async def waiting_for_type(store: Store) -> Record:
     return await now(store, record)
 
 
+async def waiting_for_process(store: Store) -> Record:
+    """It was in a process that died, and no worker has room for one more process."""
+    record = await running(store)
+    await store.apply(blame.hand_back_blocked(record, "blocked"))
+    await take(store, apart=0)
+    return await now(store, record)
+
+
+async def waiting_for_lone_worker(store: Store) -> Record:
+    """Two workers were lost while it ran."""
+    record = await running(store)
+    await store.apply(blame.hand_back_blocked(record._replace(apart=Apart.WORKER), "blocked"))
+    await take(store)
+    return await now(store, record)
+
+
 async def completed(store: Store) -> Record:
     record = await running(store)
     await done(store, record)
@@ -93,12 +109,15 @@ PLACEMENTS: Mapping[Make, tuple[str, ...]] = {
     waiting_for_slot: ("parked", "gates", *OPEN),
     waiting_for_rate: ("parked", "gates", "deadlines", *SEEN),
     waiting_for_type: ("lack", "lacking", *OPEN),
+    waiting_for_process: ("process", "processes", "line", *SEEN),
+    waiting_for_lone_worker: ("worker", "workers", "line", *SEEN),
     completed: ("expiries", *SEEN),
     deleted: ("expiries", "ids"),
 }
 """What makes an operation in each placement, and the keys that must hold it."""
 SETS = (
     *("ticketed", "ticketed:low", "suspects", "leases", "due", "expiries", "deadlines", "lack", "lack:other"),
+    *("process", "worker", "process:other"),
     *("parked", "parked:other", "taken", "taken:other", "line", "line:other"),
     *("call", "call:other", "status", "status:other", "context", "context:other"),
 )
@@ -115,6 +134,9 @@ def key_of(store: Store, record: Record, name: str) -> str:
         "ticketed": keys.ticketed("default"),
         "ticketed:low": keys.ticketed("low"),
         "ticket": keys.queue(),
+        **dict.fromkeys(("processes", "workers"), keys.apart_types),
+        **{need: keys.apart(need, record.type) for need in ("process", "worker")},
+        "process:other": keys.apart("process", "#test.other"),
         "lack": keys.unserved(record.type),
         "lack:other": keys.unserved("#test.other"),
         **{part: keys.limiter(record.type, part) for part in ("parked", "taken")},

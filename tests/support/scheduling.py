@@ -21,6 +21,7 @@ from tracker.store.store import Store
 KINDS: Mapping[str, str] = {
     **dict.fromkeys(("test.plain", "test.serial", "test.capped", "test.rated", "test.all"), "coroutines"),
     "test.function": "functions",
+    "test.isolated": "apart",
 }
 """The types of a worker that has all of them, and the kind of handler of each."""
 
@@ -40,13 +41,15 @@ async def claims(
     *,
     coroutines: int = 100,
     functions: int = 100,
+    apart: int = 100,
+    idle: bool = False,
     kinds: Mapping[str, str] = KINDS,
     turn: int = 0,
     deep: bool = True,
     batch: str = "",
 ) -> ClaimReply:
     """Claim as an OperationWorker does. A call with the `batch` of an earlier one repeats that one."""
-    room = Room(coroutines, functions, kinds)
+    room = Room(coroutines, functions, kinds, apart, idle)
     return await store.claim(worker, room, batch=batch or token_hex(4), turn=turn, deep=deep)
 
 

@@ -42,7 +42,7 @@ AT_ONCE: Ends = {
     "run-capped": ("Completed", 200, 0, 2),
     "run-handed": ("Completed", 200, 0, 3),
     "run-lost": ("Completed", 200, 0, 4),
-    "run-last": ("Failed", 503, 1, 1),
+    "run-last": ("Completed", 200, 0, 2),
     "run-cancel": ("Failed", 499, 0, 1),
     "spooled": ("Completed", 200, 0, 1),
     "spooled-function": ("Completed", 200, 0, 1),
@@ -137,6 +137,7 @@ def test_this_version_answers_as_the_version_that_stored_the_data(copy: Copy) ->
         for name in ("failed-raised", "run-lost"):
             why = opened.tracker("why", told.created[name]["id"])
             del why["reasons"]  # they depend on the time
+            del why["suspected"]  # later versions count it
             assert why == told.why[name]
         assert_verified(opened, told)
 

@@ -1,31 +1,15 @@
 """The sentences of `tracker why`: what an operation does or waits for, and what will happen next."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
 
+from tracker.cli import apart_explanations
 from tracker.cli.formatting import counted, spell
+from tracker.cli.reason import Reason, reason
 from tracker.domain.operation import SECOND, Json, Micros
 from tracker.domain.transitions import Stage
 from tracker.domain.type_registry import canonical
 from tracker.maintenance.diagnosis import Diagnosis, Waiting
 from tracker.store.worker_registry import LIVES_FOR, SILENT_AFTER
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """One reason.
-
-    `word` names it for programs and does not change. `text` is for people. `facts`: the numbers in `text`.
-    """
-
-    word: str
-    text: str
-    facts: Json
-
-    def as_json(self) -> Json:
-        """The reason as `--output json` prints it."""
-        return {"reason": self.word, "text": self.text, **self.facts}
 
 
 def explain(found: Diagnosis) -> list[Reason]:
@@ -36,13 +20,9 @@ def explain(found: Diagnosis) -> list[Reason]:
         reasons += _no_workers(found)
         if record.start_by and not record.attempt:
             reasons.append(
-                _reason("start_by", f"Its first attempt must start {_in(found, record.start_by)}, or it fails.")
+                reason("start_by", f"Its first attempt must start {_in(found, record.start_by)}, or it fails.")
             )
     return reasons
-
-
-def _reason(word: str, text: str, **facts: Any) -> Reason:
-    return Reason(word, text, facts)
 
 
 def _left(found: Diagnosis, moment: Micros) -> float:
@@ -64,13 +44,11 @@ def _in(found: Diagnosis, moment: Micros) -> str:
 def _queued(found: Diagnosis) -> Iterator[Reason]:
     if found.suspect is not None:
         age = _since(found, found.suspect)
-        yield _reason(
-            "ticket_missed", f"Its ticket left the queue {age} ago and no worker claimed it: it gets another."
-        )
+        yield reason("ticket_missed", f"Its ticket left the queue {age} ago and no worker claimed it: it gets another.")
         yield from _sweeper(found)
     elif found.queue is not None:
         lane = found.record.policy.priority
-        yield _reason("queue", f"It is {_place(found.queue)} in the {lane} lane.", lane=lane, **_numbers(found.queue))
+        yield reason("queue", f"It is {_place(found.queue)} in the {lane} lane.", lane=lane, **_numbers(found.queue))
     else:
         yield _misplaced("queued")
     yield from _able_workers(found)
@@ -82,6 +60,7 @@ def _parked(found: Diagnosis) -> Iterator[Reason]:
         "cap": _at_its_limits,
         "rate": _at_its_limits,
         "type": _without_worker,
+        "apart": _without_room,
     }
     blocked = blockers.get(found.record.blocker)
     if blocked is None:
@@ -96,7 +75,7 @@ def _in_serial_queue(found: Diagnosis) -> Iterator[Reason]:
         return
     head = found.head
     how = f"running on {head.worker}, for {_since(found, head.began)}" if head.stage is Stage.RUNNING else head.stage
-    yield _reason(
+    yield reason(
         "serial",
         f"The operations of its call run one at a time: it is {_place(found.line)} in the serial queue, behind "
         f"{head.id}, which is {how}. `tracker why {head.id}` says more.",
@@ -113,7 +92,7 @@ def _at_its_limits(found: Diagnosis) -> Iterator[Reason]:
     place = f"it is {_place(found.gate)} among those that wait"
     taken = found.running + found.let_through
     if policy.concurrency and taken >= policy.concurrency:
-        yield _reason(
+        yield reason(
             "cap",
             f"At most {policy.concurrency} of {type_name} run at once, and {taken} run or are about to start; {place}.",
             limit=policy.concurrency,
@@ -122,7 +101,7 @@ def _at_its_limits(found: Diagnosis) -> Iterator[Reason]:
             **_numbers(found.gate),
         )
     elif policy.rate:
-        yield _reason(
+        yield reason(
             "rate",
             f"At most {policy.rate} of {type_name} start per {spell(policy.per)}; {place}. "
             f"The next may start {_in(found, found.opens)}.",
@@ -132,23 +111,28 @@ def _at_its_limits(found: Diagnosis) -> Iterator[Reason]:
             **_numbers(found.gate),
         )
     else:
-        yield _reason(
+        yield reason(
             "gate",
             f"The limits of {type_name} allow another start; {place}, and is looked at {_in(found, found.opens)}.",
         )
 
 
 def _without_worker(found: Diagnosis) -> Iterator[Reason]:
-    yield _reason("type", "It waits for a worker that has its type; the last worker that took it did not have it.")
+    yield reason("type", "It waits for a worker that has its type; the last worker that took it did not have it.")
+    yield from _able_workers(found)
+
+
+def _without_room(found: Diagnosis) -> Iterator[Reason]:
+    yield from apart_explanations.without_room(found)
     yield from _able_workers(found)
 
 
 def _no_workers(found: Diagnosis) -> Iterator[Reason]:
     """Reasons why no worker takes any operation at all."""
     if found.suspended:
-        yield _reason("suspended", "The queues are suspended: no worker takes an operation until `rq resume`.")
+        yield reason("suspended", "The queues are suspended: no worker takes an operation until `rq resume`.")
     if not found.workers and not found.stock_workers:
-        yield _reason("no_workers", "No worker is alive: run `tracker worker`.")
+        yield reason("no_workers", "No worker is alive: run `tracker worker`.")
 
 
 def _able_workers(found: Diagnosis) -> Iterator[Reason]:
@@ -156,21 +140,21 @@ def _able_workers(found: Diagnosis) -> Iterator[Reason]:
     kind = found.record.type
     able = {name: about for name, about in found.workers.items() if canonical(kind) in about.get("types", ())}
     if able and all(_full(about) for about in able.values()) and not found.stock_workers:
-        yield _reason("workers_full", f"Every worker with its type is full: {_loads(able)}.", workers=sorted(able))
+        yield reason("workers_full", f"Every worker with its type is full: {_loads(able)}.", workers=sorted(able))
     elif able:
-        yield _reason("able_workers", f"Workers with its type: {_loads(able)}.", workers=sorted(able))
+        yield reason("able_workers", f"Workers with its type: {_loads(able)}.", workers=sorted(able))
     elif found.stock_workers:
         stock = f"{counted(found.stock_workers, 'worker')} of RQ's own may have it, and do not say"
-        yield _reason("stock_workers", f"No worker says that it has {kind}; {stock}.")
+        yield reason("stock_workers", f"No worker says that it has {kind}; {stock}.")
     elif found.workers:
         names = ", ".join(sorted(found.workers))
         text = f"No live worker has {kind}. Check that its module is in TRACKER_TYPES of {names}."
-        yield _reason("no_worker_for_type", text, type=kind, workers=sorted(found.workers))
+        yield reason("no_worker_for_type", text, type=kind, workers=sorted(found.workers))
 
 
 def _full(about: Json) -> bool:
     rooms = ("running", "concurrency", "processes")
-    running, *room = (int(about.get(name, 0)) for name in rooms)
+    running, *room = (int(about.get(name, 0)) for name in (*rooms, "apart"))
     return about.keys() >= set(rooms) and running >= sum(room)
 
 
@@ -192,16 +176,18 @@ def _delayed(found: Diagnosis) -> Iterator[Reason]:
     if record.vanished:
         word, text = "ticket_vanished", f"{counted(record.vanished, 'ticket')} left the queue unclaimed; {when}."
     elif record.attempt:
-        word, text = "backoff", f"Attempt {record.attempt} failed ({_charged(found)}); {when}."
+        how = "was lost" if found.attempts and found.attempts[-1].get("uncharged") else "failed"
+        word, text = "backoff", f"Attempt {record.attempt} {how} ({_charged(found)}); {when}."
     else:
         word, text = "not_before", f"The create asked for a later start; {when}."
-    yield _reason(word, text, due_in=left)
+    yield reason(word, text, due_in=left)
+    yield from apart_explanations.runs_apart(record)
     yield from _sweeper(found)
 
 
 def _sweeper(found: Diagnosis) -> Iterator[Reason]:
     if not found.sweeping:
-        yield _reason("no_sweeper", "No sweeper runs, so it stays as it is: run `tracker serve` or `tracker worker`.")
+        yield reason("no_sweeper", "No sweeper runs, so it stays as it is: run `tracker serve` or `tracker worker`.")
 
 
 # --- it runs, or has ended
@@ -212,24 +198,25 @@ def _running(found: Diagnosis) -> Iterator[Reason]:
     deadline = record.began + round(record.policy.run_within * SECOND)
     facts = {"worker": record.worker, "attempt": record.attempt, "deadline_in": _left(found, deadline)}
     text = f"Attempt {record.attempt} runs on {record.worker}, for {_since(found, record.began)}"
-    yield _reason("running", f"{text}; it must end {_in(found, deadline)}.", **facts)
+    yield reason("running", f"{text}; it must end {_in(found, deadline)}.", **facts)
+    yield from apart_explanations.runs_apart(record)
     if record.cancel_requested:
         by = f" by {record.cancel_by}" if record.cancel_by else ""
         why = f" ({record.cancel_reason})" if record.cancel_reason else ""
         asked = _since(found, record.cancel_requested)
-        yield _reason("cancel_requested", f"A cancel was requested {asked} ago{by}{why}; its worker acts on it.")
+        yield reason("cancel_requested", f"A cancel was requested {asked} ago{by}{why}; its worker acts on it.")
     if found.lease is None:
         yield _misplaced("running")
     elif found.lease > found.now:
         left = _left(found, found.lease)
-        yield _reason("lease", f"Its lease runs out in {spell(left)} unless it is renewed.", lease_in=left)
+        yield reason("lease", f"Its lease runs out in {spell(left)} unless it is renewed.", lease_in=left)
     else:
         age = _since(found, found.lease)
-        yield _reason("lease_ran_out", f"Its lease ran out {age} ago: its worker is lost, and it will be queued again.")
+        yield reason("lease_ran_out", f"Its lease ran out {age} ago: its worker is lost, and it will be queued again.")
         yield from _sweeper(found)
     silent = found.workers.get(record.worker, {"silent": LIVES_FOR}).get("silent", 0)
     if record.rq and silent >= SILENT_AFTER:
-        yield _reason("worker_silent", f"{record.worker} has ended, or has not announced itself for {silent} s.")
+        yield reason("worker_silent", f"{record.worker} has ended, or has not announced itself for {silent} s.")
 
 
 def _ended(found: Diagnosis) -> Iterator[Reason]:
@@ -238,22 +225,22 @@ def _ended(found: Diagnosis) -> Iterator[Reason]:
     facts = {"code": result.code, "subcode": result.subcode} if result else {}
     after = f"after {counted(record.attempt, 'attempt')}" if record.attempt else "and never began"
     age = _since(found, record.completed)
-    yield _reason("ended", f"It ended {record.status} {age} ago, {after}{told}", status=str(record.status), **facts)
+    yield reason("ended", f"It ended {record.status} {age} ago, {after}{told}", status=str(record.status), **facts)
     if record.canceled:
         by = f" by {record.cancel_by}" if record.cancel_by else ""
         why = f": {record.cancel_reason}" if record.cancel_reason else "."
-        yield _reason("canceled", f"It was canceled{by}{why}")
+        yield reason("canceled", f"It was canceled{by}{why}")
     if record.stage is Stage.TOMBSTONE:
         word, text = ("deleted", "was deleted") if record.hidden else ("expired", "has expired")
         left = spell(_left(found, record.expires))
-        yield _reason(word, f"It {text}: only its id is left, which answers 410 for another {left}.")
+        yield reason(word, f"It {text}: only its id is left, which answers 410 for another {left}.")
     else:
-        yield _reason("kept", f"It is kept for another {spell(_left(found, record.expires))}.")
+        yield reason("kept", f"It is kept for another {spell(_left(found, record.expires))}.")
 
 
 def _misplaced(stage: str) -> Reason:
     text = f"It is {stage}, but is not in the queue or set for that: run `tracker doctor --verify`."
-    return _reason("misplaced", text)
+    return reason("misplaced", text)
 
 
 def _charged(found: Diagnosis) -> str:

@@ -57,6 +57,7 @@ class Overview:
     suspects: int = 0
     in_serial_queues: int = 0
     unserved: Mapping[str, int] = field(default_factory=dict)
+    apart: int = 0
     limiters: Sequence[LimiterOverview] = ()
 
 
@@ -68,6 +69,8 @@ async def look(store: "Store", now: Micros) -> Overview:
         running, delayed, suspects = [int(await redis.zcard(name)) for name in (keys.leases, keys.due, keys.suspects)]
         types = [str(name) for name in await redis.zrange(keys.unserved_types, 0, -1)]
         waiting = {name: int(await redis.zcard(keys.unserved(name))) for name in types}
+        notes = [str(note).split(" ", 1) for note in await redis.zrange(keys.apart_types, 0, -1)]
+        apart = sum([int(await redis.zcard(keys.apart(need, name))) for need, name in notes])
     workers, known = await WorkerRegistry(store).live(), await WorkerRegistry(store).known()
     return Overview(
         suspended=bool(suspended),
@@ -79,6 +82,7 @@ async def look(store: "Store", now: Micros) -> Overview:
         suspects=suspects,
         in_serial_queues=await _in_serial_queues(store),
         unserved=waiting,
+        apart=apart,
         limiters=await _limiters(store, now),
     )
 
@@ -151,6 +155,12 @@ def _worker(name: str, about: Json) -> Finding:
             "The system refuses it new processes for handlers. It tries again. Raise the limit, or end other processes."
         )
         return Finding(f"worker {name}", Level.WARN, f"{found}, cannot fork: {error}", advice)
+    if blocking := about.get("blocking"):
+        advice = (
+            "Their coroutines have blocked the event loop, so it runs them in processes of their own until it restarts."
+            " Put what blocks into `asyncio.to_thread`, or make the handler a plain function."
+        )
+        return Finding(f"worker {name}", Level.WARN, f"{found}, blocked by {', '.join(blocking)}", advice)
     return Finding(f"worker {name}", Level.OK, found)
 
 
@@ -161,10 +171,11 @@ def _waiting(name: str, lane: LaneOverview) -> Finding:
 
 def _stages(seen: Overview) -> str:
     limited, unserved = sum(limiter.parked for limiter in seen.limiters), sum(seen.unserved.values())
+    parked = limited + unserved + seen.in_serial_queues + seen.apart
     return (
-        f"{seen.running} running, {seen.delayed} delayed, {limited + unserved + seen.in_serial_queues} parked "
+        f"{seen.running} running, {seen.delayed} delayed, {parked} parked "
         f"({seen.in_serial_queues} for their call, {limited} for a limit of their type, "
-        f"{unserved} for a worker with their type), "
+        f"{unserved} for a worker with their type, {seen.apart} to run apart from others), "
         f"{seen.suspects} with a missing ticket"
     )
 

@@ -9,7 +9,7 @@ import typer
 from tracker.cli.output import CommandFailed, Exit, Output, OutputFormat, print_json, print_table
 
 if TYPE_CHECKING:
-    from tracker.cli.explanations import Reason
+    from tracker.cli.reason import Reason
     from tracker.config import Settings
     from tracker.domain.operation import Json, Micros
     from tracker.maintenance.diagnosis import Diagnosis
@@ -93,6 +93,7 @@ def as_json(found: "Diagnosis", reasons: "list[Reason]") -> "Json":
         "stage": str(record.stage),
         "attempt": record.attempt,
         "charged": record.charged,
+        "suspected": record.suspected,
         "attempts": record.policy.attempts,
         **{name: timestamp(stamp) for name, stamp in stamps.items() if stamp},
         "reasons": [reason.as_json() for reason in reasons],
@@ -138,7 +139,7 @@ def _attempts(found: "Diagnosis") -> list[tuple[str, ...]]:
             str(attempt.get("worker", "")),
             ago(attempt.get("started", 0)),
             took(attempt),
-            str(attempt.get("outcome", "")),
+            str(attempt.get("outcome", "")) + (", not charged" if attempt.get("uncharged") else ""),
             _process_ending(attempt),
             str(attempt.get("message", "")),
         )

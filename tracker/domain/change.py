@@ -53,28 +53,35 @@ def make_change(
     timestamp_field: str = "",
     lease_ran_out: bool = False,
     revision: int | None = None,
-    attempt_result: ResultInfo | None = None,
+    attempt_result: ResultInfo | str | None = None,
     **fields: Any,
 ) -> Change:
     """Make the change, with an entry for the history if it ends an attempt that did not succeed.
 
-    `attempt_result` is the result of the attempt alone, where the operation has none yet. Raises IllegalTransition.
+    `attempt_result` is the result of the attempt alone, where the operation has none yet, or says why an attempt
+    without a result has ended. Raises IllegalTransition.
     """
     sources, targets = TRANSITIONS[transition]
     if seen.stage not in sources or stage not in targets:
         raise IllegalTransition(f"{transition}: {seen.stage} → {stage} is not a transition (operation {seen.id})")
-    entry = (
-        _entry(transition, seen, attempt_result or fields.get("result_info"))
-        if seen.stage is Stage.RUNNING and transition in _ENDINGS
-        else None
-    )
+    entry = None
+    if seen.stage is Stage.RUNNING and transition in _ENDINGS:
+        entry = _entry(transition, seen, attempt_result or fields.get("result_info"))
+        if stage in _GOES_ON and "charged" not in fields:
+            entry["uncharged"] = True
     return Change(transition, seen, stage, fields, delay, timestamp_field, lease_ran_out, revision, entry)
 
 
 _ENDINGS = frozenset({Transition.FAIL, Transition.RETRY, Transition.HAND_BACK, Transition.LOSE, Transition.CANCEL})
 """Transitions that end an attempt without success. Only these are kept in the history."""
+_GOES_ON = frozenset({Stage.QUEUED, Stage.DELAYED})
+"""Stages after which the operation has another attempt."""
 
 
-def _entry(transition: Transition, seen: Record, result: ResultInfo | None) -> Json:
-    ended = {} if result is None else {"code": result.code, "message": result.message}
+def _entry(transition: Transition, seen: Record, result: ResultInfo | str | None) -> Json:
+    ended: Json = {}
+    if isinstance(result, ResultInfo):
+        ended = {"code": result.code, "message": result.message}
+    elif result is not None:
+        ended = {"message": result}
     return {"attempt": seen.attempt, "worker": seen.worker, "started": seen.began, "outcome": transition.value, **ended}

@@ -1,7 +1,7 @@
 """Decisions about transitions: a function for each, from a record to the change that is written.
 
-Python decides, Redis compares. A function below makes a `Change` from the record as it was read. The script
-`change.lua` writes the change only if the record still has that stage, attempt and ticket.
+Python decides, Redis compares. A function below, or in `blame`, makes a `Change` from the record as it was read. The
+script `change.lua` writes the change only if the record still has that stage, attempt and ticket.
 
 `create`, `claim`, `park`, `release`, `expire` and `forget` have no function here. Lua decides them, because they choose
 among records that nobody has read yet. They are in the same table (`transitions`), and one test runs every transition
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tracker.domain.change import Change, make_change, result_fields
-from tracker.domain.operation import CANCELED, LOST, NEVER_STARTED, NO_WORKER, TIMED_OUT, UNTAKEN, Json, ResultInfo
+from tracker.domain.operation import CANCELED, NEVER_STARTED, NO_WORKER, TIMED_OUT, UNTAKEN, Json, ResultInfo
 from tracker.domain.record import Record
 from tracker.domain.transitions import FINAL, Stage, Transition
 from tracker.errors import IllegalTransition
@@ -59,23 +59,8 @@ def time_out(seen: Record) -> Change:
 
 
 def hand_back(seen: Record) -> Change:
-    """Queue an unfinished operation again. No attempt is charged."""
+    """Queue an unfinished operation again, because its worker stops. No attempt is charged."""
     return make_change(Transition.HAND_BACK, seen, Stage.QUEUED)
-
-
-def lose(seen: Record) -> Change:
-    """Charge an attempt whose lease ran out.
-
-    The operation is queued again, or it fails when no attempts are left (503/1).
-    """
-    if seen.cancel_requested:
-        return replace(cancel(seen), lease_ran_out=True)
-    charged = seen.charged + 1
-    if charged >= seen.policy.attempts:
-        return make_change(
-            Transition.LOSE, seen, Stage.FAILED, lease_ran_out=True, charged=charged, **result_fields(LOST, {})
-        )
-    return make_change(Transition.LOSE, seen, Stage.QUEUED, lease_ran_out=True, charged=charged)
 
 
 def vanish(seen: Record) -> Change:

@@ -88,10 +88,16 @@ REJECTED_CODE = 400
 """The `code` of an operation whose handler raises `Rejected` without a code."""
 TIMED_OUT = ResultInfo(code=408, subcode=1, message="The attempt did not end within its time limit.")
 RAISED = ResultInfo(code=500, subcode=1, message="The handler failed.")
-LOST = ResultInfo(code=503, subcode=1, message="The worker was lost and no attempts are left.")
+LOST = ResultInfo(code=503, subcode=1, message="The operation ended its worker's process.")
+UNPROVEN = ResultInfo(
+    code=503,
+    subcode=1,
+    message="The attempt died with its process or worker, and the type allows no other attempt then.",
+)
 NEVER_STARTED = ResultInfo(code=408, subcode=2, message="The operation was not started in time.")
 NO_WORKER = ResultInfo(code=501, subcode=1, message="No worker had the operation's type in time.")
 UNTAKEN = ResultInfo(code=503, subcode=2, message="No worker could take the operation.")
+WORKERS_LOST = ResultInfo(code=503, subcode=3, message="Its workers were lost; the cause is not known.")
 
 
 class Operation(BaseModel):

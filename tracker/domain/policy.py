@@ -36,6 +36,7 @@ class Policy:
     tombstone: float = 604_800.0
     canceled: ResultInfo = CANCELED
     canceled_members: Mapping[str, Any] = field(default_factory=dict)
+    rerun_unproven: bool = True
 
 
 class PolicyOptions(TypedDict, total=False):
@@ -56,7 +57,16 @@ class PolicyOptions(TypedDict, total=False):
     Then the operation fails with 408/2, or with 501/1 if no worker had its type.
     """
     attempts: int
-    """How many attempts there are at most. Attempts that fail, are lost or time out count. Default: 3."""
+    """How many attempts may be charged at most: attempts that fail, time out, or end their process. Default: 3.
+
+    An attempt that dies together with others is not charged, so an operation may run more often.
+    """
+    rerun_unproven: bool
+    """Whether an operation runs again when its process or worker died. Default: True.
+
+    With False, for example because the handler must not run twice, the operation fails at once with 503/1. So do the
+    other operations that were in the process, if their types say the same.
+    """
     backoff: tuple[Duration, Duration]
     """The longest wait before the second attempt, and the longest wait before any attempt. Default: 1 s and 60 s.
 
@@ -109,6 +119,7 @@ def read_policy(name: str, options: PolicyOptions) -> Policy:
         per=per,
         serial=options.get("per_call") == "serial",
         priority=options.get("priority", default.priority),
+        rerun_unproven=options.get("rerun_unproven", default.rerun_unproven),
     )
     _check(name, options, policy)
     return policy

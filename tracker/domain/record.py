@@ -5,6 +5,7 @@ disagree, the record is right.
 """
 
 from collections.abc import Mapping
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +15,17 @@ from tracker.domain.transitions import Stage
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 """An empty object that all records without members share."""
+
+
+class Apart(StrEnum):
+    """How far from other operations the attempts of an operation run."""
+
+    NO = ""
+    """Together with others, as the kind of its handler allows."""
+    PROCESS = "process"
+    """In a process of its own."""
+    WORKER = "worker"
+    """In a process of its own, on a worker that runs nothing else meanwhile."""
 
 
 class Record(NamedTuple):
@@ -29,7 +41,7 @@ class Record(NamedTuple):
       `vanished`: how many tickets since the last claim left their queue and were not claimed.
     * `worker`: the worker that claimed the latest attempt. `began`: when it did. `started`: when the first attempt was
       claimed. `rq`: whether that worker itself removes RQ's keys of the ticket.
-    * `blocker`: what a parked operation waits for: `serial`, `cap`, `rate` or `type`.
+    * `blocker`: what a parked operation waits for: `serial`, `cap`, `rate`, `type` or `apart`.
     * `revision`: the number in the ETag. Every transition raises it, also a PATCH and progress. A heartbeat does not.
     * `hidden`: whether a client has deleted the operation.
 
@@ -72,6 +84,15 @@ class Record(NamedTuple):
     changed: Micros = 0
     expires: Micros = 0
     cancel_requested: Micros = 0
+    suspected: int = 0
+    lost_workers: int = 0
+    apart: Apart = Apart.NO
+    alone: int = 0
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the latest attempt was claimed by a worker that ran nothing else."""
+        return self.alone != 0 and self.alone == self.attempt
 
     @property
     def visible(self) -> bool:

@@ -14,7 +14,8 @@ class Stage(StrEnum):
     PARKED = "parked"
     """The operation waits for its blocker. The blocker's release queues it.
 
-    A blocker is an earlier operation of a serial call, a limit of the type, or the lack of a worker with the type.
+    A blocker is an earlier operation of a serial call, a limit of the type, or the lack of a worker with the type or
+    with room to run the operation apart.
     """
     RUNNING = "running"
     """An attempt runs and holds the lease. Its worker ends it, or the sweeper when the lease has run out."""
@@ -34,9 +35,15 @@ class Transition(StrEnum):
     CLAIM = "claim"
     """A worker takes the ticket, and the next attempt begins."""
     PARK = "park"
-    """A worker's claim found that the operation may not start yet: a limit is reached, or the worker lacks its type."""
+    """A worker's claim found that the operation may not start yet.
+
+    A limit is reached, the worker lacks its type, or the worker has no room to run it apart from others.
+    """
     RELEASE = "release"
-    """The blocker is gone: it is the first of its serial call, a limiter opened, or a worker with its type came."""
+    """The blocker is gone.
+
+    The operation is the first of its serial call, a limiter opened, or there is a worker that can start it.
+    """
     SUCCEED = "succeed"
     """The handler returned."""
     FAIL = "fail"
@@ -44,7 +51,11 @@ class Transition(StrEnum):
     RETRY = "retry"
     """The attempt failed or timed out, and attempts are left: the operation waits for its backoff."""
     HAND_BACK = "hand_back"
-    """A draining worker returns an unfinished operation. No attempt is charged."""
+    """A worker returns an unfinished operation. No attempt is charged.
+
+    The worker drains. Or the attempt's process died, and it is not proven that this attempt is the cause. Or the event
+    loop of the process was blocked.
+    """
     LOSE = "lose"
     """The sweeper found a lease that ran out."""
     VANISH = "vanish"
@@ -105,8 +116,8 @@ TRANSITIONS: Mapping[Transition, tuple[frozenset[Stage], frozenset[Stage]]] = {
     Transition.SUCCEED: (frozenset({Stage.RUNNING}), frozenset({Stage.COMPLETED})),
     Transition.FAIL: (frozenset({Stage.RUNNING}), frozenset({Stage.FAILED})),
     Transition.RETRY: (frozenset({Stage.RUNNING}), frozenset({Stage.DELAYED})),
-    Transition.HAND_BACK: (frozenset({Stage.RUNNING}), frozenset({Stage.QUEUED})),
-    Transition.LOSE: (frozenset({Stage.RUNNING}), frozenset({Stage.QUEUED, Stage.FAILED})),
+    Transition.HAND_BACK: (frozenset({Stage.RUNNING}), frozenset({Stage.QUEUED, Stage.DELAYED})),
+    Transition.LOSE: (frozenset({Stage.RUNNING}), frozenset({Stage.DELAYED, Stage.FAILED})),
     Transition.VANISH: (frozenset({Stage.QUEUED}), frozenset({Stage.DELAYED, Stage.FAILED})),
     Transition.MISS: (_WAITING, frozenset({Stage.FAILED})),
     Transition.DUE: (frozenset({Stage.DELAYED}), frozenset({Stage.QUEUED, Stage.PARKED})),

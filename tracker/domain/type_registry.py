@@ -102,6 +102,7 @@ class OperationType:
     declared: Policy = field(default_factory=Policy)
     retry_on: tuple[type[BaseException], ...] = ()
     never_retry: tuple[type[BaseException], ...] = ()
+    isolate: bool = False
     _policies: dict[tuple[float, float], Policy] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -217,6 +218,7 @@ def handles(
     *,
     retry_on: Exceptions = (),
     never_retry: Exceptions = (),
+    isolate: bool = False,
     **policy: Unpack[PolicyOptions],
 ) -> Callable[[HandlerT], HandlerT]:
     """Make a function the handler of the operation type `model`. Use it as a decorator: `@handles(Transcode)`.
@@ -226,8 +228,8 @@ def handles(
     `Rejected`, `Retry` or any other exception.
 
     An exception leads to another attempt if it is one of the classes `retry_on` (empty: any class) and none of the
-    classes `never_retry`. Otherwise the operation fails at once. The other options, `PolicyOptions`, say how and when
-    an operation is tried.
+    classes `never_retry`. Otherwise the operation fails at once. With `isolate`, each attempt has a fresh process,
+    which runs nothing else. The other options, `PolicyOptions`, say how and when an operation is tried.
 
     Raises ConfigurationError for an option that is not valid, or for a function that does not take two arguments.
     """
@@ -243,7 +245,7 @@ def handles(
             signature(handler).bind(None, None)
         except TypeError:
             raise ConfigurationError(f"{model.odata_type}: a handler takes (operation, context)") from None
-        entry = OperationType(model.odata_type, model, handler, declared, tuple(retry_on), tuple(never_retry))
+        entry = OperationType(model.odata_type, model, handler, declared, tuple(retry_on), tuple(never_retry), isolate)
         current_registry().add(entry)
         if (home := sys.modules.get(module_of(handler))) is not None:
             DECLARED.setdefault(home, {})[canonical(entry.name)] = entry

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tracker.domain.operation import SECOND, Json, Micros
-from tracker.domain.record import Record
+from tracker.domain.record import Apart, Record
 from tracker.errors import NotFound
 from tracker.store.keys import type_digest
 from tracker.store.scripts import answering
@@ -35,6 +35,7 @@ class Diagnosis:
 
     * `queue`: the position in its lane. `line`: the position in the serial queue of its call. `head`: the first
       operation of that serial queue. `gate`: the position among the operations that wait for the limits of its type.
+      `room`: the position among those of its type that wait to run apart.
     * `running`: how many operations of its type run. `let_through`: how many more have passed the limits of the type
       and have not started. `opens`: when the limits are checked next.
     * `suspect`: since when its ticket has been missing.
@@ -51,6 +52,7 @@ class Diagnosis:
     queue: Waiting | None = None
     line: Waiting | None = None
     gate: Waiting | None = None
+    room: Waiting | None = None
     head: Record | None = None
     running: int = 0
     let_through: int = 0
@@ -120,13 +122,14 @@ class Diagnoser:
         keys, key = self._keys, record.key
         lane, line = keys.ticketed(record.policy.priority), keys.serial_queue(record.tenant, record.call_id)
         parked, taken = keys.limiter(record.type, "parked"), keys.limiter(record.type, "taken")
+        room = keys.apart("worker" if record.apart is Apart.WORKER else "process", record.type)
         async with answering(), self._redis.pipeline(transaction=True) as pipe:
             pipe.hget(keys.operation(key), "revision")
             pipe.time()
             pipe.get(keys.clock)
             pipe.exists(f"{keys.rq_prefix}:suspended")
             pipe.exists(keys.sweeper)
-            for name in (lane, line, parked):
+            for name in (lane, line, parked, room):
                 pipe.zrank(name, key)
                 pipe.zcard(name)
             pipe.zrange(line, 0, 0)
@@ -136,8 +139,8 @@ class Diagnoser:
             for times in (keys.suspects, keys.leases, keys.due):
                 pipe.zscore(times, key)
             revision, (seconds, micros), offset, suspended, sweeping, *rest = await pipe.execute()
-        queue, line_place, gate = (_waiting(*rest[at : at + 2]) for at in (0, 2, 4))
-        head, running, let_through, *stamps = rest[6:]
+        queue, line_place, gate, place = (_waiting(*rest[at : at + 2]) for at in (0, 2, 4, 6))
+        head, running, let_through, *stamps = rest[8:]
         return {
             "revision": int(revision or -1),
             "now": seconds * SECOND + micros + (int(offset or 0) if self._test_clock else 0),
@@ -146,6 +149,7 @@ class Diagnoser:
             "queue": queue,
             "line": line_place,
             "gate": gate,
+            "room": place,
             "head": head[0] if head else None,
             "running": running,
             "let_through": let_through,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from tracker.domain.operation import OperationStatus
 from tracker.domain.policy import Policy
+from tracker.domain.record import Apart
 from tracker.domain.transitions import FINAL, Stage
 from tracker.store.keys import Keys
 from tracker.store.script_constants import script_constants
@@ -17,7 +18,7 @@ from tracker.store.script_constants import script_constants
 ENDED = FINAL | {Stage.TOMBSTONE}
 _STATUSES = frozenset(str(status) for status in OperationStatus)
 _EXCLUSIVE = _STATUSES | {
-    *("ticketed", "suspects", "leases", "due", "expiries", "deadlines", "lack"),
+    *("ticketed", "suspects", "leases", "due", "expiries", "deadlines", "lack", "process", "worker"),
     *("parked", "taken", "line", "call", "context"),
 }
 """Places that hold an operation only while it belongs there."""
@@ -61,7 +62,9 @@ class Placement:
         names = script_constants(keys, test_clock=False)
         ticketed = (lane["ticketed"] for lane in names["lanes"].values())
         self._sets = {*ticketed, keys.suspects, keys.leases, keys.due, keys.expiries, keys.deadlines}
-        self._prefixes = tuple(names[word] for word in ("call", "serial_queue", "unserved", "ids"))
+        self._prefixes = tuple(
+            names[word] for word in ("call", "serial_queue", "unserved", "apart_process", "apart_worker", "ids")
+        )
         self._limiter, self._ids, self._record = names["limiter"], names["ids"], names["operation"]
         self._lanes = names["lanes"].keys()
 
@@ -122,7 +125,9 @@ def _blockers(fields: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     A serial operation is in `line` in any case.
     """
     gate = dict.fromkeys(("cap", "rate"), ("parked", "gates")) if fields["gate"] else {}
-    return {"type": ("lack", "lacking"), **gate, **({"serial": ()} if fields["serial"] else {})}
+    apart = ("worker", "workers") if fields["apart"] == Apart.WORKER else ("process", "processes")
+    serial = {"serial": ()} if fields["serial"] else {}
+    return {"type": ("lack", "lacking"), "apart": apart, **gate, **serial}
 
 
 def _expected_while_open(stage: Stage, fields: Mapping[str, str]) -> Iterator[str]:

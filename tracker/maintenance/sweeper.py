@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 from redis.exceptions import LockError, RedisError
 
-from tracker.domain import lifecycle
+from tracker.domain import blame, lifecycle
 from tracker.errors import Conflict, IllegalTransition, NotFound, Unavailable
 from tracker.log import log_transition
 from tracker.runtime import failpoints
@@ -94,7 +94,7 @@ class Sweeper:
         """Do each duty once, for one batch. Raises Unavailable while Redis is away."""
         overdue = await self._store.overdue(MAX_BATCH)
         lenient = asyncio.get_running_loop().time() < self._lenient_until
-        lost = await self._apply([] if lenient else overdue.lost, lifecycle.lose)
+        lost = await self._apply([] if lenient else overdue.lost, blame.lose)
         vanished = await self._apply(overdue.vanished, lifecycle.vanish)
         missed = await self._apply(overdue.missed, lifecycle.miss)
         due = await self._apply(overdue.due, lifecycle.due)

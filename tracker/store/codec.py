@@ -15,7 +15,7 @@ from typing import Any
 from tracker import json_codec
 from tracker.domain.operation import Json, OperationStatus, ResultInfo
 from tracker.domain.policy import Policy
-from tracker.domain.record import Record
+from tracker.domain.record import Apart, Record
 from tracker.domain.transitions import Stage
 from tracker.store.keys import type_digest
 
@@ -26,6 +26,7 @@ _TEXTS = (
 _NUMBERS = (
     *("attempt", "charged", "ticket", "vanished", "revision", "percent", "not_before", "start_by"),
     *("created", "started", "began", "completed", "changed", "expires", "cancel_requested"),
+    *("suspected", "lost_workers", "alone"),
 )
 _FLAGS = ("canceled", "hidden", "rq")
 _DEFAULT = Policy()
@@ -212,6 +213,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "policy": _decode_policy,
     "status": {str(status): status for status in OperationStatus}.__getitem__,
     "stage": {str(stage): stage for stage in Stage}.__getitem__,
+    "apart": {str(apart): apart for apart in Apart}.__getitem__,
 }
 """Functions that decode a stored field that is not empty."""
 _READINGS = {name: (_PLACES[name], read) for name, read in _READERS.items()}

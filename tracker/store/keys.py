@@ -27,6 +27,14 @@ key                            type    content                                  
                                        no worker has the type
 <p>:lacking                    ZSET    type → since when any waits for a        while any is parked    claim, sweeper
                                        worker, or when one was last queued
+<p>:apart:process:<type>       ZSET    key → order of creation; parked because  member while parked    claim, move
+                                       no worker had room for a process
+<p>:apart:worker:<type>        ZSET    the same; parked until a worker runs     member while parked    claim, move
+                                       nothing else
+<p>:apart                      ZSET    `process <type>` or `worker <type>` →    while any is parked    claim, sweeper
+                                       as in <p>:lacking
+<p>:lone                       STRING  worker that takes no more operations,    10 s after its last    claim
+                                       to run one alone, and until when         claim
 <p>:tickets                    STRING  number of the last ticket pushed         no end (one key)       create, move
 <p>:ticket:<fields>            HASH    fields of RQ's hash of every ticket      no end (one key of     create, move
                                                                                 each form)
@@ -78,6 +86,8 @@ class Keys:
         self.deadlines = f"{prefix}:deadlines"
         self.limiters = f"{prefix}:gates"
         self.unserved_types = f"{prefix}:lacking"
+        self.apart_types = f"{prefix}:apart"
+        self.lone_worker = f"{prefix}:lone"
         self.workers = f"{prefix}:workers"
         self.wake = f"{prefix}:wake"
         self.expiries = f"{prefix}:expiries"
@@ -146,6 +156,10 @@ class Keys:
     def unserved(self, type_name: str) -> str:
         """The operations that wait for a worker with the type."""
         return f"{self.prefix}:lack:{type_digest(type_name)}"
+
+    def apart(self, need: str, type_name: str) -> str:
+        """The operations of a type that wait to run apart. `need`: `process`, or `worker` for a worker of its own."""
+        return f"{self.prefix}:apart:{need}:{type_digest(type_name)}"
 
     def job(self, job_id: str) -> str:
         """RQ's hash of a job."""

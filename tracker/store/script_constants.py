@@ -20,6 +20,8 @@ LIMITER_RECHECK = 5
 """Seconds after which a limiter is looked at again, if no operation of its type has ended before."""
 PROBE_AFTER = 30
 """Seconds after which one operation of a type that no worker had is queued again, to find a worker."""
+LONE_WORKER_FOR = 10
+"""Seconds after its last claim for which a worker is the one that takes no more operations, to run one alone."""
 FOREIGN_JOB_EXPIRES = _DAY
 """Seconds for which a job that is no ticket stays in RQ's failed registry."""
 HISTORY_LIMIT = 10
@@ -60,6 +62,7 @@ def script_constants(keys: Keys, *, test_clock: bool) -> dict[str, Any]:
         "limiter_batch": _LIMITER_BATCH,
         "release_limit": _RELEASE_LIMIT,
         "probe_after": PROBE_AFTER * SECOND,
+        "lone_worker_for": LONE_WORKER_FOR * SECOND,
         "foreign_job_expires": FOREIGN_JOB_EXPIRES,
         "history_limit": HISTORY_LIMIT,
         "feed_length": FEED_LENGTH,
@@ -86,6 +89,8 @@ def _key_names(keys: Keys) -> dict[str, str]:
         "serial_queue": f"{prefix}:line:",
         "limiter": f"{prefix}:gate:",
         "unserved": f"{prefix}:lack:",
+        "apart_process": f"{prefix}:apart:process:",
+        "apart_worker": f"{prefix}:apart:worker:",
         "history": keys.history(""),
         "control": keys.control(""),
         "feed": f"{prefix}:feed:",

@@ -33,6 +33,8 @@ class ClaimReply:
     """Whether the claim ended before it came to the end of the queues."""
     left: bool = False
     """Whether tickets are left that there was no room for."""
+    alone: bool = False
+    """Whether nothing else was claimed, because an operation is to have the worker for itself."""
     opens: float | None = None
     """Seconds until the first limiter may admit an operation; None if no limiter holds an operation back."""
     waiting: int = 0
@@ -41,11 +43,22 @@ class ClaimReply:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How many operations a worker takes, by kind of handler. `kinds` is the kind of each type."""
+    """How many operations a worker takes.
+
+    `coroutines` and `functions` are for operations that may run together with others, by the kind of handler. `apart`
+    is for operations that need a process of their own. `kinds` says which room each type needs: `coroutines`,
+    `functions` or `apart`. `idle` says whether the worker runs nothing.
+    """
 
     coroutines: int
     functions: int
     kinds: Mapping[str, str]
+    apart: int = 0
+    idle: bool = False
+
+    def __bool__(self) -> bool:
+        """Whether there is room for any operation."""
+        return bool(self.coroutines or self.functions or self.apart)
 
 
 @dataclass(frozen=True, slots=True)

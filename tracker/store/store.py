@@ -138,7 +138,7 @@ class Store:
 
         The same worker may repeat the claim. No other attempt may have a worker of that name.
         """
-        room = Room(coroutines=1, functions=1, kinds=kinds)
+        room = Room(coroutines=1, functions=1, kinds=kinds, apart=1)
         return await self._claim(worker, room, batch="", turn=0, deep=False, lease=lease, jobs=[job_id])
 
     async def _claim(
@@ -150,6 +150,8 @@ class Store:
             lease=round(lease * SECOND),
             coroutines=room.coroutines,
             functions=room.functions,
+            apart=room.apart,
+            idle=int(room.idle),
             kinds=json.dumps(dict(room.kinds)),
             turn=turn,
             deep=int(deep),
@@ -162,6 +164,7 @@ class Store:
             suspended=state == "SUSPENDED",
             more=state == "MORE",
             left=state == "LEFT",
+            alone=state == "ALONE",
             opens=int(opens) / SECOND if opens else None,
             waiting=waiting,
         )

@@ -10,6 +10,7 @@ import typer
 
 from tests.support.placements import (
     delayed,
+    waiting_for_process,
     waiting_for_rate,
     waiting_for_slot,
     waiting_for_type,
@@ -61,7 +62,7 @@ async def test_workers_lanes_and_stages_are_counted(store: Store, run: Doctor) -
     found = await findings(run)
     assert found["worker w1"] == (
         "ok",
-        "process 1 on a: runs 3, room for 100 coroutines and 4 functions, 6 types",
+        "process 1 on a: runs 3, room for 100 coroutines and 4 functions, 7 types",
     )
     await store.redis.zincrby(store.keys.workers, -30, "w1")
     assert (await findings(run))["worker w1"][0] == "warn"
@@ -69,7 +70,7 @@ async def test_workers_lanes_and_stages_are_counted(store: Store, run: Doctor) -
     assert found["lane high"] == ("ok", "0 queued")
     assert found["stages"][1] == (
         "2 running, 1 delayed, 3 parked "
-        "(2 for their call, 1 for a limit of their type, 0 for a worker with their type), "
+        "(2 for their call, 1 for a limit of their type, 0 for a worker with their type, 0 to run apart from others), "
         "1 with a missing ticket"
     )
 
@@ -79,6 +80,21 @@ async def test_a_worker_that_cannot_fork_is_a_warning_that_names_the_limit(store
     level, found = (await findings(run))["worker w1"]
     assert level == "warn"
     assert found.endswith("cannot fork: pids.max 64, of which 63 are taken")
+
+
+async def test_a_worker_names_the_types_that_have_blocked_its_loop(store: Store, run: Doctor) -> None:
+    await WorkerRegistry(store).announce("w1", {**ABOUT, "blocking": ["test.plain", "test.serial"]})
+    level, found = (await findings(run))["worker w1"]
+    assert level == "warn"
+    assert found.endswith("blocked by test.plain, test.serial")
+
+
+async def test_operations_that_wait_to_run_apart_are_counted(store: Store, run: Doctor) -> None:
+    await waiting_for_process(store)
+    await create(store, "isolated")
+    await take(store, apart=0)
+    assert "2 parked (0 for their call" in (await findings(run))["stages"][1]
+    assert "2 to run apart from others)" in (await findings(run))["stages"][1]
 
 
 async def test_types_that_no_worker_has_are_a_warning_until_one_comes(store: Store, run: Doctor) -> None:

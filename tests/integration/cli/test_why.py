@@ -17,6 +17,7 @@ from tests.support.placements import (
     queued,
     retried,
     running,
+    waiting_for_process,
     waiting_for_rate,
     waiting_for_slot,
     waiting_for_type,
@@ -27,11 +28,11 @@ from tests.support.records import make_record
 from tests.support.scheduling import KINDS, create, now, take
 from tracker.cli.output import CommandFailed, Exit, OutputFormat
 from tracker.cli.why import why
-from tracker.domain import lifecycle
+from tracker.domain import blame, lifecycle
 from tracker.domain.operation import DONE
 from tracker.domain.record import Record
 from tracker.maintenance.sweeper import Sweeper
-from tracker.store.store import Store
+from tracker.store.store import LEASE, Store
 from tracker.store.worker_registry import WorkerRegistry
 
 pytestmark = pytest.mark.usefixtures("settings")
@@ -167,6 +168,42 @@ async def test_a_rate_limit_shows_when_the_next_start_is_allowed(store: Store, a
     await clock.advance(600)
     rate = (await ask.reasons(record))["rate"]
     assert "The next may start now" in rate["text"]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_an_operation_that_waits_to_run_apart_says_why_and_where_it_stands(store: Store, ask: Why) -> None:
+    blocked, isolated = await waiting_for_process(store), await create(store, "isolated")
+    await take(store, apart=0)
+    found = await ask.reasons(blocked)
+    assert list(found) == ["apart", "able_workers"]
+    assert found["apart"]["text"] == (
+        "It waits until a worker has room for one more process of its own, because it has ended its process before, or "
+        "its event loop was blocked. It is at place 1 of 1 among those of its type."
+    )
+    assert (found["apart"]["position"], found["apart"]["among"]) == (1, 1)
+    assert "because its worker runs each operation of its type" in (await ask.reasons(isolated))["apart"]["text"]
+
+
+@pytest.mark.usefixtures("worker")
+async def test_a_suspect_says_how_many_of_its_attempts_died(store: Store, ask: Why, clock: Clock) -> None:
+    record = await running(store)
+    for deaths in (1, 2):
+        await clock.advance(LEASE + 1)
+        await store.apply(blame.lose(await now(store, record)))
+        found = await ask.reasons(record)
+        assert found["backoff"]["text"].startswith(f"Attempt {deaths} was lost (0 of 3 attempts charged); it is due in")
+        assert found["runs_apart"]["suspected"] == deaths
+        await clock.advance(2.0**deaths)
+        await Sweeper(store).sweep()
+        await take(store)
+    text = (await ask.reasons(record))["apart"]["text"]
+    assert text.startswith(
+        "It waits for a worker that runs nothing else, because 2 attempts of it died, and it is not proven that it was "
+        "the cause (2 workers lost). It is at place 1 of 1"
+    )
+    assert "lose, not charged" in await ask.text(record.id)
+    await take(store, idle=True)
+    assert "on a worker that runs nothing else" in (await ask.reasons(record))["runs_apart"]["text"]
 
 
 @pytest.mark.usefixtures("worker")

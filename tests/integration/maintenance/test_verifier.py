@@ -36,7 +36,7 @@ async def take_out(store: Store, record: Record, place: str) -> str:
         assert await store.redis.lrem(name, 0, f"{record.key}-{record.ticket}")
     elif place == "ids":
         assert await store.redis.hdel(name, record.id)
-    elif place in {"gates", "lacking"}:
+    elif place in {"gates", "lacking", "processes", "workers"}:
         assert await store.redis.delete(name)
     else:
         assert await store.redis.zrem(name, record.key)

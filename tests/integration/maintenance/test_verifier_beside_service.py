@@ -266,6 +266,8 @@ async def test_a_lease_that_was_lost_gives_a_living_worker_time_to_renew_it_and_
     assert await store.beat([(record.key, record.attempt)]) == ["OK"]
     await clock.advance(LEASE + 1)
     await Sweeper(store).sweep()
+    await clock.advance(2)
+    await Sweeper(store).sweep()
     assert [again.id for again in await take(store)] == [record.id]
 
 

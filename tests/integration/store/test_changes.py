@@ -8,7 +8,7 @@ from tests.support.clock import Clock
 from tests.support.records import claim, make_record
 from tests.support.redis_servers import Server
 from tracker import Operation
-from tracker.domain import lifecycle
+from tracker.domain import blame, lifecycle
 from tracker.domain.operation import DONE
 from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
@@ -38,7 +38,7 @@ async def test_a_renewed_lease_is_not_lost_when_a_cancel_is_pending(store: Store
     record = await running(store)
     seen = await store.apply(lifecycle.request_cancel(record))
     await clock.advance(11)
-    decided = lifecycle.lose(seen)
+    decided = blame.lose(seen)
     await store.beat([(record.key, record.attempt)])
     with pytest.raises(Refused):
         await store.apply(decided)

@@ -63,7 +63,7 @@ async def test_every_claim_takes_exactly_what_it_has_room_for_and_leaves_the_res
     while waiting:
         room = {"plain": random.choice([0, 1, 3, 60]), "function": random.choice([0, 1, 2, 60])}
         deep = random.random() < 0.7
-        got = await claims(store, coroutines=room["plain"], functions=room["function"], deep=deep)
+        got = await claims(store, coroutines=room["plain"], functions=room["function"], apart=0, deep=deep)
         begun, refused = expected(waiting, room, deep=deep)
         assert [f"{record.key}-{record.ticket}" for record in got.started] == begun
         assert [job for _, job in got.refused] == refused

@@ -9,9 +9,9 @@ from typing import Any
 from tests.support.clock import Clock
 from tests.support.consistency import assert_consistent, take_snapshot
 from tests.support.scheduling import KINDS, chance, claims, create, pop
-from tracker.domain import lifecycle
+from tracker.domain import blame, lifecycle
 from tracker.domain.change import Change
-from tracker.domain.operation import DONE
+from tracker.domain.operation import DONE, LOST
 from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.errors import IllegalTransition, NotFound, Refused
@@ -26,6 +26,7 @@ TYPES: dict[str, dict[str, Any]] = {
     "capped": {"concurrency": 2},
     "rated": {"rate": 3, "per": 5.0},
     "function": {},
+    "isolated": {"concurrency": 3},
 }
 FINAL = {Stage.COMPLETED, Stage.FAILED, Stage.TOMBSTONE}
 
@@ -66,8 +67,13 @@ class Walk:
     async def _claim(self, kinds: dict[str, str] | None = None) -> None:
         worker, batch = self.batch
         room = {"coroutines": self.chance.randrange(1, 6), "functions": self.chance.randrange(2)}
-        deep = self.chance.random() < 0.7
-        got = await claims(self.store, worker, **room, deep=deep, kinds=kinds or KINDS, batch=batch)
+        room["apart"] = self.chance.randrange(3)
+        deep, idle = self.chance.random() < 0.7, self.chance.random() < 0.3
+        got = await claims(self.store, worker, **room, deep=deep, idle=idle, kinds=kinds or KINDS, batch=batch)
+        if alone := [record for record in got.started if record.alone == record.attempt]:
+            assert idle
+            assert list(got.started) == alone
+            assert len(alone) == 1
         self.starts.update(record.type for record in got.started)
 
     async def stock_claim(self) -> None:
@@ -100,7 +106,17 @@ class Walk:
         await self._apply_running(lifecycle.hand_back)
 
     async def lose(self) -> None:
-        await self._apply_running(lifecycle.lose)
+        await self._apply_running(blame.lose)
+
+    async def lose_hosts(self) -> None:
+        await self._apply_running(blame.lose_hosts)
+
+    async def die(self) -> None:
+        proven = self.chance.random() < 0.5
+        await self._apply_running(lambda record: blame.die(record, LOST, proven=proven))
+
+    async def block(self) -> None:
+        await self._apply_running(lambda record: blame.hand_back_blocked(record, "blocked"))
 
     async def _apply_running(self, decide: Callable[[Record], Change]) -> None:
         running = [record for record in await self._records() if record.stage is Stage.RUNNING]
@@ -152,7 +168,7 @@ class Walk:
         await self.resume()
         for _ in range(200):
             for _ in range(3):
-                got = await claims(self.store, "w1")
+                got = await claims(self.store, "w1", idle=True)
                 for record in got.started:
                     await self._apply(record, lambda record: lifecycle.succeed(record, DONE, {}))
             await self.clock.advance(2)
@@ -177,6 +193,9 @@ WEIGHTS = {
     Walk.reject: 1,
     Walk.hand_back: 2,
     Walk.lose: 1,
+    Walk.lose_hosts: 1,
+    Walk.die: 2,
+    Walk.block: 1,
     Walk.progress: 1,
     Walk.cancel: 2,
     Walk.cancel_takes_effect: 1,

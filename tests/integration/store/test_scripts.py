@@ -9,13 +9,15 @@ from redis.asyncio import Redis
 
 from tests.support.clock import Clock
 from tests.support.records import CALL, claim, make_record
+from tests.support.scheduling import take
 from tracker.api.odata.filter import parse_filter
-from tracker.domain import lifecycle
+from tracker.domain import blame, lifecycle
 from tracker.domain.change import Change, make_change
 from tracker.domain.operation import DONE, OperationStatus, ResultInfo
 from tracker.domain.policy import Policy
 from tracker.domain.record import Record
 from tracker.domain.transitions import TRANSITIONS, Stage, Transition
+from tracker.domain.type_registry import canonical
 from tracker.errors import Conflict, Gone, IllegalTransition, NotFound, Refused
 from tracker.listing.pager import ListQuery, Pager
 from tracker.maintenance.sweeper import Sweeper
@@ -144,8 +146,10 @@ async def test_a_canceled_operation_is_never_claimed(store: Store) -> None:
 async def test_a_worker_that_lost_its_lease_cannot_finish_the_next_attempt(store: Store, clock: Clock) -> None:
     first = await running(store)
     await clock.advance(11)
-    lost = await store.apply(lifecycle.lose(first))
-    second = await claim(store, lost, "w2")
+    await store.apply(blame.lose(first))
+    await clock.advance(2)
+    await Sweeper(store).sweep()
+    [second] = await take(store, "w2", kinds={canonical(first.type): "coroutines"})
     with pytest.raises(Refused):
         await store.apply(lifecycle.succeed(first, DONE, {"late": True}))
     with pytest.raises(Refused):
@@ -160,7 +164,7 @@ async def test_a_lease_that_was_renewed_in_time_is_not_lost(store: Store, clock:
     await clock.advance(11)
     assert await store.beat([(record.key, record.attempt)]) == ["OK"]
     with pytest.raises(Refused):
-        await store.apply(lifecycle.lose(record))
+        await store.apply(blame.lose(record))
 
 
 async def test_a_cancel_that_comes_before_the_retry_is_not_forgotten(store: Store) -> None:
@@ -296,7 +300,7 @@ DECISIONS: Mapping[Transition, Callable[[Record], Change]] = {
     Transition.FAIL: lambda record: lifecycle.reject(record, DONE, {}),
     Transition.RETRY: lambda record: lifecycle.fail(record, DONE, {}),
     Transition.HAND_BACK: lifecycle.hand_back,
-    Transition.LOSE: lifecycle.lose,
+    Transition.LOSE: blame.lose,
     Transition.VANISH: lifecycle.vanish,
     Transition.MISS: lifecycle.miss,
     Transition.DUE: lifecycle.due,

@@ -9,7 +9,7 @@ import pytest
 from tests.support.clock import Clock
 from tests.support.consistency import assert_consistent
 from tests.support.scheduling import commands, create, done, ids, now, stages, take
-from tracker.domain import lifecycle
+from tracker.domain import blame, lifecycle
 from tracker.domain.change import Change
 from tracker.domain.operation import DONE
 from tracker.domain.record import Record
@@ -76,7 +76,7 @@ async def test_a_deleted_head_gives_way_once_it_does_not_run(store: Store, began
 
 AGAIN: dict[str, Callable[[Record], Change]] = {
     "fails": lambda record: lifecycle.fail(record, DONE, {}, after=1.0),
-    "is lost": lifecycle.lose,
+    "is lost": blame.lose,
     "is handed back": lifecycle.hand_back,
 }
 

@@ -163,17 +163,16 @@ async def test_a_coroutine_that_outlives_its_deadline_ends_without_it_and_the_ot
     assert not exists(tmp_path / f"{clinging.id}.let_go")
 
 
-async def test_a_blocked_loop_is_logged_with_its_stack_and_costs_no_lease(
-    store: Store, worker: Worker, tmp_path: Path
-) -> None:
+async def test_a_blocked_loop_is_logged_with_its_stack_and_costs_no_lease(store: Store, tmp_path: Path) -> None:
     """For longer than a lease."""
-    async with beside(Sweeper(store, every=0.2).run()):
+    async with running_worker(tmp_path, TRACKER_BLOCK_LIMIT="0") as worker, beside(Sweeper(store, every=0.2).run()):
         neighbour, record = await create(store, "waits"), await create(store, "blocks", members={"seconds": 12.0})
         await began(tmp_path, neighbour)
         await began(tmp_path, record)
         let_go(tmp_path, neighbour)
         told_of = await worker.wait_for_log("loop_blocked")
         assert {record.id, neighbour.id} >= set(told_of["operations"]) >= {record.id}
+        assert told_of["by"] == record.id
         assert "time.sleep(operation.seconds)" in told_of["stack"]
         for each in (record, neighbour):
             ended = await final(store, each)

@@ -82,7 +82,7 @@ async def test_a_worker_opens_though_every_fork_fails_and_gets_its_hosts_later(
 ) -> None:
     refuse(errno.EAGAIN)
     async with running_executor(fork_server, registry(*TYPES), PoolSize(2, 1)) as (executor, _):
-        assert executor.pool.room() == (0, 0)
+        assert executor.pool.room()[:2] == (0, 0)
         refuse(0)
 
         async def is_complete() -> bool:

@@ -18,6 +18,7 @@ from workers.connection import HostConnection
 from workers.fork_server import ForkServer
 from workers.frames import ProgressReport
 from workers.host import Host, HostKind
+from workers.loop_turns import NO_SLOT
 from workers.outcome import Succeeded
 
 MANAGER = """
@@ -121,7 +122,7 @@ async def test_a_host_whose_last_messages_nobody_waits_for_leaves_no_connection_
     ours, theirs = socket.socketpair()
     _, line = await asyncio.get_running_loop().create_unix_connection(lambda: HostConnection(lambda _: None), sock=ours)
     with theirs:
-        going = asyncio.create_task(Host(FUNCTION, 0, line, lambda _: None).ended(-signal.SIGKILL, 0))
+        going = asyncio.create_task(Host(FUNCTION, 0, line, lambda _: None, slot=NO_SLOT).ended(-signal.SIGKILL, 0))
         await asyncio.sleep(0)
         going.cancel()
         await asyncio.wait({going})

@@ -121,5 +121,7 @@ async def test_a_worker_of_the_same_name_does_not_take_over_what_a_dead_one_had_
         async with beside(second.run()):
             await clock.advance(11)
             assert (await Sweeper(store).sweep()).lost == 1
+            await clock.advance(2)
+            assert (await Sweeper(store).sweep()).due == 1
             completion = (await completions.of(record)).record
-    assert (completion.attempt, completion.charged) == (2, 1)
+    assert (completion.attempt, completion.charged, completion.suspected) == (2, 0, 1)

@@ -13,7 +13,7 @@ from tests.support.executors import registry, running_executor, running_record
 from tests.support.handler_files import let_go
 from tests.support.scheduling import chance
 from tests.support.waiting import eventually, soon
-from tracker.domain.record import Record
+from tracker.domain.record import Apart, Record
 from workers.attempt import StopReason
 from workers.executor import Executor
 from workers.fork_server import ForkServer
@@ -21,15 +21,17 @@ from workers.outcome import Died, Stopped, Succeeded
 from workers.pool import PoolSize
 
 ROUNDS = 300
-COROUTINES, FUNCTIONS = 20, 3
+COROUTINES, FUNCTIONS, APART = 20, 3, 2
 COROUTINE_TYPES = ("waits", "waits", "insists", "clings", "blocks")
 FUNCTION_TYPES = ("works", "works", "works", "works", "deaf")
 TYPES = (*COROUTINE_TYPES, *FUNCTION_TYPES)
 
 
-def begin(executor: Executor, directory: Path, kind: str, chances: Random) -> Record:
+def begin(executor: Executor, directory: Path, kind: str, chances: Random, *, apart: bool = False) -> Record:
     record = running_record(kind, run_within=chances.choice([0.2, 1.0, 5.0]), grace=chances.choice([0.1, 0.3]))
     record = record._replace(members={"seconds": chances.choice([0.001, 0.3])})
+    if apart:
+        record = record._replace(apart=Apart.PROCESS)
     if chances.random() < 0.8:
         let_go(directory, record)
     executor.begin(record)
@@ -58,24 +60,26 @@ async def test_each_attempt_ends_once_and_frees_its_capacity_whatever_happens(
     begun: list[Record] = []
     fenced: set[str] = set()
     types = registry(*COROUTINE_TYPES, *FUNCTION_TYPES)
-    async with running_executor(fork_server, types, PoolSize(COROUTINES, FUNCTIONS, recycle_after=5)) as (
+    async with running_executor(fork_server, types, PoolSize(COROUTINES, FUNCTIONS, 5, apart=APART)) as (
         executor,
         completions,
     ):
         for _ in range(ROUNDS):
-            coroutines, functions = executor.pool.room()
+            coroutines, functions, apart = executor.pool.room()
             kinds = [chances.choice(COROUTINE_TYPES) for _ in range(coroutines)]
             kinds += [chances.choice(FUNCTION_TYPES) for _ in range(functions)]
             begun += [begin(executor, tmp_path, kind, chances) for kind in kinds]
+            begun += [begin(executor, tmp_path, chances.choice(TYPES), chances, apart=True) for _ in range(apart)]
             fenced |= disturb(executor, fork_server, chances)
             await asyncio.sleep(chances.random() * 0.02)
         let_go(tmp_path)
         await soon(executor.idle.wait())
 
         async def as_at_first() -> bool:
-            coroutines, functions = executor.pool.room()
+            coroutines, functions, apart = executor.pool.room()
             hosts = len(descendants(fork_server.pid))
-            return coroutines == COROUTINES and functions >= FUNCTIONS and hosts == 1 + FUNCTIONS
+            whole = coroutines == COROUTINES and functions >= FUNCTIONS and apart == APART
+            return whole and hosts == 1 + FUNCTIONS
 
         await eventually(as_at_first)
     assert {record.id for record in begun} - completions.keys() == fenced

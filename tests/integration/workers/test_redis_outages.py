@@ -132,6 +132,8 @@ async def test_the_outcome_of_a_worker_that_lost_its_lease_is_refused_and_the_re
         slow.process.send_signal(signal.SIGSTOP)
         await clock.advance(LONGER_THAN_A_LEASE)
         assert (await Sweeper(store).sweep()).lost == 1
+        await clock.advance(2)
+        assert (await Sweeper(store).sweep()).due == 1
         async with running_worker(tmp_path):
             await eventually(reaches(store, record, Stage.RUNNING))
             let_go(tmp_path, record)
@@ -140,7 +142,7 @@ async def test_the_outcome_of_a_worker_that_lost_its_lease_is_refused_and_the_re
         slow.process.send_signal(signal.SIGCONT)
         await slow.wait_for_log("outcome_refused")
         assert await now(store, record) == ended
-    assert (ended.attempt, ended.charged, ended.members["answer"]) == (2, 1, "of attempt 2")
+    assert (ended.attempt, ended.charged, ended.members["answer"]) == (2, 0, "of attempt 2")
     [lost] = await store.history(record.key)
     assert (lost["attempt"], lost["outcome"]) == (1, "lose")
 

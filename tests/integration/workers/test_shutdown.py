@@ -128,7 +128,7 @@ async def test_a_worker_hands_back_uncharged_and_ends_with_1_when_its_fork_serve
         await gone(host)
     for record in records:
         back = await now(store, record)
-        assert (back.stage, back.attempt, back.charged) == (Stage.QUEUED, 1, 0)
+        assert (back.stage, back.attempt, back.charged, back.lost_workers) == (Stage.DELAYED, 1, 0, 1)
 
 
 async def worker_tree(worker: Worker) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.records import make_record
-from tracker.cli import explanations
+from tracker.cli import apart_explanations, explanations
 from tracker.cli.explanations import explain
 from tracker.domain.operation import SECOND, OperationStatus, ResultInfo
 from tracker.domain.policy import Policy
@@ -125,8 +125,9 @@ def test_every_reason_has_its_row_in_the_operators_page() -> None:
         if line.startswith("| `")
         for word in re.findall(r"`(\w+)`", line.split("|")[1])
     }
-    source = Path(explanations.__file__).read_text(encoding="utf-8")
-    words = set(re.findall(r'_reason\(\s*"(\w+)"', source))
+    modules = (explanations, apart_explanations)
+    source = "".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in modules)
+    words = set(re.findall(r'reason\(\s*"(\w+)"', source))
     words |= {
         word for pair in re.findall(r'word, text = \(?"(\w+)"(?:.*?else \("(\w+)")?', source) for word in pair if word
     }

@@ -86,6 +86,7 @@ def test_every_option_is_read() -> None:
         rate="5/30s",
         per_call="serial",
         priority="high",
+        rerun_unproven=False,
     )
     assert set(options) == set(PolicyOptions.__annotations__)
     assert read_policy(NAME, options) == Policy(
@@ -100,6 +101,7 @@ def test_every_option_is_read() -> None:
         per=30,
         serial=True,
         priority="high",
+        rerun_unproven=False,
     )
 
 

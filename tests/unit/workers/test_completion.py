@@ -16,7 +16,7 @@ from workers.frames import ProgressReport
 from workers.host import Death
 from workers.outcome import Died, Outcome, Raised, Rejected, RetryRequested, Stopped, Succeeded, Unusable
 
-DEAD = Died({}, 20 * 2**20, -signal.SIGKILL, "perhaps out of memory: its memory peaked at 20 MiB")
+DEAD = Died({}, 20 * 2**20, -signal.SIGKILL, "perhaps out of memory: its memory peaked at 20 MiB", proven=True)
 FAILED = Raised(RAISED, {}, retryable=True, traceback="Traceback …")
 STOPS = [StopReason.CANCEL, StopReason.DEADLINE, StopReason.DRAIN]
 NO_HOST: Any = None
@@ -63,8 +63,17 @@ def test_otherwise_the_reason_for_the_stop_decides(outcome: Outcome) -> None:
     ("outcome", "code", "message"),
     [
         (FAILED, 500, "The handler failed."),
-        (DEAD, 503, f"The handler's process was killed by SIGKILL ({DEAD.hint})."),
-        (Died({}, 1, 3), 503, "The handler's process ended by itself with exit code 3."),
+        (DEAD, 503, f"The operation ended its process (killed by SIGKILL; {DEAD.hint})."),
+        (
+            Died({}, 9 << 20, 3, proven=True),
+            503,
+            "The operation ended its process (exit code 3; its memory peaked at 9 MiB).",
+        ),
+        (
+            Died({}, 0, -40, proven=True),
+            503,
+            "The operation ended its process (killed by signal 40; its memory peaked at 0 MiB).",
+        ),
         (Stopped({}), 503, "The handler stopped without being asked to."),
     ],
 )

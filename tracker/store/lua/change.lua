@@ -35,11 +35,22 @@ local function refusal(tx, change, record)
   return nil
 end
 
--- Add an ended attempt to the history, which keeps the latest attempts.
+-- Remove one entry of a history: the oldest that is not charged, else the oldest. Entries of earlier versions have no
+-- mark; of those, the ones that a worker handed back are not charged.
+local function shorten(history)
+  for _, entry in ipairs(call('LRANGE', history, 0, -1)) do
+    if string.find(entry, '"uncharged":true', 1, true) or string.find(entry, '"outcome":"hand_back"', 1, true) then
+      call('LREM', history, 1, entry)
+      return
+    end
+  end
+  call('LPOP', history)
+end
+
+-- Add an ended attempt to the history, which keeps the latest attempts, and charged ones before others.
 local function add_to_history(tx, record, entry)
   local history = C.history .. record.key
-  call('RPUSH', history, tx.time .. ' ' .. entry)
-  call('LTRIM', history, -C.history_limit, -1)
+  if call('RPUSH', history, tx.time .. ' ' .. entry) > C.history_limit then shorten(history) end
   record.tried = '1'
 end
 

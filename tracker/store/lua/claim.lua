@@ -8,7 +8,9 @@
 -- ARGV lease          int     microseconds
 -- ARGV coroutines     int     how many operations with a coroutine handler at most
 -- ARGV functions      int     how many operations with a plain function at most
--- ARGV kinds          string  JSON object: type's canonical name -> "coroutines" or "functions"
+-- ARGV apart          int     how many operations that need a process of their own at most
+-- ARGV idle           0|1     whether the worker runs nothing
+-- ARGV kinds          string  JSON object: type's canonical name -> "coroutines", "functions" or "apart"
 -- ARGV turn           int     how many operations the worker has claimed before. The lanes' turns depend on it
 -- ARGV deep           0|1     look past tickets that there is no room for
 -- ARGV jobs           ...     RQ job ids that the caller has taken from the queues; with none, this script takes
@@ -18,15 +20,18 @@
 -- FROM transaction: begin, commit
 -- FROM rq_executions: executions_of
 -- FROM limiter: due_limiters
--- FROM move: release_limited, release_unserved
+-- FROM move: release_limited, release_waiting
 -- FROM verdicts: judge
+-- FROM apart_claims: claim_apart
 -- FROM ticket_readers: new_reader, next_job, take_job, skip_job, trim, fail_foreign_job, delete_job
 --
 -- Returns {state, opens, waiting, {word, job, {field, value, ...}}, ...}. `state` is OPEN | LEFT (tickets are left that
 -- there is no room for) | MORE (the claim ended before the end of the queues) | SUSPENDED (by `rq suspend`: nothing was
--- claimed). `opens` is in how many microseconds the first limiter may admit an operation, or empty. `waiting` is how
--- many tickets are on the queues. Words: CLAIMED | PARKED | STALE (the operation has another ticket, runs or has ended)
--- | MISSING (it has no record) | FOREIGN (the job is no ticket). The record's fields follow CLAIMED and PARKED.
+-- claimed) | ALONE (nothing else was claimed: an operation is to have the worker for itself, which was claimed or waits
+-- until the worker is idle). `opens` is in how many microseconds the first limiter may admit an operation, or empty.
+-- `waiting` is how many tickets are on the queues. Words: CLAIMED | PARKED | STALE (the operation has another ticket,
+-- runs or has ended) | MISSING (it has no record) | FOREIGN (the job is no ticket). The record's fields follow CLAIMED
+-- and PARKED.
 
 local ORDER = C.lane_order
 local FIRST = C.first_lanes
@@ -39,9 +44,10 @@ local function new_claim()
   return {
     worker = worker,
     lease = tonumber(lease),
-    room = {coroutines = tonumber(coroutines), functions = tonumber(functions)},
+    room = {coroutines = tonumber(coroutines), functions = tonumber(functions), apart = tonumber(apart)},
     kinds = cjson.decode(kinds),
     is_ours = jobs_count == 0,
+    is_idle = idle == '1',
     state = 'OPEN',
     verdicts = {},
     judged = 0,
@@ -113,19 +119,31 @@ local function claim_one(tx, claim, readers, first, size)
   return false
 end
 
+-- Whether the claim looks for more tickets. With room for processes of their own only, it looks if there is a type that
+-- always needs one. Other operations that need one are rare, and nearly all of them are parked.
+local function looks_further(claim)
+  if claim.room.coroutines > 0 or claim.room.functions > 0 then return true end
+  if claim.room.apart < 1 then return false end
+  for _, kind in pairs(claim.kinds) do
+    if kind == 'apart' then return true end
+  end
+  return false
+end
+
 -- Claim tickets while there is room. Returns how many are left on the queues.
 local function claim_all(tx, claim)
   local readers, room, slot, waiting = {}, claim.room, tonumber(turn), 0
   for lane, queue in pairs(LANES) do readers[lane] = new_reader(queue) end
-  local size = deep == '1' and C.read_size or math.min(C.read_size, room.coroutines + room.functions)
+  local size = deep == '1' and C.read_size or math.min(C.read_size, math.max(1, room.coroutines + room.functions))
   repeat
-    if room.coroutines < 1 and room.functions < 1 then break end
+    if not looks_further(claim) then break end
     slot = slot + 1
   until not claim_one(tx, claim, readers, FIRST[slot % #FIRST + 1], size)
   for _, reader in pairs(readers) do
     trim(reader)
     waiting = waiting + call('LLEN', reader.lane.queue)
   end
+  if waiting > 0 and claim.state == 'OPEN' then claim.state = 'LEFT' end
   return waiting
 end
 
@@ -133,7 +151,7 @@ end
 local function release_parked(tx, claim)
   for _, name in ipairs(call('ZRANGE', unserved_types, 0, -1)) do
     local room = claim.room[claim.kinds[name]] or 0
-    if room > 0 then release_unserved(tx, name, room) end
+    if room > 0 then release_waiting(tx, 'type', name, room) end
   end
   for _, limiter in ipairs(due_limiters(tx)) do release_limited(tx, limiter) end
 end
@@ -161,7 +179,8 @@ local function claim_from_queues()
   local claim = new_claim()
   local tx = begin(claim.room.coroutines + claim.room.functions > 1)
   release_parked(tx, claim)
-  local waiting = claim_all(tx, claim)
+  claim_apart(tx, claim)
+  local waiting = claim.state == 'ALONE' and 0 or claim_all(tx, claim)
   commit(tx)
   remember(claim)
   return {claim.state, opens_in(tx), waiting, unpack(claim.verdicts)}

@@ -7,13 +7,14 @@
 -- KEYS litter         ZSET  RQ job id -> when to remove what is left of the job
 -- KEYS deadlines      ZSET  operation -> when it must have started
 -- KEYS unserved_types ZSET  type -> since when operations of it wait, or when one was last queued to find a worker
+-- KEYS apart_types    ZSET  `process <type>` or `worker <type>` -> the same
 -- ARGV limit          int   how many members of each list at most
 -- ARGV patience       int   microseconds for which a ticket is missing until it counts as vanished
 -- FROM clock: digits
 -- FROM lanes: LANES
 -- FROM limiter: due_limiters
 -- FROM transaction: begin, commit
--- FROM move: release_limited, release_unserved
+-- FROM move: release_limited, release_waiting
 --
 -- Returns {keys whose lease ran out, keys that are due, keys whose ticket vanished, RQ job ids to clean up, keys that
 -- did not start in time}.
@@ -37,13 +38,16 @@ local function note_missing_tickets(tx)
   end
 end
 
--- RQ's own workers do not say which types they have. One operation of each unserved type is queued now and then, to
--- find out whether a worker takes it.
-local function try_unserved_types(tx)
+-- RQ's own workers do not say what they can start. One operation of each type that waits for a worker is queued now
+-- and then, to find out whether a worker starts it.
+local function try_waiting_types(tx)
   local before = digits(tx.now - C.probe_after)
-  for _, name in ipairs(call('ZRANGE', unserved_types, '-inf', before, 'BYSCORE', 'LIMIT', 0, 20)) do
-    release_unserved(tx, name, 1)
-    call('ZADD', unserved_types, 'XX', tx.time, name)
+  for _, notes in ipairs({unserved_types, apart_types}) do
+    for _, member in ipairs(call('ZRANGE', notes, '-inf', before, 'BYSCORE', 'LIMIT', 0, 20)) do
+      local need, name = string.match(member, '^(%a+) (.+)$')
+      release_waiting(tx, need or 'type', name or member, 1)
+      call('ZADD', notes, 'XX', tx.time, member)
+    end
   end
 end
 
@@ -52,7 +56,7 @@ local function up_to(set, time) return call('ZRANGE', set, '-inf', time, 'BYSCOR
 local tx = begin(false)
 note_missing_tickets(tx)
 for _, limiter in ipairs(due_limiters(tx)) do release_limited(tx, limiter) end
-try_unserved_types(tx)
+try_waiting_types(tx)
 commit(tx)
 return {
   up_to(leases, tx.time),

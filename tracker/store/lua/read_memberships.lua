@@ -2,6 +2,7 @@
 --
 -- KEYS limiters       ZSET  limiter -> when to look at it again
 -- KEYS unserved_types ZSET  type -> since when operations of it wait, or when one was last queued to find a worker
+-- KEYS apart_types    ZSET  `process <type>` or `worker <type>` -> the same
 -- ARGV thorough       0|1   reply with the names of the keys, and look for tickets on RQ's queues, which takes long on
 --                           long queues
 -- ARGV asked          ...   keys of operations
@@ -12,13 +13,15 @@
 -- empty when there is no record. When the record has no stage, there is only the field `stage`, which is empty.
 
 local FIELDS = {'stage', 'status', 'attempt', 'ticket', 'revision', 'id', 'hidden', 'policy', 'lane', 'gate', 'serial',
-  'blocker', 'context', 'start_by'}
+  'blocker', 'apart', 'context', 'start_by'}
 
 -- How to read the score in a key that is no sorted set of operations. `ticket` is searched from the end, where the new
 -- tickets are.
 local SCORES = {
   gates = function(record) return call('ZSCORE', limiters, record.gate) end,
   lacking = function(record) return call('ZSCORE', unserved_types, type_name(record)) end,
+  processes = function(record) return call('ZSCORE', apart_types, 'process ' .. type_name(record)) end,
+  workers = function(record) return call('ZSCORE', apart_types, 'worker ' .. type_name(record)) end,
   ids = function(record, ids) return call('HGET', ids, record.id) == record.key and '1' end,
   ticket = function(record, queue)
     if thorough ~= '1' or record.stage ~= 'queued' then return nil end

@@ -51,13 +51,16 @@ end
 -- An operation that waits is taken out of all sets here, and enters one again by its move.
 local function repair_stage_sets(tx, record, sets)
   local stage, ended = record.stage, FINAL[record.stage]
-  for _, name in ipairs({'ticketed', 'suspects', 'lack', 'parked'}) do keep(sets[name], false) end
+  for _, name in ipairs({'ticketed', 'suspects', 'lack', 'process', 'worker', 'parked'}) do keep(sets[name], false) end
   keep(sets.leases, stage == 'running', digits(tx.now + tonumber(lease)))
   keep(sets.due, stage == 'delayed', tx.time)
   local expires = record.expires ~= '' and record.expires or digits(tx.now + policy_of(record).retention * C.second)
   keep(sets.expiries, ended, expires)
   keep(sets.deadlines, record.start_by ~= '' and number(record.attempt) == 0 and not ended, record.start_by)
-  keep_watched(tx, sets.lacking, type_name(record), sets.lack)
+  local name = type_name(record)
+  keep_watched(tx, sets.lacking, name, sets.lack)
+  keep_watched(tx, sets.processes, 'process ' .. name, sets.process)
+  keep_watched(tx, sets.workers, 'worker ' .. name, sets.worker)
 end
 
 local function repair_limiter(tx, record, sets)

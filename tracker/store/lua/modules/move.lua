@@ -1,11 +1,11 @@
 -- Moves: the transition of an operation, and of the operations that waited for it. Limiters, serial queues and
--- unserved.lua say which operations may start; the functions here queue them.
+-- worker_waits.lua say which operations may start; the functions here queue them.
 --
 -- FROM stages: FINAL
 -- FROM record: read_record
 -- FROM serial_queue: leave_serial_queue
 -- FROM limiter: admit_next, give_back_slot, park_at_limiter, recheck
--- FROM unserved: first_unserved, forget_if_served, park_unserved, unserved_record
+-- FROM worker_waits: first_waiting, forget_if_none_waits, park_for_worker, waiting_record
 -- FROM transition: change_stage
 
 -- Queue the parked operations that the limiter admits now.
@@ -18,13 +18,19 @@ local function release_limited(tx, limiter)
   recheck(limiter, tx.time) -- more may be admitted, by the next script that looks at limiters
 end
 
--- Queue the first operations that wait for a worker with the type.
-local function release_unserved(tx, name, limit)
-  for _, key in ipairs(first_unserved(name, limit)) do
-    local record = unserved_record(tx, name, key)
-    if record then change_stage(tx, record, 'queued') end
+-- Queue the first operations of a type that wait for a worker. Returns their keys. An operation that has to wait for
+-- something else by now is not queued.
+local function release_waiting(tx, need, name, limit)
+  local queued = {}
+  for _, key in ipairs(first_waiting(need, name, limit)) do
+    local record = waiting_record(tx, need, name, key)
+    if record then
+      change_stage(tx, record, 'queued')
+      if record.stage == 'queued' then queued[#queued + 1] = key end
+    end
   end
-  forget_if_served(name)
+  forget_if_none_waits(need, name)
+  return queued
 end
 
 -- Queue the next operation of the serial queue whose head has ended, if it waits for nothing else.
@@ -46,13 +52,15 @@ local function move(tx, record, stage, fields, duration)
   return fields
 end
 
--- Park a queued operation that may not start. `blocker` is 'type', 'cap' or 'rate'; `opens` is when the limiter may
--- admit it, if that is known.
-local function park(tx, record, blocker, opens)
-  if blocker == 'type' then
-    park_unserved(tx, record)
-  else
-    park_at_limiter(tx, record, opens)
-  end
+-- Park a queued operation that its limiter does not admit. `blocker` is 'cap' or 'rate'; `opens` is when the limiter
+-- may admit it, if that is known.
+local function park_limited(tx, record, blocker, opens)
+  park_at_limiter(tx, record, opens)
   return move(tx, record, 'parked', {'blocker', blocker})
+end
+
+-- Park a queued operation that the worker cannot start. `need` is what it needs, as in worker_waits.lua.
+local function park_waiting(tx, record, need)
+  park_for_worker(tx, record, need)
+  return move(tx, record, 'parked', {'blocker', need == 'type' and 'type' or 'apart'})
 end

@@ -35,7 +35,7 @@ end}
 local function new_record(key)
   return setmetatable({key = key, hash = C.operation .. key, hidden = '', gate = '', serial = '', rq = '', lane = '',
     policy = '', blocker = '', started = '', start_by = '', attempt = '', tried = '', token = '', percent = '',
-    detail = '', cancel_requested = ''}, RECORD)
+    detail = '', cancel_requested = '', apart = ''}, RECORD)
 end
 
 -- Read a record. Returns the record and the reply of HGETALL, or nil when there is no record or it has no stage.

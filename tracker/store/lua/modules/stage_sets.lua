@@ -14,7 +14,7 @@
 -- FROM tickets: push_ticket
 -- FROM serial_queue: join_serial_queue
 -- FROM limiter: unpark_at_limiter
--- FROM unserved: unpark_unserved
+-- FROM worker_waits: unpark_for_worker
 -- FROM rq_executions: remove_execution
 
 -- Let the sweeper remove what RQ has of the operation's last job. The worker that took the job from the queue removes
@@ -47,8 +47,8 @@ end
 local function leave_parked(record)
   if record.blocker == 'cap' or record.blocker == 'rate' then
     unpark_at_limiter(record)
-  elseif record.blocker == 'type' then
-    unpark_unserved(record)
+  elseif record.blocker == 'type' or record.blocker == 'apart' then
+    unpark_for_worker(record)
   end
 end
 

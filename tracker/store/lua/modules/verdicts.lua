@@ -3,8 +3,11 @@
 -- A claim is a table with these fields:
 --   worker   name of the worker
 --   lease    of each attempt, in microseconds
---   kinds    type's canonical name -> kind of handler
---   room     kind of handler -> how many more operations of the kind the worker takes
+--   kinds    type's canonical name -> `coroutines` or `functions`, or `apart` if the worker runs each operation of the
+--            type in a process of its own
+--   room     `coroutines`, `functions` or `apart` -> how many more such operations the worker takes. `apart` is for all
+--            operations that need a process of their own, whatever their handlers are
+--   alone    whether the operation that is judged is to have the worker for itself
 --   is_ours  whether OperationWorker claims. Else one of RQ's own workers does, which writes RQ's keys itself.
 --
 -- FROM clock: digits
@@ -12,7 +15,7 @@
 -- FROM limiter: blocker_of_start, take_slot
 -- FROM rq_executions: add_execution
 -- FROM transition: change_stage
--- FROM move: park, release_unserved
+-- FROM move: park_limited, park_waiting, release_waiting
 
 -- The reply of HGETALL, and the fields that were written since. The last value of a field counts.
 local function with(reply, fields)
@@ -26,6 +29,7 @@ local function set_attempt(tx, record, claim)
   local rq = claim.is_ours and '1' or ''
   local fields = {'attempt', record.attempt, 'worker', claim.worker, 'began', tx.time, 'rq', rq}
   if record.started == '' then fields[9], fields[10] = 'started', tx.time end
+  if claim.alone then fields[#fields + 1], fields[#fields + 2] = 'alone', record.attempt end
   if record.started ~= '' or record.vanished ~= '' then
     for _, name in ipairs({'percent', 'detail', 'vanished'}) do
       fields[#fields + 1], fields[#fields + 2] = name, ''
@@ -40,18 +44,29 @@ local function start(tx, claim, job, record, reply, policy)
   if claim.is_ours then
     add_execution(tx, record, claim.worker, job, policy.run_within or C.run_within)
   else
-    release_unserved(tx, type_name(record), 1) -- RQ's own worker has shown that it has the type
+    release_waiting(tx, 'type', type_name(record), 1) -- RQ's own worker has shown that it has the type
   end
   local fields = change_stage(tx, record, 'running', set_attempt(tx, record, claim), claim.lease)
   return {'CLAIMED', job, with(reply, fields)}
 end
 
+-- What an operation needs to run apart from others, as in worker_waits.lua. Returns nil if the worker has it, or if
+-- the operation needs nothing. Each process of RQ's own workers runs one operation only.
+local function missing_for_apart(claim, record, kind)
+  if not claim.is_ours then return nil end
+  if record.apart == 'worker' then return not claim.alone and 'worker' or nil end
+  return kind == 'apart' and claim.room.apart < 1 and 'process' or nil
+end
+
 -- Begin the attempt of a queued operation, or park the operation. Returns nil if the worker has no room for it.
 local function start_or_park(tx, claim, job, record, reply)
   local kind, policy = claim.kinds[type_name(record)], policy_of(record)
-  local blocker, opens = 'type', nil
-  if kind then blocker, opens = blocker_of_start(tx, record, policy) end
-  if blocker then return {'PARKED', job, with(reply, park(tx, record, blocker, opens))} end
+  if not kind then return {'PARKED', job, with(reply, park_waiting(tx, record, 'type'))} end
+  local blocker, opens = blocker_of_start(tx, record, policy)
+  if blocker then return {'PARKED', job, with(reply, park_limited(tx, record, blocker, opens))} end
+  if record.apart ~= '' and claim.is_ours then kind = 'apart' end
+  local need = missing_for_apart(claim, record, kind)
+  if need then return {'PARKED', job, with(reply, park_waiting(tx, record, need))} end
   local room = claim.room[kind]
   if room < 1 then return nil end
   claim.room[kind] = room - 1
