@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tracker.domain.hooks import on_start, on_stop
     from tracker.domain.operation import Operation, ResultInfo
     from tracker.domain.type_registry import Context, Rejected, Retry, handles
     from tracker.url_handlers.request import handles_url
@@ -22,6 +23,8 @@ __all__ = [
     "Retry",
     "handles",
     "handles_url",
+    "on_start",
+    "on_stop",
 ]
 
 _HOMES = {
@@ -30,6 +33,8 @@ _HOMES = {
     "Operation": "tracker.domain.operation",
     "ResultInfo": "tracker.domain.operation",
     "handles_url": "tracker.url_handlers.request",
+    "on_start": "tracker.domain.hooks",
+    "on_stop": "tracker.domain.hooks",
 }
 
 

@@ -21,7 +21,7 @@ class HostConnection(asyncio.Protocol):
     """
 
     def __init__(self, on_message: Callable[[Message], None], *, keep_open: bool = False) -> None:
-        self._on_message, self._keep_open = on_message, keep_open
+        self.on_message, self._keep_open = on_message, keep_open
         self._reader = FrameReader()
         self._outgoing: list[bytes] = []
         self._transport: Any = None
@@ -35,7 +35,7 @@ class HostConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Hand on each message that is complete. asyncio calls this."""
         for message in self._reader.feed(data):
-            self._on_message(message)
+            self.on_message(message)
 
     def eof_received(self) -> bool:
         """Note that the other end has finished sending. asyncio calls this, and closes the transport on False."""

@@ -18,9 +18,10 @@ from tracker.domain.type_registry import TypeRegistry
 from workers.connection import HostConnection
 from workers.context import HandlerContext
 from workers.fork_limits import patiently
-from workers.frames import Message, ProgressReport, RunAttempt, StopAttempt
+from workers.frames import HostReady, Message, ProgressReport, RunAttempt, StopAttempt
 from workers.handler_call import exit_forked_child, flush_streams, handler_context
 from workers.handler_outcome import outcome_of_exception, outcome_of_return, send_outcome, with_members
+from workers.host_hooks import run_exit_functions, run_start_hooks, run_stop_hooks
 
 log = structlog.get_logger()
 
@@ -91,12 +92,15 @@ class CoroutineHost:
         watcher = threading.Thread(target=self._watch_loop, args=(loop_thread,), daemon=True)
         patiently(watcher.start, "thread of a host")
         turns = asyncio.create_task(self._note_turns())
+        await run_start_hooks(self._registry.hooks)
+        self._connection.send(HostReady())
         await self._connection.peer_finished()
         while self._tasks:
             await asyncio.wait(self._tasks.values())
         turns.cancel()
         await self._connection.close()
-        flush_streams()
+        await run_stop_hooks(self._registry.hooks)
+        run_exit_functions()
         os._exit(0)  # the loop would not end while a handler has left a thread or a task running
 
     def _on_message(self, message: Message) -> None:

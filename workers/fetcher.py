@@ -67,7 +67,8 @@ class Fetcher:
         self._stopping, self._stopped_at = False, 0.0
         self._prefetch: asyncio.Task[ClaimReply] | None = None
         """The next claim, if it was sent before the reply to the present claim was processed."""
-        self._last_claim = self._last_deep_claim = -DEEP_CLAIM_INTERVAL
+        self._last_deep_claim = -DEEP_CLAIM_INTERVAL
+        self._last_claim = asyncio.get_running_loop().time()
         self._poll_in = POLL_INTERVAL
         self._next_kind = 0
         """The position in `_KINDS` of the kind whose turn is next, when the worker must not claim more than one."""

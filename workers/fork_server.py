@@ -18,11 +18,13 @@ import json
 import os
 import signal
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from functools import partial
 from typing import Any, NamedTuple
+
+import structlog
 
 from tracker.domain.operation import Json
 from tracker.domain.type_registry import TypeRegistry
@@ -34,11 +36,17 @@ from workers.handler_call import flush_streams
 from workers.host import Host, HostKind
 from workers.loop_turns import NO_SLOT, TurnBoard
 
+log = structlog.get_logger()
+
 MAX_FDS = 64
 """How many file descriptors one read takes at most."""
 LOST = "the fork server has died"
 _NO_DESCRIPTOR = -1
 """In the place of a host's socket that this process had no descriptor for."""
+
+
+class HostNotStarted(OSError):
+    """A host has ended before it could run handlers, for example because a start hook has raised."""
 
 
 class _ForkRequest(NamedTuple):
@@ -61,6 +69,8 @@ class ForkServer:
         self.pid, self._channel, self.turns = pid, channel, turns
         self._requested: deque[_ForkRequest] = deque()
         """In the order in which the fork server answers."""
+        self._starting: dict[int, _ForkRequest] = {}
+        """Requests whose host is forked and not ready, by its pid."""
         self._hosts: dict[int, Host] = {}
         self._discarded: set[int] = set()
         """Pids of hosts that could not be used. They are killed, and their deaths mean nothing."""
@@ -81,6 +91,7 @@ class ForkServer:
         flush_streams()
         # For memory: without the freeze, collections in the hosts write to the objects that they share with this
         # process, and so copy their pages. A worker then takes 8 % more (benchmarks.memory: worker, idle).
+        _warn_of_threads()
         gc.collect()
         gc.freeze()
         try:
@@ -103,9 +114,10 @@ class ForkServer:
         asyncio.get_running_loop().add_reader(self._channel, self._read)
 
     async def start_host(self, kind: HostKind, on_message: Callable[[Message], None]) -> Host:
-        """Fork a host, whose messages go to `on_message`.
+        """Fork a host, whose messages go to `on_message`, and wait until it is ready to run handlers.
 
-        Raises ConnectionError when the fork server has died, and another OSError when the system refuses a process.
+        Raises ConnectionError when the fork server has died, HostNotStarted when the host has ended before it was
+        ready, and another OSError when the system refuses a process.
         """
         if self.lost.is_set():
             raise ConnectionError(LOST)
@@ -127,6 +139,7 @@ class ForkServer:
         self._closed = True
         await asyncio.gather(*self._tasks, return_exceptions=True)  # hosts that were forked or died just now
         await asyncio.gather(*(host.ended(-signal.SIGKILL, 0) for host in self._hosts.values()))
+        self._refuse_all()
 
     def _reap(self) -> None:
         with suppress(ChildProcessError):
@@ -175,17 +188,29 @@ class ForkServer:
         for host in self._hosts.values():
             self._in_background(host.ended(-signal.SIGKILL, 0))
         self._hosts = {}
-        for request in self._requested:
+        self._refuse_all()
+
+    def _refuse_all(self) -> None:
+        """Answer those who asked for a host that will never be ready."""
+        for request in (*self._requested, *self._starting.values()):
             request.fail(ConnectionError(LOST))
 
     async def _on_forked(self, pid: int, fd: int, request: _ForkRequest) -> None:
+        def protocol() -> HostConnection:
+            connection = HostConnection(lambda _: self._on_ready(pid))
+            self._hosts[pid] = Host(request.kind, pid, connection, self._kill, slot=request.slot)
+            self._starting[pid] = request
+            return connection
+
         try:
             if fd == _NO_DESCRIPTOR:
                 raise _os_error(errno.EMFILE)
             _, connection = await asyncio.get_running_loop().create_unix_connection(
-                partial(HostConnection, request.on_message), sock=socket.socket(fileno=fd)
+                protocol, sock=socket.socket(fileno=fd)
             )
         except OSError as error:
+            self._hosts.pop(pid, None)
+            self._starting.pop(pid, None)
             self._discarded.add(pid)
             self.turns.free_slot(request.slot)
             self._request({"kill": pid})
@@ -194,8 +219,11 @@ class ForkServer:
         if self.lost.is_set():
             connection.abort()
             request.fail(ConnectionError(LOST))
-            return
-        self._hosts[pid] = host = Host(request.kind, pid, connection, self._kill, slot=request.slot)
+
+    def _on_ready(self, pid: int) -> None:
+        """Hand the host to who asked for it: it has sent its first message."""
+        host, request = self._hosts[pid], self._starting.pop(pid)
+        host.on_message(request.on_message)
         if not request.host.cancelled():
             request.host.set_result(host)
 
@@ -209,6 +237,10 @@ class ForkServer:
         host = self._hosts.pop(pid)
         self.turns.free_slot(host.slot)
         await host.ended(death["exit_code"], death["peak_rss"])
+        if (request := self._starting.pop(pid, None)) is not None:
+            request.fail(
+                HostNotStarted(f"a process for handlers ended with exit code {death['exit_code']} at its start")
+            )
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -218,3 +250,10 @@ class ForkServer:
 
 def _os_error(number: int) -> OSError:
     return OSError(number, os.strerror(number))
+
+
+def _warn_of_threads() -> None:
+    """Name the threads that modules have started when they were imported: hosts do not have them."""
+    others = sorted(thread.name for thread in threading.enumerate() if thread is not threading.current_thread())
+    if others:
+        log.warning("threads_at_fork", threads=others, advice="handlers do not have them; start them in `on_start`")

@@ -1,7 +1,7 @@
 """Messages between a manager and its hosts, and their form on the socket.
 
-The manager sends `RunAttempt` and `StopAttempt`. For each `RunAttempt` a host sends any number of `ProgressReport` and
-then one `AttemptEnded`.
+A host first sends `HostReady`. The manager sends `RunAttempt` and `StopAttempt`. For each `RunAttempt` a host sends any
+number of `ProgressReport` and then one `AttemptEnded`.
 
 On the socket a message is a JSON array: the name of its class, then its fields in the order in which the class declares
 them. An `AttemptEnded` is written as its outcome: the name of the outcome's class, the `run_id`, then the outcome's
@@ -32,6 +32,12 @@ class RunAttempt(NamedTuple):
     client_context: str | None
 
 
+class HostReady(NamedTuple):
+    """The host can run attempts now. It is its first message, and not about an attempt: `run_id` is 0."""
+
+    run_id: int = 0
+
+
 class StopAttempt(NamedTuple):
     """Ask the handler of an attempt to stop. The host ignores this message when the attempt has ended."""
 
@@ -53,9 +59,9 @@ class AttemptEnded(NamedTuple):
     outcome: Outcome
 
 
-Message = RunAttempt | StopAttempt | ProgressReport | AttemptEnded
+Message = RunAttempt | StopAttempt | HostReady | ProgressReport | AttemptEnded
 
-_MESSAGES: dict[str, Any] = {cls.__name__: cls for cls in (RunAttempt, StopAttempt, ProgressReport)}
+_MESSAGES: dict[str, Any] = {cls.__name__: cls for cls in (RunAttempt, StopAttempt, HostReady, ProgressReport)}
 _OUTCOMES: dict[str, Any] = {cls.__name__: cls for cls in (Succeeded, Rejected, RetryRequested, Raised)}
 """The outcomes that hosts send, but for `Stopped`. Their first field is a `ResultInfo`, which JSON has no form for."""
 

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING
 
 from tracker.domain.type_registry import TypeRegistry
 from workers.fork_limits import patiently
-from workers.frames import AttemptEnded, FrameReader, Message, ProgressReport, RunAttempt, StopAttempt, encode, frame
+from workers.frames import (
+    AttemptEnded,
+    FrameReader,
+    HostReady,
+    Message,
+    ProgressReport,
+    RunAttempt,
+    StopAttempt,
+    encode,
+    frame,
+)
 from workers.handler_call import exit_forked_child, flush_streams, handler_context
 from workers.handler_outcome import (
     HandlerStopped,
@@ -60,6 +70,7 @@ class FunctionHost:
     def serve(self) -> None:
         """Run attempts until the manager sends no more."""
         patiently(threading.Thread(target=self._read, daemon=True).start, "thread of a host")
+        self._send(HostReady())
         while True:
             self._queued.acquire()
             if not self._queue:  # the reading thread has removed a stopped attempt

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from workers.connection import HostConnection
-from workers.frames import RunAttempt, StopAttempt
+from workers.frames import Message, RunAttempt, StopAttempt
 from workers.outcome import Died
 
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -79,6 +79,10 @@ class Host:
         """How many handlers have begun in it."""
         self._oom_kills_before = oom_kills()
         self.death: asyncio.Future[Death] = asyncio.get_running_loop().create_future()
+
+    def on_message(self, take: Callable[[Message], None]) -> None:
+        """Hand further messages of the host to `take`."""
+        self._connection.on_message = take
 
     def run(self, attempt: RunAttempt) -> None:
         """Run an attempt; a host of functions runs it after those that it has already."""

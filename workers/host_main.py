@@ -20,6 +20,7 @@ from workers.coroutine_host import CoroutineHost
 from workers.function_host import FunctionHost
 from workers.handler_call import flush_streams
 from workers.host import HostKind
+from workers.host_hooks import FunctionHooks
 
 log = structlog.get_logger()
 
@@ -44,7 +45,10 @@ def main(
         if kind is HostKind.COROUTINE:
             CoroutineHost(registry, note_turn).run(channel, new_loop())
         else:
+            hooks = FunctionHooks(registry.hooks)
+            hooks.start()
             FunctionHost(registry, channel).serve()
+            hooks.stop()
         code = 0
     except BaseException:
         log.exception("host_failed", kind=kind)

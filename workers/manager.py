@@ -138,7 +138,6 @@ class Manager:
             loop.add_signal_handler(signum, self.stop)
         self._last_busy = loop.time()
         await self._fork_server.open()
-        await self._executor.pool.open()
         try:
             async with beside(
                 self._completer.run(),
@@ -156,9 +155,8 @@ class Manager:
             await self._fork_server.close()
 
     async def _work(self) -> bool:
+        await self._open_pool()
         fetching = asyncio.create_task(self._fetcher.run())
-        size = self._size
-        log.info("worker_ready", worker=self._identity.name, concurrency=size.concurrency, processes=size.processes)
         try:
             await self._stopping.wait()
             clean = await self._drain(fetching)
@@ -167,6 +165,15 @@ class Manager:
         await _within(self._leave(), LEAVE_TIMEOUT)
         log.info("worker_stopped", worker=self._identity.name, operations=self.claimed, clean=clean)
         return clean
+
+    async def _open_pool(self) -> None:
+        """Start the hosts, unless the worker stops before. How long that takes depends on the types' start hooks."""
+        opening = asyncio.create_task(self._executor.pool.open())
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await end(opening, stopping)
+        size = self._size
+        log.info("worker_ready", worker=self._identity.name, concurrency=size.concurrency, processes=size.processes)
 
     async def _drain(self, fetching: "asyncio.Task[None]") -> bool:
         """Let running attempts end within the drain time, hand the others back, and write all outcomes.
@@ -233,6 +240,7 @@ class Manager:
                 "apart": self._size.apart,
                 "running": len(self._executor.running),
                 "blocking": sorted(self._executor.loop_guard.blocking_types),
+                "start_error": self._executor.pool.start_error,
                 "fork_error": self._executor.pool.fork_error,
             },
         )

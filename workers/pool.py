@@ -9,7 +9,7 @@ import structlog
 
 from tracker.runtime.processes import Backoff
 from workers.fork_limits import limit_of
-from workers.fork_server import ForkServer
+from workers.fork_server import ForkServer, HostNotStarted
 from workers.frames import Message
 from workers.host import Death, Host, HostKind
 
@@ -27,6 +27,8 @@ PREFETCH_SECONDS = 0.02
 """A host gets as many plain functions at once as probably take this long together, in seconds."""
 MAX_PREFETCH = 16
 """How many plain functions a host gets at once, at most."""
+HOST_END_TIMEOUT = 5.0
+"""The longest time that a closing pool waits for hosts to run their stop hooks and end, in seconds."""
 APART_TRIES = 8
 """How often a host that runs one attempt is tried again: for about 14 s, with the delays above."""
 WEIGHT_OF_SLOWER, WEIGHT_OF_FASTER = 0.5, 0.05
@@ -110,6 +112,8 @@ class Pool:
         self._closing = False
         self.fork_error = ""
         """Why the system refused the last host; empty when it did not."""
+        self.start_error = ""
+        """How the last host ended before it was ready; empty when it did not."""
 
     async def open(self) -> None:
         """Start the hosts. A host that the system refuses is started later."""
@@ -162,10 +166,10 @@ class Pool:
                 break
             except OSError as error:
                 delay = _RESTART.delay(failures)
-                self._note_fork_error(kind, error, delay)
+                self._note_error(kind, error, delay)
                 await asyncio.sleep(delay)
             else:
-                self.fork_error = ""
+                self.fork_error = self.start_error = ""
                 member = _Member(host, running=1, retired=True, apart=True)
                 self._members[host] = member
                 self._in_background(self._replace_when_dead(member))
@@ -222,8 +226,16 @@ class Pool:
                     self.retire(host, "memory")
 
     async def close(self) -> None:
-        """Stop replacing hosts. The fork server kills those that are left."""
+        """Stop replacing hosts, and end those that run nothing: their stop hooks run.
+
+        The fork server kills the hosts that are left after HOST_END_TIMEOUT.
+        """
         self._closing = True
+        idle = [member.host for member in self._members.values() if not member.running]
+        for host in idle:
+            host.finish()
+        if idle:
+            await asyncio.wait([asyncio.shield(host.death) for host in idle], timeout=HOST_END_TIMEOUT)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -250,7 +262,7 @@ class Pool:
         except OSError as error:
             self._in_background(self._start_later(kind, failures + 1, error))
             return
-        self.fork_error = ""
+        self.fork_error = self.start_error = ""
         member = _Member(host)
         self._members[host] = member
         self._on_room()
@@ -258,13 +270,17 @@ class Pool:
 
     async def _start_later(self, kind: HostKind, failures: int, error: OSError) -> None:
         delay = _RESTART.delay(failures)
-        self._note_fork_error(kind, error, delay)
+        self._note_error(kind, error, delay)
         await asyncio.sleep(delay)
         await self._start_host(kind, failures)
 
-    def _note_fork_error(self, kind: HostKind, error: OSError, delay: float) -> None:
-        self.fork_error = limit_of(error)
-        log.error("fork_failed", kind=kind, limit=self.fork_error, again_in=delay)
+    def _note_error(self, kind: HostKind, error: OSError, delay: float) -> None:
+        if isinstance(error, HostNotStarted):
+            self.start_error = str(error)
+            log.error("host_not_started", kind=kind, reason=self.start_error, again_in=delay)
+        else:
+            self.fork_error = limit_of(error)
+            log.error("fork_failed", kind=kind, limit=self.fork_error, again_in=delay)
 
     async def _replace_when_dead(self, member: _Member) -> None:
         """Wait for the host's death, tell the executor, and start another host unless this one was retired."""

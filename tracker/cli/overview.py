@@ -155,6 +155,9 @@ def _worker(name: str, about: Json) -> Finding:
             "The system refuses it new processes for handlers. It tries again. Raise the limit, or end other processes."
         )
         return Finding(f"worker {name}", Level.WARN, f"{found}, cannot fork: {error}", advice)
+    if error := about.get("start_error"):
+        advice = "A start hook (`on_start`) may have raised: its log says why. It tries again."
+        return Finding(f"worker {name}", Level.WARN, f"{found}, cannot start: {error}", advice)
     if blocking := about.get("blocking"):
         advice = (
             "Their coroutines have blocked the event loop, so it runs them in processes of their own until it restarts."

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from traceback import extract_tb
 
+from tracker.domain.hooks import DECLARED_HOOKS
 from tracker.domain.type_registry import (
     DECLARED,
     Handler,
@@ -35,9 +36,18 @@ def load_types(modules: Iterable[str]) -> TypeRegistry:
         for entry in _declared_in(module):
             if entry.name not in registry:  # the module was imported before this registry was made
                 registry.add(entry)
+        _add_hooks(registry, module)
         if not any(_within(module, entry.handler) for entry in registry.values()):
             raise ConfigurationError(f"TRACKER_TYPES: {module} declares no operation type with a handler (@handles)")
     return registry
+
+
+def _add_hooks(registry: TypeRegistry, module: str) -> None:
+    """Add the hooks of a module, and those of the modules that define the handlers which it declares."""
+    homes = {module, *(module_of(entry.handler) for entry in _declared_in(module))}
+    for home, hooks in list(DECLARED_HOOKS.items()):
+        if home.__name__ in homes or home.__name__.startswith(f"{module}."):
+            registry.hooks.add_all(hooks)
 
 
 def _declared_in(module: str) -> list[OperationType]:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
 from tracker import json_codec
+from tracker.domain.hooks import Hooks
 from tracker.domain.operation import MESSAGE_LIMIT, REJECTED_CODE, Json, Operation, ResultInfo
 from tracker.domain.policy import Policy, PolicyOptions, read_policy
 from tracker.durations import Duration, seconds
@@ -171,6 +172,8 @@ class TypeRegistry(Mapping[str, OperationType]):
 
     def __init__(self) -> None:
         self._types: dict[str, OperationType] = {}
+        self.hooks = Hooks()
+        """The hooks of the modules that declare the types."""
 
     def add(self, entry: OperationType) -> None:
         """Register a type. A class whose module is loaded twice replaces its first entry.
