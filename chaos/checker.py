@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 
-from chaos.history import FAULTS, FINAL, NOT_LISTED, Attempt, History, Sight
+from chaos.history import FAULTS, FINAL, NOT_LISTED, POISON, Attempt, History, Sight
 from chaos.leases import TAKEN_OVER, live_until, takeovers, unsettled
 
 MISSING, GONE = 404, 410
@@ -187,7 +187,7 @@ def check(history: History, *, within: float, complete: bool = False) -> list[Vi
         found += [Violation(rule.__name__, text, operation) for operation, text in rule(history)]
     if complete:
         done = {fault.kind for fault in history.faults}
-        found += [Violation("complete", f"no {kind}") for kind in FAULTS if kind not in done]
+        found += [Violation("complete", f"no {kind}") for kind in (*FAULTS, POISON) if kind not in done]
         if not any(each.within == TAKEN_OVER and each.fault.kind == "kill worker" for each in takeovers(history)):
             found.append(Violation("complete", "no worker died in quiet times with operations at hand"))
     return found

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from chaos.history import FAULTS
 from chaos.journal import EVENTS, Journal
 from chaos.leases import MERCY, TAKEN_OVER
-from chaos.process import ORDERS
+from chaos.process import BEFORE_FORK, ORDERS
 from chaos.stack import APIS, VALKEY, WORKERS, Stack
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ class Faults:
                 await self._drop(kind, connections)
             case ["kill", victim]:
                 self._kill(kind, victim)
+            case ["fail", "fork"]:
+                (self._stack.directory / ORDERS / BEFORE_FORK).touch()
             case _:
                 # No entry in the journal here: the process that reaches the failpoint writes the entry.
                 (self._stack.directory / ORDERS / kind).touch()

@@ -22,7 +22,12 @@ PAUSES = ("pause worker", "pause valkey")
 """Faults by SIGSTOP, and SIGCONT some seconds later."""
 DROPS = ("drop normal", "drop pubsub")
 """Faults by the command CLIENT KILL TYPE, which closes all connections of that type at the server."""
-FAULTS = (*KILLS, *FAILPOINTS, *PAUSES, *DROPS)
+FAIL_FORK = "fail fork"
+"""A fork of a host fails, as when the system has no process left."""
+FAULTS = (*KILLS, *FAILPOINTS, *PAUSES, *DROPS, FAIL_FORK)
+"""Faults that the harness causes."""
+POISON = "poison"
+"""An operation of the load ends the process in which it runs."""
 OUTAGES = frozenset({"kill valkey", "pause valkey"})
 """Faults during which the server does not answer."""
 

@@ -41,5 +41,6 @@ KINDS: Mapping[str, Kind] = {
     "#chaos.late": Kind(weight=2, code=408, seconds=(60.0, 60.0), attempts=2),
     "#chaos.serial": Kind(weight=14, seconds=(0.1, 0.8), serial=True, prompt=False),
     "#chaos.capped": Kind(weight=6, seconds=(0.3, 1.5), cap=2, prompt=False),
+    "#chaos.poison": Kind(weight=2, code=503, attempts=2, prompt=False),
     "#chaos.rated": Kind(weight=4, prompt=False),
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from chaos.history import DROPS, OUTAGES, PAUSES, Attempt, Fault, History, Told
+from chaos.history import DROPS, FAIL_FORK, OUTAGES, PAUSES, POISON, Attempt, Fault, History, Told
 
 HOLDS = 6.0
 """Seconds that an attempt keeps its lease at least after its worker or the server stops. A lease lasts 10 s, the last
@@ -62,8 +62,9 @@ def live_until(attempt: Attempt, faults: Sequence[Fault]) -> float:
 def takeovers(history: History) -> Iterator[Takeover]:
     """The operations that ran when their worker died, and that ran again later.
 
-    Operations that may wait for something else than a worker (`Kind.prompt`) are left out. So are deaths near an outage
-    of the server, because the tracker promises no time there.
+    Operations that may wait for something else than a worker (`Kind.prompt`) are left out. So are those of which an
+    earlier attempt died, because they wait longer, and perhaps for a worker that runs nothing else. So are deaths near
+    an outage of the server, because the tracker promises no time there.
     """
     prompt = [told for told in history.operations.values() if told.kind.prompt]
     for fault in history.faults:
@@ -73,6 +74,9 @@ def takeovers(history: History) -> Iterator[Takeover]:
         for told in prompt:
             last = max((each for each in told.attempts if each.start < fault.at), key=lambda a: a.number, default=None)
             if last is None or not _kills(fault, last) or not _at_hand(told, last, fault.at):
+                continue
+            before = [each for each in told.attempts if each.number < last.number]
+            if any(_kills(each, attempt) for attempt in before for each in history.faults):
                 continue
             again = _again(told, last.number)
             if again is not None and again > fault.at:
@@ -84,7 +88,7 @@ def _within(death: Fault, faults: Sequence[Fault]) -> float | None:
     end = death.at + TAKEN_OVER
     if any(each.kind in OUTAGES and each.at < end and each.over + MERCY > death.at for each in faults):
         return None
-    others = [each for each in faults if each is not death]
+    others = [each for each in faults if each is not death and each.kind not in {FAIL_FORK, POISON}]
     broken = any(each.kind in DROPS and death.at - MERCY < each.at < end for each in others)
     stopped = any(each.kind not in DROPS and death.at < each.at < end for each in others)
     return TAKEN_OVER + MERCY * broken + LOCK * stopped
@@ -106,7 +110,7 @@ def _again(told: Told, number: int) -> float | None:
 
 
 def _kills(fault: Fault, attempt: Attempt) -> bool:
-    if fault.kind == "kill host":
+    if fault.kind in {"kill host", POISON}:
         return fault.pid == attempt.pid and fault.target == attempt.worker
     return fault.lethal and fault.target == attempt.worker
 

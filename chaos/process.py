@@ -7,6 +7,7 @@ process that reaches the failpoint removes the file and kills itself. CHAOS_PROC
 
 import argparse
 import datetime as dt
+import errno
 import os
 import signal
 import sys
@@ -16,19 +17,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from chaos.history import FAIL_FORK
 from chaos.journal import EVENTS, Journal
 
 ORDERS = "steps"
 """Name of the directory with the orders."""
 
 
+BEFORE_FORK = "before_fork"
+"""The failpoint at which a fork fails. At every other failpoint a process dies."""
+
+
 def obey(orders: Path, journal: Journal, name: str, failpoint: str) -> None:
-    """Kill this process if there is an order for the failpoint. Only one process succeeds in removing the file."""
+    """Kill this process if there is an order for the failpoint. Only one process succeeds in removing the file.
+
+    Raises OSError at BEFORE_FORK, where the fork is to fail.
+    """
     try:
         (orders / failpoint).unlink()
     except FileNotFoundError:
         return
-    journal.write(event="fault", kind=failpoint, target=name, pid=os.getpid(), t=time.monotonic())
+    kind = FAIL_FORK if failpoint == BEFORE_FORK else failpoint
+    journal.write(event="fault", kind=kind, target=name, pid=os.getpid(), t=time.monotonic())
+    if failpoint == BEFORE_FORK:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -26,8 +26,8 @@ WORKERS = ("worker-1", "worker-2", "worker-3")
 APIS = ("api-1", "api-2")
 SHIFTS = {"api-2": 5.0, "worker-3": -5.0}
 """Seconds by which a process's wall clock is shifted. All other clocks are right."""
-CONCURRENCY, PROCESSES = 40, 2
-"""How many coroutines, and how many plain functions, each worker runs at once."""
+CONCURRENCY, PROCESSES, APART = 40, 2, 20
+"""How many coroutines, plain functions, and operations that run apart each worker runs at once."""
 PORTS = range(20_000, 30_000)
 """Ports of the APIs. Linux takes ports above 32,768 for outgoing connections, so a port is still free when its API is
 started again after a kill."""
@@ -64,7 +64,7 @@ async def running(directory: Path) -> AsyncIterator[Stack]:
     (directory / ORDERS).mkdir()
     server = PrivateServer(directory / "data")
     server.prepare()
-    ports = {name: _free_port() for name in APIS}
+    ports = {name: free_port() for name in APIS}
     with (directory / "output.log").open("w") as output:
         structlog.configure(logger_factory=structlog.WriteLoggerFactory(output))
         keeper = Supervisor(
@@ -87,14 +87,14 @@ async def running(directory: Path) -> AsyncIterator[Stack]:
 
 def _apis(directory: Path, redis: str, ports: dict[str, int]) -> list[Child]:
     return [
-        Child(name, _argv(name, "serve"), {**_environment(directory, redis, name), "TRACKER_PORT": str(port)})
+        Child(name, _argv(name, "serve"), {**environment(directory, redis, name), "TRACKER_PORT": str(port)})
         for name, port in ports.items()
     ]
 
 
 def _workers(directory: Path, redis: str) -> list[Child]:
     size = ("--processes", str(PROCESSES), "--concurrency", str(CONCURRENCY))
-    return [Child(name, _argv(name, "worker", *size), _environment(directory, redis, name)) for name in WORKERS]
+    return [Child(name, _argv(name, "worker", *size), environment(directory, redis, name)) for name in WORKERS]
 
 
 def _argv(name: str, *command: str) -> tuple[str, ...]:
@@ -102,7 +102,8 @@ def _argv(name: str, *command: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "chaos.process", f"--clock-shift={shift}", *command)
 
 
-def _environment(directory: Path, redis: str, name: str) -> dict[str, str]:
+def environment(directory: Path, redis: str, name: str) -> dict[str, str]:
+    """The environment of a process with that name, beside what the harness inherits."""
     return {
         "CHAOS_DIR": str(directory),
         "CHAOS_PROCESS": name,
@@ -114,24 +115,27 @@ def _environment(directory: Path, redis: str, name: str) -> dict[str, str]:
         "TRACKER_HOST": "127.0.0.1",
         "TRACKER_SPOOL_DIR": str(directory / "spool"),
         "TRACKER_TYPES": "chaos.types",
+        "TRACKER_WORKER_APART": str(APART),
     }
 
 
 async def _ready(stack: Stack) -> None:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         for url in stack.urls:
-            while not await _answers(session, f"{url}/readyz"):  # noqa: ASYNC110 - only another request can tell
+            while not await answers(session, f"{url}/readyz"):  # noqa: ASYNC110 - only another request can tell
                 await asyncio.sleep(POLL)
 
 
-async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
+async def answers(session: aiohttp.ClientSession, url: str) -> bool:
+    """Whether a GET of the URL is answered 200."""
     with suppress(aiohttp.ClientError, TimeoutError):
         async with session.get(url) as answer:
             return answer.status == HTTPStatus.OK
     return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of PORTS that nobody listens on."""
     while True:
         port = random.choice(PORTS)
         with socket.socket() as probe, suppress(OSError):

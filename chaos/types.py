@@ -2,13 +2,16 @@
 
 import asyncio
 import os
+import random
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from chaos.journal import EFFECTS, Journal
+from chaos.history import POISON
+from chaos.journal import EFFECTS, EVENTS, Journal
 from chaos.kinds import KINDS, SPARE
 from tracker import Context, Operation, Rejected, ResultInfo, Retry, handles
 
@@ -78,6 +81,10 @@ class Capped(Operation, type="#chaos.capped"):
     """Runs a few at a time, counted over all calls."""
 
     seconds: float = 0.1
+
+
+class Poison(Operation, type="#chaos.poison"):
+    """Ends the process in which it runs, in every attempt."""
 
 
 class Rated(Operation, type="#chaos.rated"):
@@ -163,6 +170,19 @@ async def stumbling(_operation: Stumbling, context: Context) -> ResultInfo:
         if context.attempt <= STUMBLES:
             raise Retry(after="200ms")
         return result
+
+
+@handles(Poison, attempts=KINDS["#chaos.poison"].attempts, backoff=BACKOFF)
+async def ending(_operation: Poison, context: Context) -> None:
+    """End the process: by a signal of the kernel for wrong memory or for lack of memory, or by an exit."""
+    with journaled(context):
+        await asyncio.sleep(STEP)
+        events = Journal(Path(os.environ["CHAOS_DIR"]) / EVENTS)
+        pid, worker = os.getpid(), os.environ["CHAOS_PROCESS"]
+        events.write(event="fault", kind=POISON, target=worker, pid=pid, t=time.monotonic())
+        if context.attempt % 2:
+            os._exit(3)
+        os.kill(pid, random.choice((signal.SIGSEGV, signal.SIGKILL)))
 
 
 @handles(Failing, attempts=KINDS["#chaos.failing"].attempts, backoff=BACKOFF)

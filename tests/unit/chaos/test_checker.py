@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chaos.checker import RULES, check
-from chaos.history import FAULTS, NOT_LISTED, Sight
+from chaos.history import FAULTS, NOT_LISTED, POISON, Sight
 from chaos.leases import TAKEN_OVER
 from tests.support.chaos_histories import RESTARTS, broken, done, failed, killed, ran, run, saw, told
 
@@ -143,7 +143,7 @@ def test_a_deleted_operation_may_be_gone_while_its_delete_is_answered() -> None:
 
 
 def test_a_complete_run_has_every_kind_of_fault_and_a_takeover_in_quiet_times() -> None:
-    faults = [killed(1000 + 100 * number, kind, "somebody") for number, kind in enumerate(FAULTS)]
+    faults = [killed(1000 + 100 * number, kind, "somebody") for number, kind in enumerate((*FAULTS, POISON))]
     taken_over = told([done(50, 2)], [ran(1, 1, None), ran(2, 12, 49)])
     faults.append(killed(2))
     whole = run(taken_over, faults=faults, starts=RESTARTS)
