@@ -32,7 +32,7 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     "#chaos.quick": Kind(weight=18),
     "#chaos.slow": Kind(weight=18, seconds=(1.0, 4.0)),
-    "#chaos.long": Kind(weight=4, seconds=(20.0, 20.0)),
+    "#chaos.long": Kind(weight=4, seconds=(10.0, 10.0)),
     "#chaos.function": Kind(weight=14, seconds=(0.0, 0.3), prompt=False),
     "#chaos.cpu": Kind(weight=4, seconds=(0.05, 0.3), prompt=False),
     "#chaos.stumbling": Kind(weight=6),

@@ -37,7 +37,7 @@ def long(seed: int, minutes: float) -> Plan:
         pause_valkey=30.0,
         pause_worker=15.0,
         rate=15.0,
-        within=120.0,
+        within=300.0,
         quiet=True,
         complete=True,
     )

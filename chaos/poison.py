@@ -1,4 +1,4 @@
-"""The poison run: operations that end or block processes, among innocent ones. Nobody else may pay for them.
+"""The poison run: operations that end or block processes, among innocent operations, which must not be harmed.
 
 It starts a Valkey, an API, two workers and one of RQ's own workers, creates the operations at an even pace, waits until
 all have ended, and checks the records: every innocent operation is Completed and charged nothing, and every poisonous
@@ -33,9 +33,9 @@ from tracker.store.store import Store
 INNOCENT = {"coroutine": 12, "function": 4, "serial": 2, "capped": 2}
 """Weights of the innocent types."""
 HARM = {"segfault": 10, "exit": 10, "out of memory": 10, "task": 10, "blocks": 4, "worker": 1}
-"""Weights of the kinds of harm. An operation that ends its worker costs all others of the worker a lease."""
+"""Weights of the kinds of harm. When an operation ends its worker, all others of the worker wait for their leases."""
 WAYS = ("Coroutine", "Coroutine", "Function")
-"""A third of the harm comes from plain functions."""
+"""A third of the harm comes from plain functions, except `task`, which only a coroutine can do."""
 WITHIN = 600.0
 """The longest time in seconds from the last create until all operations have ended."""
 CREATES_AT_ONCE = 20
@@ -125,7 +125,7 @@ async def ended(redis_url: str, count: int) -> list[Record]:
 
 
 def report(records: Sequence[Record]) -> bool:
-    """Print what became of the operations. Returns whether it is as it must be."""
+    """Print how the operations ended. Returns whether no innocent one was harmed and every poisonous one has failed."""
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         groups[f"{record.type} {record.client_context or ''}"].append(record)
@@ -155,7 +155,7 @@ def _end(record: Record) -> str:
 
 
 async def run(directory: Path, options: argparse.Namespace) -> bool:
-    """Run it. Returns whether nobody else has paid."""
+    """Run it. Returns what `report` returns."""
     bodies = list(operations(options.operations, options.share, random.Random(options.seed)))
     async with installation(directory) as (url, redis_url):
         await create_all(url, bodies, 60 * options.minutes)
@@ -163,7 +163,7 @@ async def run(directory: Path, options: argparse.Namespace) -> bool:
 
 
 def main() -> int:
-    """Run with the options of the command line. Returns the exit code: 0 when nobody else has paid."""
+    """Run with the options of the command line. Returns the exit code: 0 when `report` finds no fault."""
     parser = argparse.ArgumentParser(prog="python -m chaos.poison", description=__doc__)
     parser.add_argument("--operations", type=int, default=5000, help="how many operations are created (5000)")
     parser.add_argument("--minutes", type=float, default=10.0, help="in how many minutes they are created (10)")

@@ -38,7 +38,7 @@ class Slow(Operation, type="#chaos.slow"):
 class Long(Operation, type="#chaos.long"):
     """Takes so long that several faults come during an attempt."""
 
-    seconds: float = 20.0
+    seconds: float = 10.0
 
 
 class Function(Operation, type="#chaos.function"):

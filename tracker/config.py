@@ -147,14 +147,14 @@ class Settings(BaseSettings):
         description="How many plain functions a worker runs at once at most, each in a process of its own.",
     )
     worker_apart: int = Field(
-        8, ge=1, le=1000, description="How many operations a worker runs apart from others at once at most."
+        8, ge=1, le=1000, description="How many more operations a worker runs at once, each in a process of its own."
     )
     block_limit: Seconds = Field(
         5.0,
         ge=0,
         le=LONGEST,
-        description="The longest time that a coroutine handler may block the event loop of others; 0 means no limit."
-        " Then the worker hands the operations of the loop back, and runs the handler's type apart from others.",
+        description="After how long a worker ends a process in which a coroutine blocks the event loop of others; at"
+        " least 1 second. 0 means never.",
     )
     drain_seconds: Seconds = Field(
         25.0,

@@ -24,7 +24,7 @@ class StopReason(StrEnum):
     DEADLINE = "deadline"
     """The attempt has run for as long as its policy allows."""
     DRAIN = "drain"
-    """The worker stops, or the attempt has waited in its host for too long."""
+    """The worker stops, could not start a process, or the attempt has waited in its host for too long."""
     BLOCKED = "blocked"
     """The attempt, or another attempt in its host, blocked the event loop."""
     LOST = "lost"
@@ -45,7 +45,7 @@ class Attempt:
     started: float
     """When the handler began, or before that, when the attempt was sent to its host."""
     stop_reason: StopReason | None = None
-    """The first reason to stop, if the handler was asked to."""
+    """The first reason why the attempt has to end, if there is one."""
     stop_message: str = ""
     """What the history of the operation says about the stop, if that is not clear from the outcome."""
     due: float = field(init=False)

@@ -97,9 +97,9 @@ class CoroutineHost:
         await self._connection.peer_finished()
         while self._tasks:
             await asyncio.wait(self._tasks.values())
-        turns.cancel()
         await self._connection.close()
         await run_stop_hooks(self._registry.hooks)
+        turns.cancel()
         run_exit_functions()
         os._exit(0)  # the loop would not end while a handler has left a thread or a task running
 
@@ -195,7 +195,7 @@ class CoroutineHost:
         return next((run_id for run_id, each in list(self._tasks.items()) if each is task), 0)
 
     def _watch_loop(self, loop_thread: int) -> None:
-        """Log where the loop's thread is when it is blocked, once each time. Runs in a thread of its own."""
+        """Note which attempt blocks the loop, and log the stack once each time. Runs in a thread of its own."""
         logged = 0.0
         while True:
             time.sleep(CHECK_INTERVAL)

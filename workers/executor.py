@@ -98,11 +98,12 @@ class Executor:
         log_transition(Transition.CLAIM, record, worker=self._worker)
         self._last_run_id += 1
         failpoints.reach(failpoints.AFTER_CLAIM)
-        if self.runs_apart(record) and not self._handing_back:
+        apart = self.runs_apart(record)
+        if apart and not self._handing_back and self.pool.room().apart:
             self._begin_apart(record)
             return
-        host = None if self._handing_back else self.pool.acquire(self.kinds[canonical(record.type)])
-        if host is None:  # while the claim was under way, the host died or the worker began to hand back
+        host = None if self._handing_back or apart else self.pool.acquire(self.kinds[canonical(record.type)])
+        if host is None:  # while the claim was under way, the room went or the worker began to hand back
             log.info("no_host", operation_id=record.id)
             self._on_completion(Completion(record, lifecycle.hand_back(record), Stopped({}), 0.0))
             return
@@ -138,7 +139,7 @@ class Executor:
         self.idle.clear()
 
     def _begin_apart(self, record: Record) -> None:
-        """Start a host for this attempt alone. Its handler begins when the host is there."""
+        """Start a host for this attempt alone. The handler begins when the host is ready."""
         attempt = Attempt(self._last_run_id, record, None, self._now())
         self._add(attempt)
         self.pool.start_apart(self.kinds[canonical(record.type)], partial(self._run_apart, attempt))
@@ -177,10 +178,7 @@ class Executor:
             self._end(attempt, Stopped({}))
 
     def abandon(self) -> None:
-        """End all attempts at once: the fork server died and its hosts with it.
-
-        A handler may be the cause, and nobody knows which. Attempts that had not begun are handed back.
-        """
+        """End all attempts: the fork server died and its hosts with it. Attempts that had not begun are handed back."""
         for attempt in list(self._attempts.values()):
             self._note_loss(attempt)
             self._end(attempt, Stopped({}))
@@ -201,6 +199,8 @@ class Executor:
             self.loop_guard.check()
             now = self._now()
             for attempt in [each for each in self._attempts.values() if each.due <= now]:
+                if self.loop_guard.waits_for_another(attempt):
+                    continue
                 if attempt.stop_reason is None:
                     attempt.request_stop(StopReason.DRAIN if attempt.queued else StopReason.DEADLINE, now)
                 elif attempt.queued:
@@ -216,7 +216,7 @@ class Executor:
         """
         host, reason = attempt.host, attempt.stop_reason
         if host is None:
-            return  # its time has not begun
+            return  # its host is not ready, and it has no deadline yet
         log.warning("handler_stuck", operation_id=attempt.record.id, pid=host.pid, asked_for=reason)
         if host.kind is HostKind.FUNCTION:
             attempt.due = math.inf
@@ -230,7 +230,8 @@ class Executor:
 
     def _kill_if_all_stuck(self, host: Host) -> None:
         """Kill a host of coroutines if none of its attempts has grace left."""
-        if all(each.due == math.inf for each in self._attempts.values() if each.host is host):
+        left = [each for each in self._attempts.values() if each.host is host]
+        if left and all(each.due == math.inf for each in left):
             host.kill()
 
     def _on_message(self, message: Message) -> None:

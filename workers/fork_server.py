@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from tracker.domain.hooks import DECLARED_HOOKS
 from tracker.domain.operation import Json
 from tracker.domain.type_registry import TypeRegistry
 from workers.connection import HostConnection
@@ -38,6 +39,8 @@ from workers.loop_turns import NO_SLOT, TurnBoard
 
 log = structlog.get_logger()
 
+START_TIMEOUT = 600.0
+"""The longest time that a host may take until it is ready, in seconds. Then it is killed."""
 MAX_FDS = 64
 """How many file descriptors one read takes at most."""
 LOST = "the fork server has died"
@@ -89,9 +92,10 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         turns = TurnBoard()
         flush_streams()
+        _warn_of_threads()
+        _warn_of_hooks(registry)
         # For memory: without the freeze, collections in the hosts write to the objects that they share with this
         # process, and so copy their pages. A worker then takes 8 % more (benchmarks.memory: worker, idle).
-        _warn_of_threads()
         gc.collect()
         gc.freeze()
         try:
@@ -125,7 +129,13 @@ class ForkServer:
         slot = self.turns.take_slot() if kind is HostKind.COROUTINE else NO_SLOT
         self._requested.append(_ForkRequest(kind, on_message, host, slot))
         self._request({"fork": kind.value, "slot": slot})
-        return await host
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                return await host
+        except TimeoutError:
+            for pid in [pid for pid, request in self._starting.items() if request.host is host]:
+                self._kill(pid)
+            raise HostNotStarted(f"a process for handlers was not ready within {START_TIMEOUT:g} s") from None
 
     async def close(self) -> None:
         """End the fork server. It kills the hosts that are left."""
@@ -191,14 +201,14 @@ class ForkServer:
         self._refuse_all()
 
     def _refuse_all(self) -> None:
-        """Answer those who asked for a host that will never be ready."""
+        """Fail the requests whose hosts will never be ready."""
         for request in (*self._requested, *self._starting.values()):
             request.fail(ConnectionError(LOST))
 
     async def _on_forked(self, pid: int, fd: int, request: _ForkRequest) -> None:
         def protocol() -> HostConnection:
-            connection = HostConnection(lambda _: self._on_ready(pid))
-            self._hosts[pid] = Host(request.kind, pid, connection, self._kill, slot=request.slot)
+            connection = HostConnection(lambda _: self._on_ready(host))
+            self._hosts[pid] = host = Host(request.kind, pid, connection, self._kill, slot=request.slot)
             self._starting[pid] = request
             return connection
 
@@ -220,9 +230,9 @@ class ForkServer:
             connection.abort()
             request.fail(ConnectionError(LOST))
 
-    def _on_ready(self, pid: int) -> None:
-        """Hand the host to who asked for it: it has sent its first message."""
-        host, request = self._hosts[pid], self._starting.pop(pid)
+    def _on_ready(self, host: Host) -> None:
+        """Complete the request for the host, which has sent its first message."""
+        request = self._starting.pop(host.pid)
         host.on_message(request.on_message)
         if not request.host.cancelled():
             request.host.set_result(host)
@@ -257,3 +267,13 @@ def _warn_of_threads() -> None:
     others = sorted(thread.name for thread in threading.enumerate() if thread is not threading.current_thread())
     if others:
         log.warning("threads_at_fork", threads=others, advice="handlers do not have them; start them in `on_start`")
+
+
+def _warn_of_hooks(registry: TypeRegistry) -> None:
+    """Name the modules whose hooks do not run, because they declare no type."""
+    taken = {*registry.hooks.start, *registry.hooks.stop}
+    ignored = sorted(
+        home.__name__ for home, hooks in DECLARED_HOOKS.items() if not {*hooks.start, *hooks.stop} <= taken
+    )
+    if ignored:
+        log.warning("hooks_ignored", modules=ignored, advice="declare hooks in modules that TRACKER_TYPES names")

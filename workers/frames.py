@@ -33,7 +33,7 @@ class RunAttempt(NamedTuple):
 
 
 class HostReady(NamedTuple):
-    """The host can run attempts now. It is its first message, and not about an attempt: `run_id` is 0."""
+    """The host can run attempts now. This is a host's first message. It is about no attempt: `run_id` is 0."""
 
     run_id: int = 0
 

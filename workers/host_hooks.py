@@ -28,7 +28,7 @@ async def run_stop_hooks(hooks: Hooks) -> None:
 
 
 def run_exit_functions() -> None:
-    """Run what is registered with `atexit`, as at the end of a program. Hosts end by `os._exit`, which runs nothing."""
+    """Run what this process has registered with `atexit`. Hosts end by `os._exit`, which does not run it."""
     atexit._run_exitfuncs()  # noqa: SLF001 - there is no other way without ending the process
     flush_streams()
 

@@ -4,6 +4,7 @@ A host runs handlers and has no connection to Redis. Its manager sends it attemp
 `frames`). It ends when the manager sends no more and all its attempts are over.
 """
 
+import atexit
 import contextlib
 import os
 import signal
@@ -40,6 +41,7 @@ def main(
         with contextlib.suppress(OSError):  # it leads a session already
             os.setsid()
         die_with_parent(signal.SIGKILL, parent=parent)
+        atexit._clear()  # noqa: SLF001 - what the manager has registered is not for its children
         _detach_standard_input()
         _ignore_stop_signals()
         if kind is HostKind.COROUTINE:

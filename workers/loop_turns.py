@@ -14,8 +14,10 @@ from workers.host import Host
 
 NO_SLOT = -1
 """The slot of a host that notes no turns."""
+LEAST_LIMIT = 1.0
+"""The least time after which a loop counts as blocked, in seconds. A host notes turns, and the blocker, less often."""
 LONGEST_STEP = 0.5
-"""The longest time between two looks of the manager that counts, in seconds.
+"""How many seconds between two checks of the manager count as blocked at most.
 
 After a longer time the manager itself did not run, for example because the system was suspended. Then the hosts did not
 run either.
@@ -45,7 +47,7 @@ class TurnBoard:
         return slot
 
     def free_slot(self, slot: int) -> None:
-        """Take the slot of a host that has ended."""
+        """Give back the slot of a host that has ended."""
         if slot != NO_SLOT:
             self._free.append(slot)
 
@@ -72,7 +74,7 @@ class LoopWatch:
     """Finds the hosts whose loops have been blocked for longer than `limit` seconds. 0 means no limit."""
 
     def __init__(self, board: TurnBoard, limit: float) -> None:
-        self._board, self._limit = board, limit
+        self._board, self._limit = board, max(limit, LEAST_LIMIT) if limit else 0.0
         self._seen: dict[Host, _Seen] = {}
         self._last_look = time.monotonic()
 
@@ -97,3 +99,12 @@ class LoopWatch:
             if seen.blocked > self._limit:
                 found.append((host, blocker))
         return found
+
+    def is_suspect(self, host: Host) -> bool:
+        """Whether the loop has not turned for longer than a healthy one needs, and a limit is set."""
+        seen = self._seen.get(host)
+        return seen is not None and seen.blocked > LEAST_LIMIT / 2
+
+    def blocker(self, host: Host) -> int:
+        """The `run_id` of the attempt that blocks the loop now; 0 if not known."""
+        return self._board.read(host.slot)[1]

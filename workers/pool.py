@@ -12,6 +12,7 @@ from workers.fork_limits import limit_of
 from workers.fork_server import ForkServer, HostNotStarted
 from workers.frames import Message
 from workers.host import Death, Host, HostKind
+from workers.pool_member import Member
 
 log = structlog.get_logger()
 
@@ -28,9 +29,9 @@ PREFETCH_SECONDS = 0.02
 MAX_PREFETCH = 16
 """How many plain functions a host gets at once, at most."""
 HOST_END_TIMEOUT = 5.0
-"""The longest time that a closing pool waits for hosts to run their stop hooks and end, in seconds."""
+"""The longest time that a host may take to run its stop hooks and end, in seconds. Then it is killed."""
 APART_TRIES = 8
-"""How often a host that runs one attempt is tried again: for about 14 s, with the delays above."""
+"""How many times at most the start of a host for one attempt is tried. With the delays above that takes 11 s."""
 WEIGHT_OF_SLOWER, WEIGHT_OF_FASTER = 0.5, 0.05
 """Weights of a function's time in the moving average, for one slower and for one faster than the average.
 
@@ -63,22 +64,6 @@ class PoolRoom(NamedTuple):
     apart: int
 
 
-@dataclass(slots=True, eq=False)
-class _Member:
-    """A host of the pool."""
-
-    host: Host
-    running: int = 0
-    """How many attempts it has now, including those that wait in it."""
-    completed: int = 0
-    retired: bool = False
-    """Whether it has been replaced: it gets no more attempts, and ends after those that it has."""
-    apart: bool = False
-    """Whether it runs one attempt and then ends."""
-    stuck: bool = False
-    """Whether one of its handlers still runs after its attempt has ended. Then the host has to be killed."""
-
-
 class Pool:
     """Keeps one host for all coroutines, and one for each plain function that runs at once.
 
@@ -102,7 +87,7 @@ class Pool:
             HostKind.COROUTINE: 1 if HostKind.COROUTINE in kinds and size.concurrency else 0,
             HostKind.FUNCTION: size.processes if HostKind.FUNCTION in kinds else 0,
         }
-        self._members: dict[Host, _Member] = {}
+        self._members: dict[Host, Member] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._deaths_in_a_row = 0
         self._function_seconds = PREFETCH_SECONDS
@@ -149,34 +134,33 @@ class Pool:
         member.running += 1
         return member.host
 
-    def start_apart(self, kind: HostKind, then: Callable[[Host | None], None]) -> None:
-        """Start a host that runs one attempt and then ends. `then` gets the host.
+    def start_apart(self, kind: HostKind, on_host: Callable[[Host | None], None]) -> None:
+        """Start a host that runs one attempt and then ends. `on_host` gets the host.
 
-        When the system refuses a process, tries again for some seconds. Then `then` gets None, as when the fork server
-        has died.
+        It gets None if no process could be started within APART_TRIES, or if the fork server has died.
         """
         self._apart += 1
-        self._in_background(self._start_apart(kind, then))
+        self._in_background(self._start_apart(kind, on_host))
 
-    async def _start_apart(self, kind: HostKind, then: Callable[[Host | None], None]) -> None:
+    async def _start_apart(self, kind: HostKind, on_host: Callable[[Host | None], None]) -> None:
         for failures in range(1, APART_TRIES + 1):
             try:
                 host = await self._fork_server.start_host(kind, self._on_message)
             except ConnectionError:
                 break
             except OSError as error:
-                delay = _RESTART.delay(failures)
+                delay = _RESTART.delay(failures) if failures < APART_TRIES else 0.0
                 self._note_error(kind, error, delay)
                 await asyncio.sleep(delay)
             else:
                 self.fork_error = self.start_error = ""
-                member = _Member(host, running=1, retired=True, apart=True)
+                member = Member(host, running=1, retired=True, apart=True)
                 self._members[host] = member
                 self._in_background(self._replace_when_dead(member))
-                then(host)
+                on_host(host)
                 return
         self._apart -= 1
-        then(None)
+        on_host(None)
 
     def release(self, host: Host, seconds: float) -> None:
         """Note that an attempt of the host has ended, `seconds` after its handler began."""
@@ -196,19 +180,20 @@ class Pool:
             self.retire(host, "recycled")
         self._on_room()
 
-    def retire(self, host: Host, reason: str) -> bool:
-        """Replace a host now. It gets no more attempts, and ends when those it has are over.
-
-        Returns whether this was new.
-        """
+    def retire(self, host: Host, reason: str) -> None:
+        """Replace a host now. It gets no more attempts, and ends when those it has are over."""
         member = self._members.get(host)
         if member is None or member.retired:
-            return False
+            return
         log.info("host_retired", pid=host.pid, kind=host.kind, reason=reason, operations=member.completed)
         member.retired = True
         self._end_if_idle(member)
         self._in_background(self._start_host(host.kind))
-        return True
+
+    def is_apart(self, host: Host) -> bool:
+        """Whether the host runs one attempt and then ends."""
+        member = self._members.get(host)
+        return member is not None and member.apart
 
     def replace_stuck(self, host: Host) -> None:
         """Replace a host because one of its handlers did not stop. The host is killed after its other attempts."""
@@ -240,10 +225,22 @@ class Pool:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def _end_if_idle(self, member: Member) -> None:
+        if member.running:
+            return
+        if member.stuck:
+            member.host.kill()
+        else:
+            member.host.finish()
+            self._in_background(self._kill_if_late(member.host))
+
     @staticmethod
-    def _end_if_idle(member: _Member) -> None:
-        if not member.running:
-            member.host.kill() if member.stuck else member.host.finish()
+    async def _kill_if_late(host: Host) -> None:
+        """Kill a host that does not end: for example one of its stop hooks hangs."""
+        await asyncio.wait({asyncio.shield(host.death)}, timeout=HOST_END_TIMEOUT)
+        if not host.death.done():
+            log.warning("host_not_ended", pid=host.pid, kind=host.kind)
+            host.kill()
 
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
         if not self._closing:
@@ -263,7 +260,7 @@ class Pool:
             self._in_background(self._start_later(kind, failures + 1, error))
             return
         self.fork_error = self.start_error = ""
-        member = _Member(host)
+        member = Member(host)
         self._members[host] = member
         self._on_room()
         self._in_background(self._replace_when_dead(member))
@@ -282,7 +279,7 @@ class Pool:
             self.fork_error = limit_of(error)
             log.error("fork_failed", kind=kind, limit=self.fork_error, again_in=delay)
 
-    async def _replace_when_dead(self, member: _Member) -> None:
+    async def _replace_when_dead(self, member: Member) -> None:
         """Wait for the host's death, tell the executor, and start another host unless this one was retired."""
         death = await asyncio.shield(member.host.death)
         self._members.pop(member.host, None)

@@ -174,6 +174,8 @@ async def holds(operation: Holds, context: Context) -> None:
         case "callback":
             asyncio.get_running_loop().call_soon(block, context)
             await asyncio.Event().wait()
+        case "left behind":
+            asyncio.get_running_loop().call_later(0.3, block, context)
         case _:
             block(context)
 

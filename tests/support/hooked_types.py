@@ -4,11 +4,16 @@ import asyncio
 import atexit
 import os
 import threading
+import time
 from pathlib import Path
 
 from tracker import Context, Operation, handles, on_start, on_stop
 
 STATE: dict[str, object] = {}
+
+
+def exists(name: str) -> bool:
+    return (Path(os.environ["TEST_HANDLERS_DIR"]) / name).exists()
 
 
 def note(word: str) -> None:
@@ -19,6 +24,8 @@ def note(word: str) -> None:
 @on_start
 def start_first() -> None:
     note("start 1")
+    while exists("waits"):
+        time.sleep(0.02)
     STATE["thread"] = thread = threading.Thread(target=threading.Event().wait, daemon=True)
     thread.start()
     atexit.register(note, "exit")
@@ -26,7 +33,7 @@ def start_first() -> None:
 
 @on_start
 async def start_second() -> None:
-    if (Path(os.environ["TEST_HANDLERS_DIR"]) / "fails").exists():
+    if exists("fails"):
         raise RuntimeError("no telemetry")
     await asyncio.sleep(0)
     note("start 2")
@@ -34,7 +41,8 @@ async def start_second() -> None:
 
 @on_stop
 async def stop_second() -> None:
-    await asyncio.sleep(0)
+    while exists("hangs"):  # noqa: ASYNC110 - another process opens the gate
+        await asyncio.sleep(0.02)
     note("stop 2")
 
 

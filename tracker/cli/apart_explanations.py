@@ -9,7 +9,7 @@ from tracker.maintenance.diagnosis import Diagnosis
 
 
 def without_room(found: Diagnosis) -> Iterator[Reason]:
-    """Why a parked operation needs more than another place beside others."""
+    """Why a parked operation has to run apart, and what it waits for."""
     record = found.record
     facts = {} if found.room is None else {"position": found.room.before + 1, "among": found.room.among}
     place = (
@@ -42,5 +42,5 @@ def _why_apart(record: Record) -> str:
 
 
 def _deaths(record: Record) -> str:
-    attempts = f"{counted(record.suspected, 'attempt')} of it died, and it is not proven that it was the cause"
+    attempts = f"{counted(record.suspected, 'attempt')} of it died, and the cause is not known"
     return f"{attempts} ({counted(record.lost_workers, 'worker')} lost)" if record.lost_workers else attempts

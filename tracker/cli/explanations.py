@@ -176,7 +176,9 @@ def _delayed(found: Diagnosis) -> Iterator[Reason]:
     if record.vanished:
         word, text = "ticket_vanished", f"{counted(record.vanished, 'ticket')} left the queue unclaimed; {when}."
     elif record.attempt:
-        how = "was lost" if found.attempts and found.attempts[-1].get("uncharged") else "failed"
+        last = found.attempts[-1] if found.attempts else {}
+        how = "was lost" if last.get("uncharged") and last["attempt"] == record.attempt else "ended"
+        how = "failed" if last.get("attempt") == record.attempt and "uncharged" not in last else how
         word, text = "backoff", f"Attempt {record.attempt} {how} ({_charged(found)}); {when}."
     else:
         word, text = "not_before", f"The create asked for a later start; {when}."
@@ -212,7 +214,9 @@ def _running(found: Diagnosis) -> Iterator[Reason]:
         yield reason("lease", f"Its lease runs out in {spell(left)} unless it is renewed.", lease_in=left)
     else:
         age = _since(found, found.lease)
-        yield reason("lease_ran_out", f"Its lease ran out {age} ago: its worker is lost, and it will be queued again.")
+        yield reason(
+            "lease_ran_out", f"Its lease ran out {age} ago. The worker is lost, and the operation will run again."
+        )
         yield from _sweeper(found)
     silent = found.workers.get(record.worker, {"silent": LIVES_FOR}).get("silent", 0)
     if record.rq and silent >= SILENT_AFTER:

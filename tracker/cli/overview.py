@@ -142,6 +142,8 @@ def tell(seen: Overview) -> Iterator[Finding]:
 
 def _worker(name: str, about: Json) -> Finding:
     room = f"{about.get('concurrency', '?')} coroutines and {about.get('processes', '?')} functions"
+    if "apart" in about:
+        room += f", and {about['apart']} apart"
     found = (
         f"process {about.get('pid', '?')} on {about.get('host', '?')}: runs {about.get('running', '?')}, "
         f"room for {room}, {counted(len(about.get('types', ())), 'type')}"
@@ -156,12 +158,13 @@ def _worker(name: str, about: Json) -> Finding:
         )
         return Finding(f"worker {name}", Level.WARN, f"{found}, cannot fork: {error}", advice)
     if error := about.get("start_error"):
-        advice = "A start hook (`on_start`) may have raised: its log says why. It tries again."
+        advice = "A start hook (`on_start`) may have raised: the worker's log has the error. The worker tries again."
         return Finding(f"worker {name}", Level.WARN, f"{found}, cannot start: {error}", advice)
     if blocking := about.get("blocking"):
         advice = (
-            "Their coroutines have blocked the event loop, so it runs them in processes of their own until it restarts."
-            " Put what blocks into `asyncio.to_thread`, or make the handler a plain function."
+            "Coroutines of these types have blocked the event loop. The worker runs operations of these types in"
+            " processes of their own until it restarts. Put what blocks into `asyncio.to_thread`, or make the handler a"
+            " plain function."
         )
         return Finding(f"worker {name}", Level.WARN, f"{found}, blocked by {', '.join(blocking)}", advice)
     return Finding(f"worker {name}", Level.OK, found)

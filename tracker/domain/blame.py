@@ -1,8 +1,9 @@
 """Blame: which attempt is charged when a process or a worker dies, and how its operation runs from then on.
 
-A process or a worker that dies ends many attempts, and nobody knows which of them is the cause. So nobody is charged,
-and each of the operations runs *apart* from then on: first in a process of its own, and after two lost workers on a
-worker that runs nothing else. Who dies there is proven to be the cause, and is charged.
+The death of a process or a worker ends many attempts, and nobody knows which of them is the cause. So no attempt is
+charged. Each of the operations runs *apart* from then on: first in a process of its own, and after two lost workers on
+a worker that runs nothing else. When such a process or worker dies, its only attempt counts as the cause, and is
+charged.
 """
 
 from dataclasses import replace
@@ -15,7 +16,11 @@ from tracker.domain.record import Apart, Record
 from tracker.domain.transitions import Stage, Transition
 
 MAX_SUSPECTED = 10
-"""After how many deaths that charged nobody an operation fails (503/3)."""
+"""After how many deaths without a charge an operation fails (503/3).
+
+This is a safety limit. Only workers of earlier versions can bring an operation so far, because they run it together
+with others again.
+"""
 ALONE_AFTER = 2
 """After how many lost workers an operation runs only on a worker that runs nothing else."""
 _NOT_CHARGED = "it is not proven that this attempt is the cause, so it is not charged"
@@ -27,7 +32,8 @@ def die(seen: Record, result: ResultInfo, *, proven: bool) -> Change:
     """End an attempt whose process died.
 
     `proven` says whether the process has run no other attempt. Then the attempt is charged, and `result` is its result
-    (503/1). Else nobody is charged, and the operation runs in a process of its own from now on.
+    (503/1). Otherwise it is not charged. In both cases the operation runs in a process of its own from now on. If its
+    type has `rerun_unproven=False`, the operation fails instead.
     """
     if not seen.policy.rerun_unproven:
         return _fail_unproven(Transition.FAIL, seen)
@@ -40,7 +46,8 @@ def die(seen: Record, result: ResultInfo, *, proven: bool) -> Change:
 def lose(seen: Record) -> Change:
     """End an attempt whose lease ran out, because its worker or the connection to Redis was lost.
 
-    The attempt is charged if its worker ran nothing else, as each process of RQ's own worker does.
+    The attempt is charged if it had its worker for itself. A process of RQ's own workers runs one attempt only, so such
+    an attempt is charged, too.
     """
     if seen.cancel_requested:
         return replace(lifecycle.cancel(seen), lease_ran_out=True)
@@ -65,7 +72,8 @@ def lose_hosts(seen: Record) -> Change:
 def hand_back_blocked(seen: Record, message: str) -> Change:
     """Queue an operation again whose event loop was blocked, by itself or by another operation.
 
-    From now on it runs in a process of its own, so this happens once at most. `message` says who blocked the loop.
+    From now on the operation runs in a process of its own, so this happens to it once at most. `message` says who
+    blocked the loop.
     """
     return make_change(
         Transition.HAND_BACK, seen, Stage.QUEUED, attempt_result=message, apart=seen.apart or Apart.PROCESS
@@ -76,12 +84,14 @@ def _charge(seen: Record) -> Change:
     charged, policy = seen.charged + 1, seen.policy
     if charged >= policy.attempts:
         return make_change(Transition.LOSE, seen, Stage.FAILED, charged=charged, **result_fields(LOST, {}))
-    delay = lifecycle.backoff(policy.backoff_first, policy.backoff_cap, charged)
-    return make_change(Transition.LOSE, seen, Stage.DELAYED, delay=delay, attempt_result=LOST, charged=charged)
+    delay, apart = lifecycle.backoff(policy.backoff_first, policy.backoff_cap, charged), seen.apart or Apart.PROCESS
+    return make_change(
+        Transition.LOSE, seen, Stage.DELAYED, delay=delay, attempt_result=LOST, charged=charged, apart=apart
+    )
 
 
 def _suspect(transition: Transition, seen: Record, message: str, *, lost_workers: int = 0) -> Change:
-    """Note a death that charges nobody. The operation runs again after 1, 2, 4 … s, or fails after too many deaths."""
+    """Note a death without a charge. The operation runs again after 1, 2, 4 … s, or fails after too many deaths."""
     suspected, lost_workers = seen.suspected + 1, seen.lost_workers + lost_workers
     counts: dict[str, Any] = {"suspected": suspected, "lost_workers": lost_workers}
     if suspected >= MAX_SUSPECTED:

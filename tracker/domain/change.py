@@ -58,8 +58,8 @@ def make_change(
 ) -> Change:
     """Make the change, with an entry for the history if it ends an attempt that did not succeed.
 
-    `attempt_result` is the result of the attempt alone, where the operation has none yet, or says why an attempt
-    without a result has ended. Raises IllegalTransition.
+    `attempt_result` is what the history stores of this attempt: a result, or a text that says why the attempt ended.
+    Without it, the history stores the operation's `result_info`. Raises IllegalTransition.
     """
     sources, targets = TRANSITIONS[transition]
     if seen.stage not in sources or stage not in targets:

@@ -39,10 +39,11 @@ def on_start(hook: HookT) -> HookT:
     The function takes no arguments, and may be a coroutine function. The functions of a process run one after another,
     in the order of their declaration. If one raises, the process ends without handlers, and the worker starts another.
 
-    A worker forks its processes for handlers. Threads, connections and event loops do not outlive a fork. So start them
-    here, and not when the module is imported. Raises ConfigurationError for a function that takes arguments.
+    A worker forks its processes for handlers. A fork copies one thread only, and a connection would be shared by all
+    processes. So start threads and open connections here, and not when the module is imported. Raises
+    ConfigurationError for a function that takes arguments.
     """
-    _hooks_of(hook, "on_start").start.append(hook)
+    _hooks_of(sys._getframe(1).f_globals["__name__"], hook).start.append(hook)  # noqa: SLF001 - the module that declares it
     return hook
 
 
@@ -50,18 +51,17 @@ def on_stop(hook: HookT) -> HookT:
     """Run this function in each process for handlers, after its last handler. Use it as a decorator: `@on_stop`.
 
     The function takes no arguments, and may be a coroutine function. The functions of a process run in reverse order.
-    After them runs what is registered with `atexit`. None of this runs in a process that crashes or is killed. Raises
+    After them runs what is registered with `atexit`. Neither runs in a process that crashes or is killed. Raises
     ConfigurationError for a function that takes arguments.
     """
-    _hooks_of(hook, "on_stop").stop.append(hook)
+    _hooks_of(sys._getframe(1).f_globals["__name__"], hook).stop.append(hook)  # noqa: SLF001 - the module that declares it
     return hook
 
 
-def _hooks_of(hook: Hook, name: str) -> Hooks:
-    """The hooks of the module that defines this one."""
+def _hooks_of(name: str, hook: Hook) -> Hooks:
+    """The hooks of the module that declares this one. Raises ConfigurationError for a function that takes arguments."""
     try:
         signature(hook).bind()
     except TypeError:
-        raise ConfigurationError(f"{name}: {hook!r} must take no arguments") from None
-    home = sys.modules.get(getattr(hook, "__module__", None) or "")
-    return Hooks() if home is None else DECLARED_HOOKS.setdefault(home, Hooks())
+        raise ConfigurationError(f"on_start and on_stop: {hook!r} must take no arguments") from None
+    return DECLARED_HOOKS.setdefault(sys.modules[name], Hooks())

@@ -59,7 +59,7 @@ def time_out(seen: Record) -> Change:
 
 
 def hand_back(seen: Record) -> Change:
-    """Queue an unfinished operation again, because its worker stops. No attempt is charged."""
+    """Queue an unfinished operation again: its worker stops, or could not begin the handler. No attempt is charged."""
     return make_change(Transition.HAND_BACK, seen, Stage.QUEUED)
 
 

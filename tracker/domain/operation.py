@@ -92,12 +92,14 @@ LOST = ResultInfo(code=503, subcode=1, message="The operation ended its worker's
 UNPROVEN = ResultInfo(
     code=503,
     subcode=1,
-    message="The attempt died with its process or worker, and the type allows no other attempt then.",
+    message="The process or the worker of the attempt died, and the type forbids another attempt.",
 )
 NEVER_STARTED = ResultInfo(code=408, subcode=2, message="The operation was not started in time.")
 NO_WORKER = ResultInfo(code=501, subcode=1, message="No worker had the operation's type in time.")
 UNTAKEN = ResultInfo(code=503, subcode=2, message="No worker could take the operation.")
-WORKERS_LOST = ResultInfo(code=503, subcode=3, message="Its workers were lost; the cause is not known.")
+WORKERS_LOST = ResultInfo(
+    code=503, subcode=3, message="The workers of the operation were lost; the cause is not known."
+)
 
 
 class Operation(BaseModel):

@@ -59,13 +59,13 @@ class PolicyOptions(TypedDict, total=False):
     attempts: int
     """How many attempts may be charged at most: attempts that fail, time out, or end their process. Default: 3.
 
-    An attempt that dies together with others is not charged, so an operation may run more often.
+    An attempt that dies is not charged if the cause may be another attempt. So an operation may run more often.
     """
     rerun_unproven: bool
-    """Whether an operation runs again when its process or worker died. Default: True.
+    """Whether an operation runs again after its process or its worker died. Default: True.
 
-    With False, for example because the handler must not run twice, the operation fails at once with 503/1. So do the
-    other operations that were in the process, if their types say the same.
+    With False, the operation fails at once with 503/1, also if another operation was the cause. It can still run again
+    after an exception, a time-out or a drain.
     """
     backoff: tuple[Duration, Duration]
     """The longest wait before the second attempt, and the longest wait before any attempt. Default: 1 s and 60 s.

@@ -36,7 +36,11 @@ class Record(NamedTuple):
     * `results`: the members that the handler has set. `members`: the members that the client has set, and over them
       those in `results`. A PATCH changes the client's members, and an outcome the handler's.
     * `attempt`: the number of the latest attempt, raised by every claim. It is a fencing token: a write for an earlier
-      attempt is refused. `charged`: how many attempts failed, were lost or timed out.
+      attempt is refused. `charged`: how many attempts failed, timed out, or ended their process and are proven to be
+      the cause.
+    * `suspected`: how many attempts died without a charge, because the cause is not known. `lost_workers`: how many of
+      them died with their worker. `apart`: how far from others the next attempts run for that reason. `alone`: the
+      number of the last attempt that had its worker for itself; 0 if there was none.
     * `ticket`: the number of the latest ticket. A ticket is the job in an RQ queue by which workers find the operation.
       `vanished`: how many tickets since the last claim left their queue and were not claimed.
     * `worker`: the worker that claimed the latest attempt. `began`: when it did. `started`: when the first attempt was
@@ -91,7 +95,7 @@ class Record(NamedTuple):
 
     @property
     def is_alone(self) -> bool:
-        """Whether the latest attempt was claimed by a worker that ran nothing else."""
+        """Whether the latest attempt has its worker for itself."""
         return self.alone != 0 and self.alone == self.attempt
 
     @property

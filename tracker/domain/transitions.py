@@ -53,8 +53,8 @@ class Transition(StrEnum):
     HAND_BACK = "hand_back"
     """A worker returns an unfinished operation. No attempt is charged.
 
-    The worker drains. Or the attempt's process died, and it is not proven that this attempt is the cause. Or the event
-    loop of the process was blocked.
+    The worker drains, or lost its processes for handlers. Or the attempt's process died, and the cause is not known. Or
+    the event loop of the process was blocked.
     """
     LOSE = "lose"
     """The sweeper found a lease that ran out."""

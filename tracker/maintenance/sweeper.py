@@ -39,7 +39,7 @@ class Swept:
     """How many operations one sweep has handled, for each of its duties."""
 
     lost: int
-    """Operations whose lease had run out: queued again, or failed."""
+    """Operations whose lease had run out: to run again later, or failed."""
     due: int
     """Operations whose delay was over: queued, or added to the serial queue of their call."""
     vanished: int

@@ -33,8 +33,8 @@ key                            type    content                                  
                                        nothing else
 <p>:apart                      ZSET    `process <type>` or `worker <type>` →    while any is parked    claim, sweeper
                                        as in <p>:lacking
-<p>:lone                       STRING  worker that takes no more operations,    10 s after its last    claim
-                                       to run one alone, and until when         claim
+<p>:lone                       STRING  worker that waits to be idle, or that    1 day after the last   claim
+                                       runs an operation alone                  change
 <p>:tickets                    STRING  number of the last ticket pushed         no end (one key)       create, move
 <p>:ticket:<fields>            HASH    fields of RQ's hash of every ticket      no end (one key of     create, move
                                                                                 each form)

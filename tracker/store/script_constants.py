@@ -22,6 +22,8 @@ PROBE_AFTER = 30
 """Seconds after which one operation of a type that no worker had is queued again, to find a worker."""
 LONE_WORKER_FOR = 10
 """Seconds after its last claim for which a worker is the one that takes no more operations, to run one alone."""
+LONE_WORKER_REST = 60
+"""The longest time after an operation that ran alone in which no other does while operations are queued, in seconds."""
 FOREIGN_JOB_EXPIRES = _DAY
 """Seconds for which a job that is no ticket stays in RQ's failed registry."""
 HISTORY_LIMIT = 10
@@ -63,6 +65,7 @@ def script_constants(keys: Keys, *, test_clock: bool) -> dict[str, Any]:
         "release_limit": _RELEASE_LIMIT,
         "probe_after": PROBE_AFTER * SECOND,
         "lone_worker_for": LONE_WORKER_FOR * SECOND,
+        "lone_worker_rest": LONE_WORKER_REST * SECOND,
         "foreign_job_expires": FOREIGN_JOB_EXPIRES,
         "history_limit": HISTORY_LIMIT,
         "feed_length": FEED_LENGTH,

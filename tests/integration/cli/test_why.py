@@ -198,8 +198,8 @@ async def test_a_suspect_says_how_many_of_its_attempts_died(store: Store, ask: W
         await take(store)
     text = (await ask.reasons(record))["apart"]["text"]
     assert text.startswith(
-        "It waits for a worker that runs nothing else, because 2 attempts of it died, and it is not proven that it was "
-        "the cause (2 workers lost). It is at place 1 of 1"
+        "It waits for a worker that runs nothing else, because 2 attempts of it died, and the cause is not "
+        "known (2 workers lost). It is at place 1 of 1"
     )
     assert "lose, not charged" in await ask.text(record.id)
     await take(store, idle=True)

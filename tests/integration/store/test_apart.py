@@ -104,7 +104,15 @@ def test_a_death_alone_is_charged_and_the_retry_stays_apart() -> None:
     assert (last.stage, last.fields["charged"], last.fields["apart"]) == (Stage.FAILED, 2, Apart.WORKER)
 
 
-@pytest.mark.parametrize("change", [blame.lose, blame.lose_hosts, lambda record: blame.die(record, LOST, proven=True)])
+@pytest.mark.parametrize(
+    "change",
+    [
+        blame.lose,
+        blame.lose_hosts,
+        lambda record: blame.die(record, LOST, proven=True),
+        lambda record: blame.die(record, LOST, proven=False),
+    ],
+)
 def test_a_type_that_must_not_run_again_unproven_fails_at_the_first_death(change: Callable[[Record], Change]) -> None:
     ended = change(make_running(policy=Policy(rerun_unproven=False)))
     assert (ended.stage, ended.fields["result_info"]) == (Stage.FAILED, UNPROVEN)
@@ -174,16 +182,65 @@ async def test_from_two_lost_workers_on_it_runs_on_a_worker_that_runs_nothing_el
     await assert_consistent(store)
 
 
-async def test_a_worker_that_died_before_it_was_idle_holds_the_suspect_up_for_some_seconds_only(
+async def test_only_one_worker_at_a_time_waits_until_it_is_idle_and_one_that_died_for_some_seconds_only(
     store: Store, clock: Clock
 ) -> None:
-    record = await suspected(store, clock, workers=2)
-    await take(store, idle=True, apart=0)
-    assert (await claims(store, "w1")).alone
-    assert not (await claims(store, "w2", idle=True)).alone
-    assert 0 < await store.redis.pttl(store.keys.lone_worker) <= LONE_WORKER_FOR * 1000
+    await suspected(store, clock, workers=2)
+    await take(store, "w0")
+    assert (await claims(store, "w1", apart=0)).alone
+    assert not (await claims(store, "w2")).alone
+    assert await store.redis.ttl(store.keys.lone_worker) > 0
     await clock.advance(LONE_WORKER_FOR + 1)
+    assert (await claims(store, "w2")).alone
+
+
+async def test_a_worker_that_is_idle_already_need_not_wait_for_the_one_that_is_not(store: Store, clock: Clock) -> None:
+    record = await suspected(store, clock, workers=2)
+    await take(store, "w0")
+    assert (await claims(store, "w1")).alone
     assert ids(await take(store, "w2", idle=True)) == [record.id]
+    assert not (await claims(store, "w1")).alone
+
+
+async def test_a_worker_that_waits_until_it_is_idle_goes_on_waiting_for_longer_than_a_probe(
+    store: Store, clock: Clock
+) -> None:
+    await suspected(store, clock, workers=2)
+    await take(store, "w0")
+    for _ in range(20):
+        assert (await claims(store, "w1")).alone
+        await clock.advance(PROBE_AFTER / 10)
+        await Sweeper(store).sweep()
+
+
+async def test_workers_that_do_not_agree_on_a_type_start_its_operations_each_in_its_own_way(store: Store) -> None:
+    first, second = [await create(store, "isolated") for _ in range(2)]
+    assert await take(store, "w1", apart=0) == []
+    together = {**KINDS, "test.isolated": "coroutines"}
+    assert await take(store, "w2", kinds=together, coroutines=0, apart=5) == [], "it has no room of this kind"
+    await assert_consistent(store)
+    assert ids(await take(store, "w2", kinds=together, coroutines=1, apart=0)) == [first.id]
+    assert ids(await take(store, "w1", apart=1)) == [second.id]
+    await assert_consistent(store)
+
+
+async def test_a_suspect_behind_operations_without_room_is_found(store: Store) -> None:
+    others = [await create(store) for _ in range(3)]
+    assert await take(store, "w1", kinds={**KINDS, "test.plain": "apart"}, apart=0) == []
+    suspect = await create(store)
+    await store.redis.hset(store.keys.operation(suspect.key), "apart", "process")
+    assert await take(store, "w2", coroutines=0, functions=1, apart=0) == []
+    assert ids(await take(store, "w2", coroutines=0, apart=2)) == [suspect.id]
+    assert await stages(store, others) == [Stage.PARKED] * 3
+    await assert_consistent(store)
+
+
+async def test_an_operation_that_died_under_a_stock_worker_runs_apart_elsewhere(store: Store, clock: Clock) -> None:
+    await create(store)
+    got = await pop(store)
+    assert got is not None
+    lost = await lose(store, clock, got.started[0])
+    assert (lost.charged, lost.apart) == (1, Apart.PROCESS)
 
 
 async def test_a_worker_that_is_lost_with_one_operation_alone_charges_it(store: Store, clock: Clock) -> None:
@@ -193,6 +250,58 @@ async def test_a_worker_that_is_lost_with_one_operation_alone_charges_it(store: 
     charged = await lose(store, clock, alone)
     assert (charged.id, charged.charged, charged.suspected) == (record.id, 1, 2)
     assert (charged.stage, charged.apart) == (Stage.DELAYED, Apart.WORKER)
+
+
+async def lone_suspects(store: Store, clock: Clock, count: int) -> list[Record]:
+    """Operations that wait for a worker that runs nothing else."""
+    records = [await create(store) for _ in range(count)]
+    for record in records:
+        await store.redis.hset(store.keys.operation(record.key), "apart", "worker")
+    await clock.advance(1)
+    await take(store, "w0")
+    assert await stages(store, records) == [Stage.PARKED] * count
+    return records
+
+
+async def test_while_operations_are_queued_one_worker_at_a_time_runs_one_alone_and_then_all_rest(
+    store: Store, clock: Clock
+) -> None:
+    await lone_suspects(store, clock, 3)
+    queued = [await create(store) for _ in range(3)]
+    [alone] = await take(store, "w1", idle=True)
+    assert alone.is_alone
+    assert ids(await take(store, "w2", idle=True, coroutines=1)) == [queued[0].id], "it does what is queued"
+    await clock.advance(8)
+    await done(store, alone)
+    for worker in ("w1", "w2"):
+        assert not (await claims(store, worker, idle=True, coroutines=0, apart=1, kinds=KINDS)).alone
+        await clock.advance(3)
+    await clock.advance(8)
+    assert (await claims(store, "w1", idle=True)).alone
+
+
+async def test_idle_workers_run_operations_alone_at_the_same_time_when_nothing_is_queued(
+    store: Store, clock: Clock
+) -> None:
+    records = await lone_suspects(store, clock, 3)
+    began = [record for worker in ("w1", "w2", "w3") for record in await take(store, worker, idle=True)]
+    assert set(ids(began)) == set(ids(records))
+    await done(store, *began)
+    await assert_consistent(store)
+
+
+async def test_an_operation_whose_worker_died_while_it_ran_alone_keeps_no_other_from_that(
+    store: Store, clock: Clock
+) -> None:
+    await lone_suspects(store, clock, 2)
+    queued = [await create(store) for _ in range(2)]
+    [alone] = await take(store, "w1", idle=True)
+    await lose(store, clock, alone)
+    await take(store, "w2", idle=True, coroutines=1)
+    await clock.advance(61)
+    [next_one] = await take(store, "w2", idle=True)
+    assert next_one.is_alone
+    assert next_one.id != queued[0].id
 
 
 async def test_a_suspect_that_waits_for_a_lone_worker_can_be_canceled(store: Store, clock: Clock) -> None:

@@ -69,7 +69,8 @@ class Walk:
         room = {"coroutines": self.chance.randrange(1, 6), "functions": self.chance.randrange(2)}
         room["apart"] = self.chance.randrange(3)
         deep, idle = self.chance.random() < 0.7, self.chance.random() < 0.3
-        got = await claims(self.store, worker, **room, deep=deep, idle=idle, kinds=kinds or KINDS, batch=batch)
+        kinds = {**(kinds or KINDS), "test.isolated": self.chance.choice(["apart", "coroutines"])}
+        got = await claims(self.store, worker, **room, deep=deep, idle=idle, kinds=kinds, batch=batch)
         if alone := [record for record in got.started if record.alone == record.attempt]:
             assert idle
             assert list(got.started) == alone

@@ -136,3 +136,69 @@ async def test_without_a_limit_neighbours_wait(fork_server: ForkServer, director
         let_go(directory)
         for record in (blocker, other):
             assert isinstance((await completions.of(record)).outcome, Succeeded)
+
+
+async def test_a_process_with_an_operation_that_must_not_run_again_is_not_killed(
+    fork_server: ForkServer, directory: Path
+) -> None:
+    blocker, other = running_record("holds"), running_record("waits", rerun_unproven=False)
+    types = registry("holds", "waits")
+    async with running_executor(fork_server, types, PoolSize(10, 0), block_limit=LIMIT) as (executor, completions):
+        executor.begin(other)
+        await began(directory, other)
+        executor.begin(blocker)
+
+        async def is_noted() -> bool:
+            return "executor.holds" in executor.loop_guard.blocking_types
+
+        await eventually(is_noted)
+        let_go(directory)
+        for record in (blocker, other):
+            assert isinstance((await completions.of(record)).outcome, Succeeded)
+
+
+async def test_a_neighbour_whose_time_ends_while_another_blocks_the_loop_is_not_charged(
+    fork_server: ForkServer,
+) -> None:
+    blocker, neighbour = running_record("holds"), running_record("waits", run_within=0.7, grace=0.1, attempts=1)
+    types = registry("holds", "waits")
+    async with running_executor(fork_server, types, PoolSize(10, 0), block_limit=2.0) as (executor, completions):
+        executor.begin(neighbour)
+        executor.begin(blocker)
+        assert f"blocked by the operation {blocker.id}" in message(await change_of(completions, neighbour))
+
+
+async def test_the_loop_of_a_host_that_was_replaced_before_is_guarded_too(
+    fork_server: ForkServer, directory: Path
+) -> None:
+    blocker, neighbour = running_record("holds"), running_record("waits")
+    types = registry("holds", "waits")
+    async with running_executor(fork_server, types, PoolSize(10, 0), block_limit=LIMIT) as (executor, completions):
+        for record in (neighbour, blocker):
+            executor.begin(record)
+        await began(directory, blocker)
+        host = executor.running[blocker.key, 1].host
+        assert host is not None
+        executor.pool.retire(host, "memory")
+        assert "blocked by the operation" in message(await change_of(completions, neighbour))
+
+
+async def test_an_operation_beside_what_an_ended_one_has_left_is_not_taken_for_the_blocker(
+    fork_server: ForkServer, directory: Path
+) -> None:
+    leaver, other = running_record("holds")._replace(members={"where": "left behind"}), running_record("waits")
+    types = registry("holds", "waits")
+    async with running_executor(fork_server, types, PoolSize(10, 0), block_limit=LIMIT) as (executor, completions):
+        executor.begin(other)
+        pid = await began(directory, other)
+        executor.begin(leaver)
+        await completions.of(leaver)
+
+        async def is_replaced() -> bool:
+            return executor.pool.room().coroutines == 10 - 1 and bool(executor.loop_guard._handled)
+
+        await eventually(is_replaced)
+        assert alive(pid), "nobody else waits in it"
+        assert not executor.loop_guard.blocking_types
+        let_go(directory)
+        assert isinstance((await completions.of(other)).outcome, Succeeded)

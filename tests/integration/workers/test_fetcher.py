@@ -239,6 +239,33 @@ async def test_a_burst_does_not_end_while_dead_hosts_are_replaced_and_tickets_ar
     assert [(await now(store, record)).status for record in good] == [OperationStatus.COMPLETED] * len(good)
 
 
+async def test_a_worker_runs_an_operation_alone_that_needs_that_when_its_others_have_ended(
+    fork_server: ForkServer, store: Store, settings: Settings, directory: Path
+) -> None:
+    async with running_manager(store, fork_server, settings, directory):
+        first = await create(store, "waits")
+        await began(directory, first)
+        await store.redis.set("rq:suspended", 1)
+        alone = await create(store, "waits")
+        await store.redis.hset(store.keys.operation(alone.key), "apart", "worker")
+        await store.redis.delete("rq:suspended")
+
+        async def is_lone_worker() -> bool:
+            return bool(await store.redis.exists(store.keys.lone_worker))
+
+        await eventually(is_lone_worker)
+        last = await create(store, "works")
+        let_go(directory, first)
+        await began(directory, alone)
+        assert (await now(store, alone)).is_alone
+        assert outcome(await final(store, first)) == (Stage.COMPLETED, 1, 0)
+        assert not exists(directory / f"{last.id}.began")
+        let_go(directory)
+        for record in (alone, last):
+            assert outcome(await final(store, record)) == (Stage.COMPLETED, 1, 0)
+        assert (await now(store, alone)).completed <= (await now(store, last)).started
+
+
 async def test_killed_workers_are_removed_from_the_registry_though_nobody_reads_it(store: Store) -> None:
     workers = WorkerRegistry(store)
     for name in ("killed", "lives"):

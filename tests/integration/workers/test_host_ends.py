@@ -161,8 +161,8 @@ async def test_a_host_that_starts_while_its_fork_server_is_closed_leaves_no_conn
     born = asyncio.create_task(host_fork_server.start_host(FUNCTION, lambda _: None))
     await asked.wait()
     await host_fork_server.close()
-    with pytest.raises(ConnectionError):
-        await born
+    [host] = await asyncio.gather(born, return_exceptions=True)
+    assert isinstance(host, ConnectionError) or (isinstance(host, Host) and host.death.done())
     await soon(asyncio.shield(lines[0].closed))
 
 

@@ -47,7 +47,7 @@ local function shorten(history)
   call('LPOP', history)
 end
 
--- Add an ended attempt to the history, which keeps the latest attempts, and charged ones before others.
+-- Add an ended attempt to the history. A full history loses its oldest entry that was not charged, or else its oldest.
 local function add_to_history(tx, record, entry)
   local history = C.history .. record.key
   if call('RPUSH', history, tx.time .. ' ' .. entry) > C.history_limit then shorten(history) end

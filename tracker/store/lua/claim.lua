@@ -27,7 +27,7 @@
 --
 -- Returns {state, opens, waiting, {word, job, {field, value, ...}}, ...}. `state` is OPEN | LEFT (tickets are left that
 -- there is no room for) | MORE (the claim ended before the end of the queues) | SUSPENDED (by `rq suspend`: nothing was
--- claimed) | ALONE (nothing else was claimed: an operation is to have the worker for itself, which was claimed or waits
+-- claimed) | ALONE (the claim takes no other operation: one is to have the worker for itself, and was claimed or waits
 -- until the worker is idle). `opens` is in how many microseconds the first limiter may admit an operation, or empty.
 -- `waiting` is how many tickets are on the queues. Words: CLAIMED | PARKED | STALE (the operation has another ticket,
 -- runs or has ended) | MISSING (it has no record) | FOREIGN (the job is no ticket). The record's fields follow CLAIMED
@@ -119,8 +119,8 @@ local function claim_one(tx, claim, readers, first, size)
   return false
 end
 
--- Whether the claim looks for more tickets. With room for processes of their own only, it looks if there is a type that
--- always needs one. Other operations that need one are rare, and nearly all of them are parked.
+-- Whether the claim looks for more tickets. If the only room left is for operations that run apart, it looks only if
+-- the worker always runs a type so. Other operations that run apart are rare, and nearly all of them are parked.
 local function looks_further(claim)
   if claim.room.coroutines > 0 or claim.room.functions > 0 then return true end
   if claim.room.apart < 1 then return false end

@@ -5,61 +5,110 @@
 --   verdicts  on the tickets, as claim.lua returns them
 --   state     as claim.lua returns it
 --
--- KEYS apart_types  ZSET    `process <type>` or `worker <type>` -> since when operations wait, or when one was last
---                           queued to find a worker
--- KEYS lone_worker  STRING  the worker that takes no more operations, to run one alone, and until when this counts
+-- KEYS apart_types  ZSET    `process <type>` or `worker <type>` -> when a worker with the type last claimed, or when
+--                           one of the operations that wait was queued to find a worker
+-- KEYS lone_worker  STRING  `waits <worker> <until> -` (the worker takes no more operations, to run one alone), `runs
+--                           <worker> <since> <operation>`, or `rests - <until> -`
 -- FROM clock: digits
 -- FROM lanes: LANES
 -- FROM record: read_record
 -- FROM ticket_readers: delete_job
--- FROM move: release_waiting
+-- FROM worker_waits: first_waiting, forget_if_none_waits, waiting_record
+-- FROM transition: change_stage
 -- FROM verdicts: start_or_park
 
--- Begin attempts of parked operations that run apart, `limit` at most. Their tickets are taken off the queues at once,
--- so that others, which stand there already, do not take the room before. Returns whether an attempt began.
+-- Which room the operation takes. An operation that another worker has parked by its type may need no process of its
+-- own here.
+local function room_of(claim, record, name)
+  return record.apart ~= '' and 'apart' or claim.kinds[name]
+end
+
+-- Begin the attempt of a parked operation. Its ticket is taken off the queue at once: otherwise older tickets could
+-- take the room first. Returns whether the attempt began.
+local function claim_parked(tx, claim, key, record)
+  change_stage(tx, record, 'queued')
+  if record.stage ~= 'queued' then return false end -- it has to wait for its serial queue
+  local queued, reply = read_record(key)
+  local job = key .. '-' .. queued.ticket
+  call('LREM', LANES[queued.lane].queue, -1, job)
+  local verdict = start_or_park(tx, claim, job, queued, reply)
+  claim.verdicts[#claim.verdicts + 1] = verdict
+  if verdict[1] ~= 'CLAIMED' then delete_job(job) end
+  return verdict[1] == 'CLAIMED'
+end
+
+-- Begin attempts of the parked operations of a type that have this need, as far as there is room, `limit` at most.
+-- Returns the key of the last one that began, or nil.
 local function claim_waiting(tx, claim, need, name, limit)
-  local began = false
-  for _, key in ipairs(release_waiting(tx, need, name, limit)) do
-    local record, reply = read_record(key)
-    local job = key .. '-' .. record.ticket
-    call('LREM', LANES[record.lane].queue, -1, job)
-    local verdict = start_or_park(tx, claim, job, record, reply)
-    claim.verdicts[#claim.verdicts + 1] = verdict
-    if verdict[1] == 'CLAIMED' then began = true else delete_job(job) end
+  local began, last = 0, nil
+  for _, key in ipairs(first_waiting(need, name, C.read_size)) do
+    local record = began < limit and waiting_record(tx, need, name, key)
+    if record and claim.room[room_of(claim, record, name)] > 0 and claim_parked(tx, claim, key, record) then
+      began, last = began + 1, key
+    end
   end
-  return began
+  forget_if_none_waits(need, name)
+  return last
 end
 
--- Whether this worker is the one that takes no more operations, to run one alone. Only one worker at a time is.
-local function is_lone_worker(tx, worker)
-  local holder, ends = string.match(call('GET', lone_worker) or '', '^(.+) (%d+)$')
-  if holder and holder ~= worker and tonumber(ends) > tx.now then return false end
-  call('SET', lone_worker, worker .. ' ' .. digits(tx.now + C.lone_worker_for), 'PX', C.lone_worker_for / 1000)
-  return true
+local function note_lone_worker(state, worker, time, key)
+  call('SET', lone_worker, table.concat({state, worker, digits(time), key or '-'}, ' '), 'EX', 86400)
 end
 
--- Claim the parked operation that is to have the worker for itself, if the worker runs nothing. Returns whether this
--- claim must take nothing else.
-local function claim_alone(tx, claim, name)
-  if not is_lone_worker(tx, claim.worker) then return false end
-  if not claim.is_idle then return true end
+local function is_any_queued()
+  for _, lane in pairs(LANES) do
+    if call('LLEN', lane.queue) > 0 then return true end
+  end
+  return false
+end
+
+-- Whether this worker may run an operation alone now, or wait until it is idle for that. While operations are queued,
+-- one worker at a time does that, and afterwards none does for as long as the operation has run.
+local function may_run_alone(tx, claim)
+  local state, worker, time, key = string.match(call('GET', lone_worker) or '', '^(%a+) (.+) (%d+) (%S+)$')
+  time = tonumber(time)
+  if state == 'waits' then return worker == claim.worker or time <= tx.now or claim.is_idle end
+  if state == 'runs' then
+    local stored = call('HMGET', C.operation .. key, 'stage', 'alone', 'attempt')
+    if stored[1] ~= 'running' or stored[2] ~= stored[3] then
+      note_lone_worker('rests', '-', tx.now + math.min(tx.now - time, C.lone_worker_rest))
+    end
+    return not is_any_queued()
+  end
+  return state == nil or time <= tx.now or not is_any_queued()
+end
+
+-- Claim a parked operation of these types that is to have the worker for itself, if the worker is idle. Returns whether
+-- this claim must take nothing else.
+local function claim_alone(tx, claim, names)
+  local room = claim.room
+  if #names == 0 or room.coroutines + room.functions + room.apart < 1 then return false end
+  if not may_run_alone(tx, claim) then return false end
+  if not claim.is_idle then
+    note_lone_worker('waits', claim.worker, tx.now + C.lone_worker_for)
+    return true
+  end
+  local began = nil
   claim.alone = true
-  local began = claim_waiting(tx, claim, 'worker', name, 1)
+  for _, name in ipairs(names) do began = began or claim_waiting(tx, claim, 'worker', name, 1) end
   claim.alone = false
-  call('DEL', lone_worker)
-  return began
+  if began then note_lone_worker('runs', claim.worker, tx.now, began) end
+  return began ~= nil
 end
 
 -- Claim the parked operations that run apart, as far as there is room.
 local function claim_apart(tx, claim)
+  local names = {process = {}, worker = {}}
   for _, member in ipairs(call('ZRANGE', apart_types, 0, -1)) do
     local need, name = string.match(member, '^(%a+) (.+)$')
-    if not claim.kinds[name] then -- another worker has the type
-    elseif need == 'process' and claim.room.apart > 0 then
-      claim_waiting(tx, claim, need, name, claim.room.apart)
-    elseif need == 'worker' and #claim.verdicts == 0 and claim.room.apart > 0 and claim_alone(tx, claim, name) then
-      claim.state = 'ALONE'
-      return
+    if claim.kinds[name] then
+      table.insert(names[need], name)
+      call('ZADD', apart_types, 'XX', tx.time, member) -- the sweeper need not look for a worker
     end
   end
+  if claim_alone(tx, claim, names.worker) then
+    claim.state = 'ALONE'
+    return
+  end
+  for _, name in ipairs(names.process) do claim_waiting(tx, claim, 'process', name, math.max(1, claim.room.apart)) end
 end

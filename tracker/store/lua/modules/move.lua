@@ -18,19 +18,13 @@ local function release_limited(tx, limiter)
   recheck(limiter, tx.time) -- more may be admitted, by the next script that looks at limiters
 end
 
--- Queue the first operations of a type that wait for a worker. Returns their keys. An operation that has to wait for
--- something else by now is not queued.
+-- Queue the first operations of a type that wait for a worker.
 local function release_waiting(tx, need, name, limit)
-  local queued = {}
   for _, key in ipairs(first_waiting(need, name, limit)) do
     local record = waiting_record(tx, need, name, key)
-    if record then
-      change_stage(tx, record, 'queued')
-      if record.stage == 'queued' then queued[#queued + 1] = key end
-    end
+    if record then change_stage(tx, record, 'queued') end
   end
   forget_if_none_waits(need, name)
-  return queued
 end
 
 -- Queue the next operation of the serial queue whose head has ended, if it waits for nothing else.

@@ -44,7 +44,9 @@ local function start(tx, claim, job, record, reply, policy)
   if claim.is_ours then
     add_execution(tx, record, claim.worker, job, policy.run_within or C.run_within)
   else
-    release_waiting(tx, 'type', type_name(record), 1) -- RQ's own worker has shown that it has the type
+    local name = type_name(record) -- RQ's own worker has shown that it can start operations like this one
+    release_waiting(tx, 'type', name, 1)
+    if record.apart ~= '' then release_waiting(tx, record.apart, name, 1) end
   end
   local fields = change_stage(tx, record, 'running', set_attempt(tx, record, claim), claim.lease)
   return {'CLAIMED', job, with(reply, fields)}

@@ -4,7 +4,7 @@
 --   worker   a worker that runs nothing else (blocker `apart`)
 --
 -- KEYS unserved_types  ZSET    type -> since when operations of it wait, or when one was last queued to find a worker
--- KEYS apart_types     ZSET    `process <type>` or `worker <type>` -> the same
+-- KEYS apart_types     ZSET    `process <type>` or `worker <type>` -> the same, or when a worker with the type claimed
 -- KEYS deadlines       ZSET    key -> when it must have started
 -- FROM record: read_record, type_name
 
