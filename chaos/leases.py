@@ -63,13 +63,13 @@ def takeovers(history: History) -> Iterator[Takeover]:
     """The operations that ran when their worker died, and that ran again later.
 
     Operations that may wait for something else than a worker (`Kind.prompt`) are left out. So are those of which an
-    earlier attempt died, because they wait longer, and perhaps for a worker that runs nothing else. So are deaths near
-    an outage of the server, because the tracker promises no time there.
+    earlier attempt died, because they wait longer, and perhaps for a worker that runs nothing else. So are deaths by
+    poison, and deaths near an outage of the server, because the tracker promises no time there.
     """
     prompt = [told for told in history.operations.values() if told.kind.prompt]
     for fault in history.faults:
         within = _within(fault, history.faults)
-        if within is None:
+        if within is None or fault.kind == POISON:
             continue
         for told in prompt:
             last = max((each for each in told.attempts if each.start < fault.at), key=lambda a: a.number, default=None)

@@ -51,8 +51,8 @@ def on_stop(hook: HookT) -> HookT:
     """Run this function in each process for handlers, after its last handler. Use it as a decorator: `@on_stop`.
 
     The function takes no arguments, and may be a coroutine function. The functions of a process run in reverse order.
-    After them runs what is registered with `atexit`. Neither runs in a process that crashes or is killed. Raises
-    ConfigurationError for a function that takes arguments.
+    After them runs what this process has registered with `atexit`. Neither runs in a process that crashes or is killed.
+    Raises ConfigurationError for a function that takes arguments.
     """
     _hooks_of(sys._getframe(1).f_globals["__name__"], hook).stop.append(hook)  # noqa: SLF001 - the module that declares it
     return hook

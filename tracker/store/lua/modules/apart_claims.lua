@@ -62,17 +62,16 @@ local function is_any_queued()
   return false
 end
 
--- Whether this worker may run an operation alone now, or wait until it is idle for that. While operations are queued,
--- one worker at a time does that, and afterwards none does for as long as the operation has run.
+-- Whether this worker may run an operation alone now, or wait until it is idle for that. One worker at a time does so.
+-- If operations are queued then, none does so afterwards for as long as the operation has run.
 local function may_run_alone(tx, claim)
   local state, worker, time, key = string.match(call('GET', lone_worker) or '', '^(%a+) (.+) (%d+) (%S+)$')
   time = tonumber(time)
   if state == 'waits' then return worker == claim.worker or time <= tx.now or claim.is_idle end
   if state == 'runs' then
     local stored = call('HMGET', C.operation .. key, 'stage', 'alone', 'attempt')
-    if stored[1] ~= 'running' or stored[2] ~= stored[3] then
-      note_lone_worker('rests', '-', tx.now + math.min(tx.now - time, C.lone_worker_rest))
-    end
+    if stored[1] == 'running' and stored[2] == stored[3] then return false end
+    note_lone_worker('rests', '-', tx.now + math.min(tx.now - time, C.lone_worker_rest))
     return not is_any_queued()
   end
   return state == nil or time <= tx.now or not is_any_queued()
