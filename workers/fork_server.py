@@ -234,7 +234,7 @@ class ForkServer:
         """Complete the request for the host, which has sent its first message."""
         request = self._starting.pop(host.pid)
         host.on_message(request.on_message)
-        if not request.host.cancelled():
+        if not request.host.done():  # as when the fork server has died meanwhile
             request.host.set_result(host)
 
     async def _on_died(self, death: Json) -> None:
