@@ -21,7 +21,7 @@ from time import monotonic
 import aiohttp
 
 from chaos.poison_types import POISONED
-from chaos.stack import READY_WITHIN, VALKEY, answers, environment, free_port
+from chaos.stack import READY_WITHIN, VALKEY, environment, free_port, ready
 from tracker import config
 from tracker.domain.operation import SECOND
 from tracker.domain.record import Record
@@ -62,7 +62,6 @@ async def installation(directory: Path) -> AsyncIterator[tuple[str, str]]:
     server, port = PrivateServer(directory / "data"), free_port()
     server.prepare()
     about = {**environment(directory, server.url, "poison"), "TRACKER_TYPES": "chaos.poison_types"}
-    del about["TRACKER_WORKER_APART"]
     tracker = (sys.executable, "-m", "tracker.cli.main")
     stock = (sys.executable, "-m", "rq.cli", "worker", "--quiet", "--serializer", "json", "--url", server.url)
     with (directory / "output.log").open("w") as output:
@@ -80,9 +79,7 @@ async def installation(directory: Path) -> AsyncIterator[tuple[str, str]]:
         running = asyncio.create_task(keeper.run())
         url = f"http://127.0.0.1:{port}"
         try:
-            async with asyncio.timeout(READY_WITHIN), aiohttp.ClientSession() as session:
-                while not await answers(session, f"{url}/readyz"):  # noqa: ASYNC110 - only another request can tell
-                    await asyncio.sleep(POLL)
+            await asyncio.wait_for(ready([url]), READY_WITHIN)
             yield url, server.url
         finally:
             await keeper.stop([(0, SIGTERM), (10, SIGKILL)])

@@ -5,7 +5,7 @@ import os
 import random
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -77,7 +77,7 @@ async def running(directory: Path) -> AsyncIterator[Stack]:
         running = asyncio.create_task(keeper.run())
         try:
             stack = Stack(keeper, server, [f"http://127.0.0.1:{port}" for port in ports.values()], directory)
-            await asyncio.wait_for(_ready(stack), READY_WITHIN)
+            await asyncio.wait_for(ready(stack.urls), READY_WITHIN)
             yield stack
         finally:
             await keeper.stop([(0, SIGTERM), (2 * DRAIN, SIGKILL)], only=WORKERS + APIS)
@@ -94,7 +94,8 @@ def _apis(directory: Path, redis: str, ports: dict[str, int]) -> list[Child]:
 
 def _workers(directory: Path, redis: str) -> list[Child]:
     size = ("--processes", str(PROCESSES), "--concurrency", str(CONCURRENCY))
-    return [Child(name, _argv(name, "worker", *size), environment(directory, redis, name)) for name in WORKERS]
+    room = {"TRACKER_WORKER_APART": str(APART)}
+    return [Child(name, _argv(name, "worker", *size), environment(directory, redis, name) | room) for name in WORKERS]
 
 
 def _argv(name: str, *command: str) -> tuple[str, ...]:
@@ -115,19 +116,18 @@ def environment(directory: Path, redis: str, name: str) -> dict[str, str]:
         "TRACKER_HOST": "127.0.0.1",
         "TRACKER_SPOOL_DIR": str(directory / "spool"),
         "TRACKER_TYPES": "chaos.types",
-        "TRACKER_WORKER_APART": str(APART),
     }
 
 
-async def _ready(stack: Stack) -> None:
+async def ready(urls: Iterable[str]) -> None:
+    """Wait until the APIs at these addresses are ready."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        for url in stack.urls:
-            while not await answers(session, f"{url}/readyz"):  # noqa: ASYNC110 - only another request can tell
+        for url in urls:
+            while not await _answers(session, f"{url}/readyz"):  # noqa: ASYNC110 - only another request can tell
                 await asyncio.sleep(POLL)
 
 
-async def answers(session: aiohttp.ClientSession, url: str) -> bool:
-    """Whether a GET of the URL is answered 200."""
+async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
     with suppress(aiohttp.ClientError, TimeoutError):
         async with session.get(url) as answer:
             return answer.status == HTTPStatus.OK

@@ -47,7 +47,7 @@ class Attempt:
     stop_reason: StopReason | None = None
     """The first reason why the attempt has to end, if there is one."""
     stop_message: str = ""
-    """What the history of the operation says about the stop, if that is not clear from the outcome."""
+    """The reason for the stop as the history of the operation tells it, if the outcome does not tell it."""
     due: float = field(init=False)
     """When the executor has to act next: at the deadline, or after a request to stop at the end of the grace."""
     unstored_progress: ProgressReport | None = None

@@ -31,7 +31,7 @@ GIVE_UP_AFTER = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What the worker has done since it last told RQ. `worked` is in seconds."""
+    """The work of the worker since it last told RQ. `worked` is in seconds."""
 
     succeeded: int = 0
     failed: int = 0
@@ -70,7 +70,7 @@ class Completer:
         self.settled.clear()
 
     def take_counts(self) -> Counts:
-        """What was done since the last call."""
+        """The work since the last call."""
         counts, self._counts = self._counts, Counts()
         return counts
 

@@ -77,7 +77,6 @@ class Executor:
         """The same attempts, by operation key and attempt number."""
         self._queues: defaultdict[Host, deque[Attempt]] = defaultdict(deque)
         """The attempts of each host of plain functions, in their order. The first of them runs, the others wait."""
-        self._apart_types = set(apart_types)
         self.rooms: Mapping[str, str] = {**kinds, **dict.fromkeys(apart_types, APART)}
         """Which room of a claim each type takes, by the type's canonical name."""
         watch = LoopWatch(fork_server.turns, block_limit)
@@ -98,7 +97,7 @@ class Executor:
         log_transition(Transition.CLAIM, record, worker=self._worker)
         self._last_run_id += 1
         failpoints.reach(failpoints.AFTER_CLAIM)
-        apart = self.runs_apart(record)
+        apart = self.room_for(record) == APART
         if apart and not self._handing_back and self.pool.room().apart:
             self._begin_apart(record)
             return
@@ -117,19 +116,14 @@ class Executor:
 
     def room_for(self, record: Record) -> str:
         """Which room of a claim the operation takes: `apart`, or the kind of its handler."""
-        return APART if self.runs_apart(record) else self.kinds[canonical(record.type)]
+        return APART if record.apart else self.rooms[canonical(record.type)]
 
     @property
     def runs_alone(self) -> bool:
         """Whether an operation runs that is to have the worker for itself."""
         return len(self._attempts) == 1 and any(each.record.is_alone for each in self._attempts.values())
 
-    def runs_apart(self, record: Record) -> bool:
-        """Whether the operation needs a process of its own."""
-        return bool(record.apart or (self._apart_types and canonical(record.type) in self._apart_types))
-
     def _run_type_apart(self, name: str) -> None:
-        self._apart_types.add(name)
         self.rooms = {**self.rooms, name: APART}
 
     def _add(self, attempt: Attempt) -> None:

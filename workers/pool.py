@@ -153,10 +153,7 @@ class Pool:
                 self._note_error(kind, error, delay)
                 await asyncio.sleep(delay)
             else:
-                self.fork_error = self.start_error = ""
-                member = Member(host, running=1, retired=True, apart=True)
-                self._members[host] = member
-                self._in_background(self._replace_when_dead(member))
+                self._add(Member(host, running=1, retired=True, apart=True))
                 on_host(host)
                 return
         self._apart -= 1
@@ -220,7 +217,7 @@ class Pool:
         for host in idle:
             host.finish()
         if idle:
-            await asyncio.wait([asyncio.shield(host.death) for host in idle], timeout=HOST_END_TIMEOUT)
+            await asyncio.wait([host.death for host in idle], timeout=HOST_END_TIMEOUT)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -237,7 +234,7 @@ class Pool:
     @staticmethod
     async def _kill_if_late(host: Host) -> None:
         """Kill a host that does not end: for example one of its stop hooks hangs."""
-        await asyncio.wait({asyncio.shield(host.death)}, timeout=HOST_END_TIMEOUT)
+        await asyncio.wait({host.death}, timeout=HOST_END_TIMEOUT)
         if not host.death.done():
             log.warning("host_not_ended", pid=host.pid, kind=host.kind)
             host.kill()
@@ -259,10 +256,12 @@ class Pool:
         except OSError as error:
             self._in_background(self._start_later(kind, failures + 1, error))
             return
-        self.fork_error = self.start_error = ""
-        member = Member(host)
-        self._members[host] = member
+        self._add(Member(host))
         self._on_room()
+
+    def _add(self, member: Member) -> None:
+        self.fork_error = self.start_error = ""
+        self._members[member.host] = member
         self._in_background(self._replace_when_dead(member))
 
     async def _start_later(self, kind: HostKind, failures: int, error: OSError) -> None:

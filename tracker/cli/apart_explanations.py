@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tracker.cli.formatting import counted
-from tracker.cli.reason import Reason, reason
+from tracker.cli.reason import Reason, numbers_of, place_of, reason
 from tracker.domain.record import Apart, Record
 from tracker.maintenance.diagnosis import Diagnosis
 
@@ -11,12 +11,8 @@ from tracker.maintenance.diagnosis import Diagnosis
 def without_room(found: Diagnosis) -> Iterator[Reason]:
     """Why a parked operation has to run apart, and what it waits for."""
     record = found.record
-    facts = {} if found.room is None else {"position": found.room.before + 1, "among": found.room.among}
-    place = (
-        ""
-        if found.room is None
-        else f" It is at place {facts['position']} of {facts['among']} among those of its type."
-    )
+    facts = numbers_of(found.room) if found.room else {}
+    place = f" It is {place_of(found.room)} among those of its type." if found.room else ""
     if record.apart is Apart.WORKER:
         text = f"It waits for a worker that runs nothing else, because {_deaths(record)}.{place}"
     else:

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 
 from tracker.cli import apart_explanations
 from tracker.cli.formatting import counted, spell
-from tracker.cli.reason import Reason, reason
+from tracker.cli.reason import Reason, numbers_of, place_of, reason
 from tracker.domain.operation import SECOND, Json, Micros
 from tracker.domain.transitions import Stage
 from tracker.domain.type_registry import canonical
-from tracker.maintenance.diagnosis import Diagnosis, Waiting
+from tracker.maintenance.diagnosis import Diagnosis
 from tracker.store.worker_registry import LIVES_FOR, SILENT_AFTER
 
 
@@ -48,7 +48,9 @@ def _queued(found: Diagnosis) -> Iterator[Reason]:
         yield from _sweeper(found)
     elif found.queue is not None:
         lane = found.record.policy.priority
-        yield reason("queue", f"It is {_place(found.queue)} in the {lane} lane.", lane=lane, **_numbers(found.queue))
+        yield reason(
+            "queue", f"It is {place_of(found.queue)} in the {lane} lane.", lane=lane, **numbers_of(found.queue)
+        )
     else:
         yield _misplaced("queued")
     yield from _able_workers(found)
@@ -77,10 +79,10 @@ def _in_serial_queue(found: Diagnosis) -> Iterator[Reason]:
     how = f"running on {head.worker}, for {_since(found, head.began)}" if head.stage is Stage.RUNNING else head.stage
     yield reason(
         "serial",
-        f"The operations of its call run one at a time: it is {_place(found.line)} in the serial queue, behind "
+        f"The operations of its call run one at a time: it is {place_of(found.line)} in the serial queue, behind "
         f"{head.id}, which is {how}. `tracker why {head.id}` says more.",
         head={"id": head.id, "key": head.key, "type": head.type, "stage": str(head.stage)},
-        **_numbers(found.line),
+        **numbers_of(found.line),
     )
 
 
@@ -89,7 +91,7 @@ def _at_its_limits(found: Diagnosis) -> Iterator[Reason]:
     if found.gate is None or found.opens is None:
         yield _misplaced("parked")
         return
-    place = f"it is {_place(found.gate)} among those that wait"
+    place = f"it is {place_of(found.gate)} among those that wait"
     taken = found.running + found.let_through
     if policy.concurrency and taken >= policy.concurrency:
         yield reason(
@@ -98,7 +100,7 @@ def _at_its_limits(found: Diagnosis) -> Iterator[Reason]:
             limit=policy.concurrency,
             running=found.running,
             let_through=found.let_through,
-            **_numbers(found.gate),
+            **numbers_of(found.gate),
         )
     elif policy.rate:
         yield reason(
@@ -108,7 +110,7 @@ def _at_its_limits(found: Diagnosis) -> Iterator[Reason]:
             limit=policy.rate,
             per=policy.per,
             opens_in=_left(found, found.opens),
-            **_numbers(found.gate),
+            **numbers_of(found.gate),
         )
     else:
         yield reason(
@@ -176,15 +178,20 @@ def _delayed(found: Diagnosis) -> Iterator[Reason]:
     if record.vanished:
         word, text = "ticket_vanished", f"{counted(record.vanished, 'ticket')} left the queue unclaimed; {when}."
     elif record.attempt:
-        last = found.attempts[-1] if found.attempts else {}
-        how = "was lost" if last.get("uncharged") and last["attempt"] == record.attempt else "ended"
-        how = "failed" if last.get("attempt") == record.attempt and "uncharged" not in last else how
-        word, text = "backoff", f"Attempt {record.attempt} {how} ({_charged(found)}); {when}."
+        word, text = "backoff", f"Attempt {record.attempt} {_ending(found)} ({_charged(found)}); {when}."
     else:
         word, text = "not_before", f"The create asked for a later start; {when}."
     yield reason(word, text, due_in=left)
     yield from apart_explanations.runs_apart(record)
     yield from _sweeper(found)
+
+
+def _ending(found: Diagnosis) -> str:
+    """How the latest attempt ended. A full history may lack its entry."""
+    latest = [entry for entry in found.attempts if entry["attempt"] == found.record.attempt]
+    if not latest:
+        return "ended"
+    return "was lost" if latest[-1].get("uncharged") else "failed"
 
 
 def _sweeper(found: Diagnosis) -> Iterator[Reason]:
@@ -250,14 +257,6 @@ def _misplaced(stage: str) -> Reason:
 def _charged(found: Diagnosis) -> str:
     record = found.record
     return f"{record.charged} of {record.policy.attempts} attempts charged"
-
-
-def _place(waiting: Waiting) -> str:
-    return f"at place {waiting.before + 1} of {waiting.among}"
-
-
-def _numbers(waiting: Waiting) -> Json:
-    return {"position": waiting.before + 1, "among": waiting.among}
 
 
 _WAITING = frozenset({Stage.QUEUED, Stage.PARKED, Stage.DELAYED})

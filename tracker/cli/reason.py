@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracker.domain.operation import Json
+from tracker.maintenance.diagnosis import Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +26,13 @@ class Reason:
 def reason(word: str, text: str, **facts: Any) -> Reason:
     """Make a reason."""
     return Reason(word, text, facts)
+
+
+def place_of(waiting: Waiting) -> str:
+    """A position in words."""
+    return f"at place {waiting.before + 1} of {waiting.among}"
+
+
+def numbers_of(waiting: Waiting) -> Json:
+    """A position as facts of a reason."""
+    return {"position": waiting.before + 1, "among": waiting.among}

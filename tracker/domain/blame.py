@@ -38,8 +38,7 @@ def die(seen: Record, result: ResultInfo, *, proven: bool) -> Change:
     if not seen.policy.rerun_unproven:
         return _fail_unproven(Transition.FAIL, seen)
     if proven:
-        change = lifecycle.fail(seen, result, {})
-        return replace(change, fields={**change.fields, "apart": seen.apart or Apart.PROCESS})
+        return _run_apart(lifecycle.fail(seen, result, {}))
     return _suspect(Transition.HAND_BACK, seen, _WITH_PROCESS)
 
 
@@ -54,7 +53,7 @@ def lose(seen: Record) -> Change:
     if not seen.policy.rerun_unproven:
         change = _fail_unproven(Transition.LOSE, seen)
     elif seen.is_alone or not seen.rq:
-        change = _charge(seen)
+        change = _run_apart(lifecycle.fail(seen, LOST, {}, transition=Transition.LOSE))
     else:
         change = _suspect(Transition.LOSE, seen, _WITH_WORKER, lost_workers=1)
     return replace(change, lease_ran_out=True)
@@ -75,19 +74,12 @@ def hand_back_blocked(seen: Record, message: str) -> Change:
     From now on the operation runs in a process of its own, so this happens to it once at most. `message` says who
     blocked the loop.
     """
-    return make_change(
-        Transition.HAND_BACK, seen, Stage.QUEUED, attempt_result=message, apart=seen.apart or Apart.PROCESS
-    )
+    return _run_apart(make_change(Transition.HAND_BACK, seen, Stage.QUEUED, attempt_result=message))
 
 
-def _charge(seen: Record) -> Change:
-    charged, policy = seen.charged + 1, seen.policy
-    if charged >= policy.attempts:
-        return make_change(Transition.LOSE, seen, Stage.FAILED, charged=charged, **result_fields(LOST, {}))
-    delay, apart = lifecycle.backoff(policy.backoff_first, policy.backoff_cap, charged), seen.apart or Apart.PROCESS
-    return make_change(
-        Transition.LOSE, seen, Stage.DELAYED, delay=delay, attempt_result=LOST, charged=charged, apart=apart
-    )
+def _run_apart(change: Change) -> Change:
+    """The change, after which the operation runs in a process of its own at least."""
+    return replace(change, fields={**change.fields, "apart": change.seen.apart or Apart.PROCESS})
 
 
 def _suspect(transition: Transition, seen: Record, message: str, *, lost_workers: int = 0) -> Change:

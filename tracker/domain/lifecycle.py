@@ -40,16 +40,20 @@ def fail(
     after: float | None = None,
     again: bool = True,
     jitter: Callable[[float, float], float] = random.uniform,
+    transition: Transition | None = None,
 ) -> Change:
     """Charge the attempt, and retry after the backoff or after `after` seconds.
 
-    The operation fails instead when this was its last attempt, and when `again` is false.
+    The operation fails instead when this was its last attempt, and when `again` is false. `transition` names the change
+    if it is neither `fail` nor `retry`.
     """
     charged = seen.charged + 1
     if charged >= seen.policy.attempts or not again:
-        return make_change(Transition.FAIL, seen, Stage.FAILED, **result_fields(result, members), charged=charged)
+        ends = transition or Transition.FAIL
+        return make_change(ends, seen, Stage.FAILED, **result_fields(result, members), charged=charged)
     delay = backoff(seen.policy.backoff_first, seen.policy.backoff_cap, charged, jitter) if after is None else after
-    return make_change(Transition.RETRY, seen, Stage.DELAYED, attempt_result=result, charged=charged, delay=delay)
+    goes_on = transition or Transition.RETRY
+    return make_change(goes_on, seen, Stage.DELAYED, attempt_result=result, charged=charged, delay=delay)
 
 
 def time_out(seen: Record) -> Change:

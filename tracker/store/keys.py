@@ -126,7 +126,7 @@ class Keys:
         return f"{self.prefix}:history:{key}"
 
     def worker(self, name: str) -> str:
-        """What a worker reports about itself."""
+        """The report of a worker about itself."""
         return f"{self.prefix}:worker:{name}"
 
     def control(self, worker: str) -> str:

@@ -48,7 +48,7 @@ def parse_job_id(job_id: str) -> tuple[str, int] | None:
 
 
 def leftovers(keys: Keys, job_id: str) -> tuple[list[str], list[str], list[str]]:
-    """What RQ may keep of a lost ticket: keys to delete, and the lists and sorted sets that may hold its id."""
+    """The traces of a lost ticket in RQ's keys: keys to delete, and the lists and sorted sets that may hold its id."""
     rq, queues = keys.rq_prefix, QUEUES.values()
     return (
         [keys.job(job_id), f"{rq}:results:{job_id}", f"{rq}:executions:{job_id}"],

@@ -63,7 +63,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """What the sweeper has to act on: internal keys, and in `litter` RQ job ids."""
+    """The work of the sweeper: internal keys, and in `litter` RQ job ids."""
 
     lost: Sequence[str]
     """Running operations whose leases ran out."""

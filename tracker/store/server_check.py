@@ -36,7 +36,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found, and advice what to do about it."""
+    """The result of a check, and advice what to do about it."""
 
     check: str
     level: Level

@@ -187,7 +187,7 @@ class Store:
         return [{**json.loads(text), "ended": int(ended)} for ended, _, text in parts]
 
     async def overdue(self, limit: int) -> Overdue:
-        """What the sweeper has to act on now, `limit` of each kind at most. Marks missing tickets as suspects."""
+        """The work of the sweeper now, `limit` of each kind at most. Marks missing tickets as suspects."""
         lists = await self._scripts.find_overdue(limit=limit, patience=round(VANISHED_AFTER * SECOND))
         return Overdue(*lists)
 

@@ -15,12 +15,13 @@
 -- FROM ticket_readers: delete_job
 -- FROM worker_waits: first_waiting, forget_if_none_waits, waiting_record
 -- FROM transition: change_stage
--- FROM verdicts: start_or_park
+-- FROM verdicts: room_of, start_or_park
 
--- Which room the operation takes. An operation that another worker has parked by its type may need no process of its
--- own here.
-local function room_of(claim, record, name)
-  return record.apart ~= '' and 'apart' or claim.kinds[name]
+-- Whether there is room for a parked operation of the type. An operation that another worker has parked by its type may
+-- need no process of its own here.
+local function has_room(claim, name, key)
+  local apart = call('HGET', C.operation .. key, 'apart') or ''
+  return claim.room[room_of(claim, name, apart)] > 0
 end
 
 -- Begin the attempt of a parked operation. Its ticket is taken off the queue at once: otherwise older tickets could
@@ -42,10 +43,9 @@ end
 local function claim_waiting(tx, claim, need, name, limit)
   local began, last = 0, nil
   for _, key in ipairs(first_waiting(need, name, C.read_size)) do
-    local record = began < limit and waiting_record(tx, need, name, key)
-    if record and claim.room[room_of(claim, record, name)] > 0 and claim_parked(tx, claim, key, record) then
-      began, last = began + 1, key
-    end
+    if began == limit then break end
+    local record = has_room(claim, name, key) and waiting_record(tx, need, name, key)
+    if record and claim_parked(tx, claim, key, record) then began, last = began + 1, key end
   end
   forget_if_none_waits(need, name)
   return last

@@ -52,6 +52,13 @@ local function start(tx, claim, job, record, reply, policy)
   return {'CLAIMED', job, with(reply, fields)}
 end
 
+-- Which room of the worker an operation takes, by its type's name and its field `apart`. Returns nil if the worker does
+-- not have the type.
+local function room_of(claim, name, apart)
+  local kind = claim.kinds[name]
+  return kind and claim.is_ours and apart ~= '' and 'apart' or kind
+end
+
 -- What an operation needs to run apart from others, as in worker_waits.lua. Returns nil if the worker has it, or if
 -- the operation needs nothing. Each process of RQ's own workers runs one operation only.
 local function missing_for_apart(claim, record, kind)
@@ -62,11 +69,10 @@ end
 
 -- Begin the attempt of a queued operation, or park the operation. Returns nil if the worker has no room for it.
 local function start_or_park(tx, claim, job, record, reply)
-  local kind, policy = claim.kinds[type_name(record)], policy_of(record)
+  local kind, policy = room_of(claim, type_name(record), record.apart), policy_of(record)
   if not kind then return {'PARKED', job, with(reply, park_waiting(tx, record, 'type'))} end
   local blocker, opens = blocker_of_start(tx, record, policy)
   if blocker then return {'PARKED', job, with(reply, park_limited(tx, record, blocker, opens))} end
-  if record.apart ~= '' and claim.is_ours then kind = 'apart' end
   local need = missing_for_apart(claim, record, kind)
   if need then return {'PARKED', job, with(reply, park_waiting(tx, record, need))} end
   local room = claim.room[kind]
