@@ -13,8 +13,9 @@ from annotated_types import Ge, Gt, Le
 from pydantic.fields import FieldInfo
 
 from tracker.cli.main import app
-from tracker.config import Shown, variables
+from tracker.config import variables
 from tracker.durations import LONGEST
+from tracker.settings.kinds import Shown
 
 PAGE = Path(__file__).parents[1] / "configuration.md"
 BEGIN, END = "<!-- The table is made by `make configuration`. -->\n", "<!-- End of the table. -->"

@@ -54,7 +54,7 @@ def dev(
     from tracker.cli.output import CommandFailed, Exit
     from tracker.cli.startup import start
     from tracker.cli.token import new_token
-    from tracker.config import words
+    from tracker.settings.kinds import words
     from tracker.url_handlers.request import load_registry
 
     settings = start(types=None if types is None else words(types), worker_processes=workers)

@@ -8,7 +8,8 @@ import pytest
 import typer.main
 
 from tracker.cli.main import app
-from tracker.config import Settings, Shown
+from tracker.config import Settings
+from tracker.settings.kinds import Shown
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
