@@ -39,7 +39,7 @@ from benchmarks.processes import cpu_time, memory, running
 from benchmarks.ratios import Figures, NotMeasured, Rounds, Turns, compare, report
 from benchmarks.store_calls import store_calls
 from benchmarks.trees import THIS, Tree
-from tracker.api.app import BACKLOG
+from tracker.api.connection_limits import BACKLOG
 
 BATCH = 100
 """How many operations are created or claimed by one script call."""
@@ -114,7 +114,14 @@ async def measure(tree: Tree, waiters: int, rate: int, seconds: float) -> Waits:
     ends, port = int(rate * seconds), free_port()
     answers: Answers = asyncio.Queue()
     async with fresh_server("always") as (redis, url, _):
-        env = {"REDIS_URL": url, "TRACKER_AUTH": "none", "TRACKER_PORT": str(port), "TRACKER_LOG_LEVEL": "warning"}
+        env = {
+            "REDIS_URL": url,
+            "TRACKER_AUTH": "none",
+            "TRACKER_PORT": str(port),
+            "TRACKER_LOG_LEVEL": "warning",
+            "TRACKER_CONNECTIONS": str(2 * waiters),
+            "TRACKER_CONNECTIONS_PER_ADDRESS": str(2 * waiters),
+        }
         async with (
             running(*tree.tracker("serve"), env=env, cwd=tree.root) as server,
             store_calls(tree, url) as calls,

@@ -12,6 +12,7 @@ TrackerError
 │   └── Reused              an idempotency key was used for another request (conflict or badRequest, by the header)
 ├── PreconditionFailed      If-Match names another revision (preconditionFailed)
 ├── PreconditionRequired    If-Match is missing, and the settings demand it (preconditionRequired)
+├── TimedOut                the request arrived too slowly (requestTimeout)
 ├── PayloadTooLarge         a body over the limit (payloadTooLarge)
 ├── UnsupportedMediaType    a body that is not JSON (unsupportedMediaType)
 ├── FailedDependency        a request of the batch that this one depends on has failed (failedDependency)
@@ -102,6 +103,12 @@ class PreconditionRequired(TrackerError):
     """A change came without `If-Match`, and the settings demand it (RFC 6585, 3)."""
 
     code = "preconditionRequired"
+
+
+class TimedOut(TrackerError):
+    """The request did not arrive in time (RFC 9110, 15.5.9)."""
+
+    code = "requestTimeout"
 
 
 class PayloadTooLarge(TrackerError):

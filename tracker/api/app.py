@@ -12,6 +12,7 @@ from aiohttp import web
 
 from tracker.api import gc_tuning, routes
 from tracker.api.auth import open_callers
+from tracker.api.connection_limits import ConnectionLimits
 from tracker.api.guard import CALLERS, OPERATIONS, PUBLIC_URL, REGISTRY
 from tracker.api.links import PublicUrl
 from tracker.api.long_poll import release_all
@@ -28,8 +29,10 @@ log = structlog.get_logger()
 
 BODY_LIMIT: Final = 1024 * 1024
 """How many bytes a request's body has at most, before and after decompression."""
-BACKLOG: Final = 4096
-"""How many connections wait to be accepted at most, if the system allows so many. Others connect again later."""
+
+
+MANY_CONNECTIONS: Final = 1000
+"""With more connections than this, a full garbage collection may stop the process for 0.1 s."""
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -56,22 +59,26 @@ async def _operations(settings: Settings, app: web.Application) -> AsyncIterator
 
 
 @asynccontextmanager
-async def running(settings: Settings, *, share_port: bool = False) -> AsyncIterator[str]:
+async def running(
+    settings: Settings, *, share_port: bool = False, limits: ConnectionLimits | None = None
+) -> AsyncIterator[str]:
     """Listen at the address of the settings. Yields the API's own URL. At the end, requests under way are completed.
 
     `share_port` lets other processes of this user listen on the same port (SO_REUSEPORT). Raises ConfigurationError if
     the address cannot be listened on.
     """
-    runner = Runner(create_app(settings))
+    limits = limits or ConnectionLimits(settings)
+    runner = Runner(create_app(settings), settings, limits)
     try:
         await runner.setup()
         port = settings.port
-        site = web.TCPSite(runner, settings.host, port, backlog=BACKLOG, reuse_port=share_port or None)
+        site = web.TCPSite(runner, settings.host, port, backlog=limits.backlog, reuse_port=share_port or None)
         try:
             await site.start()
         except OSError as error:
             raise ConfigurationError(f"{settings.host} port {settings.port}: {error.strerror}") from None
-        yield _url(settings.host, site.port)
+        async with beside(runner.slow_clients.watch()):
+            yield _url(settings.host, site.port)
     finally:
         await runner.cleanup()
 
@@ -82,7 +89,11 @@ async def serve(settings: Settings, *, share_port: bool = False, on_ready: Calla
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings, share_port=share_port) as url, beside(gc_tuning.collect_regularly()):
+    limits = ConnectionLimits(settings)
+    async with (
+        running(settings, share_port=share_port, limits=limits) as url,
+        beside(gc_tuning.collect_regularly(lambda: limits.open > MANY_CONNECTIONS)),
+    ):
         log.info("api_ready", url=url)
         if on_ready is not None:
             on_ready(url)

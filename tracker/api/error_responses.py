@@ -25,6 +25,7 @@ HTTP_STATUS: Mapping[type[errors.TrackerError], HTTPStatus] = {
     errors.Conflict: HTTPStatus.CONFLICT,
     errors.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
     errors.PreconditionRequired: HTTPStatus.PRECONDITION_REQUIRED,
+    errors.TimedOut: HTTPStatus.REQUEST_TIMEOUT,
     errors.PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.FailedDependency: HTTPStatus.FAILED_DEPENDENCY,

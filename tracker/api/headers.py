@@ -13,7 +13,6 @@ from typing import Final
 from tracker.errors import Invalid
 
 JSON_NEEDED: Final = "Send the body with Content-Type: application/json, in UTF-8."
-ENCODING_NEEDED: Final = "Content-Encoding must be gzip, deflate or identity."
 
 _CACHED_VALUES: Final = 256
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -31,11 +30,6 @@ def is_json(content_type: str) -> bool:
         return False
     charset = _parameters(parameters).get("charset", "utf-8")
     return charset.lower() in {"utf-8", "utf8", "us-ascii"}
-
-
-def is_readable_encoding(content_encoding: str) -> bool:
-    """Whether a Content-Encoding is one that aiohttp decodes."""
-    return content_encoding.strip().lower() in {"", "identity", "gzip", "deflate"}
 
 
 @lru_cache(_CACHED_VALUES)

@@ -2,8 +2,8 @@
 
 from aiohttp import web
 
+from tracker.api.connection import cancelled_on_disconnect
 from tracker.api.guard import OPERATIONS
-from tracker.api.server import cancelled_on_disconnect
 from tracker.domain.record import Record
 from tracker.events.record_waiter import BEFORE_ALL, HubPosition
 

@@ -7,12 +7,13 @@ import sys
 from collections import Counter
 from typing import Any, Final, NoReturn
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.streams import EmptyStreamReader
 
-from tracker.api.headers import ENCODING_NEEDED, JSON_NEEDED, is_json, is_readable_encoding
+from tracker.api.content_encoding import ENCODING_NEEDED, decompress, is_readable_encoding
+from tracker.api.headers import JSON_NEEDED, is_json
 from tracker.domain.operation import Json
-from tracker.errors import Invalid, PayloadTooLarge, UnsupportedMediaType
+from tracker.errors import Invalid, PayloadTooLarge, TimedOut, UnsupportedMediaType
 from tracker.json_codec import depth
 
 DEPTH_LIMIT: Final = 64
@@ -20,6 +21,10 @@ DEPTH_LIMIT: Final = 64
 
 _BYTE_ORDER_MARK: Final = "\N{ZERO WIDTH NO-BREAK SPACE}"
 _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class BodyTimeoutError(TimeoutError):
+    """The body of a request arrives too slowly."""
 
 
 class ParsedBody(EmptyStreamReader):
@@ -77,7 +82,8 @@ def _object_only(value: Any) -> Json:
 
 
 async def _read(request: web.Request) -> bytes:
-    if not is_readable_encoding(request.headers.get("Content-Encoding", "")):
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "")
+    if encoding and not is_readable_encoding(encoding):
         raise UnsupportedMediaType(ENCODING_NEEDED)
     content, most = request.content, request.client_max_size
     if (request.content_length or 0) > most:
@@ -89,11 +95,13 @@ async def _read(request: web.Request) -> bytes:
         body = content.read_nowait() if is_here else await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise _too_large(most) from None
+    except BodyTimeoutError:
+        raise TimedOut("The body arrived too slowly.") from None
     except (web.RequestPayloadError, ConnectionError):
-        raise Invalid("The body ended early, or is not encoded as its headers say.") from None
+        raise Invalid("The body ended early.") from None
     if len(body) > most:
         raise _too_large(most)
-    return body
+    return await decompress(body, encoding, most=most) if encoding else body
 
 
 def _too_large(most: int) -> PayloadTooLarge:

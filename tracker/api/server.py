@@ -6,25 +6,21 @@ adds the headers that docs/api.md promises for every response.
 
 import asyncio
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http import HTTPStatus
-from random import randbytes
-from typing import Any, Final
+from typing import Final, cast
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
-from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
-from multidict import CIMultiDictProxy
 
-from tracker.api.error_responses import RequestIds, error_response, response_for
-from tracker.api.headers import ENCODING_NEEDED, client_request_id, odata_version
+from tracker.api.connection import NEVER, Connection, forget_frames, ids_of, standard_headers
+from tracker.api.connection_limits import Admission, ConnectionLimits
+from tracker.api.error_responses import response_for
+from tracker.api.slow_clients import SlowClients
+from tracker.config import Settings
 from tracker.errors import Invalid
-from tracker.store.codec import as_uuid, uuid_digits
 
 log = structlog.get_logger()
 
@@ -38,81 +34,29 @@ LINGER_SECONDS: Final = 2.0
 _SLASHES: Final = re.compile("/{2,}")
 
 
-class Connection(RequestHandler):
-    """aiohttp's protocol of one connection, with our error responses."""
-
-    __slots__ = ("server", "tasks_of_client")
-    server: "Server"
-
-    def __init__(self, manager: web.Server, **options: Any) -> None:
-        super().__init__(manager, **options)
-        self.tasks_of_client: set[asyncio.Task[Any]] = set()
-        """Tasks that end when the client goes away."""
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Cancel the tasks that end with their client."""
-        super().connection_lost(exc)
-        for task in self.tasks_of_client:
-            task.cancel()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - aiohttp's text, which quotes what was sent
-    ) -> web.StreamResponse:
-        """Respond to bytes that aiohttp could not parse as a request, and close the connection."""
-        if request.writer.output_size > 0:
-            raise ConnectionError("part of a response is sent already")
-        ids = ids_of(request.headers)
-        if status == HTTPStatus.BAD_REQUEST:
-            log.info("request_refused", reason=type(exc).__name__, remote=request.remote, request_id=ids.request)
-            response = error_response(*_parser_error(exc), ids)
-        else:
-            response = response_for(exc if isinstance(exc, Exception) else TimeoutError(), request, ids)
-        response.headers.update(standard_headers(request, ids))
-        response.force_close()
-        return response
-
-
-@contextmanager
-def cancelled_on_disconnect(request: web.BaseRequest) -> Iterator[None]:
-    """Cancel the current task if the client goes away within the body. Every other task outlives its client."""
-    connection = request.protocol
-    if not isinstance(connection, Connection):
-        raise TypeError("the request is not one of this server's")
-    task = asyncio.current_task()
-    if task is None:
-        raise TypeError("there is no current task")
-    connection.tasks_of_client.add(task)
-    if connection.transport is None:
-        task.cancel()  # the client went away before
-    try:
-        yield
-    finally:
-        connection.tasks_of_client.discard(task)
-
-
 class Server(web.Server):
     """Makes our connections, and rewrites duplicate slashes before a request is routed."""
 
-    def __init__(self, inner: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, inner: web.Server, limits: ConnectionLimits, slow_clients: SlowClients, *, idle_timeout: float
+    ) -> None:
         self._route = inner.request_handler
         self._inner_factory = inner.request_factory
+        self.limits = limits
+        self.slow_clients = slow_clients
         super().__init__(
             self._respond,
             request_factory=self._request,
-            loop=loop,
+            loop=asyncio.get_running_loop(),
             access_log=None,
+            auto_decompress=False,  # `request_bodies` decompresses, after the request is authenticated
+            keepalive_timeout=idle_timeout,
             lingering_time=LINGER_SECONDS,
         )
 
     def __call__(self) -> RequestHandler:
         """Make the protocol of a new connection."""
-        connection = Connection(self, loop=self._loop, **self._kwargs)
-        connection.server = self
-        return connection
+        return Connection(self, self.limits, self.slow_clients, loop=self._loop, **self._kwargs)
 
     def _request(
         self,
@@ -122,6 +66,10 @@ class Server(web.Server):
         writer: AbstractStreamWriter,
         task: "asyncio.Task[None]",
     ) -> web.BaseRequest:
+        connection = cast("Connection", protocol)
+        connection.head_since = NEVER
+        if not payload.is_eof():
+            connection.body = payload
         return self._inner_factory(_with_single_slashes(message), payload, protocol, writer, task)
 
     async def respond_to_subrequest(
@@ -140,24 +88,36 @@ class Server(web.Server):
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         ids = ids_of(request.headers)
+        connection = cast("Connection", request.protocol)
         try:
-            response = await self._route(request)
+            if connection.counts_requests and not is_subrequest(request):
+                with self.limits.counted(connection, request):
+                    response = await self._route(request)
+            else:
+                response = await self._route(request)
         except Exception as error:  # noqa: BLE001 - every error gets a response; an unexpected one is logged
             response = response_for(error, request, ids)
-            if request.content.exception() is not None:  # after a broken body, the next request cannot be found
+            if (broken := request.content.exception()) is not None:  # the next request cannot be found
                 response.force_close()
+                forget_frames(broken)
         response.headers.update(standard_headers(request, ids))
+        if connection.admission is Admission.PROBES:
+            response.force_close()
         return response
 
 
 class Runner(web.AppRunner):
     """aiohttp's runner with our server."""
 
-    def __init__(self, app: web.Application) -> None:
+    def __init__(self, app: web.Application, settings: Settings, limits: ConnectionLimits) -> None:
         super().__init__(app, shutdown_timeout=SHUTDOWN_SECONDS)
+        self._limits = limits
+        self.slow_clients = SlowClients(settings, limits)
+        self._idle_timeout = settings.idle_timeout
 
     async def _make_server(self) -> web.Server:
-        return Server(await super()._make_server(), asyncio.get_running_loop())
+        inner = await super()._make_server()
+        return Server(inner, self._limits, self.slow_clients, idle_timeout=self._idle_timeout)
 
 
 class _SubrequestWriter(AbstractStreamWriter):
@@ -186,46 +146,17 @@ _SUBREQUEST_WRITER: Final = _SubrequestWriter()
 """The writer of every subrequest."""
 
 
+def server_of(request: web.BaseRequest) -> Server:
+    """The server of a request's connection. Raises TypeError for a request that came to another server."""
+    server = request.protocol.server if isinstance(request.protocol, Connection) else None
+    if not isinstance(server, Server):
+        raise TypeError("the request is not one of this server's")
+    return server
+
+
 def is_subrequest(request: web.BaseRequest) -> bool:
     """Whether a request came inside another one."""
     return request.writer is _SUBREQUEST_WRITER
-
-
-def _parser_error(error: BaseException | None) -> tuple[HTTPStatus, str]:
-    """Status and message of an error of aiohttp's parser."""
-    match error:
-        case ContentEncodingError():
-            return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, ENCODING_NEEDED
-        case LineTooLong():
-            return HTTPStatus.BAD_REQUEST, "A line or header of the request is too long."
-        case _:
-            return HTTPStatus.BAD_REQUEST, "The request is not valid HTTP."
-
-
-def ids_of(headers: CIMultiDictProxy[str]) -> RequestIds:
-    """A new id for a request with these headers, and the id that its client gave it."""
-    return RequestIds(request=new_request_id(), client=client_request_id(headers.get("client-request-id")))
-
-
-def new_request_id() -> str:
-    """A random GUID (RFC 9562, version 4).
-
-    Plain code would be `str(uuid4())`, which asks the system for random bytes and makes an object first. That costs
-    3.5 % more instructions in `make bench-api`: $batch, and 2.5 % more in 304.
-    """
-    return as_uuid(uuid_digits(randbytes(16)))  # noqa: S311 - the id protects nothing
-
-
-def standard_headers(request: web.BaseRequest, ids: RequestIds) -> dict[str, str]:
-    """The headers of every response, except for `Date`, which aiohttp adds."""
-    headers = {
-        "request-id": ids.request,
-        "OData-Version": odata_version(request.headers.get("OData-MaxVersion", "")),
-        hdrs.SERVER: SERVER_NAME,
-    }
-    if ids.client is not None:
-        headers["client-request-id"] = ids.client
-    return headers
 
 
 def _with_single_slashes(message: RawRequestMessage) -> RawRequestMessage:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from aiohttp import web
 
+from tracker.api.connection import cancelled_on_disconnect, ids_of, standard_headers
 from tracker.api.guard import OPERATIONS
 from tracker.api.serializers import event_data
-from tracker.api.server import cancelled_on_disconnect, ids_of, standard_headers
 from tracker.errors import TrackerError, Unavailable
 from tracker.events.stream import StreamItem, StreamItems
 from tracker.json_codec import encode

@@ -1,12 +1,13 @@
 """The settings of the API: where it listens, whom it trusts, and what it serves at most."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings
 
-from tracker.settings.kinds import Words
+from tracker.durations import LONGEST
+from tracker.settings.kinds import Seconds, Shown, Words
 
 DIALECTS = ("google", "ogc")
 
@@ -43,6 +44,34 @@ class ApiSettings(BaseSettings):
     require_if_match: bool = Field(
         default=False,
         description="Whether a PATCH or DELETE of an operation in Graph's dialect without `If-Match` is answered 428.",
+    )
+    connections: int = Field(
+        10_000,
+        ge=1,
+        description="How many connections one API process serves at most. Fewer if the process may open fewer files."
+        " A further connection is answered 503, or 200 to a health probe.",
+    )
+    connections_per_address: Annotated[int, Shown(default="half of `TRACKER_CONNECTIONS`")] = Field(
+        0,
+        ge=0,
+        description="How many connections one API process serves at most to one client's address, or to one /64 network"
+        " of IPv6. A trusted proxy has no limit; each of its requests counts for its client's address.",
+    )
+    header_timeout: Seconds = Field(
+        10.0, ge=0.1, le=LONGEST, description="The longest time in which a client sends the headers of a request."
+    )
+    idle_timeout: Seconds = Field(
+        75.0,
+        ge=1,
+        le=LONGEST,
+        description="The time after which the API closes a connection on which no request is served. Let your proxy"
+        " close idle connections earlier.",
+    )
+    least_rate: Annotated[int, Shown(unit="bytes per second")] = Field(
+        1024,
+        ge=0,
+        description="The lowest rate at which a client sends a body or reads a response, after 10 seconds. 0 means"
+        " no limit.",
     )
     streams: int = Field(
         1000,

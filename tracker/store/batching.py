@@ -147,6 +147,8 @@ class Batcher:
         finally:
             for call, reply in zip(calls, replies, strict=True):
                 call.settle(reply)
+            # An error's traceback holds the frame that holds this list. Only a full garbage collection would free them.
+            replies.clear()
 
     async def _run(self, calls: list[_Call]) -> list[Any]:
         """The reply or error of each call. If the server has lost a script, load it and repeat its calls."""
@@ -185,5 +187,5 @@ async def _exchange(connection: "AbstractConnection", words: Sequence[bytes], co
         try:
             replies.append(await connection.read_response())
         except ResponseError as error:
-            replies.append(error)
+            replies.append(error.with_traceback(None))  # the traceback holds this frame, and the frame holds the error
     return replies

@@ -26,7 +26,7 @@ from redis.asyncio.sentinel import (
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.connection import HiredisRespSerializer
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MaxConnectionsError, ReadOnlyError
+from redis.exceptions import MaxConnectionsError, ReadOnlyError, ResponseError
 from redis.retry import Retry as BlockingRetry
 
 from tracker.errors import ConfigurationError
@@ -143,7 +143,11 @@ class _Leaving(AbstractConnection):
         self._pool = pool
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
-        """Read a reply. Raises ConnectionError when the reply says that the server is a replica."""
+        """Read a reply. Raises ConnectionError when the reply says that the server is a replica.
+
+        An error loses its traceback so far: redis-py's frame in it holds the error, and only a full garbage collection
+        would free the two, with the frames of the request that reads the reply.
+        """
         try:
             return await super().read_response(*args, **options)
         except ReadOnlyError as error:
@@ -151,6 +155,8 @@ class _Leaving(AbstractConnection):
             if pool := self._pool():
                 await pool.leave()
             raise RedisConnectionError(str(error)) from error
+        except ResponseError as error:
+            raise error.with_traceback(None)  # noqa: B904 - it is the same error
 
 
 class _Writing(AbstractConnection):

@@ -10,7 +10,7 @@ from tests.support.api_client import AN_HOUR, COLLECTION, Api
 from tests.support.waiting import LONGEST_WAIT
 from tracker.api import prefer
 from tracker.api.app import running
-from tracker.api.server import Connection
+from tracker.api.connection import Connection
 from tracker.config import Settings
 from tracker.domain.record import Record
 from tracker.events.hub import ChangeWaiter

@@ -7,7 +7,6 @@ from tracker.api.headers import (
     client_request_id,
     forwarded,
     is_json,
-    is_readable_encoding,
     odata_version,
     preferences,
     whole_number,
@@ -142,13 +141,6 @@ def test_a_whole_number_is_ascii_digits(text: str) -> None:
 @pytest.mark.parametrize("text", [None, "", "-1", "+1", "1.0", "1_0", " 1", "٣", "²", "9999999999"])
 def test_anything_else_is_no_whole_number(text: str | None) -> None:
     assert whole_number(text) is None
-
-
-@pytest.mark.parametrize(
-    ("value", "readable"), [("", True), ("GZIP", True), ("deflate", True), ("br", False), ("gzip, gzip", False)]
-)
-def test_only_encodings_that_can_be_undone_are_taken(value: str, readable: bool) -> None:
-    assert is_readable_encoding(value) is readable
 
 
 @pytest.mark.parametrize(

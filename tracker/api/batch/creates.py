@@ -6,7 +6,7 @@ would leave these batches to the routes, like all others. That costs 70 % more i
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final, cast
+from typing import Final
 
 from aiohttp import hdrs, web
 from aiohttp.http import RawRequestMessage
@@ -14,10 +14,11 @@ from aiohttp.http import RawRequestMessage
 from tracker.api.batch.batch_body import BatchRequest
 from tracker.api.batch.responses import element, element_headers, element_of
 from tracker.api.batch.subrequest import SubrequestReader
+from tracker.api.connection import ids_of, new_request_id, standard_headers
 from tracker.api.guard import OPERATIONS, PUBLIC_URL
 from tracker.api.headers import accepts, is_json
 from tracker.api.representation import Representation, ResponseParts
-from tracker.api.server import Connection, ids_of, new_request_id, standard_headers
+from tracker.api.server import server_of
 from tracker.domain.operation import Json
 from tracker.errors import Invalid
 from tracker.service import Caller
@@ -56,8 +57,7 @@ async def answer_creates(
         try:
             elements.append(_element(request.id, _parts(representation, outcome), common))
         except Exception as error:  # noqa: BLE001 - the error is the outcome of this create only
-            server = cast("Connection", batch.protocol).server
-            elements.append(element_of(request.id, server.refuse_subrequest(batch, message, error)))
+            elements.append(element_of(request.id, server_of(batch).refuse_subrequest(batch, message, error)))
     return elements
 
 

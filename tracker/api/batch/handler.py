@@ -8,7 +8,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Final
 
 from aiohttp import web
 
@@ -18,7 +18,7 @@ from tracker.api.batch.creates import answer_creates
 from tracker.api.batch.responses import element_of, encode_responses
 from tracker.api.batch.subrequest import SubrequestReader
 from tracker.api.headers import preferences
-from tracker.api.server import Connection, is_subrequest
+from tracker.api.server import is_subrequest, server_of
 from tracker.domain.operation import Json
 from tracker.errors import FailedDependency, Invalid, TrackerError
 from tracker.service import Caller
@@ -61,7 +61,7 @@ async def _run_one(
     batch: web.Request, reader: SubrequestReader, request: BatchRequest, earlier: Sequence[_ResponseTask]
 ) -> web.Response:
     """Run one request after the earlier ones that it depends on."""
-    server = cast("Connection", batch.protocol).server
+    server = server_of(batch)
     failed = [task for task in earlier if (await task).status >= HTTPStatus.BAD_REQUEST]
     error: TrackerError
     try:

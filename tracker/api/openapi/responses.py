@@ -107,10 +107,11 @@ def _headers(names: Iterable[str]) -> Json:
 
 def _failures(route: "Route", text: RouteText) -> Iterable[HTTPStatus]:
     """Statuses of the failures that follow from the route's path, body and parameters."""
-    yield from (HTTPStatus.EXPECTATION_FAILED, HTTPStatus.INTERNAL_SERVER_ERROR)
+    yield from (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.EXPECTATION_FAILED, HTTPStatus.INTERNAL_SERVER_ERROR)
+    yield HTTPStatus.SERVICE_UNAVAILABLE
     if not route.open:
         yield from (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_ACCEPTABLE)
-        yield from (HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.SERVICE_UNAVAILABLE)
+        yield HTTPStatus.NOT_IMPLEMENTED
     if "{operation_id}" in route.path:
         yield HTTPStatus.NOT_FOUND
         if route.dialect != "google":  # `google.rpc.Code` has no counterpart of 410
