@@ -63,8 +63,8 @@ def takeovers(history: History) -> Iterator[Takeover]:
     """The operations that ran when their worker died, and that ran again later.
 
     Operations that may wait for something else than a worker (`Kind.prompt`) are left out. So are those of which an
-    earlier attempt died, because they wait longer, and perhaps for a worker that runs nothing else. So are deaths by
-    poison, and deaths near an outage of the server, because the tracker promises no time there.
+    earlier attempt died, or may have died before its handler began, because they wait longer, and perhaps for a worker
+    that runs nothing else. So are deaths by poison, and deaths near an outage of the server, because the tracker promises no time there.
     """
     prompt = [told for told in history.operations.values() if told.kind.prompt]
     for fault in history.faults:
@@ -76,6 +76,8 @@ def takeovers(history: History) -> Iterator[Takeover]:
             if last is None or not _kills(fault, last) or not _at_hand(told, last, fault.at):
                 continue
             before = [each for each in told.attempts if each.number < last.number]
+            if len(before) < last.number - 1:  # a process died before the handler of an earlier attempt began
+                continue
             if any(_kills(each, attempt) for attempt in before for each in history.faults):
                 continue
             again = _again(told, last.number)

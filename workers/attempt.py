@@ -44,6 +44,8 @@ class Attempt:
     """None while the process is started that runs this attempt only."""
     started: float
     """When the handler began, or before that, when the attempt was sent to its host."""
+    lease_until: float
+    """The `time.monotonic()` until which the lease certainly holds. The handler does not begin after that."""
     stop_reason: StopReason | None = None
     """The first reason why the attempt has to end, if there is one."""
     stop_message: str = ""
@@ -92,4 +94,5 @@ class Attempt:
             key=record.key,
             members=dict(record.members),
             client_context=record.client_context,
+            begin_before=self.lease_until,
         )

@@ -18,7 +18,7 @@ from tracker.domain.type_registry import TypeRegistry
 from workers.connection import HostConnection
 from workers.context import HandlerContext
 from workers.fork_limits import patiently
-from workers.frames import HostReady, Message, ProgressReport, RunAttempt, StopAttempt
+from workers.frames import AttemptRefused, HostReady, Message, ProgressReport, RunAttempt, StopAttempt
 from workers.handler_call import exit_forked_child, flush_streams, handler_context
 from workers.handler_outcome import outcome_of_exception, outcome_of_return, send_outcome, with_members
 from workers.host_hooks import run_exit_functions, run_start_hooks, run_stop_hooks
@@ -105,6 +105,8 @@ class CoroutineHost:
 
     def _on_message(self, message: Message) -> None:
         match message:
+            case RunAttempt(run_id=run_id) if time.monotonic() > message.begin_before:
+                self._connection.send(AttemptRefused(run_id))
             case RunAttempt(run_id=run_id):
                 self._contexts[run_id] = context = handler_context(message, self._send_progress)
                 self._tasks[run_id] = asyncio.create_task(self._run(message, context))

@@ -7,6 +7,7 @@ the attempts of other hosts.
 
 import asyncio
 import math
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -16,13 +17,14 @@ import structlog
 from tracker.domain import lifecycle
 from tracker.domain.record import Record
 from tracker.domain.transitions import Transition
-from tracker.domain.type_registry import TypeRegistry, canonical
+from tracker.domain.type_registry import canonical
 from tracker.log import log_transition
 from tracker.runtime import failpoints
+from tracker.store.store import LEASE
 from workers.attempt import Attempt, StopReason
 from workers.completion import Completion, change_for
 from workers.fork_server import ForkServer
-from workers.frames import AttemptEnded, Message, ProgressReport
+from workers.frames import AttemptEnded, AttemptRefused, Message, ProgressReport
 from workers.host import Death, Host, HostKind
 from workers.loop_guard import LoopGuard
 from workers.loop_turns import LoopWatch
@@ -92,22 +94,28 @@ class Executor:
         """The attempts that have not ended, by operation key and attempt number."""
         return self._running
 
-    def begin(self, record: Record) -> None:
-        """Run the handler of an operation that this worker has claimed."""
+    def begin(self, record: Record, claimed_at: float | None = None) -> None:
+        """Run the handler of an operation that this worker has claimed.
+
+        `claimed_at` is the `time.monotonic()` at which the claim was sent; None means just now. If the lease may have
+        ended since then, for example because this process was suspended, the operation goes back to the queue.
+        """
         log_transition(Transition.CLAIM, record, worker=self._worker)
         self._last_run_id += 1
         failpoints.reach(failpoints.AFTER_CLAIM)
+        lease_until = (claimed_at or time.monotonic()) + LEASE
         apart = self.room_for(record) == APART
-        if apart and not self._handing_back and self.pool.room().apart:
-            self._begin_apart(record)
+        refused = self._handing_back or time.monotonic() > lease_until
+        if apart and not refused and self.pool.room().apart:
+            self._begin_apart(record, lease_until)
             return
-        host = None if self._handing_back or apart else self.pool.acquire(self.kinds[canonical(record.type)])
-        if host is None:  # while the claim was under way, the room went or the worker began to hand back
+        host = None if refused or apart else self.pool.acquire(self.kinds[canonical(record.type)])
+        if host is None:  # while the claim was under way, the room or the lease went, or the worker began to hand back
             log.info("no_host", operation_id=record.id)
             self._on_completion(Completion(record, lifecycle.hand_back(record), Stopped({}), 0.0))
             return
         queue = self._queues[host] if host.kind is HostKind.FUNCTION else None
-        attempt = Attempt(self._last_run_id, record, host, self._now(), queued=bool(queue))
+        attempt = Attempt(self._last_run_id, record, host, self._now(), lease_until, queued=bool(queue))
         if queue is not None:
             queue.append(attempt)
         self._add(attempt)
@@ -132,9 +140,9 @@ class Executor:
         self._running[record.key, record.attempt] = attempt
         self.idle.clear()
 
-    def _begin_apart(self, record: Record) -> None:
+    def _begin_apart(self, record: Record, lease_until: float) -> None:
         """Start a host for this attempt alone. The handler begins when the host is ready."""
-        attempt = Attempt(self._last_run_id, record, None, self._now())
+        attempt = Attempt(self._last_run_id, record, None, self._now(), lease_until)
         self._add(attempt)
         self.pool.start_apart(self.kinds[canonical(record.type)], partial(self._run_apart, attempt))
 
@@ -142,8 +150,10 @@ class Executor:
         if attempt.run_id not in self._attempts:  # it was asked to stop meanwhile
             if host is not None:
                 self.pool.release(host, 0.0)
-        elif host is None:
+        elif host is None or time.monotonic() > attempt.lease_until:
             self._request_stop(attempt, StopReason.DRAIN)
+            if host is not None:
+                self.pool.release(host, 0.0)
         else:
             attempt.host = host
             attempt.begin(self._now())
@@ -237,6 +247,11 @@ class Executor:
             self._end(attempt, message.outcome)
             if attempt.host is not None:
                 self.pool.release(attempt.host, self._now() - attempt.started)
+        elif isinstance(message, AttemptRefused):
+            attempt.stop_reason = attempt.stop_reason or StopReason.DRAIN
+            self._end(attempt, Stopped({}))
+            if attempt.host is not None:
+                self.pool.release(attempt.host, 0.0)
         elif isinstance(message, ProgressReport):
             attempt.unstored_progress = message
 
@@ -277,17 +292,3 @@ class Executor:
         queue.remove(ended)
         if queue and queue[0].queued:
             queue[0].begin(self._now())
-
-
-def kinds_of(registry: TypeRegistry) -> dict[str, HostKind]:
-    """Which kind of host each type's handler needs, by the type's canonical name."""
-    return {
-        canonical(name): HostKind.COROUTINE if entry.is_coroutine else HostKind.FUNCTION
-        for name, entry in registry.items()
-        if entry.handler is not None
-    }
-
-
-def isolated_types(registry: TypeRegistry) -> set[str]:
-    """The types that ask for a process of their own for each operation, by canonical names."""
-    return {canonical(name) for name, entry in registry.items() if entry.isolate}

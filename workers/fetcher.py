@@ -1,6 +1,7 @@
 """The fetcher: claims operations for the executor, as many as there is room for."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from secrets import token_hex
@@ -69,6 +70,8 @@ class Fetcher:
         """The next claim, if it was sent before the reply to the present claim was processed."""
         self._last_deep_claim = -DEEP_CLAIM_INTERVAL
         self._last_claim = asyncio.get_running_loop().time()
+        self._claimed_at = time.monotonic()
+        """When the claim was first sent whose reply is awaited."""
         self._poll_in = POLL_INTERVAL
         self._next_kind = 0
         """The position in `_KINDS` of the kind whose turn is next, when the worker must not claim more than one."""
@@ -128,7 +131,7 @@ class Fetcher:
                 self._on_nothing_claimed()
             return False
         self.unanswered = True
-        reply = await claim
+        reply, claimed_at = await claim, self._claimed_at
         self.unanswered = False
         self._batch += 1
         self.claimed += len(reply.started)
@@ -136,7 +139,7 @@ class Fetcher:
         if reply.started and not self._stopping:
             self._prefetch = self._send_claim(self._room(reply.started))
             await asyncio.sleep(0)  # lets the task send the claim
-        self._process(reply)
+        self._process(reply, claimed_at)
         more = not reply.alone and (
             reply.more or bool(reply.started) or any(_waits_alone(each) for each in reply.parked)
         )
@@ -188,6 +191,8 @@ class Fetcher:
         if not repeat and not self._is_worth_a_claim(room, now):
             return None
         self._last_claim = now
+        if not repeat:  # a repeated claim brings what the first one took
+            self._claimed_at = time.monotonic()
         deep = now - self._last_deep_claim >= DEEP_CLAIM_INTERVAL
         if deep:
             self._last_deep_claim = now
@@ -200,7 +205,7 @@ class Fetcher:
             return True
         return bool(room) and now - self._last_claim >= DEEP_CLAIM_INTERVAL
 
-    def _process(self, reply: ClaimReply) -> None:
+    def _process(self, reply: ClaimReply, claimed_at: float) -> None:
         if reply.suspended != self._suspended:
             self._suspended = reply.suspended
             log.warning("worker_suspended" if reply.suspended else "worker_resumed", by="rq")
@@ -208,7 +213,7 @@ class Fetcher:
         poll_in = DEEP_CLAIM_INTERVAL if reply.left else POLL_INTERVAL
         self._poll_in = poll_in if reply.opens is None else min(poll_in, max(reply.opens, MIN_POLL_INTERVAL))
         for record in reply.started:
-            self._executor.begin(record)
+            self._executor.begin(record, claimed_at)
 
 
 def _waits_alone(parked: Record) -> bool:

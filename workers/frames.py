@@ -1,7 +1,7 @@
 """Messages between a manager and its hosts, and their form on the socket.
 
 A host first sends `HostReady`. The manager sends `RunAttempt` and `StopAttempt`. For each `RunAttempt` a host sends any
-number of `ProgressReport` and then one `AttemptEnded`.
+number of `ProgressReport` and then one `AttemptEnded`, or `AttemptRefused` only.
 
 On the socket a message is a JSON array: the name of its class, then its fields in the order in which the class declares
 them. An `AttemptEnded` is written as its outcome: the name of the outcome's class, the `run_id`, then the outcome's
@@ -30,6 +30,8 @@ class RunAttempt(NamedTuple):
     key: str
     members: Json
     client_context: str | None
+    begin_before: float
+    """The latest `time.monotonic()` at which the handler may begin. After that, the lease may have ended."""
 
 
 class HostReady(NamedTuple):
@@ -52,6 +54,12 @@ class ProgressReport(NamedTuple):
     detail: str
 
 
+class AttemptRefused(NamedTuple):
+    """The host has not begun an attempt, because it was too late. It is the last message about the attempt."""
+
+    run_id: int
+
+
 class AttemptEnded(NamedTuple):
     """The outcome of an attempt. It is the last message about the attempt."""
 
@@ -59,9 +67,11 @@ class AttemptEnded(NamedTuple):
     outcome: Outcome
 
 
-Message = RunAttempt | StopAttempt | HostReady | ProgressReport | AttemptEnded
+Message = RunAttempt | StopAttempt | HostReady | ProgressReport | AttemptRefused | AttemptEnded
 
-_MESSAGES: dict[str, Any] = {cls.__name__: cls for cls in (RunAttempt, StopAttempt, HostReady, ProgressReport)}
+_MESSAGES: dict[str, Any] = {
+    cls.__name__: cls for cls in (RunAttempt, StopAttempt, HostReady, ProgressReport, AttemptRefused)
+}
 _OUTCOMES: dict[str, Any] = {cls.__name__: cls for cls in (Succeeded, Rejected, RetryRequested, Raised)}
 """The outcomes that hosts send, but for `Stopped`. Their first field is a `ResultInfo`, which JSON has no form for."""
 

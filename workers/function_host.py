@@ -15,6 +15,7 @@ from tracker.domain.type_registry import TypeRegistry
 from workers.fork_limits import patiently
 from workers.frames import (
     AttemptEnded,
+    AttemptRefused,
     FrameReader,
     HostReady,
     Message,
@@ -78,6 +79,9 @@ class FunctionHost:
             attempt = self._queue.popleft()
             if attempt is None:
                 return
+            if time.monotonic() > attempt.begin_before:
+                self._send(AttemptRefused(attempt.run_id))
+                continue
             outcome = self._run(attempt)
             flush_streams()
             self._reporting = None

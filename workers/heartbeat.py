@@ -1,6 +1,7 @@
 """The heartbeat: renews the leases of a worker's attempts, announces the worker, and stores progress reports."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
@@ -9,7 +10,7 @@ import structlog
 from tracker.domain import lifecycle
 from tracker.errors import Unavailable
 from tracker.store.script_replies import ChangeReply
-from tracker.store.store import Store, pack
+from tracker.store.store import LEASE, Store, pack
 from workers.attempt import Attempt, StopReason
 from workers.completer import Completer
 from workers.executor import Executor
@@ -55,7 +56,11 @@ class Heartbeat:
         """Renew leases. The replies also say which attempts a client wants canceled, and which are fenced."""
         for start in range(0, len(attempts), MAX_BATCH):
             batch = attempts[start : start + MAX_BATCH]
+            sent = time.monotonic()
             for (key, number), reply in zip(batch, await self._store.beat(batch), strict=True):
+                attempt = self._executor.running.get((key, number))
+                if attempt is not None and reply != "REFUSED":
+                    attempt.lease_until = sent + LEASE
                 if reply == "CANCEL":
                     self._executor.stop(key, number, StopReason.CANCEL)
                 elif reply == "REFUSED":

@@ -8,6 +8,7 @@ script. Both kinds of worker run attempts by the same executor.
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -26,9 +27,10 @@ from tracker.store.script_replies import ClaimReply
 from tracker.store.store import LEASE, Store
 from tracker.url_handlers.request import load_registry
 from workers.completer import Completer
-from workers.executor import Executor, kinds_of
+from workers.executor import Executor
 from workers.fetcher import log_not_started
 from workers.fork_server import ForkServer
+from workers.handler_rooms import kinds_of
 from workers.heartbeat import Heartbeat
 from workers.host import HostKind
 from workers.pool import PoolSize
@@ -72,10 +74,11 @@ async def _claim_and_run(
         async with open_redis(settings, most=MAX_CONNECTIONS) as redis:
             store = Store(redis, settings)
             kinds = kinds_of(registry)
+            claimed_at = time.monotonic()
             reply = await _claim(store, kinds, job_id, worker=worker)
             log_not_started(reply, worker=worker)
             for record in reply.started:
-                await _run(store, kinds, fork_server, record, worker=worker)
+                await _run(store, kinds, fork_server, record, claimed_at, worker=worker)
     except Unavailable as error:
         _log.warning("ticket_dropped", job_id=job_id, redis=settings.redis_address, reason=error.message)
     finally:
@@ -100,7 +103,13 @@ async def _claim(store: Store, kinds: Mapping[str, HostKind], job_id: str, *, wo
 
 
 async def _run(
-    store: Store, kinds: Mapping[str, HostKind], fork_server: ForkServer, record: Record, *, worker: str
+    store: Store,
+    kinds: Mapping[str, HostKind],
+    fork_server: ForkServer,
+    record: Record,
+    claimed_at: float,
+    *,
+    worker: str,
 ) -> None:
     completer = Completer(store, Spool(None), worker=worker)
     name = canonical(record.type)
@@ -116,7 +125,7 @@ async def _run(
     await executor.pool.open()
     try:
         async with beside(completer.run(), heartbeat.run(), heartbeat.store_progress(), executor.watch()):
-            executor.begin(record)
+            executor.begin(record, claimed_at)
             with _hand_back_on_sigterm(executor):
                 await executor.idle.wait()
             await completer.settled.wait()

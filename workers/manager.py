@@ -22,9 +22,10 @@ from tracker.store.worker_registry import WorkerRegistry
 from workers.attempt import StopReason
 from workers.completer import Completer
 from workers.control import Control, ControlActions
-from workers.executor import Executor, isolated_types, kinds_of
+from workers.executor import Executor
 from workers.fetcher import Fetcher
 from workers.fork_server import ForkServer
+from workers.handler_rooms import isolated_types, kinds_of
 from workers.heartbeat import Heartbeat
 from workers.pool import PoolSize
 from workers.rq_presence import RqPresence

@@ -14,8 +14,9 @@ from tracker.domain.type_modules import load_types
 from tracker.domain.type_registry import TypeRegistry, separate_registry
 from tracker.runtime.background import beside
 from workers.completion import Completion
-from workers.executor import Executor, isolated_types, kinds_of
+from workers.executor import Executor
 from workers.fork_server import ForkServer
+from workers.handler_rooms import isolated_types, kinds_of
 from workers.pool import PoolSize
 
 

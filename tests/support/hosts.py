@@ -9,15 +9,17 @@ import pytest
 
 from tests.support.waiting import soon
 from workers.fork_server import ForkServer
-from workers.frames import AttemptEnded, Message, ProgressReport, RunAttempt
+from workers.frames import AttemptEnded, AttemptRefused, Message, ProgressReport, RunAttempt
 from workers.host import Death, Host, HostKind
 from workers.outcome import Outcome
 
 COROUTINE, FUNCTION = HostKind.COROUTINE, HostKind.FUNCTION
+FAR_OFF = 1e12
+"""A time of the monotonic clock that never comes."""
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-Sent = ProgressReport | AttemptEnded
+Sent = ProgressReport | AttemptRefused | AttemptEnded
 
 
 class HostClient:
@@ -44,10 +46,12 @@ class HostClient:
         async with self._changed:
             self._changed.notify_all()
 
-    def start(self, host: Host, name: str, **members: Any) -> int:
+    def start(self, host: Host, name: str, *, begin_before: float = FAR_OFF, **members: Any) -> int:
         """Send an attempt to a host; its run id."""
         run_id = self._last_run_id = self._last_run_id + 1
-        host.run(RunAttempt(run_id, f"#hosts.{name}", f"op-{run_id}", "call", 2, "a key", members, "mine"))
+        host.run(
+            RunAttempt(run_id, f"#hosts.{name}", f"op-{run_id}", "call", 2, "a key", members, "mine", begin_before)
+        )
         return run_id
 
     async def until(self, check: Callable[[], Any]) -> None:

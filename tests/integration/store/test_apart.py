@@ -294,6 +294,22 @@ async def test_one_worker_at_a_time_runs_one_alone_and_the_next_follows_at_once_
     await assert_consistent(store)
 
 
+async def test_what_waits_for_a_lone_worker_runs_in_the_order_of_creation_whatever_its_type(
+    store: Store, clock: Clock
+) -> None:
+    created = [await create(store, name) for name in ("plain", "function", "plain")]
+    await clock.advance(1)
+    for record in created:
+        await store.redis.hset(store.keys.operation(record.key), "apart", "worker")
+    await take(store, "w0")
+    began: list[Record] = []
+    for _ in created:
+        [alone] = await take(store, "w1", idle=True)
+        await done(store, alone)
+        began.append(alone)
+    assert ids(began) == ids(created)
+
+
 async def test_an_operation_whose_worker_died_while_it_ran_alone_keeps_no_other_from_that(
     store: Store, clock: Clock
 ) -> None:

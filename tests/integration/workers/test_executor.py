@@ -1,6 +1,7 @@
 """The executor in rare cases: functions at hand, drains, replaced hosts, and deadlines."""
 
 import asyncio
+import math
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -95,7 +96,7 @@ class Deafened(Host):
 
 def test_a_function_that_begins_though_it_was_asked_back_has_its_grace_from_then_on() -> None:
     record, host = running_record("works", run_within=AN_HOUR, grace=7.0), Deafened()
-    attempt = Attempt(1, record, host, 100.0, queued=True)
+    attempt = Attempt(1, record, host, 100.0, math.inf, queued=True)
     attempt.request_stop(StopReason.DRAIN, attempt.due)
     assert host.asked == [1]
     attempt.due = float("inf")  # its grace was over before the host came to it

@@ -26,9 +26,10 @@ from tracker.store.script_replies import ClaimReply, Room
 from tracker.store.store import Store
 from tracker.store.worker_registry import KNOWN_FOR, WorkerRegistry
 from workers import heartbeat, pool
-from workers.executor import Executor, kinds_of
+from workers.executor import Executor
 from workers.fetcher import MAX_BATCH, MIN_BATCH, QUEUE_SHARE
 from workers.fork_server import ForkServer
+from workers.handler_rooms import kinds_of
 from workers.manager import Manager, StopConditions, WorkerIdentity
 
 TYPES = ("waits", "works", "dies")

@@ -24,8 +24,9 @@ from tracker.domain.type_modules import load_types
 from tracker.domain.type_registry import TypeRegistry, separate_registry
 from tracker.errors import ConfigurationError
 from workers import fork_server, pool
-from workers.executor import Executor, kinds_of
+from workers.executor import Executor
 from workers.fork_server import ForkServer, HostNotStarted
+from workers.handler_rooms import kinds_of
 from workers.host import HostKind
 from workers.outcome import Succeeded
 from workers.pool import PoolSize
@@ -35,7 +36,8 @@ import asyncio, atexit
 from tests.support import hooked_types
 from tracker.domain.type_modules import load_types
 from workers import fork_server, pool
-from workers.executor import Executor, kinds_of
+from workers.executor import Executor
+from workers.handler_rooms import kinds_of
 from workers.fork_server import ForkServer, HostNotStarted
 from workers.host import HostKind
 from workers.host import HostKind

@@ -1,5 +1,6 @@
 """Which change of the record an outcome means."""
 
+import math
 import signal
 from typing import Any
 
@@ -25,7 +26,7 @@ NO_HOST: Any = None
 
 def attempt(reason: StopReason | None = None, *, attempts: int = 2) -> Attempt:
     record = make_record(stage=Stage.RUNNING, attempt=1, policy=Policy(attempts=attempts))
-    return Attempt(1, record, NO_HOST, 0.0, stop_reason=reason)
+    return Attempt(1, record, NO_HOST, 0.0, math.inf, stop_reason=reason)
 
 
 def change(ended: Attempt, outcome: Outcome) -> Change:

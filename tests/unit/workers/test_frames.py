@@ -20,7 +20,7 @@ FROM_HOSTS: list[Outcome] = [
     Stopped({"half": 1}),
 ]
 MESSAGES: list[Message] = [
-    RunAttempt(1, "#t.t", "id", "call", 2, "key", MEMBERS, None),
+    RunAttempt(1, "#t.t", "id", "call", 2, "key", MEMBERS, None, 7.5),
     StopAttempt(2),
     ProgressReport(3, None, "detail"),
     ProgressReport(3, 40, ""),

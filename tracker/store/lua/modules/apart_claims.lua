@@ -13,7 +13,7 @@
 -- FROM lanes: LANES
 -- FROM record: read_record
 -- FROM ticket_readers: delete_job
--- FROM worker_waits: first_waiting, forget_if_none_waits, waiting_record
+-- FROM worker_waits: first_waiting, forget_if_none_waits, oldest_first, waiting_record
 -- FROM transition: change_stage
 -- FROM verdicts: room_of, start_or_park
 
@@ -89,7 +89,9 @@ local function claim_alone(tx, claim, names)
   end
   local began = nil
   claim.alone = true
-  for _, name in ipairs(names) do began = began or claim_waiting(tx, claim, 'worker', name, 1) end
+  for _, name in ipairs(oldest_first('worker', names)) do
+    began = began or claim_waiting(tx, claim, 'worker', name, 1)
+  end
   claim.alone = false
   if began then note_lone_worker('runs', claim.worker, tx.now, began) end
   return began ~= nil

@@ -46,6 +46,16 @@ end
 -- The keys of the first operations that wait.
 local function first_waiting(need, name, limit) return call('ZRANGE', waiting_at(need, name), 0, limit - 1) end
 
+-- These types in the order in which their first operations that wait were created.
+local function oldest_first(need, names)
+  local created = {}
+  for _, name in ipairs(names) do
+    created[name] = tonumber(call('ZRANGE', waiting_at(need, name), 0, 0, 'WITHSCORES')[2]) or math.huge
+  end
+  table.sort(names, function(one, other) return created[one] < created[other] end)
+  return names
+end
+
 -- The record of an operation that waits. Returns nil if it must not start any more: the sweeper ends an operation that
 -- is past its deadline.
 local function waiting_record(tx, need, name, key)
