@@ -64,7 +64,8 @@ def takeovers(history: History) -> Iterator[Takeover]:
 
     Operations that may wait for something else than a worker (`Kind.prompt`) are left out. So are those of which an
     earlier attempt died, or may have died before its handler began, because they wait longer, and perhaps for a worker
-    that runs nothing else. So are deaths by poison, and deaths near an outage of the server, because the tracker promises no time there.
+    that runs nothing else. So are deaths by poison, and deaths near an outage of the server, because the tracker
+    promises no time there.
     """
     prompt = [told for told in history.operations.values() if told.kind.prompt]
     for fault in history.faults:
