@@ -187,14 +187,15 @@ def error_bytes(status: HTTPStatus, message: str, *, retry_after: int | None = N
     """A whole response with an error, for a connection that has no request to respond to."""
     ids = RequestIds(request=new_request_id())
     body = cast("bytes", error_response(status, message, ids).body)
-    headers = {
+    headers: dict[str, str] = {
         hdrs.CONTENT_TYPE: "application/json; charset=utf-8",
         hdrs.CONTENT_LENGTH: str(len(body)),
         hdrs.DATE: formatdate(usegmt=True),
         hdrs.CONNECTION: "close",
-        **({} if retry_after is None else {hdrs.RETRY_AFTER: str(retry_after)}),
         **_standard_headers("", ids),
     }
+    if retry_after is not None:
+        headers[hdrs.RETRY_AFTER] = str(retry_after)
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"HTTP/1.1 {status.value} {status.phrase}\r\n{lines}\r\n".encode() + body
 
