@@ -23,6 +23,7 @@ from tracker.config import Settings
 from tracker.errors import ConfigurationError
 from tracker.runtime.dev_valkey import PrivateServer, locked
 from tracker.runtime.processes import Child, Supervisor
+from tracker.visible_text import visible_lines
 
 VALKEY = "valkey"
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
@@ -200,12 +201,15 @@ def _on_signals() -> asyncio.Event:
 
 
 def _printer() -> Callable[[str, str], None]:
-    """A function that prints a child's line to standard error after the child's name, in colour on a terminal."""
+    """A function that prints a child's line to standard error after the child's name, in colour on a terminal.
+
+    The line may be the output of a handler, so control characters in it are shown in a visible form.
+    """
     width = max(map(len, COLOURS))
 
     def print_line(name: str, line: str) -> None:
         with suppress(OSError):  # nobody reads the output any more; that is no reason to stop
-            typer.echo(typer.style(f"{name:<{width}} | ", fg=COLOURS.get(name)) + line, err=True)
+            typer.echo(typer.style(f"{name:<{width}} | ", fg=COLOURS.get(name)) + visible_lines(line), err=True)
 
     return print_line
 

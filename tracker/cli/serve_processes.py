@@ -13,6 +13,7 @@ from tracker.cli.output import Exit
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
 from tracker.runtime.processes import Child, Supervisor
+from tracker.visible_text import visible_lines
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 STOP_WITHIN = 20.0
@@ -96,7 +97,7 @@ class _Printer:
         """Take one line of a process."""
         with suppress(OSError):  # nobody reads the output any more; that is no reason to stop
             if not line.startswith(READY):
-                self._write(line, err=True)
+                self._write(visible_lines(line), err=True)
             elif self._missing:
                 self._missing.discard(name)
                 if not self._missing:
