@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from random import randbytes
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import structlog
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
 from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
@@ -36,6 +36,8 @@ LINGER_SECONDS: Final = 2.0
 """The longest time that the rest of a refused body is read. Without that, its sender would not see the response."""
 
 _SLASHES: Final = re.compile("/{2,}")
+_VERSIONS: Final = (HttpVersion11, HttpVersion10)
+"""The versions of HTTP that are served. aiohttp's parser also lets 0.9 (a line without a version) and 2.0 pass."""
 
 
 class Connection(RequestHandler):
@@ -141,6 +143,8 @@ class Server(web.Server):
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         ids = ids_of(request.headers)
         try:
+            if request._version not in _VERSIONS:  # noqa: SLF001 - a read of `version` would fix it for `_refuse_version`
+                _refuse_version(request)
             response = await self._route(request)
         except Exception as error:  # noqa: BLE001 - every error gets a response; an unexpected one is logged
             response = response_for(error, request, ids)
@@ -226,6 +230,12 @@ def standard_headers(request: web.BaseRequest, ids: RequestIds) -> dict[str, str
     if ids.client is not None:
         headers["client-request-id"] = ids.client
     return headers
+
+
+def _refuse_version(request: web.BaseRequest) -> NoReturn:
+    """Refuse a request of a version that this server does not speak, in a version that it speaks (RFC 9112, 2.3)."""
+    request._version = HttpVersion11  # noqa: SLF001 - aiohttp answers in the version of the request
+    raise Invalid("This server speaks HTTP/1.1 and HTTP/1.0. The request line names another version, or none.")
 
 
 def _with_single_slashes(message: RawRequestMessage) -> RawRequestMessage:

@@ -52,7 +52,7 @@ class Store:
         self.page, self.turn = self._scripts.read_page, self._scripts.turn
 
     async def ready(self) -> None:
-        """Check that Redis answers and has every script."""
+        """Check that Redis answers, has every script, and accepts writes."""
         await self._scripts.loaded()
 
     async def create(self, record: Record, *, delay: float = 0.0, idempotency_key: IdempotencyKey = NO_KEY) -> Created:
