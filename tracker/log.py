@@ -8,7 +8,7 @@ import json
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
@@ -75,13 +75,22 @@ def configure(settings: Settings) -> None:
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _ForPeople(sys.stderr) if human else logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
     for noisy in ("rq.worker", "rq.job", "aiohttp.access", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
+
+class _ForPeople(logging.StreamHandler[TextIO]):
+    """A handler of log records that are shown to people."""
+
+
+def is_for_people() -> bool:
+    """Whether this process shows its log to people, since `configure`."""
+    return any(isinstance(handler, _ForPeople) for handler in _root.handlers)
 
 
 def _traceback_as_block(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

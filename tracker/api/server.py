@@ -21,6 +21,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDictProxy
 
+from tracker.api.body_framing import BodyFraming
 from tracker.api.error_responses import RequestIds, error_response, response_for
 from tracker.api.headers import ENCODING_NEEDED, client_request_id, odata_version
 from tracker.errors import Invalid
@@ -43,17 +44,25 @@ _VERSIONS: Final = (HttpVersion11, HttpVersion10)
 class Connection(RequestHandler):
     """aiohttp's protocol of one connection, with our error responses."""
 
-    __slots__ = ("server", "tasks_of_client")
+    __slots__ = ("_framing", "server", "tasks_of_client")
     server: "Server"
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
         self.tasks_of_client: set[asyncio.Task[Any]] = set()
         """Tasks that end when the client goes away."""
+        self._framing = BodyFraming()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of the client. Refuse a body that is nearly all extensions of chunks."""
+        super().data_received(data)
+        if self._framing.is_too_much(data, self._messages):
+            self.close()  # ends the connection after the response
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Cancel the tasks that end with their client."""
         super().connection_lost(exc)
+        self._framing.forget()
         for task in self.tasks_of_client:
             task.cancel()
 
