@@ -20,14 +20,14 @@ class Telling(Operation, type="#hostile.telling"):
 
 
 @handles(Careless, attempts=1)
-async def careless(operation: Careless) -> None:
+async def careless(operation: Careless, _: Context) -> None:
     print(operation.text)
     log.warning("got %s", operation.text)
     raise ValueError(operation.text)
 
 
 @handles(CarelessFunction, attempts=1)
-def careless_function(operation: CarelessFunction) -> None:
+def careless_function(operation: CarelessFunction, _: Context) -> None:
     print(operation.text)
     log.warning("got %s", operation.text)
     raise ValueError(operation.text)

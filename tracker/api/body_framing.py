@@ -33,7 +33,7 @@ class BodyFraming:
         Returns True when the newest body has too much framing. A read of this body raises Invalid then.
         """
         body = self._body
-        newest = messages[-1][1] if messages else body
+        newest: StreamReader | None = messages[-1][1] if messages else body
         if newest is None or newest.is_eof():
             self._body = None
             return False

@@ -157,7 +157,8 @@ class Server(web.Server):
             response = await self._route(request)
         except Exception as error:  # noqa: BLE001 - every error gets a response; an unexpected one is logged
             response = response_for(error, request, ids)
-            if request.content.exception() is not None:  # after a broken body, the next request cannot be found
+            # after a broken body, and in another version, the next request cannot be found
+            if request.content.exception() is not None or isinstance(error, _OtherVersion):
                 response.force_close()
         response.headers.update(standard_headers(request, ids))
         return response
@@ -241,10 +242,14 @@ def standard_headers(request: web.BaseRequest, ids: RequestIds) -> dict[str, str
     return headers
 
 
+class _OtherVersion(Invalid):
+    """The request is of a version of HTTP that is not served."""
+
+
 def _refuse_version(request: web.BaseRequest) -> NoReturn:
     """Refuse a request of a version that this server does not speak, in a version that it speaks (RFC 9112, 2.3)."""
     request._version = HttpVersion11  # noqa: SLF001 - aiohttp answers in the version of the request
-    raise Invalid("This server speaks HTTP/1.1 and HTTP/1.0. The request line names another version, or none.")
+    raise _OtherVersion("This server speaks HTTP/1.1 and HTTP/1.0. The request line names another version, or none.")
 
 
 def _with_single_slashes(message: RawRequestMessage) -> RawRequestMessage:

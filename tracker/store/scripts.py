@@ -158,7 +158,7 @@ async def answering(*, within: float | None = HANGS_AFTER) -> AsyncIterator[None
 
 def _as_unavailable(error: Exception) -> Unavailable | None:
     if isinstance(error, redis_errors.OutOfMemoryError):
-        return Unavailable("The store is full (maxmemory is reached): it can be read, and accepts no changes.")
+        return Unavailable("The store is full (maxmemory is reached): it can be read, and takes no new data.")
     if isinstance(error, _AWAY):
         return Unavailable("The store is not reachable at the moment.")
     if isinstance(error, redis_errors.ResponseError) and str(error).startswith(_AWAY_WORDS):

@@ -9,7 +9,7 @@ import pytest
 from tests.support.hostile_texts import HARMLESS, HOSTILE, OBEYED
 from tracker.cli import main, operations
 from tracker.cli.dev_stack import _printer
-from tracker.cli.output import CommandFailed, Exit, note, print_json, print_table
+from tracker.cli.output import CommandFailed, Exit, OutputFormat, note, print_json, print_table
 from tracker.cli.serve_processes import _Printer
 from tracker.errors import ConfigurationError
 
@@ -21,7 +21,7 @@ def a_table(text: str) -> None:
 
 
 def an_operation(text: str) -> None:
-    operations._print_operation({"clientContext": text, text: {"message": text}}, operations.OutputFormat.TABLE)
+    operations._print_operation({"clientContext": text, text: {"message": text}}, OutputFormat.TABLE)
 
 
 def a_list(text: str) -> None:

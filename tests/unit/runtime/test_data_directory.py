@@ -1,6 +1,7 @@
 """The data directory of `tracker dev`: its lock, and the room for its files."""
 
 import os
+import tempfile
 from errno import EDQUOT, ENOSPC, EROFS
 from pathlib import Path
 from typing import Any, NoReturn
@@ -9,8 +10,8 @@ import pytest
 
 from tracker.cli import dev_stack
 from tracker.cli.orphans import ChildRecords
+from tracker.config import Settings
 from tracker.errors import ConfigurationError
-from tracker.runtime import dev_valkey
 from tracker.runtime.dev_valkey import check_room, locked
 
 
@@ -25,7 +26,7 @@ def _full(number: int) -> Any:
 def test_a_directory_that_cannot_be_written_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(dev_valkey.tempfile, "TemporaryFile", _full(number))
+    monkeypatch.setattr(tempfile, "TemporaryFile", _full(number))
     with pytest.raises(ConfigurationError) as refused, locked(tmp_path):
         pytest.fail("nothing is started")
     assert refused.value.message == (
@@ -42,7 +43,7 @@ def test_a_valkey_that_starts_again_on_a_full_disk_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = dev_stack.StackPlan(
-        settings=None,  # type: ignore[arg-type] - no child is started
+        settings=Settings(),
         data_dir=tmp_path,
         host="127.0.0.1",
         port=0,
@@ -54,7 +55,7 @@ def test_a_valkey_that_starts_again_on_a_full_disk_says_so(
     )
     record = dev_stack._recorder(ChildRecords(tmp_path), plan)
     record("valkey", os.getpid())
-    monkeypatch.setattr(dev_valkey.tempfile, "TemporaryFile", _full(ENOSPC))
+    monkeypatch.setattr(tempfile, "TemporaryFile", _full(ENOSPC))
     record("api", os.getpid())
     record("api", os.getpid())
     assert capsys.readouterr().err == ""
