@@ -1,18 +1,28 @@
 """Logging by structlog: readable text on a terminal, JSON lines elsewhere.
 
-Names of log events are stable (`operation_started`). Ids are fields of the event.
+Names of log events are stable (`operation_started`). Ids are fields of the event. Many fields, messages and tracebacks
+hold texts that clients or handlers chose. Characters in them that a terminal would obey are shown in a visible form.
 """
 
+import json
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
 from tracker.config import Settings
 from tracker.domain.record import Record
 from tracker.domain.transitions import LOG_EVENTS, Stage, Transition
+from tracker.visible_text import visible, visible_json, visible_lines
+
+_INDENT = "    "
+"""The beginning of each line of a traceback. A line of the log begins at the margin, so no traceback can forge one."""
+_BLOCKS = ("exception", "stack")
+"""Fields that are shown below their line, in several lines."""
+_PLAIN = (int, float, type(None))
+"""Types whose values have no text of others."""
 
 _log = structlog.get_logger()
 _root = logging.getLogger()
@@ -48,13 +58,13 @@ def configure(settings: Settings) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if human else "iso", utc=not human),
+        structlog.processors.format_exc_info,
     ]
     if human:
-        shared.append(_unescape_traceback)
-        renderer: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=22)
+        console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=22)
+        rendering: list[Any] = [_traceback_as_block, _make_visible, console]
     else:
-        shared.append(structlog.processors.format_exc_info)
-        renderer = structlog.processors.JSONRenderer(default=str)
+        rendering = [structlog.processors.JSONRenderer(_dump, default=str)]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -63,9 +73,9 @@ def configure(settings: Settings) -> None:
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _ForPeople(sys.stderr) if human else logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -74,11 +84,48 @@ def configure(settings: Settings) -> None:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 
 
-def _unescape_traceback(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Show a traceback in several lines, as structlog shows an exception.
+class _ForPeople(logging.StreamHandler[TextIO]):
+    """A handler of log records that are shown to people."""
 
-    Else it is one line with escaped line ends.
-    """
+
+def is_for_people() -> bool:
+    """Whether this process shows its log to people, since `configure`."""
+    return any(isinstance(handler, _ForPeople) for handler in _root.handlers)
+
+
+def _traceback_as_block(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Show the traceback of a handler in several lines, as structlog shows an exception."""
     if "traceback" in event:
         event["exception"] = event.pop("traceback")
     return event
+
+
+def _make_visible(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Show all that a terminal would obey in a visible form: in the event, in its fields and in its tracebacks."""
+    return {visible(name): _shown(name, value) for name, value in event.items()}
+
+
+def _shown(name: str, value: Any) -> Any:
+    """The value of a field, or an object whose text is the value's visible form."""
+    if name in _BLOCKS:
+        return visible_lines(str(value).rstrip("\n"), indent=_INDENT)
+    if name == "event":
+        return visible(str(value))
+    if type(value) in _PLAIN:
+        return value
+    shown = value if isinstance(value, str) else repr(value)
+    return value if visible(shown) == shown else _Shown(visible(repr(value)))
+
+
+class _Shown:
+    """A value that structlog's console shows as it is. A text that has spaces would be quoted and escaped again."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _dump(event: MutableMapping[str, Any], **options: Any) -> str:
+    return visible_json(json.dumps(event, **options))

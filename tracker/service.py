@@ -72,7 +72,7 @@ class Operations:
         self.turn = store.turn
 
     async def ready(self) -> None:
-        """Return when operations can be accepted: Redis answers, and the scripts are loaded."""
+        """Return when operations can be accepted: Redis answers and accepts writes, and the scripts are loaded."""
         await self._store.ready()
 
     async def create(

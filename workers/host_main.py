@@ -17,6 +17,7 @@ import structlog
 from tracker.domain.type_registry import TypeRegistry
 from tracker.runtime.background import new_loop
 from tracker.runtime.processes import die_with_parent
+from workers import host_output
 from workers.coroutine_host import CoroutineHost
 from workers.function_host import FunctionHost
 from workers.handler_call import flush_streams
@@ -44,6 +45,7 @@ def main(
         atexit._clear()  # noqa: SLF001 - what the manager has registered is not for its children
         _detach_standard_input()
         _ignore_stop_signals()
+        host_output.set_off()
         if kind is HostKind.COROUTINE:
             CoroutineHost(registry, note_turn).run(channel, new_loop())
         else:

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,6 +45,31 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return int(end.value.code or 0), *capsys.readouterr()
 
     return run
+
+
+def in_small_file_system(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a name space of its own, in which the directory is a file system of 256 KiB that is full."""
+    script = (
+        'mount -t tmpfs -o size=256k tmpfs "$1" || exit 77; mkdir "$1/data"; cat /dev/zero > "$1/filler" 2> /dev/null;'
+        ' shift; exec "$@"'
+    )
+    command = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(directory), *words)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=LONGEST_WAIT, check=False, env=environment({})
+    )
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="a full file system needs a name space of its own")
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    if in_small_file_system(tmp_path, "true").returncode:
+        pytest.skip("this system allows no file system of one's own")
+    data = tmp_path / "data"
+    ended = in_small_file_system(tmp_path, *TRACKER, "dev", "--data-dir", str(data), "--port", "0")
+    assert ended.returncode == Exit.USAGE
+    assert ended.stderr == (
+        f"tracker: {data} cannot be written: No space left on device; make room, or take another --data-dir\n"
+    )
+    assert ended.stdout == ""
 
 
 def test_an_operation_is_created_followed_to_its_end_and_found_again(run: Run, dev: Dev) -> None:

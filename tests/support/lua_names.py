@@ -16,7 +16,8 @@ _LOCAL = re.compile(r"\blocal (?!function\b)(\w+(?:, \w+)*)|\bfunction (\w+)|\bf
 _PARAMETERS = re.compile(r"\bfunction\b[^(]*\(([^)]*)\)")
 _KEYWORDS = "and break do else elseif end false for function if in local nil not or repeat return then true until while"
 _GLOBALS = (
-    "cjson ipairs math pairs rawget rawset redis select setmetatable string table tonumber tostring type unpack ARGV"
+    "cjson ipairs math pairs pcall rawget rawset redis select setmetatable string table tonumber tostring type unpack"
+    " ARGV"
 )
 _LANGUAGE = frozenset(f"{_KEYWORDS} {_GLOBALS} call C".split())
 """What every file may use: Lua's keywords, its globals and those of Redis, and what stands before every script."""

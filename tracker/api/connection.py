@@ -14,6 +14,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDictProxy
 
+from tracker.api.body_framing import BodyFraming
 from tracker.api.connection_limits import RETRY_AFTER, Admission, ConnectionLimits
 from tracker.api.error_responses import RequestIds, error_response, response_for
 from tracker.api.headers import client_request_id, odata_version
@@ -34,6 +35,7 @@ class Connection(RequestHandler):
     """aiohttp's protocol of one connection, with our error responses."""
 
     __slots__ = (
+        "_framing",
         "_limits",
         "_slow_clients",
         "admission",
@@ -67,6 +69,7 @@ class Connection(RequestHandler):
         """The loop's time at which the client began to send the headers of a request; NEVER while it sends none."""
         self.body: StreamReader | None = None
         """The body of the current request, if it had not arrived with the headers."""
+        self._framing = BodyFraming()
         self.incoming: Progress | None = None
         self.outgoing: Progress | None = None
 
@@ -92,14 +95,20 @@ class Connection(RequestHandler):
         # aiohttp raises the error in a write that waits for the client. Then the error, its traceback and the response
         # would hold each other until the next full garbage collection. Without the error, the write ends.
         super().connection_lost(None)
+        self._framing.forget()
         if transport is not None:
             self._loop.call_soon(_break_cycle, transport)
         for task in self.tasks_of_client:
             task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Note the time at which the client began to send the headers of a request, if they are not complete."""
+        """Take bytes of the client, and refuse a body that is nearly all extensions of chunks.
+
+        Note the time at which the client began to send the headers of a request, if they are not complete.
+        """
         super().data_received(data)
+        if self._framing.is_too_much(data, self._messages):
+            self.close()  # ends the connection after the response
         waiter = self._waiter
         if waiter is not None and self.head_since is NEVER and data and not waiter.done():
             self.head_since = self._loop.time()

@@ -11,6 +11,9 @@ async def live(_: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """Respond with 200 if Redis is reachable and has the scripts, else with 503: no operation can be accepted."""
+    """Respond with 200 if operations can be accepted, else with 503.
+
+    Redis must be reachable, have the scripts, and accept writes. At `maxmemory` it serves reads only.
+    """
     await request.app[OPERATIONS].ready()
     return web.json_response({"status": "ready"})

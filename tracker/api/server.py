@@ -6,12 +6,12 @@ adds the headers that docs/api.md promises for every response.
 
 import asyncio
 import re
-from typing import Final, cast
+from typing import Final, NoReturn, cast
 
 import structlog
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
 
@@ -32,6 +32,8 @@ LINGER_SECONDS: Final = 2.0
 """The longest time that the rest of a refused body is read. Without that, its sender would not see the response."""
 
 _SLASHES: Final = re.compile("/{2,}")
+_VERSIONS: Final = (HttpVersion11, HttpVersion10)
+"""The versions of HTTP that are served. aiohttp's parser also lets 0.9 (a line without a version) and 2.0 pass."""
 
 
 class Server(web.Server):
@@ -90,6 +92,8 @@ class Server(web.Server):
         ids = ids_of(request.headers)
         connection = cast("Connection", request.protocol)
         try:
+            if request._version not in _VERSIONS:  # noqa: SLF001 - a read of `version` would fix it for `_refuse_version`
+                _refuse_version(request)
             if connection.counts_requests and not is_subrequest(request):
                 with self.limits.counted(connection, request):
                     response = await self._route(request)
@@ -97,9 +101,11 @@ class Server(web.Server):
                 response = await self._route(request)
         except Exception as error:  # noqa: BLE001 - every error gets a response; an unexpected one is logged
             response = response_for(error, request, ids)
-            if (broken := request.content.exception()) is not None:  # the next request cannot be found
-                response.force_close()
+            broken = request.content.exception()
+            if broken is not None:
                 forget_frames(broken)
+            if broken is not None or isinstance(error, _OtherVersion):  # the next request cannot be found
+                response.force_close()
         response.headers.update(standard_headers(request, ids))
         if connection.admission is Admission.PROBES:
             response.force_close()
@@ -157,6 +163,16 @@ def server_of(request: web.BaseRequest) -> Server:
 def is_subrequest(request: web.BaseRequest) -> bool:
     """Whether a request came inside another one."""
     return request.writer is _SUBREQUEST_WRITER
+
+
+class _OtherVersion(Invalid):
+    """The request is of a version of HTTP that is not served."""
+
+
+def _refuse_version(request: web.BaseRequest) -> NoReturn:
+    """Refuse a request of a version that this server does not speak, in a version that it speaks (RFC 9112, 2.3)."""
+    request._version = HttpVersion11  # noqa: SLF001 - aiohttp answers in the version of the request
+    raise _OtherVersion("This server speaks HTTP/1.1 and HTTP/1.0. The request line names another version, or none.")
 
 
 def _with_single_slashes(message: RawRequestMessage) -> RawRequestMessage:

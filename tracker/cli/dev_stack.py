@@ -21,8 +21,9 @@ from tracker.cli.output import Exit, note
 from tracker.cli.token import token_line
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
-from tracker.runtime.dev_valkey import PrivateServer, locked
+from tracker.runtime.dev_valkey import PrivateServer, check_room, locked
 from tracker.runtime.processes import Child, Supervisor
+from tracker.visible_text import visible_lines
 
 VALKEY = "valkey"
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
@@ -119,8 +120,8 @@ def unreachable(settings: Settings) -> str | None:
 async def run(plan: StackPlan) -> None:
     """Run all processes until SIGINT or SIGTERM, and stop them in order. A second signal ends the workers' drain early.
 
-    Raises ConfigurationError when the data directory or the port is in use, an orphan of an earlier run cannot
-    be ended, or a process refuses its configuration.
+    Raises ConfigurationError when the data directory is in use or cannot be written, the port is in use, an orphan of
+    an earlier run cannot be ended, or a process refuses its configuration.
     """
     with locked(plan.data_dir):
         records = ChildRecords(plan.data_dir)
@@ -130,7 +131,9 @@ async def run(plan: StackPlan) -> None:
         if plan.redis_url is None:
             _free_port("127.0.0.1", plan.redis_port or 0)
             plan.server.prepare()
-        supervisor = Supervisor(plan.children(), on_line=_printer(), on_start=records.record, fatal_exit=Exit.USAGE)
+        supervisor = Supervisor(
+            plan.children(), on_line=_printer(), on_start=_recorder(records, plan), fatal_exit=Exit.USAGE
+        )
         running = asyncio.create_task(_bring_up(supervisor, plan))
         stop = _on_signals()
         try:
@@ -141,6 +144,25 @@ async def run(plan: StackPlan) -> None:
             stop.clear()  # from here on the event is a second signal
             await _stop(supervisor, plan, at_once=stop)
             running.cancel()
+
+
+def _recorder(records: ChildRecords, plan: StackPlan) -> Callable[[str, int], None]:
+    """A function that records each start of a child. When Valkey starts again, it says whether the disk is full.
+
+    A Valkey whose disk is full ends at its next write, and starts again until there is room.
+    """
+    started: set[str] = set()
+
+    def record(name: str, pid: int) -> None:
+        if name == VALKEY and name in started:
+            try:
+                check_room(plan.data_dir)
+            except ConfigurationError as error:
+                note(error.message)
+        started.add(name)
+        records.record(name, pid)
+
+    return record
 
 
 def _free_port(host: str, port: int) -> int:
@@ -200,12 +222,15 @@ def _on_signals() -> asyncio.Event:
 
 
 def _printer() -> Callable[[str, str], None]:
-    """A function that prints a child's line to standard error after the child's name, in colour on a terminal."""
+    """A function that prints a child's line to standard error after the child's name, in colour on a terminal.
+
+    The line may be the output of a handler, so control characters in it are shown in a visible form.
+    """
     width = max(map(len, COLOURS))
 
     def print_line(name: str, line: str) -> None:
         with suppress(OSError):  # nobody reads the output any more; that is no reason to stop
-            typer.echo(typer.style(f"{name:<{width}} | ", fg=COLOURS.get(name)) + line, err=True)
+            typer.echo(typer.style(f"{name:<{width}} | ", fg=COLOURS.get(name)) + visible_lines(line), err=True)
 
     return print_line
 

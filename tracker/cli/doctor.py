@@ -40,11 +40,12 @@ def doctor(
 
     With --verify or --repair: check every operation instead. The exit code is 1 when a misplaced operation is left.
     """
-    from tracker import config
+    from tracker import config, log
 
     settings = config.load()
     if redis_url is not None:
         settings = settings.model_copy(update={"redis_url": redis_url})
+    log.configure(settings)
     if verify or repair:
         _verify(settings, output, repair=repair)
     else:
@@ -70,10 +71,8 @@ def _examine(settings: "Settings", output: OutputFormat) -> None:
 def _verify(settings: "Settings", output: OutputFormat, *, repair: bool) -> None:
     import asyncio
 
-    from tracker import log
     from tracker.errors import Unavailable
 
-    log.configure(settings)
     try:
         found, left, repaired = asyncio.run(_verify_and_repair(settings, repair=repair))
     except Unavailable as error:

@@ -1,6 +1,7 @@
 """The command line `tracker`. A command imports its heavy modules only when it runs, so `tracker --help` is fast."""
 
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ import typer
 from tracker.cli import dev, doctor, operations, serve, token, why
 from tracker.cli.output import MEANINGS, CommandFailed, Exit
 from tracker.errors import ConfigurationError
+from tracker.visible_text import visible, visible_lines
 
 EXIT_CODES = "Exit codes: " + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."
 
@@ -48,17 +50,23 @@ for panel, commands in {
 
 
 def main() -> None:
-    """Run the command line. An expected error ends it with one line on standard error and an exit code."""
+    """Run the command line. An expected error ends it with one line on standard error and an exit code.
+
+    Any other error ends it with a traceback, in which the texts of others are visible as in every other output.
+    """
     try:
         app()
     except CommandFailed as stop:
         _end(stop.code, stop.message)
     except ConfigurationError as error:
         _end(Exit.USAGE, error.message)
+    except Exception as error:  # noqa: BLE001 - Python would show the same traceback, with all characters as they are
+        typer.echo(visible_lines("".join(traceback.format_exception(error))), err=True, nl=False)
+        sys.exit(Exit.FAILED)
 
 
 def _end(code: Exit, message: str) -> None:
-    typer.echo(f"tracker: {message}", err=True)
+    typer.echo(f"tracker: {visible(message)}", err=True)
     sys.exit(code)
 
 

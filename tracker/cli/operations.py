@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from tracker.cli.output import CommandFailed, Exit, Json, Output, OutputFormat, note, print_json, print_table
+from tracker.visible_text import visible
 
 if TYPE_CHECKING:
     from tracker.cli.http_client import Client
@@ -180,8 +181,8 @@ def _progress_bar() -> Iterator[Callable[[Json], None]]:
                 task,
                 total=None if percent is None else 100,
                 completed=percent or 0,
-                status=operation.get("status", ""),
-                detail=operation.get("statusDetail") or "",
+                status=visible(operation.get("status", "")),
+                detail=visible(operation.get("statusDetail") or ""),
             )
 
         yield show

@@ -1,4 +1,8 @@
-"""Exit codes, the error that ends a command, and functions that print: what all commands share."""
+"""Exit codes, the error that ends a command, and functions that print: what all commands share.
+
+A text that is printed may come from another client or from a handler. It must not move the terminal's cursor, and must
+not look like a line of ours. So every text passes `tracker.visible_text`.
+"""
 
 import json
 import sys
@@ -9,11 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from tracker.errors import ConfigurationError
+from tracker.visible_text import visible, visible_json
 
 Json = dict[str, Any]
-
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
-"""Control characters and their visible forms. A text from another client must not move the terminal's cursor."""
 
 UNWRAPPED_WIDTH = 10_000
 """The width of a table, in characters, if the output is no terminal. A program reads one row per line."""
@@ -63,11 +65,14 @@ Output = Annotated[OutputFormat, typer.Option("--output", "-o", help="How to pri
 
 def print_json(value: Any) -> None:
     """Print a value as JSON, and nothing else, to standard output."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    typer.echo(visible_json(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """Print rows under a header. Text in cells is never read as markup. Long cells are wrapped on a terminal only."""
+    r"""Print rows under a header. Text in cells is never read as markup. Long cells are wrapped on a terminal only.
+
+    A line end in a cell is shown as `\n`, so that a row is one line.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -76,10 +81,10 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell.translate(_CONTROLS)) for cell in row))
+        table.add_row(*(Text(visible(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else UNWRAPPED_WIDTH).print(table)
 
 
 def note(text: str) -> None:
     """Print a text to standard error, beside the result."""
-    typer.echo(text, err=True)
+    typer.echo(visible(text), err=True)

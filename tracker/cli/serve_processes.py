@@ -1,6 +1,7 @@
 """`tracker serve --processes N`: several API processes that share one port, and their supervisor."""
 
 import asyncio
+import errno
 import signal
 import socket
 import sys
@@ -13,6 +14,7 @@ from tracker.cli.output import Exit
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
 from tracker.runtime.processes import Child, Supervisor
+from tracker.visible_text import visible_lines
 
 TERM, KILL = signal.SIGTERM, signal.SIGKILL
 STOP_WITHIN = 20.0
@@ -68,10 +70,26 @@ def _reserved(host: str, port: int) -> Iterator[int]:
                 alone.bind(address)
         with socket.socket(family) as shared:
             shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            shared.bind(address)
+            _bind(shared, address)
             yield shared.getsockname()[1]
     except OSError as error:
         raise ConfigurationError(f"{host} port {port}: {error.strerror}") from None
+
+
+def _bind(shared: socket.socket, address: tuple[str, int]) -> None:
+    """Bind the socket that reserves the port. Nothing listens on the port, which the caller has checked.
+
+    The closed connections of a process that had the port for itself may still be in TIME-WAIT (RFC 9293, 3.3.2). Linux
+    lets no socket share the port with them, unless that socket has SO_REUSEADDR, too. With that option, however, others
+    could listen on the port until the first of our processes does. So the option is used only when it is needed.
+    """
+    try:
+        shared.bind(address)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        shared.bind(address)
 
 
 def _address(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
@@ -96,7 +114,7 @@ class _Printer:
         """Take one line of a process."""
         with suppress(OSError):  # nobody reads the output any more; that is no reason to stop
             if not line.startswith(READY):
-                self._write(line, err=True)
+                self._write(visible_lines(line), err=True)
             elif self._missing:
                 self._missing.discard(name)
                 if not self._missing:

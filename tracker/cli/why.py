@@ -36,12 +36,13 @@ def why(
     """Tell what an operation does, or what it waits for, and how its attempts ended."""
     import asyncio
 
-    from tracker import config
+    from tracker import config, log
     from tracker.cli.explanations import explain
 
     settings = config.load()
     if redis_url is not None:
         settings = settings.model_copy(update={"redis_url": redis_url})
+    log.configure(settings)
     found = asyncio.run(_diagnose(settings, id_, tenant))
     reasons = explain(found)
     if output is OutputFormat.JSON:
@@ -56,6 +57,7 @@ async def _diagnose(settings: "Settings", id_: str, tenant: str | None) -> "Diag
     from tracker.errors import NotFound, Unavailable
     from tracker.maintenance.diagnosis import Diagnoser
     from tracker.store.connection import open_redis
+    from tracker.store.record_reader import UnreadableRecord
     from tracker.store.store import Store
 
     try:
@@ -67,6 +69,9 @@ async def _diagnose(settings: "Settings", id_: str, tenant: str | None) -> "Diag
                     found.append(await diagnoser.diagnose(key))
     except Unavailable as error:
         raise CommandFailed(Exit.UNREACHABLE, f"Redis cannot be reached at REDIS_URL: {error.__cause__}") from None
+    except UnreadableRecord as error:
+        advice = "`tracker doctor --verify` names all records that cannot be read."
+        raise CommandFailed(Exit.FAILED, f"{error.message} {advice}") from None
     if not found:
         raise CommandFailed(Exit.NOT_FOUND, f"There is no operation '{id_}'.")
     if len(found) > 1:

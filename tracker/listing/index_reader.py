@@ -12,7 +12,7 @@ from tracker.domain.record import Record
 from tracker.listing.planner import Plan
 from tracker.store.codec import as_hash
 from tracker.store.scripts import answering
-from tracker.store.store import Store, readable
+from tracker.store.store import Store
 
 CHUNK: Final = 500
 """How many candidates are read in one round trip at most."""
@@ -102,7 +102,8 @@ class IndexReader:
             first=len(part.groups[0]),
             sets=[name for group in part.groups for name in group],
         )
-        entries = [(int(order), readable(as_hash(stored))) for order, stored in zip(flat[::2], flat[1::2], strict=True)]
+        pairs, readable = zip(flat[::2], flat[1::2], strict=True), self._store.readable
+        entries = [(int(order), readable(as_hash(stored))) for order, stored in pairs]
         return Chunk(int(moment), total, entries)
 
     async def count(self, tenant: str, call_id: str, asked: Plan) -> int:

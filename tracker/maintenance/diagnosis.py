@@ -9,6 +9,7 @@ from tracker.domain.operation import SECOND, Json, Micros
 from tracker.domain.record import Apart, Record
 from tracker.errors import NotFound
 from tracker.store.keys import type_digest
+from tracker.store.record_reader import UnreadableRecord
 from tracker.store.scripts import answering
 from tracker.store.worker_registry import WorkerRegistry
 
@@ -84,7 +85,10 @@ class Diagnoser:
         return keys or ([name] if _KEY.fullmatch(name) else [])
 
     async def diagnose(self, key: str) -> Diagnosis:
-        """Read the diagnosis of an operation. Raises NotFound if there is no record, or this version cannot read it."""
+        """Read the diagnosis of an operation.
+
+        Raises UnreadableRecord if the record is damaged, and NotFound if there is none, or one of a newer version.
+        """
         record = await self._read(key)
         facts = await self._facts(record)
         for _ in range(MAX_REREADS):
@@ -107,6 +111,8 @@ class Diagnoser:
     async def _read(self, key: str) -> Record:
         for record in await self._store.read([key]):
             return record
+        for reason in (await self._store.damaged([key])).values():
+            raise UnreadableRecord(f"The record with the key '{key}' cannot be read: {reason}.")
         raise NotFound(f"There is no operation with the key '{key}'.")
 
     async def _stock_workers(self) -> int:

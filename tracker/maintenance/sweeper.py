@@ -4,7 +4,7 @@ Every API process and every worker runs a sweeper. A lock in Redis lets one of t
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,10 @@ LEASE_GRACE = 6.0
 """How long no lease counts as lost after an outage of Redis, in seconds. Workers renew their leases in that time."""
 MAX_BATCH = 500
 """How many operations one sweep handles for each of its duties, at most."""
+ASIDE_FOR = 60.0
+"""How long an operation whose record cannot be read is left aside, in seconds. Meanwhile the sweeper has others."""
+MAX_ASIDE = 10_000
+"""How many such operations are left aside at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,8 @@ class Sweeper:
     def __init__(self, store: "Store", *, every: float = SWEEP_INTERVAL) -> None:
         self._store, self._every = store, every
         self._lenient_until = 0.0
+        self._aside: dict[str, float] = {}
+        """Keys of operations that are left aside, each with the time of the loop at which it is looked at again."""
         self._lock = store.redis.lock(store.keys.sweeper, timeout=LOCK_TIMEOUT, blocking=False, thread_local=False)
 
     async def run(self) -> None:
@@ -92,8 +98,10 @@ class Sweeper:
 
     async def sweep(self) -> Swept:
         """Do each duty once, for one batch. Raises Unavailable while Redis is away."""
-        overdue = await self._store.overdue(MAX_BATCH)
-        lenient = asyncio.get_running_loop().time() < self._lenient_until
+        now = asyncio.get_running_loop().time()
+        self._aside = {key: until for key, until in self._aside.items() if until > now}
+        overdue = await self._store.overdue(MAX_BATCH + len(self._aside))
+        lenient = now < self._lenient_until
         lost = await self._apply([] if lenient else overdue.lost, blame.lose)
         vanished = await self._apply(overdue.vanished, lifecycle.vanish)
         missed = await self._apply(overdue.missed, lifecycle.miss)
@@ -104,9 +112,9 @@ class Sweeper:
         return Swept(lost, due, vanished, missed, expired, forgotten, len(overdue.litter))
 
     async def _apply(self, keys: Iterable[str], decide: "Callable[[Record], Change]") -> int:
-        """Apply a transition to each operation. Returns how many were changed."""
+        """Apply a transition to each operation, MAX_BATCH at most. Returns how many were changed."""
         applied = 0
-        for record in await self._store.read(keys):
+        for record in await self._read([key for key in keys if key not in self._aside][:MAX_BATCH]):
             try:
                 change = decide(record)
                 after = await self._store.apply(change)
@@ -119,6 +127,15 @@ class Sweeper:
             applied += 1
             log_transition(change.transition, after, worker=record.worker or None)
         return applied
+
+    async def _read(self, keys: Sequence[str]) -> "list[Record]":
+        """Read records. An operation that has none, or one that cannot be read, is left aside for a while."""
+        records = await self._store.read(keys)
+        if len(records) < len(keys):
+            until = asyncio.get_running_loop().time() + ASIDE_FOR
+            unread = set(keys) - {record.key for record in records}
+            self._aside |= dict.fromkeys(list(unread)[: MAX_ASIDE - len(self._aside)], until)
+        return records
 
     async def _has_lock(self) -> bool:
         """Take the lock, or renew it. Returns whether this process has it."""

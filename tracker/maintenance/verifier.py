@@ -89,7 +89,8 @@ class Verifier:
     """
 
     def __init__(self, store: Store, settings: "Settings", *, recheck_after: float = RECHECK_AFTER) -> None:
-        self._redis, self._keys, self._recheck_after = store.redis, store.keys, recheck_after
+        self._store, self._redis, self._keys = store, store.redis, store.keys
+        self._recheck_after = recheck_after
         self._places = Placement(store.keys)
         constants = script_constants(store.keys, test_clock=settings.test_clock)
         self._locate = Script("read_memberships", store.redis, store.keys, constants)
@@ -128,11 +129,11 @@ class Verifier:
     async def _repair_one(self, key: str, strays: set[tuple[str, str]]) -> bool:
         """Repair one operation, unless it has no fault any more or changes meanwhile.
 
-        Returns whether it was repaired.
+        Returns whether it was repaired. A record that cannot be read is left as it is.
         """
         [seen] = await self._find([key], thorough=True)
         faults = await self._check({key: strays})
-        if not faults:
+        if not faults or await self._store.damaged([key]):
             return False
         reply = await self._repair(
             key=key,
@@ -156,7 +157,7 @@ class Verifier:
         while True:
             async with answering():
                 cursor, names = await self._redis.scan(cursor, count=KEYS_STEP)
-            yield [str(name) for name in names]
+            yield [str(name) for name in names if str(name).isascii()]  # all of ours are
             done += len(names)
             if on_progress is not None:
                 on_progress(done, max(done, size))
@@ -176,13 +177,14 @@ class Verifier:
         return listed
 
     async def _walk_records(self, walk: _Walk, names: Sequence[str]) -> None:
-        """Check each operation among these keys: whether it is where its record says that it belongs."""
+        """Check each operation among these keys: whether its record can be read, and it is where the record says."""
         prefix = self._keys.operation("")
         keys = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
         for part in _batches(keys, OPERATIONS_STEP):
+            damaged = await self._store.damaged(part)
             for key, seen in zip(part, await self._find(part, thorough=False), strict=True):
                 walk.operations += 1
-                if seen is None or self._places.faults(_with_ticket(seen, walk.listed)):
+                if key in damaged or seen is None or self._places.faults(_with_ticket(seen, walk.listed)):
                     walk.doubts[key] |= set()
 
     async def _walk_members(self, walk: _Walk, names: Sequence[str]) -> None:
@@ -207,6 +209,7 @@ class Verifier:
     async def _walk_held(self, walk: _Walk, held: Sequence[tuple[str, str, str]]) -> None:
         """Check members of sets. `held`: for each member the set, the member, and the key of the operation."""
         walk.members += len(held)
+        held = [names for names in held if all(text.isascii() for text in names)]  # Redis's scripts get nothing else
         for part in _batches(held, OPERATIONS_STEP):
             verdicts = await self._strays(held=[text for names in part for text in names])
             for (name, member, key), verdict in zip(part, verdicts, strict=True):
@@ -227,9 +230,18 @@ class Verifier:
                 if verdict != "OK":
                     fields = found.fields if (found := seen[key]) else _NO_RECORD | {"stage": ""}
                     faults.add(Fault(key, name, _STRAY[verdict], fields["id"], fields["stage"], stray=member))
-            for found in filter(None, seen.values()):
-                faults |= set(self._places.faults(found))
+            damaged = await self._store.damaged(part)
+            faults |= {self._damage(key, reason, seen[key]) for key, reason in damaged.items()}
+            for found in seen.values():
+                if found is not None and found.key not in damaged:
+                    faults |= set(self._places.faults(found))
         return faults
+
+    def _damage(self, key: str, reason: str, found: Located | None) -> Fault:
+        """The fault of a record that cannot be read. No rule of placement can be checked then."""
+        fields = found.fields if found else _NO_RECORD | {"stage": ""}
+        what = f"its record cannot be read: {reason}"
+        return Fault(key, self._keys.operation(key), what, fields["id"], fields["stage"])
 
     async def _find(self, keys: Sequence[str], *, thorough: bool) -> list[Located | None]:
         """Read where operations are. None: there is no record.

@@ -34,10 +34,28 @@ class _Call(NamedTuple):
     """The futures that get the reply. In a shared call each gets a part of it, with this number of elements."""
     joined: bool
     """Whether the call can be shared: its reply is a list with an element for each operation."""
+    parts: list[int]
+    """In a shared call, for each future how many of the words are its own."""
 
     def given_up(self) -> bool:
         """Whether nobody waits for the reply any more."""
         return all(future.cancelled() for future, _ in self.futures)
+
+    def has_failed_for_all(self, reply: Any) -> bool:
+        """Whether an error in the script has ended the call for several futures, though one of them may be its cause.
+
+        Errors of which redis-py has a class say that the server serves no such call now.
+        """
+        return len(self.futures) > 1 and type(reply) is ResponseError
+
+    def apart(self) -> "list[_Call]":
+        """A call for each future, with its own part of the words."""
+        at = len(self.words) - sum(self.parts)
+        shared, calls = self.words[:at], []
+        for future, size in zip(self.futures, self.parts, strict=True):
+            calls.append(self._replace(words=shared + self.words[at : at + size], futures=[future], parts=[size]))
+            at += size
+        return calls
 
     def settle(self, reply: Any) -> None:
         """Resolve the futures with the reply, or with the error."""
@@ -73,7 +91,7 @@ class Batcher:
 
     def call(self, script: "AsyncScript", keys: list[Any], args: list[Any]) -> asyncio.Future[Any]:
         """Call a script. The future gets its reply, or the error that redis-py would raise."""
-        call = _Call(script, [len(keys), *keys, *args], [], joined=False)
+        call = _Call(script, [len(keys), *keys, *args], [], joined=False, parts=[])
         self._calls.append(call)
         return self._add(call, 1)
 
@@ -86,10 +104,12 @@ class Batcher:
             self._send()
         call = self._open.get(script)
         if call is None:
-            call = self._open[script] = _Call(script, [len(keys), *keys], [], joined=True)
+            call = self._open[script] = _Call(script, [len(keys), *keys], [], joined=True, parts=[])
             self._calls.append(call)
+        before = len(call.words)
         for args in each:
             call.words.extend(args)
+        call.parts.append(len(call.words) - before)
         return self._add(call, len(each))
 
     def leave(self) -> None:
@@ -151,7 +171,11 @@ class Batcher:
             replies.clear()
 
     async def _run(self, calls: list[_Call]) -> list[Any]:
-        """The reply or error of each call. If the server has lost a script, load it and repeat its calls."""
+        """The reply or error of each call. If the server has lost a script, load it and repeat its calls.
+
+        If the script fails in a shared call, the call is repeated for each future apart. The error is for the one at
+        fault then, and not for all who happened to call in the same turn. All scripts may be repeated.
+        """
         replies = await self._round_trip(calls)
         missed = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if missed:
@@ -160,6 +184,11 @@ class Batcher:
             again = await self._round_trip([calls[index] for index in missed])
             for index, reply in zip(missed, again, strict=True):
                 replies[index] = reply
+        for call, reply in zip(calls, replies, strict=True):
+            if call.has_failed_for_all(reply):
+                apart = call.apart()
+                for one, own_reply in zip(apart, await self._round_trip(apart), strict=True):
+                    one.settle(own_reply)
         return replies
 
     async def _round_trip(self, calls: list[_Call]) -> list[Any]:

@@ -75,11 +75,6 @@ def encode_fields(changed: Mapping[str, Any]) -> dict[str, str]:
     return stored
 
 
-def decode(reply: Sequence[str]) -> Record:
-    """Decode a record from the reply of HGETALL inside a script."""
-    return decode_hash(as_hash(reply))
-
-
 def with_added_fields(record: Record, added: str) -> Record:
     """A new record with the fields that the script added: field, value and so on, separated by spaces."""
     values = list(record)
@@ -97,7 +92,11 @@ def as_hash(reply: Sequence[str]) -> dict[str, str]:
 
 
 def decode_hash(stored: Mapping[str, str]) -> Record:
-    """Decode a record from its hash. Raises ValueError, KeyError or TypeError when the form is unknown."""
+    """Decode a record from its hash.
+
+    Raises ValueError, KeyError, TypeError, AttributeError or RecursionError when the record is damaged or its form is
+    unknown. What it returns can be shown to clients.
+    """
     values = list(_BLANK)
     for name, text in stored.items():
         if (place := _TEXT_PLACES.get(name)) is not None:
@@ -107,8 +106,12 @@ def decode_hash(stored: Mapping[str, str]) -> Record:
             values[place] = read(text)
     if values[_ID] is None:
         values[_ID] = as_uuid(values[_KEY])
-    if None in values[:_OPTIONAL]:
+    if None in values[:_OPTIONAL] or "stage" not in stored or "created" not in stored:
         raise ValueError("a field is missing that every record has")
+    if max(values[_TIMES]) > _LATEST:
+        raise ValueError("a time is later than any time")
+    if not (text := "".join(stored.values())).isascii():
+        text.encode()  # bytes that are no UTF-8 have become lone surrogates
     if results := values[_RESULTS]:
         values[_MEMBERS] = {**values[_MEMBERS], **results}
     return Record._make(values)
@@ -161,11 +164,33 @@ def _encode_policy(record: Record) -> dict[str, str]:
 @lru_cache(maxsize=1024)
 def _decode_policy(text: str) -> Policy:
     """Decode a policy. Operations of one type share it."""
-    stored: Json = json_codec.decode(text)
+    stored = _decode_object(text)
     known = {name: stored[name] for name in _POLICY_NAMES if name in stored}
     if "canceled" in known:
-        known["canceled"] = decode_result(known["canceled"])
+        known["canceled"] = _checked_result(*known["canceled"])
+    for name, value in known.items():
+        default = getattr(_DEFAULT, name)
+        if not isinstance(value, (int, float) if type(default) is float else type(default)):
+            raise TypeError(f"the policy's {name} is of another type")
     return Policy(**known)
+
+
+def _decode_object(text: str) -> Json:
+    value = json_codec.decode(text)
+    if not isinstance(value, dict):
+        raise TypeError("not a JSON object")
+    return value
+
+
+@lru_cache(maxsize=256)
+def _decode_result(text: str) -> ResultInfo:
+    return _checked_result(*json_codec.decode(text))
+
+
+def _checked_result(code: Any, subcode: Any, message: Any) -> ResultInfo:
+    if not (isinstance(code, int) and isinstance(subcode, int) and isinstance(message, str)):
+        raise TypeError("a part of the result is of another type")
+    return result_of(code, subcode, message)
 
 
 def decode_result(stored: Sequence[Any]) -> ResultInfo:
@@ -207,9 +232,9 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     **dict.fromkeys(_TEXTS, str),
     **dict.fromkeys(_NUMBERS, int),
     **dict.fromkeys(_FLAGS, "1".__eq__),
-    "members": json_codec.decode,
-    "results": json_codec.decode,
-    "result_info": lambda text: decode_result(json_codec.decode(text)),
+    "members": _decode_object,
+    "results": _decode_object,
+    "result_info": _decode_result,
     "policy": _decode_policy,
     "status": {str(status): status for status in OperationStatus}.__getitem__,
     "stage": {str(stage): stage for stage in Stage}.__getitem__,
@@ -221,5 +246,9 @@ _TEXT_PLACES = {name: _PLACES[name] for name in _TEXTS}
 _OPTIONAL, _ID, _KEY, _MEMBERS, _RESULTS, _NOT_BEFORE = (
     _PLACES[name] for name in ("client_context", "id", "key", "members", "results", "not_before")
 )
+_TIMES = slice(_PLACES["created"], _PLACES["cancel_requested"] + 1)
+"""The times of a record, which stand one after another."""
+_LATEST = 253_402_300_799_999_999
+"""The last microsecond of the year 9999, the latest time that clients can be shown (RFC 3339)."""
 _BLANK: list[Any] = [Record._field_defaults.get(name) for name in Record._fields]
 _BLANK[_PLACES["policy"]] = _DEFAULT

@@ -93,6 +93,7 @@ def _open(url: str, most: int) -> "Redis":
         **_TIMES,
         "health_check_interval": 10,
         "decode_responses": True,
+        "encoding_errors": "surrogateescape",  # else a text that is no UTF-8 would break off all replies after it, too
         "retry": Retry(_BACKOFF, _TRIES),
         "retry_on_error": [RedisConnectionError],
     }

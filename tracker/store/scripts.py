@@ -24,6 +24,12 @@ _AWAY = (
     *(redis_errors.TryAgainError, redis_errors.OutOfMemoryError),
 )
 """Errors of redis-py that mean that the server cannot serve a call now: it is away, fails over, or is full."""
+_WRITE_PROBE = "#!lua\nreturn 1"
+"""A script that writes nothing, but may write, as its first line says (Redis 7.0, "Eval script flags").
+
+A server refuses to run it when it would refuse a write: at `maxmemory`, with a failing disk, as a replica, or with too
+few replicas. A real write would have to be synced to disk, and clients without a token may ask for readiness.
+"""
 _AWAY_WORDS = ("MISCONF", "NOREPLICAS", "BUSY ", "UNKILLABLE")
 """Beginnings of error messages that mean the same, and for which redis-py has no class."""
 
@@ -119,11 +125,12 @@ class Scripts:
         self.change = script("change")
         self.find_overdue = script("find_overdue")
         self.expire = script("expire")
-        self._redis = redis
+        self._redis, self._probe, self._key = redis, redis.register_script(_WRITE_PROBE), keys.sweeper
 
     async def loaded(self) -> None:
-        """Make sure that the server has every script. Raises Unavailable when it does not answer."""
+        """Make sure that the server has every script, and would run them. Raises Unavailable when it would not."""
         async with answering():
+            await self._probe(keys=[self._key])
             present = await self._redis.script_exists(*(script.sha for script in self._scripts))
             for script, is_there in zip(self._scripts, present, strict=True):
                 if not is_there:
@@ -150,6 +157,8 @@ async def answering(*, within: float | None = HANGS_AFTER) -> AsyncIterator[None
 
 
 def _as_unavailable(error: Exception) -> Unavailable | None:
+    if isinstance(error, redis_errors.OutOfMemoryError):
+        return Unavailable("The store is full (maxmemory is reached): it can be read, and takes no new data.")
     if isinstance(error, _AWAY):
         return Unavailable("The store is not reachable at the moment.")
     if isinstance(error, redis_errors.ResponseError) and str(error).startswith(_AWAY_WORDS):

@@ -4,18 +4,17 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from tracker.domain.change import Change
 from tracker.domain.operation import SECOND, Json
 from tracker.domain.record import Record
 from tracker.errors import Conflict, Gone, NotFound, Refused, Reused
 from tracker.store import rq_tickets
-from tracker.store.codec import as_hash, decode, decode_hash, encode_fields, with_added_fields
+from tracker.store.codec import as_hash, encode_fields, with_added_fields
 from tracker.store.create_args import CreateArgs, pack_creates
 from tracker.store.idempotency import NO_KEY, IdempotencyKey
 from tracker.store.keys import Keys, owner_digest
 from tracker.store.packed_args import NOTHING, change_header
+from tracker.store.record_reader import RecordReader, Stored, checked, damage_of
 from tracker.store.script_constants import script_constants
 from tracker.store.script_replies import ChangeReply, ClaimReply, Overdue, Room
 from tracker.store.scripts import Scripts, answering
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
     from tracker.config import Settings
 
-log = structlog.get_logger()
 LEASE = 10.0
 """The longest time between two heartbeats of an attempt, in seconds. Then its lease runs out."""
 VANISHED_AFTER = 5.0
@@ -50,9 +48,11 @@ class Store:
         constants = script_constants(self.keys, test_clock=settings.test_clock)
         self._scripts = Scripts(redis, self.keys, constants)
         self.page, self.turn = self._scripts.read_page, self._scripts.turn
+        self._reader = RecordReader()
+        self.readable = self._reader.readable
 
     async def ready(self) -> None:
-        """Check that Redis answers and has every script."""
+        """Check that Redis answers, has every script, and accepts writes."""
         await self._scripts.loaded()
 
     async def create(self, record: Record, *, delay: float = 0.0, idempotency_key: IdempotencyKey = NO_KEY) -> Created:
@@ -76,22 +76,40 @@ class Store:
         if not many:
             return []
         replies = await self._scripts.create.each(list(pack_creates(many)))
-        return [_outcome_of(new, reply) for new, reply in zip(many, replies, strict=True)]
+        return [self._outcome_of(new, reply) for new, reply in zip(many, replies, strict=True)]
 
     async def find(self, tenant: str, operation_id: str) -> Record:
-        """Read an operation by its public id. Raises NotFound, or Gone when only its tombstone is left."""
+        """Read an operation by its public id. Raises NotFound, or Gone when only its tombstone is left.
+
+        Raises UnreadableRecord for a damaged record.
+        """
         [reply] = await self._scripts.read_by_public_id.each([[owner_digest(tenant), operation_id]])
         if not reply:
             raise NotFound(f"There is no operation '{operation_id}'.")
-        return _visible(decode(reply))
+        return _visible(self._decode(reply))
 
     async def read(self, keys: Iterable[str]) -> list[Record]:
-        """Read records by internal key, in one round trip. Records that do not exist are left out."""
+        """Read records by internal key, in one round trip. Those that do not exist or cannot be read are left out."""
+        found = [self._reader.readable_as(key, stored) for key, stored in await self._stored(keys)]
+        return [record for record in found if record is not None]
+
+    async def damaged(self, keys: Iterable[str]) -> dict[str, str]:
+        """The records that cannot be read, by internal key, each with the reason."""
+        reasons = {key: damage_of(key, stored) for key, stored in await self._stored(keys)}
+        return {key: reason for key, reason in reasons.items() if reason is not None}
+
+    async def _stored(self, keys: Iterable[str]) -> list[tuple[str, Stored]]:
+        """The hashes of records, read in one round trip, each with its key."""
+        packable = [key for key in keys if key.isascii()]  # other texts are no keys, and may have no encoding
         async with answering(), self.redis.pipeline(transaction=False) as pipe:
-            for key in keys:
+            for key in packable:
                 pipe.hgetall(self.keys.operation(key))
-            hashes = await pipe.execute()
-        return [record for stored in hashes if (record := readable(stored)) is not None]
+            replies = map(checked, await pipe.execute(raise_on_error=False))
+            return list(zip(packable, replies, strict=True))
+
+    def _decode(self, reply: Sequence[str]) -> Record:
+        """Decode a record from the reply of HGETALL inside a script. Raises UnreadableRecord."""
+        return self._reader.read(as_hash(reply))
 
     async def apply(self, change: Change) -> Record:
         """Write a change, if the record is still in the state that the change has seen. Returns the changed record.
@@ -103,7 +121,7 @@ class Store:
         seen = change.seen
         match word:
             case ChangeReply.OK:
-                return decode(reply)
+                return self._decode(reply)
             case ChangeReply.CONFLICT:
                 raise Refused(
                     f"{change.transition}: operation {seen.id} is no longer {seen.stage}, attempt {seen.attempt}"
@@ -158,8 +176,8 @@ class Store:
             jobs=jobs,
         )
         return ClaimReply(
-            started=_decodable_of("CLAIMED", verdicts),
-            parked=_decodable_of("PARKED", verdicts),
+            started=self._readable_of("CLAIMED", verdicts),
+            parked=self._readable_of("PARKED", verdicts),
             refused=[(word, job) for word, job, *_ in verdicts if word not in {"CLAIMED", "PARKED"}],
             suspended=state == "SUSPENDED",
             more=state == "MORE",
@@ -209,52 +227,38 @@ class Store:
                 pipe.zrem(self.keys.litter, job_id)
             await pipe.execute()
 
+    def _outcome_of(self, new: CreateArgs, reply: Sequence[str]) -> Created | Exception:
+        try:
+            return self._created(new.record, *reply)
+        except Exception as error:  # noqa: BLE001 - the error is the outcome of this create only
+            return error
 
-def _outcome_of(new: CreateArgs, reply: Sequence[str]) -> Created | Exception:
-    try:
-        return _created(new.record, *reply)
-    except Exception as error:  # noqa: BLE001 - the error is the outcome of this create only
-        return error
+    def _created(self, record: Record, word: str, *reply: str) -> Created:
+        match word:
+            case "NEW":
+                return with_added_fields(record, *reply), True
+            case "CREATED" | "EXISTS":
+                return _visible(self._decode(reply)), word == "CREATED"
+            case "REUSED":
+                raise Reused("The idempotency key belongs to another request.")
+            case "FORGOTTEN":
+                raise Gone("The operation that this request made is not there any more.")
+            case "CONFLICT":
+                owner = "another operation, or to a deleted operation whose tombstone has not ended"
+                raise Conflict(f"The id '{record.id}' belongs to {owner}.", target="id")
+            case other:
+                raise AssertionError(f"create.lua answered {other!r}")
 
-
-def _created(record: Record, word: str, *reply: str) -> Created:
-    match word:
-        case "NEW":
-            return with_added_fields(record, *reply), True
-        case "CREATED" | "EXISTS":
-            return _visible(decode(reply)), word == "CREATED"
-        case "REUSED":
-            raise Reused("The idempotency key belongs to another request.")
-        case "FORGOTTEN":
-            raise Gone("The operation that this request made is not there any more.")
-        case "CONFLICT":
-            owner = "another operation, or to a deleted operation whose tombstone has not ended"
-            raise Conflict(f"The id '{record.id}' belongs to {owner}.", target="id")
-        case other:
-            raise AssertionError(f"create.lua answered {other!r}")
+    def _readable_of(self, word: str, verdicts: Iterable[Sequence[Any]]) -> list[Record]:
+        """The records of these verdicts that can be read."""
+        found = (self.readable(as_hash(rest[0])) for said, _, *rest in verdicts if said == word)
+        return [record for record in found if record is not None]
 
 
 def _visible(record: Record) -> Record:
     if not record.visible:
         raise Gone(f"The operation '{record.id}' was deleted or its retention has ended.")
     return record
-
-
-def _decodable_of(word: str, verdicts: Iterable[Sequence[Any]]) -> list[Record]:
-    """The records of these verdicts that this version can read."""
-    hashes = (as_hash(rest[0]) for said, _, *rest in verdicts if said == word)
-    return [record for stored in hashes if (record := readable(stored)) is not None]
-
-
-def readable(stored: Mapping[str, str]) -> Record | None:
-    """The record. None when it is gone, or has a form that only a newer version knows, which happens in updates."""
-    if "stage" not in stored:
-        return None
-    try:
-        return decode_hash(stored)
-    except (ValueError, KeyError, TypeError):
-        log.exception("record_unreadable", key=stored.get("key"))
-        return None
 
 
 def pack(change: Change) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 from yarl import URL
 
 from tests.support.api_client import COLLECTION, Api, open_api
+from tests.support.redis_servers import Server
 from tests.support.waiting import LONGEST_WAIT
 from tracker.api.app import serve
 from tracker.config import Settings
@@ -48,6 +49,33 @@ async def test_the_api_answers_503_while_redis_is_away_and_recovers(settings: Se
             assert (await api.post(json={})).status == 201
     finally:
         await asyncio.to_thread(server.stop)
+
+
+@pytest.mark.parametrize(
+    ("option", "refusing", "word"),
+    [("maxmemory", "1", "maxmemory"), ("min-replicas-to-write", "1", "does not accept")],
+    ids=["at maxmemory", "with too few replicas"],
+)
+async def test_the_api_is_not_ready_while_redis_refuses_writes_and_serves_reads(
+    settings: Settings, away: Server, option: str, refusing: str, word: str
+) -> None:
+    redis = away.store.redis
+    async with open_api(settings, redis_url=away.url) as api:
+        operation = await api.created(clientContext="x")
+        path = f"{COLLECTION}/{operation['id']}"
+        before = str((await redis.config_get(option))[option])
+        await redis.config_set(option, refusing)
+        for method, address in (("GET", "/readyz"), ("POST", COLLECTION)):
+            answer = await api.request(method, address, json={} if method == "POST" else None)
+            assert (answer.status, answer.error["code"]) == (503, "serviceUnavailable"), (method, address)
+            assert word in answer.error["message"]
+            assert int(answer.headers["Retry-After"]) >= 1
+        assert (await api.get("/healthz")).status == 200
+        assert (await api.get(path)).json["clientContext"] == "x"
+        assert [each["id"] for each in (await api.get(COLLECTION)).json["value"]] == [operation["id"]]
+        await redis.config_set(option, before)
+        assert (await api.get("/readyz")).json == {"status": "ready"}
+        assert (await api.post(json={})).status == 201
 
 
 async def test_the_api_starts_while_redis_is_away(settings: Settings, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`tracker serve --processes N`: several processes behind one port."""
 
+import http.client
 import os
 import signal
 import socket
@@ -21,9 +22,9 @@ SERVE = (sys.executable, "-m", "tracker.cli.main", "serve")
 
 
 @contextmanager
-def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(*options: str, port: str = "0") -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The keeper's process and the URL that it says."""
-    words = (*SERVE, "--port", "0", "--auth", "none", *options)
+    words = (*SERVE, "--port", port, "--auth", "none", *options)
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -77,6 +78,20 @@ def test_a_port_that_is_in_use_is_an_error_before_anything_starts(settings: Sett
         ended = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_WAIT, check=False)
     assert ended.returncode == 2
     assert f"127.0.0.1 port {port}: Address already in use" in ended.stderr
+
+
+@pytest.mark.parametrize(("before", "after"), [("1", "2"), ("2", "1"), ("2", "2"), ("1", "1")])
+def test_closed_connections_of_an_earlier_run_do_not_keep_the_port(settings: Settings, before: str, after: str) -> None:
+    """The server closes its connections at its end, so they are in TIME-WAIT on its side."""
+    assert settings.redis_url
+    with serving("--processes", before) as (_, url):
+        client = http.client.HTTPConnection("127.0.0.1", int(url.rsplit(":", 1)[1]), timeout=LONGEST_WAIT)
+        client.request("GET", "/healthz", headers={"Connection": "close"})
+        assert client.getresponse().read()
+        client.close()
+    with serving("--processes", after, port=url.rsplit(":", 1)[1]) as (_, again):
+        assert again == url
+        assert healthy(url)
 
 
 def test_a_process_that_refuses_its_configuration_ends_all(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

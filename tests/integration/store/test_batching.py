@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from tests.support.records import make_record
 from tests.support.redis_servers import Server
@@ -55,6 +55,29 @@ async def test_each_call_has_its_own_answer_or_error(redis: Redis, pipeline: Bat
     )
     assert (answers[0], answers[2]) == ("a", "b")
     assert isinstance(answers[1], ResponseError)
+
+
+async def test_a_shared_call_that_fails_fails_for_the_one_at_fault_alone(redis: Redis, pipeline: Batcher) -> None:
+    """The script stops at the word `bad`, as a script stops at a key of the wrong type."""
+    text = "for _, word in ipairs(ARGV) do if word == 'bad' then error('it is bad') end end return ARGV"
+    echo = script(redis, text)
+    answers = await asyncio.gather(
+        joined(pipeline, echo, "a", "b"),
+        joined(pipeline, echo, "c", "bad", "d"),
+        joined(pipeline, echo, "e"),
+        return_exceptions=True,
+    )
+    assert (answers[0], answers[2]) == (["a", "b"], ["e"])
+    assert isinstance(answers[1], ResponseError)
+    assert "it is bad" in str(answers[1])
+
+
+async def test_a_shared_call_that_nobody_can_serve_is_not_repeated(redis: Redis, pipeline: Batcher) -> None:
+    full = script(redis, "redis.call('INCR', 'rq:queue:test') return redis.error_reply('OOM command not allowed')")
+    answers = await asyncio.gather(joined(pipeline, full, "a"), joined(pipeline, full, "b"), return_exceptions=True)
+    assert all(isinstance(answer, OutOfMemoryError) for answer in answers)
+    assert await redis.get("rq:queue:test") == "1"
+    await redis.delete("rq:queue:test")
 
 
 async def test_calls_of_one_turn_are_run_in_their_order(redis: Redis, pipeline: Batcher) -> None:

@@ -11,7 +11,7 @@ local ends = digits(server_time() + tonumber(lease))
 local words = {}
 for index = attempts_start, attempts_start + attempts_count - 1, 2 do
   local key = ARGV[index]
-  local record = call('HMGET', C.operation .. key, 'stage', 'attempt', 'cancel_requested')
+  local record = redis.pcall('HMGET', C.operation .. key, 'stage', 'attempt', 'cancel_requested')
   local stage, attempt, cancel_requested = record[1], record[2], record[3]
   if stage ~= 'running' or attempt ~= ARGV[index + 1] then
     words[#words + 1] = 'REFUSED'

@@ -63,7 +63,7 @@ local function repeated()
   for index = 2, #words do
     local job = words[index]
     local key = string.match(job, '^%x+')
-    local stored = call('HMGET', C.operation .. key, 'worker', 'stage', 'ticket')
+    local stored = redis.pcall('HMGET', C.operation .. key, 'worker', 'stage', 'ticket')
     if stored[1] == worker and stored[2] == 'running' and key .. '-' .. stored[3] == job then
       verdicts[#verdicts + 1] = {'CLAIMED', job, call('HGETALL', C.operation .. key)}
     end

@@ -83,11 +83,12 @@ end
 -- The reply to a request whose idempotency key is remembered, or nil.
 local function repeated(options)
   if options.idempotency_key == '-' then return nil end
-  local memory = call('GET', C.idempotency .. options.idempotency_key)
+  local memory = redis.pcall('GET', C.idempotency .. options.idempotency_key)
   if not memory then return nil end
-  local word, key, fingerprint = string.match(memory, '^(%S+) (%S+) (%S+)$')
+  local word, key, fingerprint = string.match(type(memory) == 'string' and memory or '', '^(%S+) (%S+) (%S+)$')
   if fingerprint ~= options.fingerprint then return {'REUSED'} end
-  local stored = call('HGETALL', C.operation .. key)
+  local stored = redis.pcall('HGETALL', C.operation .. key)
+  if stored.err then return {word, 'key', key} end
   if #stored == 0 then return {'FORGOTTEN'} end
   return {word, unpack(stored)}
 end
@@ -97,9 +98,9 @@ end
 local function taken(new, tenant)
   local holder = tenant.holders[new.id]
   if not holder then return nil end
-  local stored = call('HMGET', C.operation .. holder, 'digest', 'stage', 'hidden')
+  local stored = redis.pcall('HMGET', C.operation .. holder, 'digest', 'stage', 'hidden')
   local digest, stage, hidden = stored[1], stored[2], stored[3]
-  if not stage then return nil end
+  if not stage then return call('EXISTS', C.operation .. holder) == 1 and {'CONFLICT'} or nil end
   if digest ~= new.digest or stage == 'tombstone' or hidden == '1' then return {'CONFLICT'} end
   local word = holder == new.key and 'CREATED' or 'EXISTS'
   remember(new.options, word, holder)

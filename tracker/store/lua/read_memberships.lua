@@ -10,7 +10,7 @@
 -- FROM memberships: memberships_of
 --
 -- Returns for each operation {{field, value, ...}, {membership, score, ...}, {membership, key, ...}}. All three are
--- empty when there is no record. When the record has no stage, there is only the field `stage`, which is empty.
+-- empty when there is no record. When the record is damaged, there is only the field `stage`, which is empty.
 
 local FIELDS = {'stage', 'status', 'attempt', 'ticket', 'revision', 'id', 'hidden', 'policy', 'lane', 'gate', 'serial',
   'blocker', 'apart', 'context', 'start_by'}
@@ -33,7 +33,7 @@ local SCORES = {
 local function head_of_line(record, queue)
   local head = call('ZRANGE', queue, 0, 0)[1]
   if head == record.key then return 'itself' end
-  return head and call('HGET', C.operation .. head, 'stage')
+  return head and redis.pcall('HMGET', C.operation .. head, 'stage')[1]
 end
 
 local function add(list, name, value)

@@ -13,8 +13,8 @@
 -- FROM clock: digits, server_time
 --
 -- Returns {time, members in the range, order of creation, {field, value, ...}, order, {...}, ...}. An empty list stands
--- for a record that is left out. The only write removes a member from its set, when Redis itself has removed the record
--- because no sweeper ran in time.
+-- for a record that is left out. Of a record whose key has another type, there is only the field `key`. The only write
+-- removes a member from its set, when Redis itself has removed the record because no sweeper ran in time.
 
 local FIELDS = {'key', 'tenant', 'call_id', 'id', 'type', 'digest', 'stage', 'status', 'hidden', 'client_context',
   'result_info', 'detail', 'created', 'not_before', 'started', 'completed', 'changed', 'expires', 'cancel_requested'}
@@ -80,7 +80,7 @@ end
 -- The record without its members: field, value, ...
 local function read_fields(hash)
   local fields = {}
-  for index, value in ipairs(call('HMGET', hash, unpack(FIELDS))) do
+  for index, value in ipairs(redis.pcall('HMGET', hash, unpack(FIELDS))) do
     if value then fields[#fields + 1], fields[#fields + 2] = FIELDS[index], value end
   end
   return fields
@@ -88,9 +88,11 @@ end
 
 local function read(entry)
   local hash = C.operation .. entry.key
-  local fields = whole == '1' and call('HGETALL', hash) or read_fields(hash)
-  if #fields == 0 and call('EXISTS', hash) == 0 then call('ZREM', entry.set, entry.key) end
-  return fields
+  local fields = whole == '1' and redis.pcall('HGETALL', hash) or read_fields(hash)
+  if #fields > 0 then return fields end
+  if call('EXISTS', hash) == 1 then return {'key', entry.key} end
+  call('ZREM', entry.set, entry.key)
+  return {}
 end
 
 local chosen, other = groups()

@@ -20,7 +20,7 @@
 -- Whether there is room for a parked operation of the type. An operation that another worker has parked by its type may
 -- need no process of its own here.
 local function has_room(claim, name, key)
-  local apart = call('HGET', C.operation .. key, 'apart') or ''
+  local apart = redis.pcall('HMGET', C.operation .. key, 'apart')[1] or ''
   return claim.room[room_of(claim, name, apart)] > 0
 end
 
@@ -69,7 +69,7 @@ local function may_run_alone(tx, claim)
   time = tonumber(time)
   if state == 'waits' then return worker == claim.worker or time <= tx.now or claim.is_idle end
   if state == 'runs' then
-    local stored = call('HMGET', C.operation .. key, 'stage', 'alone', 'attempt')
+    local stored = redis.pcall('HMGET', C.operation .. key, 'stage', 'alone', 'attempt')
     if stored[1] == 'running' and stored[2] == stored[3] then return false end
     note_lone_worker('rests', '-', tx.now + math.min(tx.now - time, C.lone_worker_rest))
     return not is_any_queued()

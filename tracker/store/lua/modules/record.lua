@@ -7,6 +7,8 @@
 --   context  digest of the client context, or empty where the record has no client context
 --   id       the public id; an id that the server made is not stored, because it is the key in the form of a UUID
 -- `hash` is the Redis key of the record.
+--
+-- FROM lanes: LANES
 
 local COMPUTED = {
   owner = function(record) return redis.sha1hex(record.tenant) end,
@@ -38,19 +40,40 @@ local function new_record(key)
     detail = '', cancel_requested = '', apart = ''}, RECORD)
 end
 
--- Read a record. Returns the record and the reply of HGETALL, or nil when there is no record or it has no stage.
+-- Whether scripts can work with a record. An error in a script is not undone, and it ends what the script does with
+-- other records. So a damaged record is found before anything is written. A number that is no number is below nothing.
+local function is_sound(record, key)
+  return rawget(record, 'stage') and LANES[record.lane] and record.key == key and record.hash == C.operation .. key
+    and (tonumber(record.revision) or math.huge) < 1e15 and (tonumber(record.created) or math.huge) < 1e18
+    and (record.attempt == '' or tonumber(record.attempt)) and (record.percent == '' or tonumber(record.percent))
+end
+
+-- Read a record. Returns the record and the reply of HGETALL, or nil when there is no record or it is damaged. The
+-- error for a key of another type is a reply without elements.
 local function read_record(key)
-  local reply = call('HGETALL', C.operation .. key)
+  local reply = redis.pcall('HGETALL', C.operation .. key)
   if #reply == 0 then return nil end
   local record = new_record(key)
   for index = 1, #reply, 2 do record[reply[index]] = reply[index + 1] end
-  if not rawget(record, 'stage') then return nil end
+  if not is_sound(record, key) then return nil end
   return record, reply
+end
+
+local POLICY_NUMBERS = {'retention', 'tombstone', 'run_within', 'concurrency', 'rate', 'per'}
+
+-- The decoded policy. Of a damaged one only the numbers are left.
+local function decode_policy(text)
+  local is_json, policy = pcall(cjson.decode, text)
+  if not is_json or type(policy) ~= 'table' then return {} end
+  for _, name in ipairs(POLICY_NUMBERS) do
+    if type(policy[name]) ~= 'number' then policy[name] = nil end
+  end
+  return policy
 end
 
 -- The record's policy. A record stores only what differs from the defaults. Two of the defaults are filled in here.
 local function policy_of(record)
-  local policy = record.policy == '' and {} or cjson.decode(record.policy)
+  local policy = record.policy == '' and {} or decode_policy(record.policy)
   policy.retention = policy.retention or C.retention
   policy.tombstone = policy.tombstone or C.tombstone
   return policy
