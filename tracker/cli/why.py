@@ -53,6 +53,7 @@ def why(
 
 
 async def _diagnose(settings: "Settings", id_: str, tenant: str | None) -> "Diagnosis":
+    from tracker.cli.checks import why_unreachable
     from tracker.errors import NotFound, Unavailable
     from tracker.maintenance.diagnosis import Diagnoser
     from tracker.store.connection import open_redis
@@ -66,7 +67,7 @@ async def _diagnose(settings: "Settings", id_: str, tenant: str | None) -> "Diag
                 with suppress(NotFound):
                     found.append(await diagnoser.diagnose(key))
     except Unavailable as error:
-        raise CommandFailed(Exit.UNREACHABLE, f"Redis cannot be reached at REDIS_URL: {error.__cause__}") from None
+        raise CommandFailed(Exit.UNREACHABLE, why_unreachable(error)) from None
     if not found:
         raise CommandFailed(Exit.NOT_FOUND, f"There is no operation '{id_}'.")
     if len(found) > 1:
