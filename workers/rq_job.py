@@ -22,6 +22,7 @@ from tracker import config, log
 from tracker.errors import ConfigurationError
 from tracker.store.keys import QUEUES
 from tracker.store.rq_tickets import CALL, FAILURE_TTL, FUNCTION, NO_TIMEOUT, RESULT_TTL, parse_job_id
+from tracker.store.script_constants import FOREIGN_JOB_EXPIRES
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -153,11 +154,11 @@ def _checked(fields: Mapping[str, Any], *, ticket: bool) -> dict[str, Any]:
         "origin": origin if _PLAIN_NAME.fullmatch(origin) else QUEUES["default"].encode(),
         "description": f"{FUNCTION}()" if ticket else "a job that is no operation",
         "timeout": str(NO_TIMEOUT).encode(),
+        "result_ttl": str(RESULT_TTL).encode(),
+        "failure_ttl": str(FAILURE_TTL if ticket else FOREIGN_JOB_EXPIRES).encode(),
     }
     if "data" in fields:
         checked["data"] = CALL
-    if ticket:
-        checked |= {"result_ttl": str(RESULT_TTL).encode(), "failure_ttl": str(FAILURE_TTL).encode()}
     checked |= {name: fields[name] for name in _DATES if _is_date(fields.get(name, b""))}
     if fields.get("status") in _STATUSES:
         checked["status"] = fields["status"]

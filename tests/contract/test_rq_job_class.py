@@ -92,6 +92,7 @@ async def test_a_refused_job_is_in_the_failed_registry_and_in_the_log(
     shown = await printed(tmp_path, *WORKER, *OUR_JOBS, *serializer)
     assert '"job_refused"' in shown
     assert blocking.zrange("rq:failed:operations", 0, -1) == [b"planted"]
+    assert 0 < blocking.ttl("rq:job:planted") <= 86_400, "as long as under our own worker"
     result = Job.fetch("planted", connection=blocking, serializer="json").latest_result()
     assert result is not None
     assert f'this worker runs operations, nothing else: the job calls \'["{FUNCTION}"' in str(result.exc_string)
