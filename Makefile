@@ -100,7 +100,7 @@ $(CONFORMANCE)/.installed: pyproject.toml constraints/base.txt constraints/confo
 	@touch $@
 
 compose-test: install ## Build and run the Compose stack, kill parts of it, and check that no operation is lost
-	$(BIN)/python deploy/compose_test.py
+	$(BIN)/python -m deploy.compose_test
 
 clean: ## Remove all files that the targets created, and the data of `tracker dev` in .tracker
 	rm -rf $(VENV) $(BENCH) $(CONFORMANCE) $(DOCS) site .against .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist

@@ -63,7 +63,8 @@ async def installation(directory: Path) -> AsyncIterator[tuple[str, str]]:
     server.prepare()
     about = {**environment(directory, server.url, "poison"), "TRACKER_TYPES": "chaos.poison_types"}
     tracker = (sys.executable, "-m", "tracker.cli.main")
-    stock = (sys.executable, "-m", "rq.cli", "worker", "--quiet", "--serializer", "json", "--url", server.url)
+    options = ("--job-class", "workers.OperationJob", "--serializer", "json", "--url", server.url)
+    stock = (sys.executable, "-m", "rq.cli", "worker", "--quiet", *options)
     with (directory / "output.log").open("w") as output:
         keeper = Supervisor(
             [

@@ -1,117 +1,36 @@
 """Test of the Compose stack: `make compose-test`.
 
-The test builds the images, starts the stack, sends requests to the published port, kills a worker and stops Redis. No
-operation may be lost. The test needs a Docker Engine, and docker-compose 1.29 or Compose v2. Each run has a new project
-name and a new port. At the end, the test removes its containers, volumes, networks and images. The test exits with 0
-only if every check passed.
+The test builds the images, starts the stack with nothing prepared, sends requests to the published port, kills a worker
+and stops Redis. No operation may be lost. The test also checks what the containers may do. It needs a Docker Engine,
+and docker-compose 1.29 or Compose v2. Each run has a new project name and a new port. At the end, the test removes its
+containers, volumes, networks and images. The test exits with 0 only if every check passed.
 """
 
 import asyncio
 import json
-import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
-from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
-ROOT = Path(__file__).resolve().parent.parent
+from deploy.stack import LIMIT_SECONDS, CheckError, Json, Stack, say
+from deploy.walls import check_the_operator, check_the_walls
+
 OPERATIONS = 50
 PROMPTS_OF_FIVE = 2
 """How many of five operations play a prompt."""
-LIMIT_SECONDS = 300.0
-"""The longest time in seconds of the whole test, and of each command."""
 COLLECTION = "/v1.0/communications/calls/compose/operations"
 FINAL = {"Completed", "Failed"}
 ENDINGS = {"operation_completed", "operation_failed", "operation_retried", "operation_handed_back"}
 """Log events after which a worker no longer runs the operation."""
 
-Json = dict[str, Any]
-
-
-class CheckError(Exception):
-    """A check that failed. The message names the check and the values that were found."""
-
-
-def say(text: str) -> None:
-    """Print a line and flush, so that a pipe shows the line at once."""
-    print(text, flush=True)
-
-
-class Stack:
-    """The compose project under test."""
-
-    def __init__(self) -> None:
-        self.project = f"tracker-test-{secrets.token_hex(4)}"
-        self.port = free_port()
-        self.token = secrets.token_urlsafe(24)
-
-    @cached_property
-    def _compose(self) -> list[str]:
-        """The command: Compose v2 where the Docker client has the plugin, else docker-compose."""
-        v2 = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
-        command = ["docker", "compose"] if v2.returncode == 0 else ["docker-compose"]
-        return [*command, "--project-name", self.project, "--file", str(ROOT / "docker-compose.yml")]
-
-    @cached_property
-    def _environment(self) -> dict[str, str]:
-        digest = sha256(self.token.encode()).hexdigest()
-        return {**os.environ, "TRACKER_PORT": str(self.port), "TRACKER_TOKENS": f"test:test:{digest}"}
-
-    def compose(self, *words: str) -> str:
-        """Run one compose command and return its output. Raises CheckError when it fails."""
-        return self._run([*self._compose, *words])
-
-    def docker(self, *words: str) -> str:
-        """Run one docker command and return its output. Raises CheckError when it fails."""
-        return self._run(["docker", *words])
-
-    def _run(self, command: list[str]) -> str:
-        done = subprocess.run(
-            command, env=self._environment, cwd=ROOT, text=True, check=False, timeout=LIMIT_SECONDS,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        if done.returncode:
-            raise CheckError(f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}")
-        return done.stdout
-
-    def workers(self) -> list[str]:
-        """Names of the worker containers, also of those that are stopped."""
-        listed = self.docker(
-            "ps", "--all", "--format", "{{.Names}}", "--filter", f"label=com.docker.compose.project={self.project}",
-            "--filter", "label=com.docker.compose.service=worker",
-        )  # fmt: skip
-        return listed.split()
-
-    def last_logs(self) -> str:
-        """The last 40 lines of each container's log, for the output of a test that failed."""
-        try:
-            return self.compose("logs", "--tail", "40")
-        except (CheckError, subprocess.TimeoutExpired) as error:
-            return f"no logs: {error}"
-
-    def down(self) -> None:
-        """Remove containers, volumes, network and the images that were built. Prints a line when that fails."""
-        try:
-            self.compose("down", "--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "30")
-        except (CheckError, subprocess.TimeoutExpired) as error:
-            say(f"! not everything could be removed: {error}")
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+DEMO_TOKEN = "demo-token-for-this-machine-only"
 
 
 class Client:
@@ -140,10 +59,13 @@ class Client:
         """Read operations."""
         return list(await asyncio.gather(*map(self.get, names)))
 
-    async def status(self, method: str, path: str, body: Json | None = None) -> tuple[int, str]:
+    async def status(
+        self, method: str, path: str, body: Json | None = None, *, token: str = DEMO_TOKEN
+    ) -> tuple[int, str]:
         """Return the HTTP status and the Retry-After of one request. The status is 0 when there is no answer."""
+        headers = {"Authorization": f"Bearer {token}"}
         try:
-            async with self._session.request(method, path, json=body) as answer:
+            async with self._session.request(method, path, json=body, headers=headers) as answer:
                 return answer.status, answer.headers.get("Retry-After", "")
         except (ClientError, TimeoutError):
             return 0, ""
@@ -282,20 +204,39 @@ def check_the_image(stack: Stack) -> None:
     raise CheckError("`tracker dev` found a Valkey in the image")
 
 
+async def check_the_tokens(stack: Stack, client: Client, name: str) -> None:
+    """Start the API again with a token of its own: from then on the demo token is refused."""
+    token = secrets.token_urlsafe(24)
+    stack.tokens = f"test:demo:{sha256(token.encode()).hexdigest()}"
+    [old] = stack.containers("api")
+    stack.compose("stop", "api")
+    if (code := stack.inspect(old)["State"]["ExitCode"]) != 0:
+        raise CheckError(f"the API exited with {code} when it was stopped")
+    stack.compose("up", "--detach", "--no-deps", "api")
+    await ready(client)
+    answers = [(await client.status("GET", f"{COLLECTION}/{name}", token=each))[0] for each in (DEMO_TOKEN, token)]
+    if answers != [401, 200]:
+        raise CheckError(f"the demo token and the new one are answered {answers}")
+    say("ok  the API stops with 0, and TRACKER_TOKENS takes the place of the demo token")
+
+
 async def check(stack: Stack) -> None:
     """Build and start the stack, and run all checks."""
     say(f"building {stack.project}")
     await asyncio.to_thread(stack.compose, "build", "--quiet")
     await asyncio.to_thread(stack.compose, "up", "--detach", "--scale", "worker=2")
-    headers = {"Authorization": f"Bearer {stack.token}"}
+    headers = {"Authorization": f"Bearer {DEMO_TOKEN}"}
     timeout = ClientTimeout(total=15)
     async with ClientSession(f"http://127.0.0.1:{stack.port}", headers=headers, timeout=timeout) as session:
         client = Client(session)
         say(f"ok  built and ready, {len(stack.workers())} worker containers, {await ready(client):.1f} s after up")
         check_the_image(stack)
+        check_the_walls(stack)
         ids = await check_the_kill(stack, client)
         check_the_logs(stack, ids)
         await check_the_outage(stack, client, ids)
+        check_the_operator(stack)
+        await check_the_tokens(stack, client, ids[0])
 
 
 async def main() -> int:

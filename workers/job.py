@@ -1,8 +1,8 @@
 """The function of every ticket, which RQ's own workers call.
 
-To RQ's own `rq worker --serializer json` a ticket is a job. The worker calls the job's function, which runs one attempt
-in the process that RQ started for the job. `OperationWorker` does not call the function, because it claims tickets by
-script. Both kinds of worker run attempts by the same executor.
+To RQ's own `rq worker --job-class workers.OperationJob` a ticket is a job. The worker calls the job's function, which
+runs one attempt in the process that RQ started for the job. `OperationWorker` does not call the function, because it
+claims tickets by script. Both kinds of worker run attempts by the same executor.
 """
 
 import asyncio

@@ -170,7 +170,8 @@ async def test_rq_sees_the_worker_its_executions_and_its_counts(
 
 
 async def info() -> str:
-    words = (sys.executable, "-m", "rq.cli", "info", "--url", os.environ["REDIS_URL"])
+    words = (sys.executable, "-m", "rq.cli", "info", "--queue-class", "workers.OperationQueue")
+    words = (*words, "--url", os.environ["REDIS_URL"])
     return await asyncio.to_thread(subprocess.check_output, words, text=True, cwd=ROOT)
 
 

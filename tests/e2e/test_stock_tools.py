@@ -18,6 +18,7 @@ from tracker.runtime.dev_valkey import PrivateServer, until
 
 PATH = "/communications/calls/stock/operations"
 RQ = (sys.executable, "-m", "rq.cli")
+OURS = ("--job-class", "workers.OperationJob", "--serializer", "json")
 
 
 def store_url(dev: Dev) -> str:
@@ -47,7 +48,8 @@ def test_rq_info_shows_queue_and_workers_and_changes_nothing(tmp_path: Path) -> 
         assert until(lambda: client("GET", running)[1] == 3, LONGEST_WAIT)
         before = snapshot(url)
         assert until(lambda: b"busy" in states(url), LONGEST_WAIT), "RQ learns of a worker's state at its next beat"
-        shown = subprocess.run((*RQ, "info", "--url", url), capture_output=True, text=True, check=True).stdout
+        words = (*RQ, "info", "--url", url, "--queue-class", "workers.OperationQueue")
+        shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         assert re.search(r"operations .*0, 3 executing", shown), shown
         assert re.search(r": busy operations\.high, operations, operations\.low", shown), shown
         assert "1 workers, 1 queues" in shown
@@ -62,7 +64,7 @@ def stock_worker(url: str, directory: Path) -> Iterator[subprocess.Popen[bytes]]
         "TRACKER_TYPES": "tests.support.attempt_types",
         "TEST_HANDLERS_DIR": str(directory),
     }
-    words = (*RQ, "worker", "--url", url, "--serializer", "json", "--quiet", "operations")
+    words = (*RQ, "worker", "--url", url, *OURS, "--quiet", "operations")
     with subprocess.Popen(words, env=environment, start_new_session=True) as process:
         try:
             yield process

@@ -171,7 +171,8 @@ def test_operations_that_had_not_ended_end_as_their_policy_says(copy: Copy, rece
 def test_a_worker_of_rq_itself_runs_a_ticket_of_the_version_that_stored_the_data(copy: Copy) -> None:
     copy.begin(after=MINUTE)
     with copy.opened("--workers", "0") as opened:
-        command = (sys.executable, "-m", "rq.cli", "worker", "--burst", "--quiet", "--serializer", "json")
+        options = ("--job-class", "workers.OperationJob", "--serializer", "json")
+        command = (sys.executable, "-m", "rq.cli", "worker", "--burst", "--quiet", *options)
         words = (*command, "--url", opened.redis_url, "operations.high")
         subprocess.run(words, env=opened.environment, check=True, timeout=LONGEST_WAIT)
         assert_ended(opened, {"queue-high": AT_ONCE["queue-high"]})

@@ -11,6 +11,7 @@ from tracker.config import Settings
 from tracker.domain.operation import SECOND
 from tracker.errors import Unavailable
 from tracker.store.connection import open_redis
+from tracker.store.permissions import is_refusal
 from tracker.store.server_check import Finding, Level, ServerFacts, judge, read_server
 from tracker.store.store import Store
 
@@ -61,12 +62,18 @@ async def gather(settings: Settings) -> Facts:
         stock = {str(name) for name in registered} - ours
         workers = len(overview.workers) + (await redis.exists(*stock) if stock else 0)
     except (RedisError, Unavailable) as error:
-        raise CommandFailed(
-            Exit.UNREACHABLE, f"Redis cannot be reached at REDIS_URL: {error.__cause__ or error}"
-        ) from None
+        raise CommandFailed(Exit.UNREACHABLE, why_unreachable(error)) from None
     finally:
         await redis.aclose()
     return Facts(server, drift, bool(sweeping), leases, due, suspects, workers, overview)
+
+
+def why_unreachable(error: RedisError | Unavailable) -> str:
+    """Why the server did not do what it was asked, as one sentence."""
+    cause = error.__cause__ or error
+    if is_refusal(cause):
+        return f"Redis refuses a command to the user of REDIS_URL: {cause}"
+    return f"Redis cannot be reached at REDIS_URL: {cause}"
 
 
 def examine(facts: Facts) -> list[Finding]:

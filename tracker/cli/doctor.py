@@ -71,12 +71,13 @@ def _examine(settings: "Settings", output: OutputFormat) -> None:
 def _verify(settings: "Settings", output: OutputFormat, *, repair: bool) -> None:
     import asyncio
 
+    from tracker.cli.checks import why_unreachable
     from tracker.errors import Unavailable
 
     try:
         found, left, repaired = asyncio.run(_verify_and_repair(settings, repair=repair))
     except Unavailable as error:
-        raise CommandFailed(Exit.UNREACHABLE, f"Redis cannot be reached at REDIS_URL: {error.__cause__}") from None
+        raise CommandFailed(Exit.UNREACHABLE, why_unreachable(error)) from None
     if output is OutputFormat.JSON:
         after: Json = {"repaired": repaired, "left": _faults(left)} if repair else {}
         report = {"operations": found.operations, "members": found.members, "faults": _faults(found), **after}

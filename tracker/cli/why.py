@@ -54,6 +54,7 @@ def why(
 
 
 async def _diagnose(settings: "Settings", id_: str, tenant: str | None) -> "Diagnosis":
+    from tracker.cli.checks import why_unreachable
     from tracker.errors import NotFound, Unavailable
     from tracker.maintenance.diagnosis import Diagnoser
     from tracker.store.connection import open_redis
@@ -68,7 +69,7 @@ async def _diagnose(settings: "Settings", id_: str, tenant: str | None) -> "Diag
                 with suppress(NotFound):
                     found.append(await diagnoser.diagnose(key))
     except Unavailable as error:
-        raise CommandFailed(Exit.UNREACHABLE, f"Redis cannot be reached at REDIS_URL: {error.__cause__}") from None
+        raise CommandFailed(Exit.UNREACHABLE, why_unreachable(error)) from None
     except UnreadableRecord as error:
         advice = "`tracker doctor --verify` names all records that cannot be read."
         raise CommandFailed(Exit.FAILED, f"{error.message} {advice}") from None

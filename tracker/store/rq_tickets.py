@@ -12,6 +12,8 @@ import zlib
 from tracker.store.keys import QUEUES, Keys
 
 FUNCTION = "workers.job.run_operation"
+CALL = json.dumps([FUNCTION, None, [], {}]).encode()
+"""The call of every ticket, as RQ's JSON serializer writes it: function, instance, arguments."""
 RESULT_TTL, FAILURE_TTL, NO_TIMEOUT = 0, 300, -1
 """Seconds for which RQ keeps a finished and a failed job; RQ's value for a job without a time limit."""
 _JOB_ID = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,15})")
@@ -22,9 +24,8 @@ def ticket_fields() -> list[str | bytes | int]:
 
     The script adds `created_at`, `enqueued_at` and `origin`, because it knows the time and the lane.
     """
-    call = json.dumps([FUNCTION, None, [], {}]).encode()
     return [
-        *("data", zlib.compress(call)),
+        *("data", zlib.compress(CALL)),
         *("description", f"{FUNCTION}()"),
         *("success_callback_name", ""),
         *("failure_callback_name", ""),

@@ -8,15 +8,19 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from redis import exceptions as redis_errors
 
 from tracker.errors import Unavailable
 from tracker.store.batching import Batcher
 from tracker.store.keys import Keys
 from tracker.store.lua_modules import compose, with_constants
+from tracker.store.permissions import is_refusal
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+log = structlog.get_logger()
 
 _AWAY = (
     *(redis_errors.ConnectionError, redis_errors.TimeoutError, TimeoutError, OSError),
@@ -161,6 +165,9 @@ def _as_unavailable(error: Exception) -> Unavailable | None:
         return Unavailable("The store is full (maxmemory is reached): it can be read, and takes no new data.")
     if isinstance(error, _AWAY):
         return Unavailable("The store is not reachable at the moment.")
+    if is_refusal(error):
+        log.error("store_refuses", reason=str(error), advice="Give the user of REDIS_URL this permission.")
+        return Unavailable("The store refuses this to the service. The service's log says what it refuses.")
     if isinstance(error, redis_errors.ResponseError) and str(error).startswith(_AWAY_WORDS):
         return Unavailable("The store does not accept this at the moment.")
     return None

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from tracker.errors import Unavailable
 from tracker.store.scripts import answering
@@ -50,22 +50,26 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """A server's reply to INFO, and its setting `appendfsync`; None if the server does not report the setting."""
+    """A server's reply to INFO, and its setting `appendfsync`; None if the server refuses to report it."""
 
-    info: Mapping[str, Any]
+    info: Mapping[str, Any] | None
     fsync: str | None
 
 
 async def read_server(redis: "Redis") -> ServerFacts:
     """Read the facts from the server."""
-    fsync = None
+    fsync = info = None
     with suppress(ResponseError):  # managed servers refuse CONFIG
         fsync = (await redis.config_get("appendfsync")).get("appendfsync")
-    return ServerFacts(await redis.info(), fsync)
+    with suppress(NoPermissionError):
+        info = await redis.info()
+    return ServerFacts(info, fsync)
 
 
 def judge(server: ServerFacts) -> list[Finding]:
     """Check the facts."""
+    if server.info is None:
+        return [_unknown(), _sync(server.fsync)]
     return [_version(server.info), _persistence(server.info), _sync(server.fsync), _eviction(server.info)]
 
 
@@ -83,6 +87,14 @@ async def report(redis: "Redis") -> None:
                 write = log.error if finding.level is Level.FAIL else log.warning
                 write("server_unfit", check=finding.check, found=finding.found, advice=finding.advice)
         return
+
+
+def _unknown() -> Finding:
+    advice = (
+        "The server refuses INFO to the user of REDIS_URL. Allow it, or see to it yourself: Redis 7.0 or Valkey 8 or"
+        " later, `appendonly yes`, `maxmemory-policy noeviction`."
+    )
+    return Finding("server", Level.WARN, "unknown", advice)
 
 
 def _version(info: Mapping[str, Any]) -> Finding:

@@ -205,6 +205,7 @@ def info(**changes: Any) -> ServerFacts:
         ({"server": replace(FIT, fsync="everysec")}, {"appendfsync": Level.WARN}),
         ({"server": replace(FIT, fsync="no")}, {"appendfsync": Level.FAIL}),
         ({"server": replace(FIT, fsync=None)}, {"appendfsync": Level.WARN}),
+        ({"server": ServerFacts(None, None)}, {"server": Level.WARN, "appendfsync": Level.WARN}),
         ({"drift": -1.5}, {"clock": Level.WARN}),
         ({"sweeping": False, "workers": 0}, {"sweeper": Level.WARN, "workers": Level.WARN}),
         (

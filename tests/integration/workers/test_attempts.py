@@ -26,7 +26,7 @@ from tracker.store.store import LEASE, Store
 
 OURS = ("-m", "tracker.cli.main", "worker", "--processes", "1")
 BY_RQ = ("-m", "rq.cli", "worker", "--worker-class", "workers.OperationWorker", "--quiet")
-STOCK = ("-m", "rq.cli", "worker", "--serializer", "json", "--quiet", "operations")
+STOCK = ("-m", "rq.cli", "worker", "--quiet", "-j", "workers.OperationJob", "--serializer", "json", "operations")
 
 
 @asynccontextmanager
