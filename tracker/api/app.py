@@ -11,15 +11,18 @@ import structlog
 from aiohttp import web
 
 from tracker.api import gc_tuning, routes
-from tracker.api.auth import open_callers
-from tracker.api.guard import CALLERS, OPERATIONS, PUBLIC_URL, REGISTRY
+from tracker.api.auth import Authenticator, open_callers
+from tracker.api.guard import AUTHENTICATOR, OPERATIONS, PUBLIC_URL, REGISTRY
 from tracker.api.links import PublicUrl
 from tracker.api.long_poll import release_all
 from tracker.api.openapi import docs_page, document, metadata
+from tracker.api.refusal_log import REFUSALS, RefusalLog
 from tracker.api.server import Runner
 from tracker.api.sse import STREAM_LIMIT, StreamLimit
+from tracker.api.token_reload import TokenReloader
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
+from tracker.runtime import hangup
 from tracker.runtime.background import beside
 from tracker.service import open_operations
 from tracker.url_handlers.request import load_registry
@@ -32,10 +35,15 @@ BACKLOG: Final = 4096
 """How many connections wait to be accepted at most, if the system allows so many. Others connect again later."""
 
 
-def create_app(settings: Settings) -> web.Application:
-    """Make the application. Raises ConfigurationError. Redis is not needed yet."""
+def create_app(settings: Settings, *, reload: asyncio.Event | None = None) -> web.Application:
+    """Make the application. Raises ConfigurationError. Redis is not needed yet.
+
+    When `reload` is set, the file of tokens is read again.
+    """
     app = web.Application(client_max_size=BODY_LIMIT)
-    app[CALLERS] = open_callers(settings)
+    callers = open_callers(settings)
+    app[AUTHENTICATOR] = Authenticator(settings, callers)
+    app[REFUSALS] = RefusalLog(app[AUTHENTICATOR])
     app[PUBLIC_URL] = PublicUrl(settings)
     app[STREAM_LIMIT] = StreamLimit(settings.streams)
     app[REGISTRY] = load_registry(settings)
@@ -45,6 +53,7 @@ def create_app(settings: Settings) -> web.Application:
     app[docs_page.PAGE] = docs_page.open_page()
     routes.mount(app, served)
     app.cleanup_ctx.append(partial(_operations, settings))
+    app.cleanup_ctx.append(partial(_guards, TokenReloader(settings, callers, reload or asyncio.Event())))
     app.on_shutdown.append(release_all)
     return app
 
@@ -55,14 +64,21 @@ async def _operations(settings: Settings, app: web.Application) -> AsyncIterator
         yield
 
 
+async def _guards(reloader: TokenReloader, app: web.Application) -> AsyncIterator[None]:
+    async with beside(reloader.run(), app[REFUSALS].run()):
+        yield
+
+
 @asynccontextmanager
-async def running(settings: Settings, *, share_port: bool = False) -> AsyncIterator[str]:
+async def running(
+    settings: Settings, *, share_port: bool = False, reload: asyncio.Event | None = None
+) -> AsyncIterator[str]:
     """Listen at the address of the settings. Yields the API's own URL. At the end, requests under way are completed.
 
-    `share_port` lets other processes of this user listen on the same port (SO_REUSEPORT). Raises ConfigurationError if
-    the address cannot be listened on.
+    `share_port` lets other processes of this user listen on the same port (SO_REUSEPORT). When `reload` is set, the
+    file of tokens is read again. Raises ConfigurationError if the address cannot be listened on.
     """
-    runner = Runner(create_app(settings))
+    runner = Runner(create_app(settings, reload=reload))
     try:
         await runner.setup()
         port = settings.port
@@ -77,12 +93,16 @@ async def running(settings: Settings, *, share_port: bool = False) -> AsyncItera
 
 
 async def serve(settings: Settings, *, share_port: bool = False, on_ready: Callable[[str], None] | None = None) -> None:
-    """Run the API until SIGTERM or SIGINT. Once it listens, `on_ready` is called with its URL."""
-    stop = asyncio.Event()
+    """Run the API until SIGTERM or SIGINT. Once it listens, `on_ready` is called with its URL.
+
+    At SIGHUP the file of tokens is read again.
+    """
+    stop, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings, share_port=share_port) as url, beside(gc_tuning.collect_regularly()):
+    hangup.on_hangup(reload.set, stop=stop.set)
+    async with running(settings, share_port=share_port, reload=reload) as url, beside(gc_tuning.collect_regularly()):
         log.info("api_ready", url=url)
         if on_ready is not None:
             on_ready(url)

@@ -8,9 +8,10 @@ from collections import Counter
 from typing import Any, Final, NoReturn
 
 from aiohttp import web
+from aiohttp.hdrs import CONTENT_ENCODING, CONTENT_TYPE
 from aiohttp.streams import EmptyStreamReader
 
-from tracker.api.headers import ENCODING_NEEDED, JSON_NEEDED, is_json, is_readable_encoding
+from tracker.api.headers import ENCODING_NEEDED, JSON_NEEDED, is_json, is_readable_encoding, single
 from tracker.domain.operation import Json
 from tracker.errors import Invalid, PayloadTooLarge, UnsupportedMediaType
 from tracker.json_codec import depth
@@ -35,7 +36,7 @@ async def read_object(request: web.Request, *, deeper: int = 0) -> Json:
 
     Raises UnsupportedMediaType and Invalid. Raises PayloadTooLarge also for a small body that is large decompressed.
     """
-    if not is_json(request.headers.get("Content-Type", "")):
+    if not is_json(single(request.headers, CONTENT_TYPE) or ""):
         raise UnsupportedMediaType(JSON_NEEDED)
     if isinstance(request.content, ParsedBody):
         return _object_only(request.content.value)
@@ -51,7 +52,7 @@ async def read_optional_object(request: web.Request) -> Json:
     body = await _read(request)
     if not body:
         return {}
-    if not is_json(request.headers.get("Content-Type", "")):
+    if not is_json(single(request.headers, CONTENT_TYPE) or ""):
         raise UnsupportedMediaType(JSON_NEEDED)
     return parse_object(body)
 
@@ -77,7 +78,7 @@ def _object_only(value: Any) -> Json:
 
 
 async def _read(request: web.Request) -> bytes:
-    if not is_readable_encoding(request.headers.get("Content-Encoding", "")):
+    if not is_readable_encoding(", ".join(request.headers.getall(CONTENT_ENCODING, ()))):
         raise UnsupportedMediaType(ENCODING_NEEDED)
     content, most = request.content, request.client_max_size
     if (request.content_length or 0) > most:

@@ -12,7 +12,6 @@ from http import HTTPStatus
 from random import randbytes
 from typing import Any, Final
 
-import structlog
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
@@ -23,10 +22,9 @@ from multidict import CIMultiDictProxy
 
 from tracker.api.error_responses import RequestIds, error_response, response_for
 from tracker.api.headers import ENCODING_NEEDED, client_request_id, odata_version
+from tracker.api.refusal_log import LOGGED, REFUSALS, RefusalLog
 from tracker.errors import Invalid
 from tracker.store.codec import as_uuid, uuid_digits
-
-log = structlog.get_logger()
 
 SERVER_NAME: Final = "operation-tracker"
 SHUTDOWN_SECONDS: Final = 10.0
@@ -67,8 +65,8 @@ class Connection(RequestHandler):
             raise ConnectionError("part of a response is sent already")
         ids = ids_of(request.headers)
         if status == HTTPStatus.BAD_REQUEST:
-            log.info("request_refused", reason=type(exc).__name__, remote=request.remote, request_id=ids.request)
             response = error_response(*_parser_error(exc), ids)
+            self.server.refusals.note(request, response.status, ids.request, reason=type(exc).__name__)
         else:
             response = response_for(exc if isinstance(exc, Exception) else TimeoutError(), request, ids)
         response.headers.update(standard_headers(request, ids))
@@ -97,7 +95,8 @@ def cancelled_on_disconnect(request: web.BaseRequest) -> Iterator[None]:
 class Server(web.Server):
     """Makes our connections, and rewrites duplicate slashes before a request is routed."""
 
-    def __init__(self, inner: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, inner: web.Server, loop: asyncio.AbstractEventLoop, refusals: RefusalLog) -> None:
+        self.refusals = refusals
         self._route = inner.request_handler
         self._inner_factory = inner.request_factory
         super().__init__(
@@ -136,6 +135,8 @@ class Server(web.Server):
         ids = ids_of(request.headers)
         response = response_for(error, request, ids)
         response.headers.update(standard_headers(request, ids))
+        if response.status in LOGGED:
+            self.refusals.note(request, response.status, ids.request)
         return response
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -147,6 +148,8 @@ class Server(web.Server):
             if request.content.exception() is not None:  # after a broken body, the next request cannot be found
                 response.force_close()
         response.headers.update(standard_headers(request, ids))
+        if response.status in LOGGED:
+            self.refusals.note(request, response.status, ids.request)
         return response
 
 
@@ -157,7 +160,7 @@ class Runner(web.AppRunner):
         super().__init__(app, shutdown_timeout=SHUTDOWN_SECONDS)
 
     async def _make_server(self) -> web.Server:
-        return Server(await super()._make_server(), asyncio.get_running_loop())
+        return Server(await super()._make_server(), asyncio.get_running_loop(), self.app[REFUSALS])
 
 
 class _SubrequestWriter(AbstractStreamWriter):

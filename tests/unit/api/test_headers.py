@@ -1,6 +1,7 @@
 """Request headers as they are parsed."""
 
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from tracker.api.headers import (
     accepts,
@@ -10,8 +11,10 @@ from tracker.api.headers import (
     is_readable_encoding,
     odata_version,
     preferences,
+    single,
     whole_number,
 )
+from tracker.errors import Invalid
 
 
 @pytest.mark.parametrize(
@@ -163,3 +166,11 @@ def test_only_encodings_that_can_be_undone_are_taken(value: str, readable: bool)
 )
 def test_the_last_element_of_forwarded_counts(lines: tuple[str, ...], parameters: dict[str, str]) -> None:
     assert forwarded(lines) == parameters
+
+
+def test_a_header_that_is_no_list_may_come_once() -> None:
+    headers = CIMultiDictProxy(CIMultiDict([("a", "1"), ("b", "x"), ("B", "x")]))
+    assert (single(headers, "A"), single(headers, "c")) == ("1", None)
+    with pytest.raises(Invalid, match="Send one b header, not 2") as caught:
+        single(headers, "b")
+    assert caught.value.target == "b"

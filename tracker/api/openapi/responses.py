@@ -110,7 +110,7 @@ def _failures(route: "Route", text: RouteText) -> Iterable[HTTPStatus]:
     yield from (HTTPStatus.EXPECTATION_FAILED, HTTPStatus.INTERNAL_SERVER_ERROR)
     if not route.open:
         yield from (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_ACCEPTABLE)
-        yield from (HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.SERVICE_UNAVAILABLE)
+        yield from (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.SERVICE_UNAVAILABLE)
     if "{operation_id}" in route.path:
         yield HTTPStatus.NOT_FOUND
         if route.dialect != "google":  # `google.rpc.Code` has no counterpart of 410

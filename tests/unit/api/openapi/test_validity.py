@@ -98,9 +98,9 @@ def test_every_error_of_ours_is_an_answer_with_graphs_body() -> None:
 @pytest.mark.parametrize(
     ("name", "statuses"),
     [
-        ("cancelOperation", {400, 401, 404, 406, 410, 412, 413, 415, 417, 500, 501, 503}),
-        ("listOperations", {400, 401, 406, 417, 500, 501, 503}),
-        ("deleteOperation", {400, 401, 404, 406, 410, 412, 417, 500, 501, 503}),
+        ("cancelOperation", {400, 401, 404, 406, 410, 412, 413, 415, 417, 429, 500, 501, 503}),
+        ("listOperations", {400, 401, 406, 417, 429, 500, 501, 503}),
+        ("deleteOperation", {400, 401, 404, 406, 410, 412, 417, 429, 500, 501, 503}),
         ("isHealthy", {417, 500}),
     ],
 )
