@@ -12,7 +12,7 @@ from aiohttp import web
 
 from tracker.api import gc_tuning, routes
 from tracker.api.auth import Authenticator, open_callers
-from tracker.api.guard import AUTHENTICATOR, OPERATIONS, PUBLIC_URL, REGISTRY
+from tracker.api.guard import AUTHENTICATOR, CALLERS, OPERATIONS, PUBLIC_URL, REGISTRY
 from tracker.api.links import PublicUrl
 from tracker.api.long_poll import release_all
 from tracker.api.openapi import docs_page, document, metadata
@@ -41,8 +41,8 @@ def create_app(settings: Settings, *, reload: asyncio.Event | None = None) -> we
     When `reload` is set, the file of tokens is read again.
     """
     app = web.Application(client_max_size=BODY_LIMIT)
-    callers = open_callers(settings)
-    app[AUTHENTICATOR] = Authenticator(settings, callers)
+    app[CALLERS] = open_callers(settings)
+    app[AUTHENTICATOR] = Authenticator(settings, app[CALLERS])
     app[REFUSALS] = RefusalLog(app[AUTHENTICATOR])
     app[PUBLIC_URL] = PublicUrl(settings)
     app[STREAM_LIMIT] = StreamLimit(settings.streams)
@@ -53,7 +53,7 @@ def create_app(settings: Settings, *, reload: asyncio.Event | None = None) -> we
     app[docs_page.PAGE] = docs_page.open_page()
     routes.mount(app, served)
     app.cleanup_ctx.append(partial(_operations, settings))
-    app.cleanup_ctx.append(partial(_guards, TokenReloader(settings, callers, reload or asyncio.Event())))
+    app.cleanup_ctx.append(partial(_guards, TokenReloader(settings, app[CALLERS], reload or asyncio.Event())))
     app.on_shutdown.append(release_all)
     return app
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
-from tracker.api.auth import Authenticator
+from tracker.api.auth import Authenticator, Callers
 from tracker.api.headers import ODATA_MAX_VERSION, ODATA_VERSION, accepts, check_odata_versions, single
 from tracker.api.links import PREFIXES, Links, PublicUrl
 from tracker.api.odata.query_options import refuse_options
@@ -17,6 +17,7 @@ from tracker.errors import Invalid
 from tracker.service import Caller, Operations
 
 OPERATIONS: Final = web.AppKey("operations", Operations)
+CALLERS: Final = web.AppKey("callers", Callers)
 AUTHENTICATOR: Final = web.AppKey("authenticator", Authenticator)
 REGISTRY: Final = web.AppKey("registry", TypeRegistry)
 PUBLIC_URL: Final = web.AppKey("public_url", PublicUrl)

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from tracker.api.guard import AUTHENTICATOR, OPERATIONS
+from tracker.api.guard import CALLERS, OPERATIONS
 from tracker.api.held_requests import HeldRequest
 from tracker.api.server import cancelled_on_disconnect
 from tracker.domain.record import Record
@@ -32,7 +32,7 @@ async def wait_for_end(request: web.Request, record: Record, seconds: int, *, si
 
 
 def _held(request: web.Request, record: Record) -> HeldRequest:
-    return request.app[AUTHENTICATOR].callers.held.hold(request, record.tenant)
+    return request.app[CALLERS].held.hold(request, record.tenant)
 
 
 async def release_all(app: web.Application) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from aiohttp import web
 
-from tracker.api.guard import AUTHENTICATOR, OPERATIONS
+from tracker.api.guard import CALLERS, OPERATIONS
 from tracker.api.headers import single
 from tracker.api.serializers import event_data
 from tracker.api.server import cancelled_on_disconnect, ids_of, standard_headers
@@ -95,7 +95,7 @@ async def _respond(request: web.Request, caller: Caller, items: StreamItems) -> 
     response.headers.update(standard_headers(request, ids_of(request.headers)))
     await response.prepare(request)
     try:
-        with request.app[AUTHENTICATOR].callers.held.hold(request, caller.tenant):
+        with request.app[CALLERS].held.hold(request, caller.tenant):
             await _write(response, RETRY, first)
             async for chunk in items:
                 await _write(response, b"", chunk)

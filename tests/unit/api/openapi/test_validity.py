@@ -215,4 +215,4 @@ def test_the_description_of_a_create_has_its_preferences_and_keys() -> None:
 
 def test_the_minimal_text_of_a_route_is_enough() -> None:
     text = RouteText("x", {HTTPStatus.OK: ref("health")})
-    assert set(responses(LIST, text, ROUTES)) == {"200", "400", "401", "406", "417", "500", "501", "503"}
+    assert set(responses(LIST, text, ROUTES)) == {"200", "400", "401", "406", "417", "429", "500", "501", "503"}
