@@ -127,7 +127,9 @@ class RefusalLog:
 
     def _client_of(self, request: web.BaseRequest) -> tuple[str, dict[str, str]]:
         """The client under whose name a refusal is counted, and the fields that name it in the log."""
-        tokens = request.headers.getall(AUTHORIZATION, ())
+        headers = request.headers
+        # The headers of what aiohttp could not parse are an empty dict, which has no `getall`.
+        tokens = headers.getall(AUTHORIZATION) if AUTHORIZATION in headers else ()
         caller = self._authenticator.callers.find(tokens[0]) if len(tokens) == 1 else None
         if caller is not None:
             return f"{caller.name}:{caller.tenant}", {"caller": caller.name, "tenant": caller.tenant}
