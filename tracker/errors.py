@@ -17,6 +17,7 @@ TrackerError
 ├── UnsupportedMediaType    a body that is not JSON (unsupportedMediaType)
 ├── FailedDependency        a request of the batch that this one depends on has failed (failedDependency)
 ├── NotSupported            a form of a query that the documentation says is missing here (notImplemented)
+├── TooManyRequests         the client must slow down (tooManyRequests)
 ├── Unavailable             Redis is away or a limit is reached; try again (serviceUnavailable)
 ├── IllegalTransition       the table has no such transition: a bug (internalServerError)
 └── ConfigurationError      a setting, a type's declaration or a server is not usable (internalServerError)
@@ -133,6 +134,16 @@ class NotSupported(TrackerError):
     """A query option or form is documented as not supported (OData 4.01, part 1, 11.2.1: 501)."""
 
     code = "notImplemented"
+
+
+class TooManyRequests(TrackerError):
+    """The client has to slow down. `retry_after`: when to try again, in whole seconds, at least 1."""
+
+    code = "tooManyRequests"
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = max(1, retry_after)
 
 
 class Unavailable(TrackerError):

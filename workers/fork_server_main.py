@@ -129,8 +129,7 @@ class ForkServerProcess:
     ) -> NoReturn:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for signum in (signal.SIGHUP, signal.SIGQUIT):  # the host itself ignores SIGINT and SIGTERM
-            signal.signal(signum, signal.SIG_DFL)
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # the host itself ignores the others
         self._channel.close()
         other_end.close()
         note_turn = partial(self._turns.note, slot)

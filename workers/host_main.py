@@ -76,11 +76,11 @@ def _detach_standard_input() -> None:
 
 
 def _ignore_stop_signals() -> None:
-    """Ignore SIGTERM and SIGINT in the host, but not in processes that its handlers start.
+    """Ignore SIGTERM, SIGINT and SIGHUP in the host, but not in processes that its handlers start.
 
-    A terminal or a service manager may send them to all processes of a worker, but the manager decides what stops.
-    SIG_IGN would be inherited through exec, so the host has handlers that do nothing; a fork resets them.
+    A terminal, a service manager or `pkill` may send them to all processes of a worker, but the manager decides what
+    stops. SIG_IGN would be inherited through exec, so the host has handlers that do nothing; a fork resets them.
     """
-    for signum in (signal.SIGTERM, signal.SIGINT):
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, lambda *_: None)
         os.register_at_fork(after_in_child=lambda signum=signum: signal.signal(signum, signal.SIG_DFL))

@@ -9,12 +9,14 @@ import signal
 import socket
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from tracker.errors import Unavailable
 from tracker.maintenance.sweeper import Sweeper
+from tracker.runtime import hangup
 from tracker.runtime.background import beside, end
 from tracker.store import server_check
 from tracker.store.store import Store
@@ -43,6 +45,8 @@ LAST_WRITE_TIMEOUT = 5.0
 """The longest time that a stopping worker tries to write its last outcomes, in seconds. The rest stays in the spool."""
 LEAVE_TIMEOUT = 2.0
 """The longest time that a stopping worker tries to remove its entries, in seconds. Else they expire by themselves."""
+RESTART = "a worker reads its settings and its types only when it starts; restart it"
+"""What the log says at SIGHUP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,7 @@ class Manager:
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self.stop)
+        hangup.on_hangup(partial(log.info, "reload_ignored", advice=RESTART), stop=self.stop)
         self._last_busy = loop.time()
         await self._fork_server.open()
         try:

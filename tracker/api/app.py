@@ -11,16 +11,19 @@ import structlog
 from aiohttp import web
 
 from tracker.api import gc_tuning, routes
-from tracker.api.auth import open_callers
+from tracker.api.auth import Authenticator, open_callers
 from tracker.api.connection_limits import ConnectionLimits
-from tracker.api.guard import CALLERS, OPERATIONS, PUBLIC_URL, REGISTRY
+from tracker.api.guard import AUTHENTICATOR, CALLERS, OPERATIONS, PUBLIC_URL, REGISTRY
 from tracker.api.links import PublicUrl
 from tracker.api.long_poll import release_all
 from tracker.api.openapi import docs_page, document, metadata
+from tracker.api.refusal_log import REFUSALS, RefusalLog
 from tracker.api.server import Runner
 from tracker.api.sse import STREAM_LIMIT, StreamLimit
+from tracker.api.token_reload import TokenReloader
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
+from tracker.runtime import hangup
 from tracker.runtime.background import beside
 from tracker.service import open_operations
 from tracker.url_handlers.request import load_registry
@@ -35,10 +38,15 @@ MANY_CONNECTIONS: Final = 1000
 """With more connections than this, a full garbage collection may stop the process for 0.1 s."""
 
 
-def create_app(settings: Settings) -> web.Application:
-    """Make the application. Raises ConfigurationError. Redis is not needed yet."""
+def create_app(settings: Settings, *, reload: asyncio.Event | None = None) -> web.Application:
+    """Make the application. Raises ConfigurationError. Redis is not needed yet.
+
+    When `reload` is set, the file of tokens is read again.
+    """
     app = web.Application(client_max_size=BODY_LIMIT)
     app[CALLERS] = open_callers(settings)
+    app[AUTHENTICATOR] = Authenticator(settings, app[CALLERS])
+    app[REFUSALS] = RefusalLog(app[AUTHENTICATOR])
     app[PUBLIC_URL] = PublicUrl(settings)
     app[STREAM_LIMIT] = StreamLimit(settings.streams)
     app[REGISTRY] = load_registry(settings)
@@ -48,6 +56,7 @@ def create_app(settings: Settings) -> web.Application:
     app[docs_page.PAGE] = docs_page.open_page()
     routes.mount(app, served)
     app.cleanup_ctx.append(partial(_operations, settings))
+    app.cleanup_ctx.append(partial(_guards, TokenReloader(settings, app[CALLERS], reload or asyncio.Event())))
     app.on_shutdown.append(release_all)
     return app
 
@@ -58,17 +67,26 @@ async def _operations(settings: Settings, app: web.Application) -> AsyncIterator
         yield
 
 
+async def _guards(reloader: TokenReloader, app: web.Application) -> AsyncIterator[None]:
+    async with beside(reloader.run(), app[REFUSALS].run()):
+        yield
+
+
 @asynccontextmanager
 async def running(
-    settings: Settings, *, share_port: bool = False, limits: ConnectionLimits | None = None
+    settings: Settings,
+    *,
+    share_port: bool = False,
+    reload: asyncio.Event | None = None,
+    limits: ConnectionLimits | None = None,
 ) -> AsyncIterator[str]:
     """Listen at the address of the settings. Yields the API's own URL. At the end, requests under way are completed.
 
-    `share_port` lets other processes of this user listen on the same port (SO_REUSEPORT). Raises ConfigurationError if
-    the address cannot be listened on.
+    `share_port` lets other processes of this user listen on the same port (SO_REUSEPORT). When `reload` is set, the
+    file of tokens is read again. Raises ConfigurationError if the address cannot be listened on.
     """
     limits = limits or ConnectionLimits(settings)
-    runner = Runner(create_app(settings), settings, limits)
+    runner = Runner(create_app(settings, reload=reload), settings, limits)
     try:
         await runner.setup()
         port = settings.port
@@ -84,14 +102,18 @@ async def running(
 
 
 async def serve(settings: Settings, *, share_port: bool = False, on_ready: Callable[[str], None] | None = None) -> None:
-    """Run the API until SIGTERM or SIGINT. Once it listens, `on_ready` is called with its URL."""
-    stop = asyncio.Event()
+    """Run the API until SIGTERM or SIGINT. Once it listens, `on_ready` is called with its URL.
+
+    At SIGHUP the file of tokens is read again.
+    """
+    stop, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    hangup.on_hangup(reload.set, stop=stop.set)
     limits = ConnectionLimits(settings)
     async with (
-        running(settings, share_port=share_port, limits=limits) as url,
+        running(settings, share_port=share_port, reload=reload, limits=limits) as url,
         beside(gc_tuning.collect_regularly(lambda: limits.open > MANY_CONNECTIONS)),
     ):
         log.info("api_ready", url=url)

@@ -88,16 +88,17 @@ def _hops(request: web.BaseRequest) -> Iterator[str]:
     """
     headers = request.headers
     if any(name in headers for name in _X_FORWARDED):
-        yield from _elements(headers.getall(hdrs.X_FORWARDED_FOR, []))
+        yield from _elements(request, hdrs.X_FORWARDED_FOR)
         return
-    for element in _elements(headers.getall(hdrs.FORWARDED, [])):
+    for element in _elements(request, hdrs.FORWARDED):
         match = _FOR.search(element)
         yield match[1] if match else ""
 
 
-def _elements(lines: list[str]) -> Iterator[str]:
+def _elements(request: web.BaseRequest, name: str) -> Iterator[str]:
     """The elements of a list in a header that are not empty (RFC 9110, 5.6.1), the last one first."""
-    for line in reversed(lines):
+    # The headers of what aiohttp could not parse are an empty dict, which has no `getall`.
+    for line in reversed(request.headers.getall(name) if name in request.headers else ()):
         rest = line
         while rest:
             rest, _, element = rest.rpartition(",")

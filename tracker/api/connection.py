@@ -23,6 +23,7 @@ from tracker.store.codec import as_uuid, uuid_digits
 if TYPE_CHECKING:
     from aiohttp.streams import StreamReader
 
+    from tracker.api.refusal_log import RefusalLog
     from tracker.api.slow_clients import Progress, SlowClients
 
 log = structlog.get_logger()
@@ -37,6 +38,7 @@ class Connection(RequestHandler):
     __slots__ = (
         "_framing",
         "_limits",
+        "_refusals",
         "_slow_clients",
         "admission",
         "body",
@@ -51,11 +53,16 @@ class Connection(RequestHandler):
     )
 
     def __init__(
-        self, server: web.Server, limits: ConnectionLimits, slow_clients: "SlowClients", **options: Any
+        self,
+        server: web.Server,
+        limits: ConnectionLimits,
+        slow_clients: "SlowClients",
+        refusals: "RefusalLog",
+        **options: Any,
     ) -> None:
         super().__init__(server, **options)
         self.server = server
-        self._limits, self._slow_clients = limits, slow_clients
+        self._limits, self._slow_clients, self._refusals = limits, slow_clients, refusals
         self.tasks_of_client: set[asyncio.Task[Any]] = set()
         """Tasks that end when the client goes away."""
         self.socket_transport: asyncio.Transport | None = None
@@ -141,8 +148,8 @@ class Connection(RequestHandler):
             raise ConnectionError("part of a response is sent already")
         ids = ids_of(request.headers)
         if status == HTTPStatus.BAD_REQUEST:
-            log.info("request_refused", reason=type(exc).__name__, remote=request.remote, request_id=ids.request)
             response = error_response(*_parser_error(exc), ids)
+            self._refusals.note(request, response.status, ids.request, reason=type(exc).__name__)
         else:
             response = response_for(exc if isinstance(exc, Exception) else TimeoutError(), request, ids)
         response.headers.update(standard_headers(request, ids))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from aiohttp import hdrs, web
@@ -29,10 +29,14 @@ HTTP_STATUS: Mapping[type[errors.TrackerError], HTTPStatus] = {
     errors.PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.FailedDependency: HTTPStatus.FAILED_DEPENDENCY,
+    errors.TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     errors.NotSupported: HTTPStatus.NOT_IMPLEMENTED,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.TrackerError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
+
+REASON: Final = web.RequestKey("reason", str)
+"""The message of the error with which a request was answered, for the log."""
 
 UNEXPECTED_ERROR = "The server has failed. Quote the request-id when you report it."
 STORE_UNREACHABLE = "The store cannot be reached. Try again."
@@ -56,14 +60,21 @@ def headers_of(error: errors.TrackerError) -> dict[str, str]:
     match error:
         case errors.Unauthorized():
             return {hdrs.WWW_AUTHENTICATE: "Bearer"}
-        case errors.Unavailable():
+        case errors.Unavailable() | errors.TooManyRequests():
             return {hdrs.RETRY_AFTER: str(error.retry_after)}
         case _:
             return {}
 
 
+def keep_reason(request: web.BaseRequest, error: errors.TrackerError | web.HTTPException) -> None:
+    """Keep the message of a deliberate error for the log."""
+    request[REASON] = error.message if isinstance(error, errors.TrackerError) else error.text or error.reason
+
+
 def response_for(error: Exception, request: web.BaseRequest, ids: RequestIds) -> web.Response:
     """The response for any exception. An unexpected one is logged, and its text is not sent to the client."""
+    if isinstance(error, errors.TrackerError | web.HTTPException):
+        keep_reason(request, error)
     match error:
         case errors.TrackerError():
             return _response_for_deliberate(error, request, ids)

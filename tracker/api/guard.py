@@ -8,8 +8,8 @@ from typing import Final
 
 from aiohttp import web
 
-from tracker.api.auth import Callers
-from tracker.api.headers import accepts, check_odata_versions
+from tracker.api.auth import Authenticator, Callers
+from tracker.api.headers import ODATA_MAX_VERSION, ODATA_VERSION, accepts, check_odata_versions, single
 from tracker.api.links import PREFIXES, Links, PublicUrl
 from tracker.api.odata.query_options import refuse_options
 from tracker.domain.type_registry import TypeRegistry
@@ -18,6 +18,7 @@ from tracker.service import Caller, Operations
 
 OPERATIONS: Final = web.AppKey("operations", Operations)
 CALLERS: Final = web.AppKey("callers", Callers)
+AUTHENTICATOR: Final = web.AppKey("authenticator", Authenticator)
 REGISTRY: Final = web.AppKey("registry", TypeRegistry)
 PUBLIC_URL: Final = web.AppKey("public_url", PublicUrl)
 
@@ -62,8 +63,8 @@ def guarded(
     @wraps(handler)
     async def check_and_handle(request: web.Request) -> web.StreamResponse:
         headers = request.headers
-        caller = request.app[CALLERS].identify(headers.get("Authorization"))
-        check_odata_versions(headers.get("OData-Version"), headers.get("OData-MaxVersion"))
+        caller = request.app[AUTHENTICATOR].caller_of(request)
+        check_odata_versions(single(headers, ODATA_VERSION), single(headers, ODATA_MAX_VERSION))
         if not answers_any_type and not accepts(", ".join(headers.getall("Accept", ())), media_type):
             raise web.HTTPNotAcceptable(text=f"The response is {media_type}, which the Accept header excludes.")
         _refuse_broken_utf8(request.raw_path)
@@ -80,7 +81,7 @@ def options_handler(methods: Iterable[str], *, is_open: bool) -> Handler:
 
     async def name_methods(request: web.Request) -> web.StreamResponse:
         if not is_open:
-            request.app[CALLERS].identify(request.headers.get("Authorization"))
+            request.app[AUTHENTICATOR].caller_of(request)
         return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Allow": allowed})
 
     return name_methods

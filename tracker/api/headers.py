@@ -10,9 +10,14 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
+from multidict import CIMultiDictProxy, istr
+
 from tracker.errors import Invalid
 
 JSON_NEEDED: Final = "Send the body with Content-Type: application/json, in UTF-8."
+
+ODATA_VERSION: Final = istr("OData-Version")
+ODATA_MAX_VERSION: Final = istr("OData-MaxVersion")
 
 _CACHED_VALUES: Final = 256
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -85,6 +90,17 @@ def preferences(header: Sequence[str]) -> Mapping[str, str]:
 def forwarded(header: Sequence[str]) -> Mapping[str, str]:
     """The parameters of the last element of a `Forwarded` header, given as its lines, by lower-case name (RFC 7239)."""
     return MappingProxyType(_parameters(_split(_split(header[-1], ",")[-1], ";")) if header else {})
+
+
+def single(headers: CIMultiDictProxy[str], name: str) -> str | None:
+    """The value of a header that is no list; None if it was not sent. Raises Invalid if it was sent twice.
+
+    A proxy may decide by the other line than this server does (RFC 9110, 5.3).
+    """
+    lines = headers.getall(name, ())
+    if len(lines) > 1:
+        raise Invalid(f"Send one {name} header, not {len(lines)}.", target=name)
+    return lines[0] if lines else None
 
 
 def whole_number(text: str | None) -> int | None:

@@ -3,7 +3,8 @@
 from aiohttp import web
 
 from tracker.api.connection import cancelled_on_disconnect
-from tracker.api.guard import OPERATIONS
+from tracker.api.guard import CALLERS, OPERATIONS
+from tracker.api.held_requests import HeldRequest
 from tracker.domain.record import Record
 from tracker.events.record_waiter import BEFORE_ALL, HubPosition
 
@@ -13,11 +14,11 @@ async def wait_for_change(
 ) -> Record:
     """Wait until the operation differs from `record`. Returns its latest record.
 
-    The wait ends early when `seconds` are over, the client disconnects or the server stops. `since` is the position of
-    the event hub from before `record` was read. With this position, the wait starts without reading the record again,
-    unless an event has arrived in between.
+    The wait ends early when the client disconnects or the server stops. When the client's token is removed, it raises
+    Unauthorized. `since` is the position of the event hub from before `record` was read. With this position, the wait
+    starts without reading the record again, unless an event has arrived in between.
     """
-    with cancelled_on_disconnect(request):
+    with cancelled_on_disconnect(request), _held(request, record):
         return await request.app[OPERATIONS].wait(record, seconds=seconds, since=since)
 
 
@@ -26,8 +27,12 @@ async def wait_for_end(request: web.Request, record: Record, seconds: int, *, si
 
     The wait ends early for the same reasons as in `wait_for_change`, and `since` has the same meaning.
     """
-    with cancelled_on_disconnect(request):
+    with cancelled_on_disconnect(request), _held(request, record):
         return await request.app[OPERATIONS].wait_for_end(record, seconds=seconds, since=since)
+
+
+def _held(request: web.Request, record: Record) -> HeldRequest:
+    return request.app[CALLERS].held.hold(request, record.tenant)
 
 
 async def release_all(app: web.Application) -> None:

@@ -18,7 +18,7 @@ from tracker.api.representation import Representation, ResponseParts, with_state
 from tracker.bodies.preconditions import ANY, Preconditions, etag_matches
 from tracker.domain.operation import Json
 from tracker.domain.record import Record
-from tracker.errors import Invalid, NotFound, PreconditionRequired, Reused, Unavailable
+from tracker.errors import Invalid, NotFound, PreconditionRequired, Reused, Unauthorized, Unavailable
 from tracker.events.record_waiter import BEFORE_ALL, HubPosition
 from tracker.service import REASON_LIMIT, Caller
 
@@ -72,7 +72,8 @@ async def _await_end(
     """
     waited = []
     if preferences.wait is not None:
-        with suppress(NotFound, Unavailable):  # the operation is created, even if it is deleted or Redis is away now
+        # The operation is created, even if it is deleted, Redis is away, or the client's token was removed meanwhile.
+        with suppress(NotFound, Unavailable, Unauthorized):
             record = await wait_for_end(request, record, preferences.wait, since=since)
         waited = [f"wait={preferences.wait}"]
     return record, waited if record.status.final else ["respond-async", *waited]

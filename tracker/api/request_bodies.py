@@ -7,11 +7,12 @@ import sys
 from collections import Counter
 from typing import Any, Final, NoReturn
 
-from aiohttp import hdrs, web
+from aiohttp import web
+from aiohttp.hdrs import CONTENT_ENCODING, CONTENT_TYPE
 from aiohttp.streams import EmptyStreamReader
 
 from tracker.api.content_encoding import ENCODING_NEEDED, decompress, is_readable_encoding
-from tracker.api.headers import JSON_NEEDED, is_json
+from tracker.api.headers import JSON_NEEDED, is_json, single
 from tracker.domain.operation import Json
 from tracker.errors import Invalid, PayloadTooLarge, TimedOut, UnsupportedMediaType
 from tracker.json_codec import depth
@@ -40,7 +41,7 @@ async def read_object(request: web.Request, *, deeper: int = 0) -> Json:
 
     Raises UnsupportedMediaType and Invalid. Raises PayloadTooLarge also for a small body that is large decompressed.
     """
-    if not is_json(request.headers.get("Content-Type", "")):
+    if not is_json(single(request.headers, CONTENT_TYPE) or ""):
         raise UnsupportedMediaType(JSON_NEEDED)
     if isinstance(request.content, ParsedBody):
         return _object_only(request.content.value)
@@ -56,7 +57,7 @@ async def read_optional_object(request: web.Request) -> Json:
     body = await _read(request)
     if not body:
         return {}
-    if not is_json(request.headers.get("Content-Type", "")):
+    if not is_json(single(request.headers, CONTENT_TYPE) or ""):
         raise UnsupportedMediaType(JSON_NEEDED)
     return parse_object(body)
 
@@ -82,7 +83,7 @@ def _object_only(value: Any) -> Json:
 
 
 async def _read(request: web.Request) -> bytes:
-    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "")
+    encoding = ", ".join(request.headers.getall(CONTENT_ENCODING, ()))
     if encoding and not is_readable_encoding(encoding):
         raise UnsupportedMediaType(ENCODING_NEEDED)
     content, most = request.content, request.client_max_size

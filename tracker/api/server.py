@@ -8,7 +8,6 @@ import asyncio
 import re
 from typing import Final, NoReturn, cast
 
-import structlog
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
@@ -18,11 +17,10 @@ from aiohttp.web_protocol import RequestHandler
 from tracker.api.connection import NEVER, Connection, forget_frames, ids_of, standard_headers
 from tracker.api.connection_limits import Admission, ConnectionLimits
 from tracker.api.error_responses import response_for
+from tracker.api.refusal_log import LOGGED, REFUSALS, RefusalLog
 from tracker.api.slow_clients import SlowClients
 from tracker.config import Settings
 from tracker.errors import Invalid
-
-log = structlog.get_logger()
 
 SERVER_NAME: Final = "operation-tracker"
 SHUTDOWN_SECONDS: Final = 10.0
@@ -40,8 +38,15 @@ class Server(web.Server):
     """Makes our connections, and rewrites duplicate slashes before a request is routed."""
 
     def __init__(
-        self, inner: web.Server, limits: ConnectionLimits, slow_clients: SlowClients, *, idle_timeout: float
+        self,
+        inner: web.Server,
+        limits: ConnectionLimits,
+        slow_clients: SlowClients,
+        refusals: RefusalLog,
+        *,
+        idle_timeout: float,
     ) -> None:
+        self.refusals = refusals
         self._route = inner.request_handler
         self._inner_factory = inner.request_factory
         self.limits = limits
@@ -58,7 +63,7 @@ class Server(web.Server):
 
     def __call__(self) -> RequestHandler:
         """Make the protocol of a new connection."""
-        return Connection(self, self.limits, self.slow_clients, loop=self._loop, **self._kwargs)
+        return Connection(self, self.limits, self.slow_clients, self.refusals, loop=self._loop, **self._kwargs)
 
     def _request(
         self,
@@ -86,6 +91,8 @@ class Server(web.Server):
         ids = ids_of(request.headers)
         response = response_for(error, request, ids)
         response.headers.update(standard_headers(request, ids))
+        if response.status in LOGGED:
+            self.refusals.note(request, response.status, ids.request)
         return response
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -107,6 +114,8 @@ class Server(web.Server):
             if broken is not None or isinstance(error, _OtherVersion):  # the next request cannot be found
                 response.force_close()
         response.headers.update(standard_headers(request, ids))
+        if response.status in LOGGED:
+            self.refusals.note(request, response.status, ids.request)
         if connection.admission is Admission.PROBES:
             response.force_close()
         return response
@@ -123,7 +132,7 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         inner = await super()._make_server()
-        return Server(inner, self._limits, self.slow_clients, idle_timeout=self._idle_timeout)
+        return Server(inner, self._limits, self.slow_clients, self.app[REFUSALS], idle_timeout=self._idle_timeout)
 
 
 class _SubrequestWriter(AbstractStreamWriter):

@@ -11,7 +11,8 @@ import structlog
 from aiohttp import web
 
 from tracker.api.connection import cancelled_on_disconnect, ids_of, standard_headers
-from tracker.api.guard import OPERATIONS
+from tracker.api.guard import CALLERS, OPERATIONS
+from tracker.api.headers import single
 from tracker.api.serializers import event_data
 from tracker.errors import TrackerError, Unavailable
 from tracker.events.stream import StreamItem, StreamItems
@@ -77,16 +78,16 @@ async def follow_tenant(request: web.Request, caller: Caller) -> web.StreamRespo
 async def _stream(
     request: web.Request, caller: Caller, *, call_id: str | None = None, operation_id: str | None = None
 ) -> web.StreamResponse:
-    resume = request.headers.get("Last-Event-ID")
+    resume = single(request.headers, "Last-Event-ID")
     items = await request.app[OPERATIONS].follow(caller, call_id=call_id, operation_id=operation_id, resume=resume)
     if request.method == "HEAD":
         return web.Response(headers=HEADERS)
     with request.app[STREAM_LIMIT].counted(), cancelled_on_disconnect(request):
         async with aclosing(items):
-            return await _respond(request, items)
+            return await _respond(request, caller, items)
 
 
-async def _respond(request: web.Request, items: StreamItems) -> web.StreamResponse:
+async def _respond(request: web.Request, caller: Caller, items: StreamItems) -> web.StreamResponse:
     first = await anext(items, None)
     if first is None:
         return web.Response(status=HTTPStatus.NO_CONTENT)
@@ -94,14 +95,16 @@ async def _respond(request: web.Request, items: StreamItems) -> web.StreamRespon
     response.headers.update(standard_headers(request, ids_of(request.headers)))
     await response.prepare(request)
     try:
-        await _write(response, RETRY, first)
-        async for chunk in items:
-            await _write(response, b"", chunk)
-        async with asyncio.timeout(WRITE_TIMEOUT):
-            await response.write_eof()
-    except (TimeoutError, TrackerError):
-        # The reader is too slow, or Redis is away. The status is sent, so an error response is not possible any more.
-        log.info("reader_dropped", remote=request.remote, path=request.path)
+        with request.app[CALLERS].held.hold(request, caller.tenant):
+            await _write(response, RETRY, first)
+            async for chunk in items:
+                await _write(response, b"", chunk)
+            async with asyncio.timeout(WRITE_TIMEOUT):
+                await response.write_eof()
+    except (TimeoutError, TrackerError) as error:
+        # The reader is too slow, Redis is away, or the reader's token was removed. The status is sent, so an error
+        # response is not possible any more.
+        log.info("reader_dropped", remote=request.remote, path=request.path, reason=type(error).__name__)
         if request.transport is not None:
             request.transport.abort()
     return response

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from tracker.cli.output import Exit, note
 from tracker.cli.token import token_line
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
+from tracker.runtime import hangup
 from tracker.runtime.dev_valkey import PrivateServer, check_room, locked
 from tracker.runtime.processes import Child, Supervisor
 from tracker.visible_text import visible_lines
@@ -120,8 +121,9 @@ def unreachable(settings: Settings) -> str | None:
 async def run(plan: StackPlan) -> None:
     """Run all processes until SIGINT or SIGTERM, and stop them in order. A second signal ends the workers' drain early.
 
-    Raises ConfigurationError when the data directory is in use or cannot be written, the port is in use, an orphan of
-    an earlier run cannot be ended, or a process refuses its configuration.
+    SIGHUP is passed on to the API, which reads its file of tokens again. Raises ConfigurationError when the data
+    directory is in use or cannot be written, the port is in use, an orphan of an earlier run cannot be ended, or a
+    process refuses its configuration.
     """
     with locked(plan.data_dir):
         records = ChildRecords(plan.data_dir)
@@ -136,6 +138,7 @@ async def run(plan: StackPlan) -> None:
         )
         running = asyncio.create_task(_bring_up(supervisor, plan))
         stop = _on_signals()
+        hangup.on_hangup(partial(supervisor.send, signal.SIGHUP, to={"api"}), stop=stop.set)
         try:
             await asyncio.wait({running, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
             if running.done():

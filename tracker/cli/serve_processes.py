@@ -7,12 +7,14 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import typer
 
 from tracker.cli.output import Exit
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
+from tracker.runtime import hangup
 from tracker.runtime.processes import Child, Supervisor
 from tracker.visible_text import visible_lines
 
@@ -26,8 +28,9 @@ READY = "ready "
 async def run(settings: Settings, processes: int) -> None:
     """Run several API processes until SIGTERM or SIGINT. A process that dies is replaced.
 
-    The kernel spreads new connections over the processes (SO_REUSEPORT). Raises ConfigurationError when the address is
-    in use, or when a process refuses its configuration.
+    The kernel spreads new connections over the processes (SO_REUSEPORT). SIGHUP is passed on to all processes, which
+    read their file of tokens again. Raises ConfigurationError when the address is in use, or when a process refuses its
+    configuration.
     """
     stop = asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
@@ -36,6 +39,7 @@ async def run(settings: Settings, processes: int) -> None:
         supervisor = Supervisor(
             _children(settings, port, processes), on_line=_Printer(processes), fatal_exit=Exit.USAGE
         )
+        hangup.on_hangup(partial(supervisor.send, signal.SIGHUP), stop=stop.set)
         running = asyncio.create_task(supervisor.run())
         stopped = asyncio.create_task(stop.wait())
         try:

@@ -11,12 +11,15 @@ if TYPE_CHECKING:
 def start(**options: Any) -> "Settings":
     """Load the settings, override them with the given options, and set up logging.
 
-    TRACKER_TYPES may name modules in the working directory from here on, as under `rq worker`.
+    SIGHUP is ignored until the command handles it. TRACKER_TYPES may name modules in the working directory from here
+    on, as under `rq worker`.
     """
     import structlog
 
     from tracker import config, log
+    from tracker.runtime import hangup
 
+    hangup.ignore()
     changes = {name: value for name, value in options.items() if value is not None}
     settings = config.load().model_copy(update=changes)
     log.configure(settings)

@@ -75,8 +75,8 @@ class Supervisor:
     to this process's own streams. `on_start` is called with `(name, pid)` at every start. A child whose first process
     exits with `fatal_exit` is not restarted, because another start would end in the same way.
 
-    Each child leads a session of its own, so a terminal's Ctrl-C reaches this process only. On Linux the children die
-    when this process dies.
+    Each child leads a session of its own, so a terminal's Ctrl-C reaches this process only. A child ignores SIGHUP
+    until it handles it. On Linux the children die when this process dies.
     """
 
     def __init__(
@@ -114,6 +114,12 @@ class Supervisor:
             for task in tasks:
                 if task.done():
                     task.result()
+
+    def send(self, signum: signal.Signals, *, to: Collection[str] | None = None) -> None:
+        """Send a signal to the processes that are alive now. `to` names the children; default: all."""
+        for name, kept in self._kept.items():
+            if to is None or name in to:
+                kept.send_once(signum)
 
     async def stop(self, escalation: Escalation, *, only: Collection[str] | None = None) -> None:
         """Stop restarting children, and send each signal at its time to those that are still alive.
@@ -163,6 +169,10 @@ class _Kept:
     def send(self, signum: signal.Signals) -> None:
         """Send a signal to the process. A process that is being started gets it as soon as it exists."""
         self._last_signal = signum
+        self.send_once(signum)
+
+    def send_once(self, signum: signal.Signals) -> None:
+        """Send a signal to the present process, if it is alive, and to no process that is started later."""
         if self.process is not None and self.alive:
             with suppress(ProcessLookupError):
                 self.process.send_signal(signum)
@@ -207,7 +217,7 @@ class _Kept:
             env={**os.environ, **self.child.env},
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=partial(die_with_parent, signal.SIGKILL, parent=os.getpid()),
+            preexec_fn=partial(_prepare, parent=os.getpid()),
         )
         if self._on_line is None:
             return await start(), None
@@ -262,6 +272,15 @@ class _Output(asyncio.Protocol):
     def _give_all(self, lines: Iterable[bytes]) -> None:
         for line in lines:
             self._give(line.decode(errors="replace").rstrip("\r"))
+
+
+def _prepare(parent: int) -> None:
+    """Prepare a new process before its program begins.
+
+    SIGHUP would kill it as long as it has no handler of its own. A signal that is ignored stays so in a new program.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    die_with_parent(signal.SIGKILL, parent=parent)
 
 
 async def _all_gone(chosen: Iterable[_Kept], *, by: float | None) -> bool:

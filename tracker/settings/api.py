@@ -25,8 +25,8 @@ class ApiSettings(BaseSettings):
     )
     trusted_proxies: Words = Field(
         (),
-        description="Addresses or networks of your proxies. The API reads `Forwarded`, `X-Forwarded-Proto` and"
-        " `X-Forwarded-Host` only in requests from these addresses.",
+        description="Addresses or networks of your proxies. The API reads `Forwarded`, `X-Forwarded-For`,"
+        " `X-Forwarded-Proto` and `X-Forwarded-Host` only in requests from these addresses.",
     )
     dialects: Words = Field(
         DIALECTS, description="Dialects that the API speaks beside Graph's: `google`, `ogc`. An empty value means none."
@@ -40,7 +40,17 @@ class ApiSettings(BaseSettings):
         description="Tokens that the API accepts: lines of `name:tenant:sha256-of-token`, as `tracker token` prints"
         " them.",
     )
-    tokens_file: Path | None = Field(None, description="File with more lines of the form of `TRACKER_TOKENS`.")
+    tokens_file: Path | None = Field(
+        None,
+        description="File with more lines of the form of `TRACKER_TOKENS`. The API reads the file again when the file"
+        " changes.",
+    )
+    wrong_tokens: int = Field(
+        20,
+        ge=1,
+        description="How many wrong tokens of one address within a minute are answered 401. Further wrong tokens of"
+        " this address are answered 429. A known token is never refused.",
+    )
     require_if_match: bool = Field(
         default=False,
         description="Whether a PATCH or DELETE of an operation in Graph's dialect without `If-Match` is answered 428.",

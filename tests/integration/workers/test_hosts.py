@@ -178,7 +178,7 @@ async def test_a_process_that_a_function_starts_can_be_interrupted(host_client: 
 
 
 @pytest.mark.parametrize("kind", HostKind)
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_signal_to_every_process_is_the_managers_business(
     host_client: HostClient, kind: HostKind, signum: int
 ) -> None:

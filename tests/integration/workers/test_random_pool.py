@@ -49,7 +49,7 @@ def disturb(executor: Executor, fork_server: ForkServer, chances: Random) -> set
     hosts = descendants(fork_server.pid)
     if hosts and chances.random() < 0.1:
         with suppress(ProcessLookupError):
-            os.kill(chances.choice(hosts), chances.choice([signal.SIGKILL, signal.SIGHUP, signal.SIGTERM]))
+            os.kill(chances.choice(hosts), chances.choice([signal.SIGKILL, signal.SIGUSR2, signal.SIGTERM]))
     return fenced
 
 

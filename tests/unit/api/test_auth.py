@@ -2,12 +2,16 @@
 
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
 
-from tracker.api.auth import ANONYMOUS, Callers, open_callers
+from tracker.api.auth import ANONYMOUS, Authenticator, Callers, open_callers
 from tracker.config import Settings
-from tracker.errors import ConfigurationError, Unauthorized
+from tracker.errors import ConfigurationError, Invalid, TooManyRequests, Unauthorized
 from tracker.service import Caller
 
 HASH = sha256(b"secret").hexdigest()
@@ -114,3 +118,72 @@ def test_one_token_cannot_belong_to_two_tenants() -> None:
     lines = f"one:a:{digest}\ntwo:b:{digest}"
     with pytest.raises(ConfigurationError, match="line 2 gives two the token of one"):
         open_callers(Settings(tokens=lines))
+
+
+def request(remote: str = "192.0.2.1", *authorization: str, **headers: str) -> web.Request:
+    lines = [("Authorization", value) for value in authorization]
+    lines += [(name.replace("_", "-"), value) for name, value in headers.items()]
+    return make_mocked_request("GET", "/", headers=CIMultiDict(lines)).clone(remote=remote)
+
+
+def authenticator(**changes: Any) -> Authenticator:
+    settings = Settings(tokens=f"ann:blue:{HASH}", wrong_tokens=2, **changes)
+    return Authenticator(settings, open_callers(settings))
+
+
+def guess(auth: Authenticator, remote: str = "192.0.2.1", **headers: str) -> type[Exception]:
+    with pytest.raises((Unauthorized, TooManyRequests)) as caught:
+        auth.caller_of(request(remote, "Bearer wrong", **headers))
+    return Unauthorized if isinstance(caught.value, Unauthorized) else caught.type
+
+
+def test_wrong_tokens_of_one_address_are_slowed_down_and_a_known_one_is_never_refused() -> None:
+    auth = authenticator()
+    assert [guess(auth) for _ in range(2)] == [Unauthorized] * 2
+    for _ in range(100):
+        assert guess(auth) is TooManyRequests
+        assert auth.caller_of(request("192.0.2.1", "Bearer secret")) == Caller("ann", "blue")
+    assert guess(auth, "192.0.2.2") is Unauthorized
+
+
+def test_a_network_of_ipv6_counts_as_one_address() -> None:
+    auth = authenticator()
+    assert [guess(auth, f"2001:db8::{number}") for number in range(3)][-1] is TooManyRequests
+    assert guess(auth, "2001:db8:0:1::") is Unauthorized
+
+
+def test_a_request_without_a_token_is_no_guess() -> None:
+    auth = authenticator()
+    for _ in range(100):
+        for value in ("", "Basic x", "nonsense"):
+            with pytest.raises(Unauthorized):
+                auth.caller_of(request("192.0.2.1", value))
+        with pytest.raises(Unauthorized):
+            auth.caller_of(request())
+    assert guess(auth) is Unauthorized
+
+
+def test_behind_a_proxy_the_client_is_slowed_down_and_the_proxy_is_not() -> None:
+    auth = authenticator(trusted_proxies=("10.0.0.1",))
+    assert [guess(auth, "10.0.0.1", X_Forwarded_For="192.0.2.7") for _ in range(3)][-1] is TooManyRequests
+    assert guess(auth, "10.0.0.1", X_Forwarded_For="192.0.2.8") is Unauthorized
+    assert guess(auth, "10.0.0.1", Forwarded="for=192.0.2.7") is TooManyRequests
+    assert {guess(auth, "10.0.0.1") for _ in range(50)} == {Unauthorized}
+
+
+@pytest.mark.parametrize(
+    "lines", [("Bearer secret", "Bearer secret"), ("Bearer secret", "Bearer x"), ("", ""), ("Bearer x", "Basic y")]
+)
+def test_two_authorization_headers_are_malformed_whatever_they_say(lines: tuple[str, str]) -> None:
+    for settings in ({}, {"auth": "none", "host": "127.0.0.1"}):
+        with pytest.raises(Invalid, match="Authorization"):
+            authenticator(**settings).caller_of(request("192.0.2.1", *lines))
+
+
+def test_replaced_callers_are_counted() -> None:
+    known = callers(f"ann:blue:{HASH}\nbob:red:{'1' * 64}")
+    assert known.replace({HASH: Caller("ann", "blue"), "1" * 64: Caller("bob", "red")}) == (0, 0)
+    assert known.replace({HASH: Caller("ann", "green"), "2" * 64: Caller("eve", "red")}) == (2, 2)
+    assert known.identify("Bearer secret") == Caller("ann", "green")
+    assert known.replace({}) == (0, 2)
+    assert known.find("Bearer secret") is None

@@ -101,6 +101,15 @@ def test_a_peer_without_an_address_has_no_address(remote: str | None) -> None:
     assert client(remote, ("X-Forwarded-For", "198.51.100.7")) is None
 
 
+def test_bytes_that_are_no_request_come_from_their_peer() -> None:
+    """aiohttp gives them a request whose headers are a plain dict."""
+    for remote, address in (("10.0.0.1", None), ("192.0.2.1", "192.0.2.1")):
+        broken = request(remote)
+        broken._headers = {}  # type: ignore[assignment]  # see above
+        found = ClientAddresses(Settings(trusted_proxies=PROXIES)).of(broken)
+        assert found == (None if address is None else ip_address(address))
+
+
 def test_a_long_list_is_read_from_its_end_only() -> None:
     sent = "a," * 4000
     assert client("10.0.0.1", ("X-Forwarded-For", f"{sent}198.51.100.7")) == "198.51.100.7"

@@ -1,6 +1,7 @@
 """Request headers as they are parsed."""
 
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from tracker.api.headers import (
     accepts,
@@ -9,8 +10,10 @@ from tracker.api.headers import (
     is_json,
     odata_version,
     preferences,
+    single,
     whole_number,
 )
+from tracker.errors import Invalid
 
 
 @pytest.mark.parametrize(
@@ -155,3 +158,11 @@ def test_anything_else_is_no_whole_number(text: str | None) -> None:
 )
 def test_the_last_element_of_forwarded_counts(lines: tuple[str, ...], parameters: dict[str, str]) -> None:
     assert forwarded(lines) == parameters
+
+
+def test_a_header_that_is_no_list_may_come_once() -> None:
+    headers = CIMultiDictProxy(CIMultiDict([("a", "1"), ("b", "x"), ("B", "x")]))
+    assert (single(headers, "A"), single(headers, "c")) == ("1", None)
+    with pytest.raises(Invalid, match="Send one b header, not 2") as caught:
+        single(headers, "b")
+    assert caught.value.target == "b"

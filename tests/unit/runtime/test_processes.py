@@ -202,3 +202,22 @@ def wait_for_end() -> Callable[[int], None]:
         assert until(lambda: not alive(pid), LONGEST_WAIT)
 
     return wait
+
+
+async def test_a_signal_goes_to_the_children_that_are_named() -> None:
+    tell = (
+        "import os, signal; signal.signal(signal.SIGHUP, lambda *_: os.write(1, b'again\\n'));"
+        " os.write(1, b'up\\n');\nwhile True: signal.pause()"
+    )
+    async with keeping([python("a", tell), python("b", tell)]) as (keeper, lines):
+        assert {await lines.next(), await lines.next()} == {("a", "up"), ("b", "up")}
+        keeper.send(signal.SIGHUP, to={"b"})
+        assert await lines.next() == ("b", "again")
+        keeper.send(signal.SIGHUP)
+        assert {await lines.next(), await lines.next()} == {("a", "again"), ("b", "again")}
+
+
+async def test_a_hangup_does_not_kill_a_child_that_has_no_handler_yet() -> None:
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGHUP); print('alive', flush=True); signal.pause()"
+    async with keeping([python("a", code)]) as (_, lines):
+        assert await lines.next() == ("a", "alive")

@@ -24,7 +24,14 @@ _INHERITED: Final = ("OData-MaxVersion", "OData-Version", "client-request-id")
 """Headers of the batch that each subrequest has, too, unless it has its own."""
 _ORIGIN: Final = frozenset(
     name.lower()
-    for name in (hdrs.AUTHORIZATION, hdrs.HOST, hdrs.FORWARDED, hdrs.X_FORWARDED_HOST, hdrs.X_FORWARDED_PROTO)
+    for name in (
+        hdrs.AUTHORIZATION,
+        hdrs.HOST,
+        hdrs.FORWARDED,
+        hdrs.X_FORWARDED_FOR,
+        hdrs.X_FORWARDED_HOST,
+        hdrs.X_FORWARDED_PROTO,
+    )
 )
 """Headers of the batch that say who sent it and where it arrived. A subrequest cannot have its own."""
 _IGNORED: Final = _ORIGIN | {

@@ -10,7 +10,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from tracker.api.error_responses import headers_of, status_of
+from tracker.api.error_responses import headers_of, keep_reason, status_of
 from tracker.api.guard import Handler, Route, options_handler
 from tracker.api.headers import whole_number
 from tracker.api.odata.query_options import MAX_PAGE_SIZE, PAGE_SIZE
@@ -48,11 +48,13 @@ def with_error_form(handler: Handler, form: ErrorForm) -> Handler:
         try:
             return await handler(request)
         except web.HTTPException as error:
+            keep_reason(request, error)
             allow: dict[str, str] = {hdrs.ALLOW: error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
             return form(Problem(error.status, error.text or error.reason, error, allow))
         except TrackerError as error:
             if status_of(error) is HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise
+            keep_reason(request, error)
             return form(Problem(status_of(error), error.message, error, headers_of(error), error.details))
 
     return handle

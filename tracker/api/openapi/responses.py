@@ -111,7 +111,7 @@ def _failures(route: "Route", text: RouteText) -> Iterable[HTTPStatus]:
     yield HTTPStatus.SERVICE_UNAVAILABLE
     if not route.open:
         yield from (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_ACCEPTABLE)
-        yield HTTPStatus.NOT_IMPLEMENTED
+        yield from (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.NOT_IMPLEMENTED)
     if "{operation_id}" in route.path:
         yield HTTPStatus.NOT_FOUND
         if route.dialect != "google":  # `google.rpc.Code` has no counterpart of 410
