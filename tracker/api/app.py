@@ -17,6 +17,7 @@ from tracker.api.links import PublicUrl
 from tracker.api.long_poll import release_all
 from tracker.api.openapi import docs_page, document, metadata
 from tracker.api.server import Runner
+from tracker.api.site_guard import SiteGuard
 from tracker.api.sse import STREAM_LIMIT, StreamLimit
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
@@ -62,7 +63,8 @@ async def running(settings: Settings, *, share_port: bool = False) -> AsyncItera
     `share_port` lets other processes of this user listen on the same port (SO_REUSEPORT). Raises ConfigurationError if
     the address cannot be listened on.
     """
-    runner = Runner(create_app(settings))
+    app = create_app(settings)
+    runner = Runner(app, routes.refuser(SiteGuard(settings, app[PUBLIC_URL]), settings.dialects))
     try:
         await runner.setup()
         port = settings.port

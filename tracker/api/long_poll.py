@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from tracker.api.guard import OPERATIONS
-from tracker.api.server import cancelled_on_disconnect
+from tracker.api.server import cancelled_on_disconnect, is_half_closed
 from tracker.domain.record import Record
 from tracker.events.record_waiter import BEFORE_ALL, HubPosition
 
@@ -13,10 +13,13 @@ async def wait_for_change(
 ) -> Record:
     """Wait until the operation differs from `record`. Returns its latest record.
 
-    The wait ends early when `seconds` are over, the client disconnects or the server stops. `since` is the position of
+    The wait ends early when `seconds` are over, the client disconnects or the server stops. It does not begin when the
+    client has closed its half of the connection, so that the client gets the present state. `since` is the position of
     the event hub from before `record` was read. With this position, the wait starts without reading the record again,
     unless an event has arrived in between.
     """
+    if is_half_closed(request):
+        return record
     with cancelled_on_disconnect(request):
         return await request.app[OPERATIONS].wait(record, seconds=seconds, since=since)
 
@@ -26,6 +29,8 @@ async def wait_for_end(request: web.Request, record: Record, seconds: int, *, si
 
     The wait ends early for the same reasons as in `wait_for_change`, and `since` has the same meaning.
     """
+    if is_half_closed(request):
+        return record
     with cancelled_on_disconnect(request):
         return await request.app[OPERATIONS].wait_for_end(record, seconds=seconds, since=since)
 

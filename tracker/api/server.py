@@ -6,23 +6,25 @@ adds the headers that docs/api.md promises for every response.
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from random import randbytes
-from typing import Any, Final
+from typing import Final, cast
 
 import structlog
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
-from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDictProxy
 
 from tracker.api.error_responses import RequestIds, error_response, response_for
-from tracker.api.headers import ENCODING_NEEDED, client_request_id, odata_version
+from tracker.api.half_closed import HalfClosedHandler
+from tracker.api.headers import client_request_id, odata_version
+from tracker.api.lengths import LONGEST_FIELD, LONGEST_TARGET, MOST_FIELDS
+from tracker.api.parser_errors import parser_error
 from tracker.errors import Invalid
 from tracker.store.codec import as_uuid, uuid_digits
 
@@ -37,23 +39,15 @@ LINGER_SECONDS: Final = 2.0
 
 _SLASHES: Final = re.compile("/{2,}")
 
+Refuse = Callable[[web.BaseRequest], web.Response | None]
+"""The check before routing: the response to a request that is refused, or None. It may raise an error, too."""
 
-class Connection(RequestHandler):
+
+class Connection(HalfClosedHandler):
     """aiohttp's protocol of one connection, with our error responses."""
 
-    __slots__ = ("server", "tasks_of_client")
+    __slots__ = ("server",)
     server: "Server"
-
-    def __init__(self, manager: web.Server, **options: Any) -> None:
-        super().__init__(manager, **options)
-        self.tasks_of_client: set[asyncio.Task[Any]] = set()
-        """Tasks that end when the client goes away."""
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Cancel the tasks that end with their client."""
-        super().connection_lost(exc)
-        for task in self.tasks_of_client:
-            task.cancel()
 
     def handle_error(
         self,
@@ -68,7 +62,7 @@ class Connection(RequestHandler):
         ids = ids_of(request.headers)
         if status == HTTPStatus.BAD_REQUEST:
             log.info("request_refused", reason=type(exc).__name__, remote=request.remote, request_id=ids.request)
-            response = error_response(*_parser_error(exc), ids)
+            response = error_response(*parser_error(exc), ids)
         else:
             response = response_for(exc if isinstance(exc, Exception) else TimeoutError(), request, ids)
         response.headers.update(standard_headers(request, ids))
@@ -86,26 +80,36 @@ def cancelled_on_disconnect(request: web.BaseRequest) -> Iterator[None]:
     if task is None:
         raise TypeError("there is no current task")
     connection.tasks_of_client.add(task)
-    if connection.transport is None:
-        task.cancel()  # the client went away before
+    if connection.is_abandoned:
+        task.cancel()
     try:
         yield
     finally:
         connection.tasks_of_client.discard(task)
 
 
+def is_half_closed(request: web.BaseRequest) -> bool:
+    """Whether the client has closed its half of the connection, and may still read a response that comes soon."""
+    connection = request.protocol
+    return isinstance(connection, Connection) and connection.is_half_closed
+
+
 class Server(web.Server):
     """Makes our connections, and rewrites duplicate slashes before a request is routed."""
 
-    def __init__(self, inner: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, inner: web.Server, loop: asyncio.AbstractEventLoop, refuse: Refuse) -> None:
+        self._refuse = refuse
         self._route = inner.request_handler
         self._inner_factory = inner.request_factory
         super().__init__(
             self._respond,
-            request_factory=self._request,
+            request_factory=self._receive,
             loop=loop,
             access_log=None,
             lingering_time=LINGER_SECONDS,
+            max_line_size=LONGEST_TARGET,
+            max_field_size=LONGEST_FIELD,
+            max_headers=MOST_FIELDS,
         )
 
     def __call__(self) -> RequestHandler:
@@ -113,6 +117,18 @@ class Server(web.Server):
         connection = Connection(self, loop=self._loop, **self._kwargs)
         connection.server = self
         return connection
+
+    def _receive(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> web.BaseRequest:
+        """Make the request that a connection has received."""
+        cast("Connection", protocol).payload = payload
+        return self._request(message, payload, protocol, writer, task)
 
     def _request(
         self,
@@ -141,7 +157,8 @@ class Server(web.Server):
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         ids = ids_of(request.headers)
         try:
-            response = await self._route(request)
+            refused = None if is_subrequest(request) else self._refuse(request)
+            response = await self._route(request) if refused is None else refused
         except Exception as error:  # noqa: BLE001 - every error gets a response; an unexpected one is logged
             response = response_for(error, request, ids)
             if request.content.exception() is not None:  # after a broken body, the next request cannot be found
@@ -151,13 +168,14 @@ class Server(web.Server):
 
 
 class Runner(web.AppRunner):
-    """aiohttp's runner with our server."""
+    """aiohttp's runner with our server, and with a check of each request before it is routed."""
 
-    def __init__(self, app: web.Application) -> None:
+    def __init__(self, app: web.Application, refuse: Refuse) -> None:
         super().__init__(app, shutdown_timeout=SHUTDOWN_SECONDS)
+        self._refuse = refuse
 
     async def _make_server(self) -> web.Server:
-        return Server(await super()._make_server(), asyncio.get_running_loop())
+        return Server(await super()._make_server(), asyncio.get_running_loop(), self._refuse)
 
 
 class _SubrequestWriter(AbstractStreamWriter):
@@ -191,17 +209,6 @@ def is_subrequest(request: web.BaseRequest) -> bool:
     return request.writer is _SUBREQUEST_WRITER
 
 
-def _parser_error(error: BaseException | None) -> tuple[HTTPStatus, str]:
-    """Status and message of an error of aiohttp's parser."""
-    match error:
-        case ContentEncodingError():
-            return HTTPStatus.UNSUPPORTED_MEDIA_TYPE, ENCODING_NEEDED
-        case LineTooLong():
-            return HTTPStatus.BAD_REQUEST, "A line or header of the request is too long."
-        case _:
-            return HTTPStatus.BAD_REQUEST, "The request is not valid HTTP."
-
-
 def ids_of(headers: CIMultiDictProxy[str]) -> RequestIds:
     """A new id for a request with these headers, and the id that its client gave it."""
     return RequestIds(request=new_request_id(), client=client_request_id(headers.get("client-request-id")))
@@ -229,11 +236,11 @@ def standard_headers(request: web.BaseRequest, ids: RequestIds) -> dict[str, str
 
 
 def _with_single_slashes(message: RawRequestMessage) -> RawRequestMessage:
-    """The message with single slashes in its path. The query is not changed."""
+    """The message with single slashes in its path. The query is not changed, and neither is a target that is a URL."""
     if "//" not in message.path:  # for speed: what follows costs 3 % of the instructions of bench-api: read one and 304
         return message
     path = _SLASHES.sub("/", message.url.raw_path)
     if path == message.url.raw_path:
         return message
     url = message.url.with_path(path, encoded=True, keep_query=True)
-    return message._replace(url=url, path=url.raw_path_qs)
+    return message._replace(url=url, path=message.path if url.absolute else url.raw_path_qs)
