@@ -5,6 +5,7 @@ A module defines further subclasses itself when no other module raises them.
 TrackerError
 ├── Invalid                 the caller's input is wrong (badRequest)
 ├── Unauthorized            no token, or an unknown one (unauthorized)
+├── Forbidden               the caller may not do this (forbidden)
 ├── NotFound                nothing of that name in the caller's tenant (notFound)
 │   └── Gone                the operation was deleted or has expired; its tombstone is left (gone)
 ├── Conflict                the record is not as the caller saw it (conflict)
@@ -15,6 +16,8 @@ TrackerError
 ├── TimedOut                the request arrived too slowly (requestTimeout)
 ├── PayloadTooLarge         a body over the limit (payloadTooLarge)
 ├── UnsupportedMediaType    a body that is not JSON (unsupportedMediaType)
+├── UriTooLong              the path and query of a request are over the limit (uriTooLong)
+├── HeaderFieldsTooLarge    a header field is over the limit, or there are too many (requestHeaderFieldsTooLarge)
 ├── FailedDependency        a request of the batch that this one depends on has failed (failedDependency)
 ├── NotSupported            a form of a query that the documentation says is missing here (notImplemented)
 ├── TooManyRequests         the client must slow down (tooManyRequests)
@@ -66,6 +69,12 @@ class Unauthorized(TrackerError):
     """The request carries no bearer token, or one that is not known."""
 
     code = "unauthorized"
+
+
+class Forbidden(TrackerError):
+    """The caller may not do this, whatever token the request carries."""
+
+    code = "forbidden"
 
 
 class NotFound(TrackerError):
@@ -124,6 +133,18 @@ class UnsupportedMediaType(TrackerError):
     code = "unsupportedMediaType"
 
 
+class UriTooLong(TrackerError):
+    """The path and query of a request are longer than the limit."""
+
+    code = "uriTooLong"
+
+
+class HeaderFieldsTooLarge(TrackerError):
+    """A header field of a request is longer than the limit, or the request has too many (RFC 6585, 5)."""
+
+    code = "requestHeaderFieldsTooLarge"
+
+
 class FailedDependency(TrackerError):
     """A request of a batch was not run, because a request that it depends on has failed (RFC 4918, 11.4)."""
 
@@ -170,8 +191,11 @@ class ConfigurationError(TrackerError):
     """The exit code of a process that would fail again in the same way. Its supervisor does not restart it."""
 
 
-_CODES_OF_STATUSES: Final = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "payloadTooLarge"}
-"""Statuses whose code in Graph differs from their name in Python. Python 3.13 also renamed this status."""
+_CODES_OF_STATUSES: Final = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "payloadTooLarge",
+    HTTPStatus.REQUEST_URI_TOO_LONG: "uriTooLong",
+}
+"""Statuses whose code in Graph differs from their name in Python. Python 3.13 also renamed these statuses."""
 
 
 def status_word(status: int) -> str:

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -106,6 +107,13 @@ class Api:
         answer = await self.post(path, json=body)
         assert answer.status == 201
         return answer.json
+
+    @asynccontextmanager
+    async def stream(self, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An open response, which is read by its lines."""
+        async with self._session.get(self.url + path, headers={"Authorization": "Bearer test-token"}) as response:
+            assert response.status == HTTPStatus.OK
+            yield response
 
     async def raw(self, data: bytes) -> bytes:
         """Send bytes on a connection of their own; return all that comes until the server closes it."""

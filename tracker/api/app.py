@@ -19,6 +19,7 @@ from tracker.api.long_poll import release_all
 from tracker.api.openapi import docs_page, document, metadata
 from tracker.api.refusal_log import REFUSALS, RefusalLog
 from tracker.api.server import Runner
+from tracker.api.site_guard import SiteGuard
 from tracker.api.sse import STREAM_LIMIT, StreamLimit
 from tracker.api.token_reload import TokenReloader
 from tracker.config import Settings
@@ -86,7 +87,8 @@ async def running(
     file of tokens is read again. Raises ConfigurationError if the address cannot be listened on.
     """
     limits = limits or ConnectionLimits(settings)
-    runner = Runner(create_app(settings, reload=reload), settings, limits)
+    app = create_app(settings, reload=reload)
+    runner = Runner(app, settings, limits, routes.refuser(SiteGuard(settings, app[PUBLIC_URL]), settings.dialects))
     try:
         await runner.setup()
         port = settings.port

@@ -7,8 +7,10 @@ from aiohttp import web
 
 from tracker.api.guard import OPERATIONS, links
 from tracker.api.headers import preferences
+from tracker.api.lengths import LONGEST_LINK
 from tracker.api.links import Links
-from tracker.api.odata.query_options import Listing, next_page, parse_count, parse_listing
+from tracker.api.odata.query_options import Listing, check_next_page, next_page, parse_count, parse_listing
+from tracker.api.odata.skiptoken import with_options_of_token
 from tracker.api.serializers import resource
 from tracker.domain.operation import Json
 from tracker.json_codec import encode
@@ -19,11 +21,13 @@ from tracker.service import Caller
 async def read(request: web.Request, caller: Caller) -> web.Response:
     """List a call's operations in pages. Query options filter, search and sort the list."""
     call_id = request.match_info["call_id"]
-    pairs = tuple(request.query.items())
+    pairs = with_options_of_token(tuple(request.query.items()))
     preferred = preferences(request.headers.getall("Prefer", ()))
     listing = parse_listing(pairs, call_id=call_id, preferences=preferred)
+    link = links(request)
+    check_next_page(pairs, call_id=call_id, query=listing.query, room=_room(link, call_id))
     page = await request.app[OPERATIONS].list(caller, call_id, listing.query)
-    body = _collection(page, listing, links(request), call_id, pairs)
+    body = _collection(page, listing, link, call_id, pairs)
     applied = listing.preference_applied
     headers = {} if applied is None else {"Preference-Applied": applied}
     return web.Response(body=encode(body), headers=headers, content_type="application/json")
@@ -43,6 +47,12 @@ def _collection(page: Page, listing: Listing, link: Links, call_id: str, pairs: 
         body["@odata.count"] = page.count
     body["value"] = [selection.of(resource(record)) for record in page.records]
     if page.cursor is not None:
-        query = next_page(pairs, call_id=call_id, query=listing.query, cursor=page.cursor)
+        room = _room(link, call_id)
+        query = next_page(pairs, call_id=call_id, query=listing.query, cursor=page.cursor, room=room)
         body["@odata.nextLink"] = f"{link.collection(call_id)}?{query}"
     return body
+
+
+def _room(link: Links, call_id: str) -> int:
+    """How long the query string of a link to the list may be."""
+    return LONGEST_LINK - len(link.collection(call_id)) - 1

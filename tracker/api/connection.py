@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 from aiohttp import hdrs, web
-from aiohttp.http_exceptions import LineTooLong
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDictProxy
 
 from tracker.api.body_framing import BodyFraming
 from tracker.api.connection_limits import RETRY_AFTER, Admission, ConnectionLimits
 from tracker.api.error_responses import RequestIds, error_response, response_for
+from tracker.api.half_closed import HalfClosedHandler
 from tracker.api.headers import client_request_id, odata_version
+from tracker.api.parser_errors import parser_error
 from tracker.store.codec import as_uuid, uuid_digits
 
 if TYPE_CHECKING:
-    from aiohttp.streams import StreamReader
-
     from tracker.api.refusal_log import RefusalLog
     from tracker.api.slow_clients import Progress, SlowClients
 
@@ -32,7 +31,7 @@ SERVER_NAME: Final = "operation-tracker"
 NEVER: Final = float("inf")
 
 
-class Connection(RequestHandler):
+class Connection(HalfClosedHandler):
     """aiohttp's protocol of one connection, with our error responses."""
 
     __slots__ = (
@@ -41,7 +40,6 @@ class Connection(RequestHandler):
         "_refusals",
         "_slow_clients",
         "admission",
-        "body",
         "counts_requests",
         "head_since",
         "incoming",
@@ -49,7 +47,6 @@ class Connection(RequestHandler):
         "outgoing",
         "server",
         "socket_transport",
-        "tasks_of_client",
     )
 
     def __init__(
@@ -63,8 +60,6 @@ class Connection(RequestHandler):
         super().__init__(server, **options)
         self.server = server
         self._limits, self._slow_clients, self._refusals = limits, slow_clients, refusals
-        self.tasks_of_client: set[asyncio.Task[Any]] = set()
-        """Tasks that end when the client goes away."""
         self.socket_transport: asyncio.Transport | None = None
         """The transport until the socket is closed. aiohttp's own attribute is None from the start of closing."""
         self.admission = Admission.FULL
@@ -74,8 +69,6 @@ class Connection(RequestHandler):
         """The loop's time at which the connection was accepted."""
         self.head_since = NEVER
         """The loop's time at which the client began to send the headers of a request; NEVER while it sends none."""
-        self.body: StreamReader | None = None
-        """The body of the current request, if it had not arrived with the headers."""
         self._framing = BodyFraming()
         self.incoming: Progress | None = None
         self.outgoing: Progress | None = None
@@ -96,7 +89,7 @@ class Connection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - see below
         """Cancel the tasks that end with their client, and forget the connection."""
-        transport, self.socket_transport, self.body = self.socket_transport, None, None
+        transport, self.socket_transport, self.payload = self.socket_transport, None, EMPTY_PAYLOAD
         self._slow_clients.discard(self)
         self._limits.release(self)
         # aiohttp raises the error in a write that waits for the client. Then the error, its traceback and the response
@@ -105,8 +98,6 @@ class Connection(RequestHandler):
         self._framing.forget()
         if transport is not None:
             self._loop.call_soon(_break_cycle, transport)
-        for task in self.tasks_of_client:
-            task.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of the client, and refuse a body that is nearly all extensions of chunks.
@@ -148,7 +139,7 @@ class Connection(RequestHandler):
             raise ConnectionError("part of a response is sent already")
         ids = ids_of(request.headers)
         if status == HTTPStatus.BAD_REQUEST:
-            response = error_response(*_parser_error(exc), ids)
+            response = error_response(*parser_error(exc), ids)
             self._refusals.note(request, response.status, ids.request, reason=type(exc).__name__)
         else:
             response = response_for(exc if isinstance(exc, Exception) else TimeoutError(), request, ids)
@@ -191,12 +182,18 @@ def cancelled_on_disconnect(request: web.BaseRequest) -> Iterator[None]:
     if task is None:
         raise TypeError("there is no current task")
     connection.tasks_of_client.add(task)
-    if connection.transport is None:
-        task.cancel()  # the client went away before
+    if connection.is_abandoned:
+        task.cancel()
     try:
         yield
     finally:
         connection.tasks_of_client.discard(task)
+
+
+def is_half_closed(request: web.BaseRequest) -> bool:
+    """Whether the client has closed its half of the connection, and may still read a response that comes soon."""
+    connection = request.protocol
+    return isinstance(connection, Connection) and connection.is_half_closed
 
 
 def error_bytes(status: HTTPStatus, message: str, *, retry_after: int | None = None) -> bytes:
@@ -214,15 +211,6 @@ def error_bytes(status: HTTPStatus, message: str, *, retry_after: int | None = N
         headers[hdrs.RETRY_AFTER] = str(retry_after)
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"HTTP/1.1 {status.value} {status.phrase}\r\n{lines}\r\n".encode() + body
-
-
-def _parser_error(error: BaseException | None) -> tuple[HTTPStatus, str]:
-    """Status and message of an error of aiohttp's parser."""
-    match error:
-        case LineTooLong():
-            return HTTPStatus.BAD_REQUEST, "A line or header of the request is too long."
-        case _:
-            return HTTPStatus.BAD_REQUEST, "The request is not valid HTTP."
 
 
 def ids_of(headers: CIMultiDictProxy[str]) -> RequestIds:

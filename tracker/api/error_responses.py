@@ -20,6 +20,7 @@ log = structlog.get_logger()
 HTTP_STATUS: Mapping[type[errors.TrackerError], HTTPStatus] = {
     errors.Invalid: HTTPStatus.BAD_REQUEST,
     errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
+    errors.Forbidden: HTTPStatus.FORBIDDEN,
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.Gone: HTTPStatus.GONE,
     errors.Conflict: HTTPStatus.CONFLICT,
@@ -28,6 +29,8 @@ HTTP_STATUS: Mapping[type[errors.TrackerError], HTTPStatus] = {
     errors.TimedOut: HTTPStatus.REQUEST_TIMEOUT,
     errors.PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.UriTooLong: HTTPStatus.REQUEST_URI_TOO_LONG,
+    errors.HeaderFieldsTooLarge: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     errors.FailedDependency: HTTPStatus.FAILED_DEPENDENCY,
     errors.TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     errors.NotSupported: HTTPStatus.NOT_IMPLEMENTED,

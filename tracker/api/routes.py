@@ -13,6 +13,9 @@ from tracker.api.dialects import google, ogc, ogc_processes
 from tracker.api.guard import CallerHandler, Route, guarded, options_handler
 from tracker.api.links import PREFIXES
 from tracker.api.openapi import docs_page, document, metadata
+from tracker.api.server import Refuse
+from tracker.api.site_guard import SiteGuard
+from tracker.errors import TrackerError
 
 CALL: Final = "/communications/calls/{call_id}"
 COLLECTION: Final = f"{CALL}/operations"
@@ -105,6 +108,23 @@ ROUTES: Final = (
 def routes_of(names: Collection[str]) -> tuple[Route, ...]:
     """The routes of Graph's API and of the dialects with these names."""
     return tuple(route for route in ROUTES if not route.dialect or route.dialect in names)
+
+
+def refuser(guard: SiteGuard, names: Collection[str]) -> Refuse:
+    """The check before routing, with the errors of these dialects in their forms."""
+    forms = {name: FORMS[name] for name in names}
+
+    def refuse(request: web.BaseRequest) -> web.Response | None:
+        try:
+            guard.check(request)
+        except TrackerError as error:
+            form = forms.get(request.path.removeprefix("/").partition("/")[0])
+            if form is None:
+                raise
+            return form(dialects.problem_of(error))
+        return None
+
+    return refuse
 
 
 def mount(app: web.Application, routes: Iterable[Route]) -> None:

@@ -37,6 +37,8 @@ class Progress:
     since: float
     count: int
     """For a body, the bytes that had arrived at the start. For a response, the bytes that were left to be sent."""
+    body: StreamReader | None = None
+    """The body that is measured."""
     done: int = 0
 
     def is_too_slow(self, now: float, rate: int) -> bool:
@@ -50,7 +52,7 @@ class Watched(Protocol):
     admission: Admission
     opened: float
     head_since: float
-    body: StreamReader | None
+    payload: StreamReader
     incoming: Progress | None
     outgoing: Progress | None
     socket_transport: asyncio.Transport | None
@@ -110,7 +112,7 @@ class SlowClients:
         elif now > connection.head_since + self._header_seconds:
             self.ended["head"] += 1
             connection.end_head()
-        elif connection.body is not None:
+        elif not connection.payload.is_eof():
             self._check_body(connection, now)
         connection.outgoing = connection.outgoing if connection.writing_paused or transport.is_closing() else None
 
@@ -124,13 +126,12 @@ class SlowClients:
             transport.abort()
 
     def _check_body(self, connection: Watched, now: float) -> None:
-        body = connection.body
-        if body is None or body.is_eof() or body.exception() is not None:
-            connection.body = connection.incoming = None
-        elif connection.reading_paused:
-            connection.incoming = None  # the client has to wait for this process
+        body, progress = connection.payload, connection.incoming
+        if connection.reading_paused or body.exception() is not None:
+            connection.incoming = None  # the client has to wait for this process, or the body is refused already
         else:
-            progress = connection.incoming = connection.incoming or Progress(now, body.total_bytes)
+            if progress is None or progress.body is not body:
+                progress = connection.incoming = Progress(now, body.total_bytes, body)
             progress.done = body.total_bytes - progress.count
             if progress.is_too_slow(now, self._rate):
                 self.ended["body"] += 1

@@ -28,6 +28,7 @@ class Facts:
     * `drift`: the server's clock minus this machine's, in seconds.
     * `leases`, `due`, `suspects`: how many operations are overdue by more than PATIENCE.
     * `workers`: how many workers are alive. The tracker's workers report it. RQ's own are registered with RQ.
+    * `any_host`: whether the API answers for any host. The settings of this command say it, not those of the API.
     """
 
     server: ServerFacts
@@ -38,6 +39,7 @@ class Facts:
     suspects: int
     workers: int
     overview: Overview = field(default_factory=Overview)
+    any_host: bool = False
 
 
 async def gather(settings: Settings) -> Facts:
@@ -65,7 +67,12 @@ async def gather(settings: Settings) -> Facts:
         raise CommandFailed(Exit.UNREACHABLE, why_unreachable(error)) from None
     finally:
         await redis.aclose()
-    return Facts(server, drift, bool(sweeping), leases, due, suspects, workers, overview)
+    return Facts(server, drift, bool(sweeping), leases, due, suspects, workers, overview, answers_any_host(settings))
+
+
+def answers_any_host(settings: Settings) -> bool:
+    """Whether the API answers for any host with these settings."""
+    return settings.auth == "tokens" and not settings.public_url and not settings.allowed_hosts
 
 
 def why_unreachable(error: RedisError | Unavailable) -> str:
@@ -83,6 +90,7 @@ def examine(facts: Facts) -> list[Finding]:
         _clock(facts.drift),
         _sweeper(facts.sweeping),
         _workers(facts.workers),
+        _hosts(facts.any_host),
         _lost("leases", facts.leases, "their worker was lost and nobody gave them to another"),
         _lost("due", facts.due, "their next attempt is due and nobody queued it"),
         _lost("tickets", facts.suspects, "their tickets left the queue and nobody queued them again"),
@@ -107,6 +115,13 @@ def _workers(workers: int) -> Finding:
     if workers:
         return Finding("workers", Level.OK, f"{workers} alive")
     return Finding("workers", Level.WARN, "none", "Operations wait: run `tracker worker`.")
+
+
+def _hosts(any_host: bool) -> Finding:
+    if not any_host:
+        return Finding("hosts", Level.OK, "checked")
+    advice = "Links name any host that a request names. Set TRACKER_PUBLIC_URL or TRACKER_ALLOWED_HOSTS."
+    return Finding("hosts", Level.WARN, "any", advice)
 
 
 def _lost(what: str, count: int, meaning: str) -> Finding:

@@ -1,5 +1,7 @@
 """The settings of the API: where it listens, whom it trusts, and what it serves at most."""
 
+import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +12,9 @@ from tracker.durations import LONGEST
 from tracker.settings.kinds import Seconds, Shown, Words
 
 DIALECTS = ("google", "ogc")
+LONGEST_PUBLIC_URL = 1000
+"""How many characters `TRACKER_PUBLIC_URL` has at most, so that links are short enough to be followed."""
+_HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
 
 
 class ApiSettings(BaseSettings):
@@ -21,12 +26,21 @@ class ApiSettings(BaseSettings):
     public_url: str = Field(
         "",
         description="Address of the API as clients see it, for absolute links. Without a public URL,"
-        " links name the host of the request.",
+        " links name the host of the request. With it, requests for other hosts are answered 400, except for the hosts"
+        " in `TRACKER_ALLOWED_HOSTS`, `localhost` and loopback addresses.",
+    )
+    allowed_hosts: Words = Field(
+        (),
+        description="Hosts for which the API answers, beside the host of `TRACKER_PUBLIC_URL`, `localhost` and loopback"
+        " addresses: names or addresses without a port, `*.example.org` for every name below `example.org`, `*` for"
+        " any host. When this setting and `TRACKER_PUBLIC_URL` are empty, the API answers for any host, but with"
+        " `TRACKER_AUTH=none` only for `localhost` and loopback addresses.",
     )
     trusted_proxies: Words = Field(
         (),
         description="Addresses or networks of your proxies. The API reads `Forwarded`, `X-Forwarded-For`,"
-        " `X-Forwarded-Proto` and `X-Forwarded-Host` only in requests from these addresses.",
+        " `X-Forwarded-Proto`, `X-Forwarded-Host`, `X-Forwarded-Port` and `X-Forwarded-Prefix` only in requests from"
+        " these addresses.",
     )
     dialects: Words = Field(
         DIALECTS, description="Dialects that the API speaks beside Graph's: `google`, `ogc`. An empty value means none."
@@ -96,9 +110,29 @@ class ApiSettings(BaseSettings):
             raise ValueError(f"{unknown[0]} is not one of {', '.join(DIALECTS)}")
         return value
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for word in value:
+            if word != "*" and not _is_name_or_address(word.removeprefix("*.")):
+                raise ValueError(f"{word} is not a host name or an address without a port")
+        return value
+
     @field_validator("public_url")
     @classmethod
     def _without_slash(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
+        if len(value) > LONGEST_PUBLIC_URL:
+            raise ValueError(f"must have at most {LONGEST_PUBLIC_URL} characters")
         return value.rstrip("/")
+
+
+def _is_name_or_address(word: str) -> bool:
+    if _HOST_NAME.fullmatch(word):
+        return True
+    try:
+        ip_address(word.strip("[]"))
+    except ValueError:
+        return False
+    return True

@@ -161,7 +161,7 @@ def test_doctor_without_redis_is_exit_3(run: Run) -> None:
 def test_doctor_finds_the_private_server_fit(run: Run, settings: Settings) -> None:
     code, out, _ = run("doctor", "--output", "json")
     found = {finding["check"]: finding["level"] for finding in json.loads(out)}
-    assert (code, found.pop("sweeper"), found.pop("workers")) == (0, "warn", "warn")
+    assert (code, found.pop("sweeper"), found.pop("workers"), found.pop("hosts")) == (0, "warn", "warn", "warn")
     assert set(found.values()) == {"ok"}
     assert settings.redis_url == os.environ["REDIS_URL"]
 
@@ -179,6 +179,19 @@ def test_doctor_finds_lost_operations_a_sweeper_and_workers(run: Run, redis_url:
     assert code == output.Exit.FAILED
     assert any(line.startswith("fail lost: leases 1 operations") for line in told)
     assert {"ok sweeper at work", "ok workers 1 alive", "ok lost: due none"} <= told
+
+
+@pytest.mark.parametrize(
+    ("settings", "any_host"),
+    [
+        ({}, True),
+        ({"auth": "none"}, False),
+        ({"public_url": "https://ops.example.org"}, False),
+        ({"allowed_hosts": ("ops.example.org",)}, False),
+    ],
+)
+def test_doctor_warns_while_the_settings_name_no_host(settings: dict[str, Any], any_host: bool) -> None:
+    assert checks.answers_any_host(Settings(**settings)) is any_host
 
 
 def judged(**facts: Any) -> dict[str, Level]:
@@ -207,6 +220,7 @@ def info(**changes: Any) -> ServerFacts:
         ({"server": replace(FIT, fsync=None)}, {"appendfsync": Level.WARN}),
         ({"server": ServerFacts(None, None)}, {"server": Level.WARN, "appendfsync": Level.WARN}),
         ({"drift": -1.5}, {"clock": Level.WARN}),
+        ({"any_host": True}, {"hosts": Level.WARN}),
         ({"sweeping": False, "workers": 0}, {"sweeper": Level.WARN, "workers": Level.WARN}),
         (
             {"leases": 1, "due": 2, "suspects": 3},

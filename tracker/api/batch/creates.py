@@ -20,7 +20,7 @@ from tracker.api.headers import accepts, is_json
 from tracker.api.representation import Representation, ResponseParts
 from tracker.api.server import server_of
 from tracker.domain.operation import Json
-from tracker.errors import Invalid
+from tracker.errors import TrackerError
 from tracker.service import Caller
 from tracker.store.store import Created
 
@@ -41,7 +41,7 @@ async def answer_creates(
         return None
     try:
         message, _ = reader.read(requests[0])
-    except Invalid:
+    except TrackerError:
         return None
     path = _PATH.fullmatch(message.path)
     if path is None or not _has_json_types(message):

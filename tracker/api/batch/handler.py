@@ -66,8 +66,8 @@ async def _run_one(
     error: TrackerError
     try:
         message, payload = reader.read(request)
-    except Invalid as invalid:
-        error = invalid
+    except TrackerError as refused:
+        error = refused
     else:
         if failed:
             error = FailedDependency("A request that this one depends on has failed.")

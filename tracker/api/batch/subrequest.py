@@ -11,27 +11,28 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from tracker.api import forwarded
 from tracker.api.batch.batch_body import BatchRequest
 from tracker.api.guard import PUBLIC_URL
+from tracker.api.lengths import (
+    FIELD_TOO_LONG,
+    LONGEST_FIELD,
+    LONGEST_TARGET,
+    MOST_FIELDS,
+    TARGET_TOO_LONG,
+    TOO_MANY_FIELDS,
+)
 from tracker.api.links import PREFIXES
 from tracker.api.prefer import MAX_WAIT
 from tracker.api.request_bodies import ParsedBody
-from tracker.errors import Invalid
+from tracker.errors import HeaderFieldsTooLarge, Invalid, UriTooLong
 
 METHODS: Final = frozenset({"GET", "POST", "PATCH", "PUT", "DELETE"})
 """The methods of OData's JSON batch (JSON Format 4.01, 19.1)."""
 _INHERITED: Final = ("OData-MaxVersion", "OData-Version", "client-request-id")
 """Headers of the batch that each subrequest has, too, unless it has its own."""
 _ORIGIN: Final = frozenset(
-    name.lower()
-    for name in (
-        hdrs.AUTHORIZATION,
-        hdrs.HOST,
-        hdrs.FORWARDED,
-        hdrs.X_FORWARDED_FOR,
-        hdrs.X_FORWARDED_HOST,
-        hdrs.X_FORWARDED_PROTO,
-    )
+    name.lower() for name in (hdrs.AUTHORIZATION, hdrs.HOST, hdrs.X_FORWARDED_FOR, *forwarded.HEADERS)
 )
 """Headers of the batch that say who sent it and where it arrived. A subrequest cannot have its own."""
 _IGNORED: Final = _ORIGIN | {
@@ -65,7 +66,11 @@ class SubrequestReader:
         self._inherited = [(name, batch.headers[name]) for name in _INHERITED if name in batch.headers]
 
     def read(self, request: BatchRequest) -> tuple[RawRequestMessage, StreamReader]:
-        """The head and the body of a subrequest. Raises Invalid when the subrequest cannot be served."""
+        """The head and the body of a subrequest.
+
+        Raises Invalid, UriTooLong or HeaderFieldsTooLarge when the subrequest cannot be served.
+        """
+        _check_lengths(request)
         if request.unsupported is not None:
             raise Invalid(f"{request.unsupported}: is not supported; nothing was done", target=request.unsupported)
         if request.method not in METHODS:
@@ -120,6 +125,17 @@ class SubrequestReader:
         if not any(url.startswith(f"{prefix}/") for prefix in PREFIXES if prefix):
             url = self._prefix + url
         return url if _VISIBLE.fullmatch(url) else quote(url, safe=_ALL_VISIBLE)
+
+
+def _check_lengths(request: BatchRequest) -> None:
+    """Check the lengths as they are checked outside a batch. Letters outside ASCII count as one, as they were sent."""
+    if len(request.url) > LONGEST_TARGET:
+        raise UriTooLong(TARGET_TOO_LONG, target="url")
+    headers = request.headers or {}
+    if len(headers) > MOST_FIELDS:
+        raise HeaderFieldsTooLarge(TOO_MANY_FIELDS, target="headers")
+    if any(len(name) + len(value) > LONGEST_FIELD for name, value in headers.items()):
+        raise HeaderFieldsTooLarge(FIELD_TOO_LONG, target="headers")
 
 
 def _message(method: str, path: str, url: URL, headers: CIMultiDict[str]) -> RawRequestMessage:

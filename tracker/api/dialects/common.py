@@ -55,9 +55,14 @@ def with_error_form(handler: Handler, form: ErrorForm) -> Handler:
             if status_of(error) is HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise
             keep_reason(request, error)
-            return form(Problem(status_of(error), error.message, error, headers_of(error), error.details))
+            return form(problem_of(error))
 
     return handle
+
+
+def problem_of(error: TrackerError) -> Problem:
+    """The problem that a deliberate error is."""
+    return Problem(status_of(error), error.message, error, headers_of(error), error.details)
 
 
 def mount(app: web.Application, name: str, routes: Iterable[Route], form: ErrorForm) -> None:

@@ -5,7 +5,7 @@ name starts with `$`; otherwise it is a custom option and is ignored. The `$` of
 of its name does not matter (OData 4.01, part 2, 5.1).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote, urlencode
@@ -15,7 +15,7 @@ from tracker.api.odata.filter import parse_filter
 from tracker.api.odata.orderby import parse_order
 from tracker.api.odata.search import parse_search
 from tracker.api.odata.select import ALL, Selection, parse_select
-from tracker.api.odata.skiptoken import read_skip_token, write_skip_token
+from tracker.api.odata.skiptoken import longest_cursor, read_skip_token, write_compact_token, write_skip_token
 from tracker.errors import Invalid, NotSupported
 from tracker.listing.conditions import And, Condition
 from tracker.listing.pager import Cursor, ListQuery
@@ -31,6 +31,10 @@ MAX_PAGE_SIZE: Final = 999
 MAX_SKIP: Final = 999_999_999
 _PLAIN: Final = "$'()*,/:@"
 """Characters of filters that a query may have without percent-encoding (RFC 3986, 3.4), so that links are short."""
+_LONGEST_CHARACTER: Final = 12
+"""How many characters of a link one character of an option takes at most: four bytes, percent-encoded."""
+_LONGEST_TOKEN: Final = 2600
+"""How many characters `$skiptoken=` and a token have at most, which is not a compact one. A test computes it."""
 
 Pairs = Iterable[tuple[str, str]]
 
@@ -100,11 +104,40 @@ def parse_listing(pairs: Pairs, *, call_id: str, preferences: Mapping[str, str])
     )
 
 
-def next_page(pairs: Pairs, *, call_id: str, query: ListQuery, cursor: Cursor) -> str:
-    """The query string of the next page: this page's options with a new `$skiptoken`, and without `$skip`."""
-    kept = [(name, value) for name, value in pairs if name.removeprefix("$").lower() not in {"skiptoken", "skip"}]
-    kept.append(("$skiptoken", write_skip_token(cursor, call_id, query)))
-    return urlencode(kept, quote_via=quote, safe=_PLAIN)
+def next_page(pairs: Pairs, *, call_id: str, query: ListQuery, cursor: Cursor, room: int) -> str:
+    """The query string of the next page: this page's options with a new `$skiptoken`, and without `$skip`.
+
+    It has at most `room` characters. If the options are longer, they are in a compact token.
+    """
+    kept = [*_kept(pairs), ("$skiptoken", write_skip_token(cursor, call_id, query))]
+    text = _query_string(kept)
+    return text if len(text) <= room else _query_string([("$skiptoken", write_compact_token(kept))])
+
+
+def check_next_page(pairs: Pairs, *, call_id: str, query: ListQuery, room: int) -> None:
+    """Check that the query string of every next page will have at most `room` characters.
+
+    Raises Invalid otherwise. So a request is refused before its list is read, and not after a page that has no link.
+    """
+    pairs = _kept(pairs)
+    if sum(len(name) + len(value) + 2 for name, value in pairs) * _LONGEST_CHARACTER + _LONGEST_TOKEN <= room:
+        return
+    if len(_query_string(pairs)) + _LONGEST_TOKEN <= room:
+        return
+    token = write_skip_token(longest_cursor(query.order), call_id, query)
+    compact = write_compact_token([*pairs, ("$skiptoken", token)])
+    if len(_query_string([("$skiptoken", compact)])) > room:
+        name = max(pairs, key=lambda pair: len(pair[1]), default=("$skiptoken", ""))[0]
+        raise Invalid(f"{name[:80]} is too long: no link to a next page could hold it.", target=name[:80])
+
+
+def _kept(pairs: Pairs) -> list[tuple[str, str]]:
+    """The options that the next page has, too, beside its `$skiptoken`."""
+    return [(name, value) for name, value in pairs if name.removeprefix("$").lower() not in {"skiptoken", "skip"}]
+
+
+def _query_string(pairs: Sequence[tuple[str, str]]) -> str:
+    return urlencode(pairs, quote_via=quote, safe=_PLAIN)
 
 
 def _query(options: Mapping[str, str], preferred: int | None = None) -> ListQuery:

@@ -1,11 +1,13 @@
 """The OpenAPI 3.1 description, made from the routes, the registered types and the texts."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from inspect import cleandoc
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from aiohttp import web
 
+from tracker.api.guard import PUBLIC_URL, Route
 from tracker.api.links import PREFIXES
 from tracker.api.openapi.responses import PARAMETER, error_components, responses
 from tracker.api.openapi.static_response import StaticResponse
@@ -25,17 +27,14 @@ from tracker.domain.operation import Json
 from tracker.domain.type_registry import TypeRegistry
 from tracker.json_codec import encode
 
-if TYPE_CHECKING:
-    from tracker.api.guard import Route
-
-DESCRIPTION: Final = web.AppKey("description", StaticResponse)
-
+_BASE: Final = "https://base.invalid"
+"""Stands in the encoded description for the base of the servers' URLs. No name ends in `invalid` (RFC 2606)."""
 _TAGS: Final = {"communications": "operations", "operations": "monitor"}
 """Tags of routes by the first segment of the path, where the tag is another word than the segment."""
 
 
 def describe(
-    routes: Iterable["Route"], registry: TypeRegistry, *, accept_unknown: bool = False, public_url: str = ""
+    routes: Iterable[Route], registry: TypeRegistry, *, accept_unknown: bool = False, public_url: str = ""
 ) -> Json:
     """The description of an API that has these routes and types.
 
@@ -63,24 +62,43 @@ def describe(
     }
 
 
+class Description:
+    """The response of `/openapi.json`. Only the URLs of its servers depend on the request."""
+
+    def __init__(self, encoded: bytes) -> None:
+        self._encoded = encoded
+        self._with_base = lru_cache(16)(self._response)
+
+    def response_to(self, request: web.Request) -> web.Response:
+        """The description, with the URLs by which the client of this request reaches the API."""
+        return self._with_base(request.app[PUBLIC_URL].configured_base(request)).response_to(request)
+
+    def _response(self, base: str) -> StaticResponse:
+        root, placeholder = encode(base or "/"), encode(_BASE)
+        body = self._encoded.replace(placeholder, root).replace(placeholder[:-1], encode(base)[:-1])
+        return StaticResponse(body, "application/json")
+
+
+DESCRIPTION: Final = web.AppKey("description", Description)
+
+
 async def serve(request: web.Request) -> web.Response:
     """Describe the API in OpenAPI 3.1, with every registered operation type."""
     return request.app[DESCRIPTION].response_to(request)
 
 
-def description_response(routes: Iterable["Route"], registry: TypeRegistry, settings: Settings) -> StaticResponse:
+def description_response(routes: Iterable[Route], registry: TypeRegistry, settings: Settings) -> Description:
     """The response of `/openapi.json`."""
     accept_unknown = settings.unknown_types == "accept"
-    description = describe(routes, registry, accept_unknown=accept_unknown, public_url=settings.public_url)
-    return StaticResponse(encode(description), "application/json")
+    return Description(encode(describe(routes, registry, accept_unknown=accept_unknown, public_url=_BASE)))
 
 
 def _servers(public_url: str, prefixes: Iterable[str]) -> list[Json]:
-    """Server objects. Without a public address, they are relative to the address of the description itself."""
+    """Server objects. Without a base, their URLs are relative to the URL of the description itself."""
     return [{"url": f"{public_url}{prefix}" or "/"} for prefix in prefixes]
 
 
-def _operation(route: "Route", routes: Iterable["Route"], registry: TypeRegistry) -> Json:
+def _operation(route: Route, routes: Iterable[Route], registry: TypeRegistry) -> Json:
     """OpenAPI's operation object: one method of one path."""
     text = ROUTE_TEXTS[route.name]
     operation: Json = {
@@ -100,7 +118,7 @@ def _operation(route: "Route", routes: Iterable["Route"], registry: TypeRegistry
     return operation
 
 
-def _tag(route: "Route") -> str:
+def _tag(route: Route) -> str:
     if route.open:
         return "service"
     segment = route.path.split("/")[1]

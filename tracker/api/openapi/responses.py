@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from tracker.api.openapi.examples import error_example, example_of
 from tracker.api.openapi.texts import ERRORS, SCHEMA_ROOT, RouteText, ref
+from tracker.api.site_guard import PROBES, SAFE_METHODS
 from tracker.domain.operation import Json
 from tracker.errors import status_word
 
@@ -107,11 +108,7 @@ def _headers(names: Iterable[str]) -> Json:
 
 def _failures(route: "Route", text: RouteText) -> Iterable[HTTPStatus]:
     """Statuses of the failures that follow from the route's path, body and parameters."""
-    yield from (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.EXPECTATION_FAILED, HTTPStatus.INTERNAL_SERVER_ERROR)
-    yield HTTPStatus.SERVICE_UNAVAILABLE
-    if not route.open:
-        yield from (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_ACCEPTABLE)
-        yield from (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.NOT_IMPLEMENTED)
+    yield from _failures_before_handler(route)
     if "{operation_id}" in route.path:
         yield HTTPStatus.NOT_FOUND
         if route.dialect != "google":  # `google.rpc.Code` has no counterpart of 410
@@ -125,6 +122,22 @@ def _failures(route: "Route", text: RouteText) -> Iterable[HTTPStatus]:
         yield from (HTTPStatus.CONFLICT, HTTPStatus.GONE)
     if {"If-Match", "Repeatability-First-Sent"} & {parameter["name"] for parameter in text.parameters}:
         yield HTTPStatus.PRECONDITION_FAILED
+
+
+def _failures_before_handler(route: "Route") -> Iterable[HTTPStatus]:
+    """Statuses of the failures of the checks that come before a handler."""
+    yield from (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.EXPECTATION_FAILED, HTTPStatus.INTERNAL_SERVER_ERROR)
+    yield HTTPStatus.SERVICE_UNAVAILABLE
+    if route.path not in PROBES:
+        yield HTTPStatus.BAD_REQUEST
+    if route.open:
+        return
+    yield from (HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_ACCEPTABLE)
+    yield from (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.NOT_IMPLEMENTED)
+    if route.method not in SAFE_METHODS:
+        yield HTTPStatus.FORBIDDEN
+    if not route.dialect:  # the parser of requests does not know dialects
+        yield from (HTTPStatus.REQUEST_URI_TOO_LONG, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 
 
 def _links(routes: Iterable["Route"]) -> Json:

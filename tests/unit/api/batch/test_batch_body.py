@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tracker.api.batch.batch_body import LONGEST_LINE, read_batch
+from tracker.api.batch.batch_body import read_batch
 from tracker.errors import Invalid
 
 READ: dict[str, Any] = {"id": "1", "method": "get", "url": "/x"}
@@ -24,7 +24,7 @@ def test_a_method_is_read_in_any_case_and_null_is_absent() -> None:
 
 
 def test_each_member_that_is_wrong_is_named_once() -> None:
-    wrong = {"id": "", "url": "x" * (LONGEST_LINE + 1), "headers": {"a": 1, "b": 2}, "dependsOn": [1, 2]}
+    wrong = {"id": "", "url": "", "headers": {"a": 1, "b": 2}, "dependsOn": [1, 2]}
     assert [target for target, _ in faults(READ, wrong)] == [
         "requests/1/id",
         "requests/1/method",

@@ -239,7 +239,7 @@ def test_every_changed_letter_of_a_skip_token_is_noticed(query: ListQuery, curso
 
 def test_the_next_page_keeps_every_option_but_the_skip_and_the_skip_token() -> None:
     pairs = [("$filter", FILTER), ("top", "5"), ("x", "1"), ("$SKIPTOKEN", "old"), ("Skip", "3")]
-    following = dict(parse_qsl(next_page(pairs, call_id=CALL, query=FILTERED, cursor=Cursor((9,)))))
+    following = dict(parse_qsl(next_page(pairs, call_id=CALL, query=FILTERED, cursor=Cursor((9,)), room=8000)))
     token = following.pop("$skiptoken")
     assert following == {"$filter": FILTER, "top": "5", "x": "1"}
     assert read_skip_token(token, CALL, FILTERED) == Cursor((9,))
@@ -248,7 +248,9 @@ def test_the_next_page_keeps_every_option_but_the_skip_and_the_skip_token() -> N
 def test_a_next_page_is_hardly_longer_than_a_filter_of_many_quotes() -> None:
     text = "id in (" + ",".join(["'0123456789'"] * 400) + ")"
     query = ListQuery(where=parse_filter(text))
-    assert len(next_page([("$filter", text)], call_id=CALL, query=query, cursor=Cursor((9,)))) < len(text) + 200
+    assert (
+        len(next_page([("$filter", text)], call_id=CALL, query=query, cursor=Cursor((9,)), room=8000)) < len(text) + 200
+    )
 
 
 names = st.sampled_from(
