@@ -12,14 +12,15 @@ from time import monotonic
 
 import aiohttp
 
+from chaos import hostile, report
 from chaos import plan as plans
-from chaos import report
 from chaos.clients import Client, Ledger
 from chaos.faults import Faults
 from chaos.journal import ANSWERS, EVENTS, Journal
 from chaos.load import Load
 from chaos.plan import Plan
 from chaos.stack import APIS, READY_WITHIN, SHIFTS, running
+from tracker.runtime.background import beside
 
 REPORT_EVERY = 10.0
 """Seconds between two lines of progress at most."""
@@ -35,13 +36,14 @@ async def run(plan: Plan, directory: Path) -> None:
     ledger = Ledger(Journal(directory / ANSWERS))
     async with AsyncExitStack() as stack:
         processes = await stack.enter_async_context(running(directory))
-        session = await stack.enter_async_context(aiohttp.ClientSession())
+        session = await stack.enter_async_context(aiohttp.ClientSession(headers=hostile.authorization("load")))
         client = Client(session, processes.urls, ledger)
         load, faults = Load(client, plan), Faults(processes, plan)
         pollers = [asyncio.create_task(load.poll(api)) for api in range(len(APIS))]
         try:
             await asyncio.wait_for(load.begin(), READY_WITHIN)
-            await _trouble(plan, load, faults, ledger)
+            async with beside(hostile.flood(processes.urls), hostile.attack(processes.urls, plan.seed)):
+                await _trouble(plan, load, faults, ledger)
             Journal(directory / EVENTS).write(event="stopped", t=monotonic())
             await _all_end(plan, ledger)
         finally:

@@ -20,6 +20,7 @@ from time import monotonic
 
 import aiohttp
 
+from chaos.hostile import authorization
 from chaos.poison_types import POISONED
 from chaos.stack import READY_WITHIN, VALKEY, environment, free_port, ready
 from tracker import config
@@ -90,7 +91,7 @@ async def installation(directory: Path) -> AsyncIterator[tuple[str, str]]:
 async def create_all(url: str, bodies: Sequence[tuple[str, dict[str, object]]], seconds: float) -> None:
     """Create the operations at an even pace, which takes so many seconds."""
     begun, limit = monotonic(), asyncio.Semaphore(CREATES_AT_ONCE)
-    async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+    async with aiohttp.ClientSession(headers=authorization("load")) as session, asyncio.TaskGroup() as group:
         for number, (call, body) in enumerate(bodies):
             await asyncio.sleep(begun + seconds * number / len(bodies) - monotonic())
             await limit.acquire()

@@ -16,6 +16,7 @@ from time import monotonic
 import aiohttp
 import structlog
 
+from chaos.hostile import token_lines
 from chaos.journal import EVENTS, Journal
 from chaos.process import ORDERS
 from tracker.runtime.dev_valkey import PrivateServer
@@ -111,9 +112,9 @@ def environment(directory: Path, redis: str, name: str) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "PYTHONUNBUFFERED": "1",
         "REDIS_URL": redis,
-        "TRACKER_AUTH": "none",
         "TRACKER_DRAIN_SECONDS": str(DRAIN),
         "TRACKER_HOST": "127.0.0.1",
+        "TRACKER_TOKENS": token_lines(),
         "TRACKER_SPOOL_DIR": str(directory / "spool"),
         "TRACKER_TYPES": "chaos.types",
     }

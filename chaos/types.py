@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from chaos.history import POISON
+from chaos.hostile import FLOOD_TYPE
 from chaos.journal import EFFECTS, EVENTS, Journal
 from chaos.kinds import KINDS, SPARE
 from tracker import Context, Operation, Rejected, ResultInfo, Retry, handles
@@ -93,6 +94,12 @@ class Rated(Operation, type="#chaos.rated"):
     seconds: float = 0.0
 
 
+class Flood(Operation, type=FLOOD_TYPE):
+    """Belongs to a tenant that floods the queue."""
+
+    seconds: float = 1.0
+
+
 @cache
 def effects() -> Journal:
     """The handlers' journal, in the directory that CHAOS_DIR names."""
@@ -141,6 +148,12 @@ async def sleeping(operation: Quick | Slow | Long | Late | Serial | Capped | Rat
             await asyncio.sleep(operation.seconds / steps)
             await context.progress(100 * (step + 1) / steps)
         return result
+
+
+@handles(Flood, attempts=SPARE, backoff=BACKOFF)
+async def flooding(operation: Flood, _context: Context) -> None:
+    """Sleep for the operation's length. Nothing is journaled, because the rules are not about this tenant."""
+    await asyncio.sleep(operation.seconds)
 
 
 @handles(Function, attempts=SPARE, backoff=BACKOFF)

@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from tracker.api.lengths import LONGEST_FIELD, LONGEST_LINK, LONGEST_TARGET
 from tracker.api.parser_errors import parser_error
 
-PARSERS = {http_parser.HttpRequestParser, http_parser.HttpRequestParserPy}
+PARSERS = list(dict.fromkeys([http_parser.HttpRequestParser, http_parser.HttpRequestParserPy]))
 """The parser in C, where it is installed, and the parser in Python."""
 HEAD = b" HTTP/1.1\r\nHost: x\r\n"
 
