@@ -31,8 +31,6 @@ MOST_LINES: Final = 300
 SWEEP_INTERVAL: Final = 5.0
 """Seconds between two looks for windows that are over."""
 
-REFUSALS: Final = web.AppKey("refusals", "RefusalLog")
-
 _LONGEST_REASON: Final = 200
 
 
@@ -65,12 +63,12 @@ class RefusalLog:
 
     def note(self, request: web.BaseRequest, status: int, request_id: str, *, reason: str = "") -> None:
         """Log the refusal of a request, or count it. `reason`: default is the message of the response's error."""
-        client, fields = self._client_of(request)
-        fields = {
+        client, named = self._client_of(request)
+        fields: dict[str, Any] = {
             "status": int(status),
             "reason": (reason or request.get(REASON, ""))[:_LONGEST_REASON],
             "route": _route_of(request),
-            **fields,
+            **named,
             "request_id": request_id,
         }
         window = self._windows.get((status, client))
@@ -136,6 +134,9 @@ class RefusalLog:
         address = self._authenticator.addresses.of(request) or parse_address(request.remote or "")
         key = "unknown" if address is None else key_of(address)
         return key, {"remote": key}
+
+
+REFUSALS: Final = web.AppKey("refusals", RefusalLog)
 
 
 def _route_of(request: web.BaseRequest) -> str:

@@ -39,7 +39,7 @@ def _many_looks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def logs() -> Iterator[list[Any]]:
     with capture_logs() as logs:
-        yield logs  # type: ignore[misc]  # it is a list of mappings
+        yield logs
 
 
 class Reloading:
