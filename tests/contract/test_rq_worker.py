@@ -171,8 +171,8 @@ async def test_rq_sees_the_worker_its_executions_and_its_counts(
 
 async def info() -> str:
     words = (sys.executable, "-m", "rq.cli", "info", "--queue-class", "workers.OperationQueue")
-    words = (*words, "--url", os.environ["REDIS_URL"])
-    return await asyncio.to_thread(subprocess.check_output, words, text=True, cwd=ROOT)
+    at = ("--url", os.environ["REDIS_URL"])
+    return await asyncio.to_thread(subprocess.check_output, (*words, *at), text=True, cwd=ROOT)
 
 
 async def test_a_suspended_worker_claims_nothing_and_goes_on_with_the_rest(

@@ -32,10 +32,9 @@ def server_url(users: AclServer) -> str:
 def settings(
     settings: Settings, users: AclServer, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Settings:
-    """The server as the code under test sees it, in this process and in those that the test starts."""
-    url = users.url(request.module.USER)
-    monkeypatch.setenv("REDIS_URL", url)
-    return settings.model_copy(update={"redis_url": url})
+    """The server as the code under test sees it. The processes that a test starts are workers."""
+    monkeypatch.setenv("REDIS_URL", users.url("tracker-worker"))
+    return settings.model_copy(update={"redis_url": users.url(request.module.USER)})
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis.exceptions import NoPermissionError
 
 from tests.support.acl_servers import ADMIN, AclServer, acl_server
 from tests.support.api_client import COLLECTION, open_api
@@ -64,7 +65,9 @@ async def test_the_shipped_users_may_ask_what_the_checks_need(settings: Settings
 async def test_a_request_that_the_server_refuses_is_503_and_the_log_names_the_command(
     settings: Settings, limited: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with open_api(settings.model_copy(update={"redis_url": limited, "log_format": "json"})) as api:
+    limits = settings.model_copy(update={"redis_url": limited, "log_format": "json"})
+    log.configure(limits)
+    async with open_api(limits) as api:
         answer = await api.request("POST", COLLECTION, json={})
         assert (answer.status, answer.error["code"]) == (503, "serviceUnavailable")
         assert answer.headers["Retry-After"].isdecimal()
@@ -106,6 +109,6 @@ async def test_the_users_have_only_the_keys_of_the_tracker(settings: Settings, u
         forging = ("HSET", "rq:worker:w", "state", "busy")
         assert b"no permissions" in admin.execute_command("ACL", "DRYRUN", "tracker-api", *forging)
     async with open_redis(settings) as redis:
-        with pytest.raises(Exception, match="no permissions") as caught:
+        with pytest.raises(NoPermissionError) as caught:
             await redis.set("other", "1")
     assert is_refusal(caught.value)

@@ -202,7 +202,7 @@ def judged(**facts: Any) -> dict[str, Level]:
 
 
 def info(**changes: Any) -> ServerFacts:
-    return replace(FIT, info={**FIT.info, **changes})
+    return replace(FIT, info={**(FIT.info or {}), **changes})
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,8 @@ def test_the_bomb_of_these_tests_goes_off_in_rqs_own_class(redis: Any, tmp_path:
 @pytest.mark.parametrize("value", [b"\xff", b"2026-99-99T99:99:99Z", b"\x1b[31m\n", b"x" * 10_000])
 def test_no_field_of_another_form_reaches_rq(redis: Any, runs: list[int], field: str, value: bytes) -> None:
     """RQ's own class raises for most of these, and its worker ends."""
-    plant(redis, **{field: value})
+    changes: dict[str, Any] = {field: value}
+    plant(redis, **changes)
     ticket = OperationJob.fetch(TICKET, connection=redis)
     assert (ticket.timeout, ticket.result_ttl, ticket.failure_ttl) == (-1, 0, 300)
     assert ticket.description == f"{FUNCTION}()"
