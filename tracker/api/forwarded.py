@@ -2,14 +2,13 @@
 
 import re
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final, NamedTuple
 
 from aiohttp import web
 
+from tracker.api.client_address import ClientAddresses, parse_address
 from tracker.api.headers import forwarded
 from tracker.config import Settings
-from tracker.errors import ConfigurationError
 
 HEADERS: Final = ("Forwarded", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix")
 """The headers of a proxy that this module reads."""
@@ -38,12 +37,13 @@ class TrustedProxies:
     """The proxies whose headers count."""
 
     def __init__(self, settings: Settings) -> None:
-        self._networks = tuple(_network(word) for word in settings.trusted_proxies)
-        self._is_trusted = lru_cache(1024)(self._is_in_a_network)
+        addresses = ClientAddresses(settings)
+        self._are_there_any = bool(settings.trusted_proxies)
+        self._is_trusted = lru_cache(1024)(lambda remote: addresses.trusts(parse_address(remote or "")))
 
     def address_of(self, request: web.BaseRequest) -> ForwardedAddress:
         """What the request's proxy says; nothing unless the settings trust the address from which the request came."""
-        if not self._networks or not self._is_trusted(request.remote):
+        if not self._are_there_any or not self._is_trusted(request.remote):
             return NOTHING
         proto, host, port = _named(request)
         scheme = proto.lower() if proto.lower() in _DEFAULT_PORTS else ""
@@ -52,15 +52,6 @@ class TrustedProxies:
         own = request.headers.get("Host", "")
         with_port = _with_port(host or own, port, scheme or request.scheme)
         return ForwardedAddress(scheme, host if with_port == own else with_port, _prefix(request))
-
-    def _is_in_a_network(self, remote: str | None) -> bool:
-        if not remote:
-            return False
-        try:
-            address = ip_address(remote.partition("%")[0])
-        except ValueError:  # the path of a Unix socket
-            return False
-        return any(address in network for network in self._networks)
 
 
 def is_host(text: str) -> bool:
@@ -109,10 +100,3 @@ def _last(request: web.BaseRequest, name: str) -> str:
     """The last value of a header, which is the one that the nearest proxy has added."""
     lines = request.headers.getall(name, ())
     return lines[-1].rpartition(",")[2].strip() if lines else ""
-
-
-def _network(word: str) -> IPv4Network | IPv6Network:
-    try:
-        return ip_network(word, strict=False)
-    except ValueError as error:
-        raise ConfigurationError(f"TRACKER_TRUSTED_PROXIES: {error}") from None

@@ -10,6 +10,7 @@ from tracker.api import actions, collection, health, monitor, operations, sse
 from tracker.api.batch import handler as batch
 from tracker.api.dialects import common as dialects
 from tracker.api.dialects import google, ogc, ogc_processes
+from tracker.api.error_responses import keep_reason
 from tracker.api.guard import CallerHandler, Route, guarded, options_handler
 from tracker.api.links import PREFIXES
 from tracker.api.openapi import docs_page, document, metadata
@@ -121,6 +122,7 @@ def refuser(guard: SiteGuard, names: Collection[str]) -> Refuse:
             form = forms.get(request.path.removeprefix("/").partition("/")[0])
             if form is None:
                 raise
+            keep_reason(request, error)
             return form(dialects.problem_of(error))
         return None
 
