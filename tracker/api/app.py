@@ -50,9 +50,14 @@ def create_app(settings: Settings) -> web.Application:
 
 
 async def _operations(settings: Settings, app: web.Application) -> AsyncIterator[None]:
-    async with open_operations(settings) as operations:
+    async with open_operations(settings) as operations, beside(operations.tenants.keep_announced(_tenants(app))):
         app[OPERATIONS] = operations
         yield
+
+
+def _tenants(app: web.Application) -> Callable[[], frozenset[str]]:
+    """Reads the tenants that have a token now."""
+    return lambda: app[CALLERS].tenants
 
 
 @asynccontextmanager

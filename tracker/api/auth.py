@@ -24,6 +24,12 @@ class Callers:
         self._by_hash = by_hash
         self._anonymous = anonymous
 
+    @property
+    def tenants(self) -> frozenset[str]:
+        """The tenants of the callers."""
+        callers = [*self._by_hash.values(), *([self._anonymous] if self._anonymous is not None else [])]
+        return frozenset(caller.tenant for caller in callers)
+
     def identify(self, authorization: str | None) -> Caller:
         """Find the caller by an `Authorization` header. Raises Unauthorized.
 

@@ -155,6 +155,7 @@ class Store:
             kinds=json.dumps(dict(room.kinds)),
             turn=turn,
             deep=int(deep),
+            shares=room.shares.encoded(),
             jobs=jobs,
         )
         return ClaimReply(
