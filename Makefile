@@ -77,6 +77,9 @@ bench-lists: install ## Measure lists in a call of a thousand operations and in 
 bench-waits: install ## Measure 10,000 held requests while operations end, beside a bare handler (two minutes; AGAINST=<commit>)
 	$(BIN)/python -m benchmarks.waits $(AGAINST_OPTION) $(ARGS)
 
+bench-shares: install ## Measure the shares and waits of ten tenants while one of them floods the queue (two minutes)
+	$(BIN)/python -m benchmarks.shares $(ARGS)
+
 bench-instructions: install ## Count the instructions of Valkey per operation, by valgrind (a minute; AGAINST=<commit>)
 	$(BIN)/python -m benchmarks.instructions $(AGAINST_OPTION) $(ARGS)
 
@@ -105,5 +108,5 @@ compose-test: install ## Build and run the Compose stack, kill parts of it, and 
 clean: ## Remove all files that the targets created, and the data of `tracker dev` in .tracker
 	rm -rf $(VENV) $(BENCH) $(CONFORMANCE) $(DOCS) site .against .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
 
-.PHONY: help install demo test test-quiet check docs configuration bench bench-workers bench-api bench-profile bench-memory bench-lists bench-waits bench-instructions \
+.PHONY: help install demo test test-quiet check docs configuration bench bench-workers bench-api bench-profile bench-memory bench-lists bench-waits bench-shares bench-instructions \
 	chaos conformance compose-test clean

@@ -6,7 +6,7 @@ An estimate uses the run times of earlier operations of the type, and the length
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from tracker.domain.transitions import Stage
 from tracker.domain.type_registry import canonical
 from tracker.errors import Unavailable
 from tracker.events.feed import readable
-from tracker.store.keys import QUEUES
+from tracker.store.keys import QUEUES, owner_digest
 from tracker.store.rq_tickets import parse_job_id
 from tracker.store.scripts import answering
 
@@ -33,6 +33,8 @@ READ_INTERVAL = 1.0
 """Seconds between two readings of the queues."""
 LEARNT_AT_ONCE = 20
 """How many run times are learnt between two readings of the queues at most."""
+MOST_TENANTS = 200
+"""Tenants of a lane whose tickets are counted, at most."""
 MOST_TYPES = 1000
 """How many types have their run time kept at most."""
 NEWEST_WEIGHT = 0.2
@@ -43,19 +45,41 @@ OVERDUE_FRACTION = 0.1
 
 @dataclass(frozen=True, slots=True)
 class QueueSnapshot:
-    """A queue when it was last read: how many tickets it had, and the number of the first."""
+    """The tickets of a queue, or of a tenant in it, when they were last read: how many, and the number of the first."""
 
     depth: int = 0
     head: int = 0
 
 
-class RetryAfterEstimator:
-    """Learns run times from events and reads the queues every second. Only `run` waits for Redis."""
+@dataclass(frozen=True, slots=True)
+class LaneSnapshot:
+    """A lane when it was last read. `tenants` has the tickets of each tenant by the tenant's digest."""
 
-    def __init__(self, store: "Store") -> None:
+    queue: QueueSnapshot
+    tenants: Mapping[str, QueueSnapshot]
+
+    def ahead(self, record: Record, weights: Mapping[str, int]) -> int:
+        """About how many operations start before a queued one. The tenants take turns, as their weights say."""
+        if len(self.tenants) <= 1:
+            return max(0, min(self.queue.depth, record.ticket - self.queue.head))
+        owner = owner_digest(record.tenant)
+        own = self.tenants.get(owner, QueueSnapshot(1, record.ticket - 1))
+        before = max(0, min(own.depth, record.ticket - own.head))
+        turns = sum(weights.get(each, 1) for each in self.tenants) / weights.get(owner, 1)
+        return min(self.queue.depth, math.ceil(before * turns))
+
+
+class RetryAfterEstimator:
+    """Learns run times from events and reads the queues every second. Only `run` waits for Redis.
+
+    `weights` has the weights of tenants that are not 1.
+    """
+
+    def __init__(self, store: "Store", weights: Mapping[str, int] | None = None) -> None:
         self._store = store
+        self._weights = {owner_digest(tenant): weight for tenant, weight in (weights or {}).items()}
         self._usual: dict[str, float] = {}
-        self._lanes: dict[str, QueueSnapshot] = {}
+        self._lanes: dict[str, LaneSnapshot] = {}
         self._rate = 0.0
         self._ended = self._learnt = 0
         self._clock_offset = time.time() - time.monotonic()
@@ -117,19 +141,35 @@ class RetryAfterEstimator:
             for lane in QUEUES:
                 pipe.llen(self._store.keys.queue(lane))
                 pipe.lindex(self._store.keys.queue(lane), 0)
+                pipe.zrange(self._store.keys.turns(lane), 0, MOST_TENANTS - 1)
             (seconds, micros), *found = await pipe.execute()
         self._clock_offset = seconds + micros / SECOND - time.monotonic()
-        busy = any(lane.depth for lane in self._lanes.values())
-        self._lanes = {lane: _lane(*found[2 * at : 2 * at + 2]) for at, lane in enumerate(QUEUES)}
+        busy = any(lane.queue.depth for lane in self._lanes.values())
+        self._lanes = {lane: await self._lane(lane, *found[3 * at : 3 * at + 3]) for at, lane in enumerate(QUEUES)}
         if busy or ended / elapsed > self._rate:  # idle workers say nothing about their rate
             self._rate = _mean(self._rate, ended / elapsed)
+
+    async def _lane(self, lane: str, listed: int, first: str | None, owners: Sequence[str]) -> LaneSnapshot:
+        """Read the tickets of each tenant. A queue may have more entries than tickets, because some may be stale."""
+        async with answering(), self._store.redis.pipeline(transaction=False) as pipe:
+            for owner in owners:
+                pipe.zcard(f"{self._store.keys.ticketed_by_all(lane)}:{owner}")
+                pipe.zrange(f"{self._store.keys.ticketed_by_all(lane)}:{owner}", 0, 0, withscores=True)
+            found = await pipe.execute()
+        tenants = {
+            owner: QueueSnapshot(depth, int(head[0][1]))
+            for owner, depth, head in zip(owners, found[::2], found[1::2], strict=True)
+            if depth
+        }
+        depth = min(listed, sum(each.depth for each in tenants.values())) if tenants else listed
+        return LaneSnapshot(_queue(depth, first), tenants)
 
     def _in_queue(self, record: Record) -> float:
         """Seconds until the operations before a queued one have ended, by the present rate of ends."""
         lane = self._lanes.get(record.policy.priority)
-        if record.stage is not Stage.QUEUED or lane is None or not lane.depth or not self._rate:
+        if record.stage is not Stage.QUEUED or lane is None or not lane.queue.depth or not self._rate:
             return 0.0
-        return max(0, min(lane.depth, record.ticket - lane.head)) / self._rate
+        return lane.ahead(record, self._weights) / self._rate
 
     def _learn(self, name: str, ran: Micros) -> None:
         if name not in self._usual and len(self._usual) >= MOST_TYPES:
@@ -141,7 +181,7 @@ def _mean(before: float | None, new: float) -> float:
     return before + NEWEST_WEIGHT * (new - before) if before else new
 
 
-def _lane(depth: int, first: str | None) -> QueueSnapshot:
+def _queue(depth: int, first: str | None) -> QueueSnapshot:
     """The snapshot of a queue. A first ticket that is not ours says nothing about the tickets behind it."""
     ticket = parse_job_id(first) if first else None
     return QueueSnapshot(depth, ticket[1]) if ticket else QueueSnapshot()

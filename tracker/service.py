@@ -34,6 +34,7 @@ from tracker.store.create_args import CreateArgs
 from tracker.store.idempotency import NO_KEY, IdempotencyKey
 from tracker.store.keys import once_digest
 from tracker.store.store import Created, Store
+from tracker.store.tenant_registry import TenantRegistry
 from tracker.url_handlers.request import load_registry
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Operations:
         self._store, self._events, self._registry, self.settings = store, events, registry, settings
         self._pager = Pager(store)
         self._waiter = RecordWaiter(events, lambda known: self._find(known.tenant, known.call_id, known.id))
-        self.estimator = RetryAfterEstimator(store)
+        self.estimator, self.tenants = RetryAfterEstimator(store, settings.weights_of_tenants), TenantRegistry(store)
         events.on_ends = self.estimator.learn
         self.turn = store.turn
 

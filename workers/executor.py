@@ -30,11 +30,10 @@ from workers.loop_guard import LoopGuard
 from workers.loop_turns import LoopWatch
 from workers.outcome import Outcome, Stopped, Unusable
 from workers.pool import Pool, PoolSize
+from workers.tenant_slots import APART, TenantSlots
 
 log = structlog.get_logger()
 
-APART = "apart"
-"""The room for operations that need a process of their own."""
 DEADLINE_INTERVAL = 0.1
 """Time between two checks of the deadlines, in seconds."""
 MEMORY_CHECK_EVERY = 50
@@ -83,6 +82,7 @@ class Executor:
         """Which room of a claim each type takes, by the type's canonical name."""
         watch = LoopWatch(fork_server.turns, block_limit)
         self.loop_guard = LoopGuard(watch, self.pool, self._attempts, self._run_type_apart)
+        self.tenants = TenantSlots(size)
         self._last_run_id = 0
         self._handing_back = False
         self.idle = asyncio.Event()
@@ -109,7 +109,8 @@ class Executor:
         if apart and not refused and self.pool.room().apart:
             self._begin_apart(record, lease_until)
             return
-        host = None if refused or apart else self.pool.acquire(self.kinds[canonical(record.type)])
+        among = self.tenants.hosts_for(record.tenant, self._queues)
+        host = None if refused or apart else self.pool.acquire(self.kinds[canonical(record.type)], among)
         if host is None:  # while the claim was under way, the room or the lease went, or the worker began to hand back
             log.info("no_host", operation_id=record.id)
             self._on_completion(Completion(record, lifecycle.hand_back(record), Stopped({}), 0.0))
@@ -138,6 +139,7 @@ class Executor:
         record = attempt.record
         self._attempts[attempt.run_id] = attempt
         self._running[record.key, record.attempt] = attempt
+        self.tenants.take(attempt.run_id, record.tenant, self.room_for(record))
         self.idle.clear()
 
     def _begin_apart(self, record: Record, lease_until: float) -> None:
@@ -269,6 +271,7 @@ class Executor:
     def _end(self, attempt: Attempt, outcome: Outcome) -> None:
         record = attempt.record
         del self._attempts[attempt.run_id]
+        self.tenants.give_back(attempt.run_id)
         self._begin_next(attempt)
         host = attempt.host
         if self._handing_back and host is not None and host.kind is HostKind.COROUTINE:

@@ -15,8 +15,9 @@ from tracker.log import log_transition
 from tracker.store.reconnect_backoff import ReconnectBackoff
 from tracker.store.script_replies import ClaimReply, Room
 from tracker.store.store import Store
-from workers.executor import APART, Executor
+from workers.executor import Executor
 from workers.host import HostKind
+from workers.tenant_slots import APART
 
 log = structlog.get_logger()
 
@@ -48,7 +49,8 @@ class Fetcher:
     """Claims operations until it is stopped, and gives them to the executor.
 
     `on_nothing_claimed` is called after each claim that took nothing. `max_operations` is how many operations are
-    claimed at most; None means no limit. Set the event `wake` to have a claim sent now.
+    claimed at most; None means no limit. `weights` has the weights of tenants that are not 1. Set the event `wake` to
+    have a claim sent now.
     """
 
     def __init__(
@@ -59,9 +61,11 @@ class Fetcher:
         worker: str,
         on_nothing_claimed: Callable[[], None],
         max_operations: int | None,
+        weights: Mapping[str, int] | None = None,
     ) -> None:
         self._store, self._executor, self._worker = store, executor, worker
         self._on_nothing_claimed, self._max_operations = on_nothing_claimed, max_operations
+        self._weights = weights or {}
         self._nonce, self._batch = token_hex(4), 0
         self._batch_size = MIN_BATCH
         self._suspended = False
@@ -153,7 +157,8 @@ class Fetcher:
     def _room(self, starting: Sequence[Record] = ()) -> Room:
         """How many operations the next claim may take, when the operations of `starting` take room as well."""
         executor = self._executor
-        taken = Counter(executor.room_for(record) for record in starting)
+        rooms = [(record, executor.room_for(record)) for record in starting]
+        taken = Counter(room for _, room in rooms)
         free: Mapping[str, int] = {
             kind: room - taken[kind] for kind, room in zip(_KINDS, executor.pool.room(), strict=True)
         }
@@ -163,7 +168,8 @@ class Fetcher:
             free = self._room_for_one(free)
         coroutines, functions, apart = (max(0, min(free.get(kind, 0), self._batch_size)) for kind in _KINDS)
         idle = not executor.running and not starting
-        return Room(coroutines, functions, executor.rooms, apart, idle)
+        shares = executor.tenants.shares(self._weights, executor.pool, rooms)
+        return Room(coroutines, functions, executor.rooms, apart, idle, shares)
 
     def _room_for_one(self, free: Mapping[str, int]) -> Mapping[str, int]:
         """Room for one operation, of each kind in turn: the worker must not claim more than its limit.

@@ -20,6 +20,7 @@ from tracker.runtime import hangup
 from tracker.runtime.background import beside, end
 from tracker.store import server_check
 from tracker.store.store import Store
+from tracker.store.tenant_registry import TenantRegistry
 from tracker.store.worker_registry import WorkerRegistry
 from workers.attempt import StopReason
 from workers.completer import Completer
@@ -104,6 +105,7 @@ class Manager:
             worker=name,
             on_nothing_claimed=self._stop_if_done,
             max_operations=stop_when.max_operations,
+            weights=settings.weights_of_tenants,
         )
         self._heartbeat = Heartbeat(store, self._executor, self._completer, self._announce)
         actions = ControlActions(self._fetcher.wake.set, self._cancel, self.stop, self._catch_up)
@@ -111,7 +113,7 @@ class Manager:
         self._rq_presence = RqPresence(
             store.redis, key=identity.rq_key, fields=identity.rq_fields, worker_sets=identity.rq_worker_sets
         )
-        self._worker_registry = WorkerRegistry(store)
+        self._worker_registry, self._tenant_registry = WorkerRegistry(store), TenantRegistry(store)
         self._stop_requests = 0
         self._stopping, self._hand_back_now = asyncio.Event(), asyncio.Event()
         self._last_busy = 0.0
@@ -233,7 +235,8 @@ class Manager:
             self._begin_stop()
 
     async def _announce(self) -> None:
-        """Say that the worker lives: to RQ, and in our own registry of workers."""
+        """Say that the worker lives: to RQ, and in our own registry of workers. Read how many tenants there are."""
+        self._executor.tenants.known_tenants = await self._tenant_registry.count()
         await self._beat_rq()
         await self._worker_registry.announce(
             self._identity.name,
@@ -278,6 +281,7 @@ def pool_size(settings: "Settings") -> PoolSize:
         recycle_after=settings.recycle_after,
         memory_limit=settings.memory_limit * 1024 * 1024,
         apart=settings.worker_apart,
+        tenant_most=settings.tenant_most,
     )
 
 

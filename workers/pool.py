@@ -1,7 +1,7 @@
 """The hosts of one worker: how many attempts they can take, and when they are replaced."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -54,6 +54,8 @@ class PoolSize:
     """Above how many bytes of memory a host is replaced. 0 means no limit."""
     apart: int = 1
     """How many attempts run apart from others at once, at most. Each has a host of its own, which runs nothing else."""
+    tenant_most: int = 90
+    """How many per cent of the slots of a kind one tenant takes at most, if there are several tenants."""
 
 
 class PoolRoom(NamedTuple):
@@ -118,17 +120,18 @@ class Pool:
             if member.host.kind is HostKind.COROUTINE:
                 coroutines += (0 if member.retired else self._size.concurrency) - member.running
             elif not member.retired:
-                functions += max(0, self._prefetch() - member.running)
+                functions += max(0, self.functions_per_host() - member.running)
         return PoolRoom(max(0, coroutines), functions, max(0, self._size.apart - self._apart))
 
-    def _prefetch(self) -> int:
+    def functions_per_host(self) -> int:
         """How many plain functions a host may have at once, by the time that they have taken lately."""
         return max(1, min(MAX_PREFETCH, int(PREFETCH_SECONDS / max(self._function_seconds, _MICROSECOND))))
 
-    def acquire(self, kind: HostKind) -> Host | None:
-        """The host that takes one more attempt: the one with the fewest. None when no host of the kind is alive."""
+    def acquire(self, kind: HostKind, among: Collection[Host] | None = None) -> Host | None:
+        """The host that takes one more attempt, with the fewest `among` these. None when no host is alive."""
         members = [each for each in self._members.values() if each.host.kind is kind and not each.retired]
-        member = min(members, key=lambda each: each.running, default=None)
+        allowed = members if among is None else [each for each in members if each.host in among]
+        member = min(allowed or members, key=lambda each: each.running, default=None)
         if member is None:
             return None
         member.running += 1

@@ -4,7 +4,7 @@
 -- the number of the ticket come from the server, as there.
 --
 -- KEYS: record, ids, call, status, context, tickets, queues, prefix of the job's key, queue, ticketed, feed, the hash that
--- jobs are copies of. ARGV: key, id, channel, then the fields and values of the record.
+-- jobs are copies of, turns. ARGV: key, id, channel, then the fields and values of the record.
 --
 -- Returns the time of the create in microseconds.
 local time = redis.call('TIME')
@@ -15,12 +15,12 @@ redis.call('ZADD', KEYS[4], now, ARGV[1])
 redis.call('ZADD', KEYS[5], now, ARGV[1])
 local ticket = redis.call('INCR', KEYS[6])
 local job = ARGV[1] .. '-' .. ticket
-redis.call('SADD', KEYS[7], KEYS[9])
 local stamp = time[1] .. '-01-31T12:34.' .. string.format('%06d', time[2]) .. 'Z'
 redis.call('COPY', KEYS[12], KEYS[8] .. job)
 redis.call('HSET', KEYS[8] .. job, 'created_at', stamp, 'enqueued_at', stamp, 'origin', 'operations')
-redis.call('RPUSH', KEYS[9], job)
+if redis.call('RPUSH', KEYS[9], job) == 1 then redis.call('SADD', KEYS[7], KEYS[9]) end
 redis.call('ZADD', KEYS[10], ticket, ARGV[1])
+redis.call('ZADD', KEYS[13], 'NX', '-' .. now, string.match(KEYS[2], '%x+$'))
 local record = {unpack(ARGV, 4)}
 for _, word in ipairs({'created', now, 'ticket', ticket, 'stage', 'queued', 'status', 'NotStarted', 'changed', now,
   'revision', '1'}) do record[#record + 1] = word end

@@ -74,9 +74,10 @@ class Handlers:
             f"{RQ}:queues",
             f"{RQ}:job:",
             f"{RQ}:queue:operations",
-            f"{PREFIX}:ticketed:default",
+            f"{PREFIX}:ticketed:default:{CALL}",
             f"{PREFIX}:feed:{CALL}",
             f"{PREFIX}:ticket:{CALL}",
+            f"{PREFIX}:turns:default",
         )
         words = [word for pair in record.items() for word in pair]
         created = await self._create(keys, [key, str(identity), f"{PREFIX}:events", *words])

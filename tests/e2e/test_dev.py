@@ -21,6 +21,7 @@ from tracker.cli import main
 from tracker.cli.orphans import identity
 from tracker.cli.output import Exit
 from tracker.runtime.dev_valkey import start_server, until
+from tracker.store.keys import Keys
 
 Json = dict[str, Any]
 Run = Callable[..., tuple[int, str, str]]
@@ -210,6 +211,6 @@ def test_with_a_redis_url_no_server_is_started(run: Run, tmp_path: Path) -> None
             assert run(dev, "create", "call", "-o", "json")[0] == 0
             assert set(dev.children) == {"api"}
         with redis.Redis.from_url(server.url) as client:
-            assert client.exists("tracker:ticketed:default")
+            assert client.exists(Keys().ticketed("default", "dev"))
     finally:
         server.stop()

@@ -26,8 +26,15 @@ def store_url(dev: Dev) -> str:
 
 
 def snapshot(url: str) -> dict[bytes, object]:
-    """Everything in the store, but what heartbeats, leases and the sweeper's lock write by themselves."""
-    alive = (b"rq:worker:", b"tracker:worker", b"tracker:sweeper", b"tracker:leases")
+    """Everything in the store, but what heartbeats, leases and the sweeper write by themselves."""
+    alive = (
+        b"rq:worker:",
+        b"tracker:worker",
+        b"tracker:sweeper",
+        b"tracker:leases",
+        b"tracker:turns",
+        b"tracker:tenants",
+    )
     with redis.Redis.from_url(url) as client:
         return {key: client.dump(key) for key in client.scan_iter() if not key.startswith(alive)}
 

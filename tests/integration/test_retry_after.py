@@ -117,6 +117,36 @@ async def test_a_waiting_operation_is_expected_after_those_before_it(
     assert pace.retry_after(waiting(ticket=301, policy=Policy(priority="high"))) == 1, "its own lane counts"
 
 
+async def test_an_operation_is_expected_after_the_turns_of_the_tenants_before_it(
+    pace: RetryAfterEstimator, store: Store
+) -> None:
+    flooding = [(await store.create(make_record(type=SLOW, tenant="flood")))[0] for _ in range(200)]
+    own = [(await store.create(make_record(type=SLOW, tenant="own")))[0] for _ in range(20)]
+    pace.learn([ended(0.1)] * 10)
+    await pace.look(1.0)
+    pace.learn([ended(0.1)] * 10)
+    await pace.look(1.0)
+    assert pace.retry_after(own[0]) == 1, "it is the first of its tenant"
+    assert pace.retry_after(own[15]) == 4, "fifteen of its own, and as many of the other, at ten a second"
+    assert pace.retry_after(flooding[-1]) == 23, "no more than there are"
+    weighted = RetryAfterEstimator(store, {"own": 4})
+    weighted.learn([ended(0.1)] * 10)
+    await weighted.look(1.0)
+    assert weighted._lanes["default"].ahead(own[15], weighted._weights) == 19, "five turns for each four of its own"
+    newcomer = make_record(type=SLOW, tenant="new", stage=Stage.QUEUED, ticket=500)
+    assert pace.retry_after(newcomer) == 1
+
+
+async def test_entries_that_are_stale_are_not_waited_for(pace: RetryAfterEstimator, store: Store) -> None:
+    [first, *canceled, last] = [(await store.create(make_record(type=SLOW)))[0] for _ in range(102)]
+    for record in canceled:
+        await store.apply(lifecycle.request_cancel(record))
+    pace.learn([ended(0.1)] * 10)
+    await pace.look(1.0)
+    assert pace._lanes["default"].ahead(last, {}) == 2, "two tickets are in the queue"
+    assert first.ticket < last.ticket
+
+
 async def test_an_idle_hour_says_nothing_of_how_fast_workers_are(
     pace: RetryAfterEstimator, store: Store, redis: Redis
 ) -> None:

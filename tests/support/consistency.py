@@ -14,6 +14,7 @@ from tracker.store.script_constants import LIMITER_RECHECK
 from tracker.store.store import Store
 
 FINAL = (Stage.COMPLETED, Stage.FAILED, Stage.TOMBSTONE)
+LANES = ("high", "default", "low")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,8 @@ async def _each(store: Store, command: str, names: Iterable[str], *args: Any, **
 def _check_indexes(store: Store, seen: Snapshot) -> None:
     """Each operation is in the sorted sets of its stage and in no others; one with a missed ticket is a suspect."""
     keys = store.keys
-    others = {keys.limiters, keys.unserved_types, keys.apart_types, keys.litter, keys.workers}
+    others = {keys.limiters, keys.unserved_types, keys.apart_types, keys.litter, keys.workers, keys.known_tenants}
+    others |= {keys.turns(lane) for lane in LANES}
     found: dict[str, set[str]] = defaultdict(set)
     for name, members in seen.zsets.items():
         if name.startswith(f"{keys.prefix}:") and name not in others:
@@ -98,7 +100,7 @@ def _indexes(store: Store, seen: Snapshot, record: Record) -> Iterator[str]:
     match stage:
         case Stage.QUEUED:
             suspect = record.key in seen.zset(keys.suspects)
-            yield keys.suspects if suspect else keys.ticketed(record.policy.priority)
+            yield keys.suspects if suspect else keys.ticketed(record.policy.priority, record.tenant)
         case Stage.PARKED:
             yield from _index_of_blocker(store, record)
         case Stage.DELAYED:
@@ -146,14 +148,21 @@ def _holds_slot(store: Store, seen: Snapshot, record: Record) -> bool:
 
 
 def _check_tickets(store: Store, seen: Snapshot) -> None:
-    """The ticket of a queued operation is on the list of its queue, or the sweeper is about to miss it."""
+    """The ticket of a queued operation is on the list of its queue, or the sweeper is about to miss it.
+
+    Each tenant with tickets has a turn in the lane.
+    """
     keys = store.keys
-    for lane in ("high", "default", "low"):
+    for lane in LANES:
         tickets = seen.lists.get(keys.queue(lane), [])
         parsed = [parse_job_id(job) for job in tickets]
         numbers = [ticket for key, ticket in filter(None, parsed)]
         assert numbers == sorted(set(numbers)), f"{lane}: not in the order of their numbers"
-        for key, ticket in seen.zset(keys.ticketed(lane)).items():
+        prefix = f"{keys.ticketed_by_all(lane)}:"
+        sets = {name.removeprefix(prefix): members for name, members in seen.zsets.items() if name.startswith(prefix)}
+        assert sets.keys() <= seen.zset(keys.turns(lane)).keys(), f"{lane}: tenants without a turn"
+        assert sets.keys() <= seen.zset(keys.known_tenants).keys(), f"{lane}: tenants that are not known"
+        for key, ticket in ((key, ticket) for members in sets.values() for key, ticket in members.items()):
             record = seen.records[key]
             assert record.ticket == ticket
             assert record.blocker == "", f"queued, and blocked by {record.blocker}"

@@ -99,8 +99,8 @@ async def deleted(store: Store) -> Record:
 SEEN = ("call", "status", "ids")
 OPEN = ("deadlines", "line", *SEEN)
 PLACEMENTS: Mapping[Make, tuple[str, ...]] = {
-    queued: ("ticketed", "ticket", *OPEN),
-    with_context: ("ticketed", "ticket", "context", *SEEN),
+    queued: ("ticketed", "turn", "ticket", *OPEN),
+    with_context: ("ticketed", "turn", "ticket", "context", *SEEN),
     with_missed_ticket: ("suspects", *OPEN),
     delayed: ("due", "deadlines", *SEEN),
     retried: ("due", "line", *SEEN),
@@ -116,7 +116,8 @@ PLACEMENTS: Mapping[Make, tuple[str, ...]] = {
 }
 """What makes an operation in each placement, and the keys that must hold it."""
 SETS = (
-    *("ticketed", "ticketed:low", "suspects", "leases", "due", "expiries", "deadlines", "lack", "lack:other"),
+    *("ticketed", "ticketed:low", "ticketed:other", "former"),
+    *("suspects", "leases", "due", "expiries", "deadlines", "lack", "lack:other"),
     *("process", "worker", "process:other"),
     *("parked", "parked:other", "taken", "taken:other", "line", "line:other"),
     *("call", "call:other", "status", "status:other", "context", "context:other"),
@@ -131,8 +132,11 @@ def key_of(store: Store, record: Record, name: str) -> str:
         **{each: getattr(keys, each) for each in ("suspects", "leases", "due", "expiries", "deadlines")},
         "lacking": keys.unserved_types,
         "gates": keys.limiters,
-        "ticketed": keys.ticketed("default"),
-        "ticketed:low": keys.ticketed("low"),
+        "ticketed": keys.ticketed("default", record.tenant),
+        "ticketed:low": keys.ticketed("low", record.tenant),
+        "ticketed:other": keys.ticketed("default", "another"),
+        "former": keys.ticketed_by_all("default"),
+        "turn": keys.turns("default"),
         "ticket": keys.queue(),
         **dict.fromkeys(("processes", "workers"), keys.apart_types),
         **{need: keys.apart(need, record.type) for need in ("process", "worker")},

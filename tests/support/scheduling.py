@@ -15,6 +15,7 @@ from tracker.domain.policy import Policy
 from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.errors import NotFound
+from tracker.store.claim_shares import ClaimShares
 from tracker.store.script_replies import ClaimReply, Room
 from tracker.store.store import Store
 
@@ -47,9 +48,10 @@ async def claims(
     turn: int = 0,
     deep: bool = True,
     batch: str = "",
+    shares: ClaimShares | None = None,
 ) -> ClaimReply:
     """Claim as an OperationWorker does. A call with the `batch` of an earlier one repeats that one."""
-    room = Room(coroutines, functions, kinds, apart, idle)
+    room = Room(coroutines, functions, kinds, apart, idle, shares or ClaimShares())
     return await store.claim(worker, room, batch=batch or token_hex(4), turn=turn, deep=deep)
 
 

@@ -63,7 +63,7 @@ def create_app(settings: Settings, *, reload: asyncio.Event | None = None) -> we
 
 
 async def _operations(settings: Settings, app: web.Application) -> AsyncIterator[None]:
-    async with open_operations(settings) as operations:
+    async with open_operations(settings) as operations, beside(operations.tenants.keep_announced(_tenants(app))):
         app[OPERATIONS] = operations
         yield
 
@@ -71,6 +71,11 @@ async def _operations(settings: Settings, app: web.Application) -> AsyncIterator
 async def _guards(reloader: TokenReloader, app: web.Application) -> AsyncIterator[None]:
     async with beside(reloader.run(), app[REFUSALS].run()):
         yield
+
+
+def _tenants(app: web.Application) -> Callable[[], frozenset[str]]:
+    """Reads the tenants that have a token now."""
+    return lambda: app[CALLERS].tenants
 
 
 @asynccontextmanager

@@ -37,6 +37,12 @@ class Callers:
         """How many tokens are known."""
         return len(self._by_hash)
 
+    @property
+    def tenants(self) -> frozenset[str]:
+        """The tenants of the callers."""
+        callers = [*self._by_hash.values(), *([self._anonymous] if self._anonymous is not None else [])]
+        return frozenset(caller.tenant for caller in callers)
+
     def identify(self, authorization: str | None) -> Caller:
         """Find the caller by an `Authorization` header. Raises UnknownToken, or Unauthorized if there is no token.
 

@@ -8,7 +8,7 @@ from tracker.cli.reason import Reason, numbers_of, place_of, reason
 from tracker.domain.operation import SECOND, Json, Micros
 from tracker.domain.transitions import Stage
 from tracker.domain.type_registry import canonical
-from tracker.maintenance.diagnosis import Diagnosis
+from tracker.maintenance.diagnosis import Diagnosis, Waiting
 from tracker.store.worker_registry import LIVES_FOR, SILENT_AFTER
 
 
@@ -47,13 +47,19 @@ def _queued(found: Diagnosis) -> Iterator[Reason]:
         yield reason("ticket_missed", f"Its ticket left the queue {age} ago and no worker claimed it: it gets another.")
         yield from _sweeper(found)
     elif found.queue is not None:
-        lane = found.record.policy.priority
-        yield reason(
-            "queue", f"It is {place_of(found.queue)} in the {lane} lane.", lane=lane, **numbers_of(found.queue)
-        )
+        yield _in_lane(found, found.queue)
     else:
         yield _misplaced("queued")
     yield from _able_workers(found)
+
+
+def _in_lane(found: Diagnosis, queue: Waiting) -> Reason:
+    lane = found.record.policy.priority
+    text, facts = f"It is {place_of(queue)} in the {lane} lane.", {"lane": lane, **numbers_of(queue)}
+    if found.tenants > 1:
+        text = f"It is {place_of(queue)} of its tenant in the {lane} lane, where {found.tenants} tenants take turns."
+        facts["tenants"] = found.tenants
+    return reason("queue", text, **facts)
 
 
 def _parked(found: Diagnosis) -> Iterator[Reason]:

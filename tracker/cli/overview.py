@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LaneOverview:
-    """A lane. `queued`: how many operations have a ticket. `listed`: the length of RQ's list.
+    """A lane. `queued`: how many operations have a ticket. `listed`: the length of RQ's list, with its stale entries.
 
-    `oldest`: the age in seconds of the operation that waits longest.
+    `oldest`: the age in seconds of the operation that waits longest. `tenants`: how many tenants have tickets.
     """
 
     queued: int
     listed: int
     oldest: float | None = None
+    tenants: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +91,17 @@ async def look(store: "Store", now: Micros) -> Overview:
 async def _lane(store: "Store", lane: str, now: Micros) -> LaneOverview:
     keys = store.keys
     async with answering():
-        queued, listed = await store.redis.zcard(keys.ticketed(lane)), await store.redis.llen(keys.queue(lane))
-        first = [str(key) for key in await store.redis.zrange(keys.ticketed(lane), 0, 0)]
+        owners = [str(owner) for owner in await store.redis.zrange(keys.turns(lane), 0, -1)]
+        listed = int(await store.redis.llen(keys.queue(lane)))
+    names = [f"{keys.ticketed_by_all(lane)}:{owner}" for owner in owners] + [keys.ticketed_by_all(lane)]
+    async with answering(), store.redis.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.zcard(name)
+            pipe.zrange(name, 0, 0)
+        found = await pipe.execute()
+    counts, first = [int(count) for count in found[::2]], [str(key) for keys_ in found[1::2] for key in keys_]
     ages = [(now - record.changed) / SECOND for record in await store.read(first)]
-    return LaneOverview(int(queued), int(listed), ages[0] if ages else None)
+    return LaneOverview(sum(counts), listed, max(ages, default=None), sum(map(bool, counts)))
 
 
 async def _in_serial_queues(store: "Store") -> int:
@@ -172,6 +180,8 @@ def _worker(name: str, about: Json) -> Finding:
 
 def _waiting(name: str, lane: LaneOverview) -> Finding:
     found = f"{lane.queued} queued" + ("" if lane.oldest is None else f", the oldest for {spell(lane.oldest)}")
+    if lane.tenants > 1:
+        found += f", of {lane.tenants} tenants in turn"
     return Finding(f"lane {name}", Level.OK, found)
 
 

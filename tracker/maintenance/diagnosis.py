@@ -34,7 +34,8 @@ class Waiting:
 class Diagnosis:
     """All facts about one operation at the time `now`. A position or time is None if the operation is not in that set.
 
-    * `queue`: the position in its lane. `line`: the position in the serial queue of its call. `head`: the first
+    * `queue`: the position among the tickets of its tenant in its lane. `tenants`: how many tenants take turns there.
+      `line`: the position in the serial queue of its call. `head`: the first
       operation of that serial queue. `gate`: the position among the operations that wait for the limits of its type.
       `room`: the position among those of its type that wait to run apart.
     * `running`: how many operations of its type run. `let_through`: how many more have passed the limits of the type
@@ -51,6 +52,7 @@ class Diagnosis:
     suspended: bool
     sweeping: bool
     queue: Waiting | None = None
+    tenants: int = 0
     line: Waiting | None = None
     gate: Waiting | None = None
     room: Waiting | None = None
@@ -126,7 +128,8 @@ class Diagnoser:
     async def _facts(self, record: Record) -> dict[str, Any]:
         """Read the other facts of a Diagnosis, and the record's revision, at one moment. `head` is a key here."""
         keys, key = self._keys, record.key
-        lane, line = keys.ticketed(record.policy.priority), keys.serial_queue(record.tenant, record.call_id)
+        priority, line = record.policy.priority, keys.serial_queue(record.tenant, record.call_id)
+        lane, all_of_lane = keys.ticketed(priority, record.tenant), keys.ticketed_by_all(priority)
         parked, taken = keys.limiter(record.type, "parked"), keys.limiter(record.type, "taken")
         room = keys.apart("worker" if record.apart is Apart.WORKER else "process", record.type)
         async with answering(), self._redis.pipeline(transaction=True) as pipe:
@@ -135,9 +138,10 @@ class Diagnoser:
             pipe.get(keys.clock)
             pipe.exists(f"{keys.rq_prefix}:suspended")
             pipe.exists(keys.sweeper)
-            for name in (lane, line, parked, room):
+            for name in (lane, line, parked, room, all_of_lane):
                 pipe.zrank(name, key)
                 pipe.zcard(name)
+            pipe.zcard(keys.turns(priority))
             pipe.zrange(line, 0, 0)
             pipe.zcount(taken, "(0", "+inf")
             pipe.zcount(taken, 0, 0)
@@ -145,14 +149,15 @@ class Diagnoser:
             for times in (keys.suspects, keys.leases, keys.due):
                 pipe.zscore(times, key)
             revision, (seconds, micros), offset, suspended, sweeping, *rest = await pipe.execute()
-        queue, line_place, gate, place = (_waiting(*rest[at : at + 2]) for at in (0, 2, 4, 6))
-        head, running, let_through, *stamps = rest[8:]
+        queue, line_place, gate, place, former = (_waiting(*rest[at : at + 2]) for at in range(0, 10, 2))
+        tenants, head, running, let_through, *stamps = rest[10:]
         return {
             "revision": int(revision or -1),
             "now": seconds * SECOND + micros + (int(offset or 0) if self._test_clock else 0),
             "suspended": bool(suspended),
             "sweeping": bool(sweeping),
-            "queue": queue,
+            "queue": queue or former,
+            "tenants": tenants,
             "line": line_place,
             "gate": gate,
             "room": place,

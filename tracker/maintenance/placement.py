@@ -18,7 +18,7 @@ from tracker.store.script_constants import script_constants
 ENDED = FINAL | {Stage.TOMBSTONE}
 _STATUSES = frozenset(str(status) for status in OperationStatus)
 _EXCLUSIVE = _STATUSES | {
-    *("ticketed", "suspects", "leases", "due", "expiries", "deadlines", "lack", "process", "worker"),
+    *("ticketed", "former", "suspects", "leases", "due", "expiries", "deadlines", "lack", "process", "worker"),
     *("parked", "taken", "line", "call", "context"),
 }
 """Places that hold an operation only while it belongs there."""
@@ -60,10 +60,12 @@ class Placement:
 
     def __init__(self, keys: Keys) -> None:
         names = script_constants(keys, test_clock=False)
-        ticketed = (lane["ticketed"] for lane in names["lanes"].values())
-        self._sets = {*ticketed, keys.suspects, keys.leases, keys.due, keys.expiries, keys.deadlines}
-        self._prefixes = tuple(
-            names[word] for word in ("call", "serial_queue", "unserved", "apart_process", "apart_worker", "ids")
+        lanes = names["lanes"].values()
+        former = (lane["former"] for lane in lanes)
+        self._sets = {*former, keys.suspects, keys.leases, keys.due, keys.expiries, keys.deadlines}
+        self._prefixes = (
+            *(names[word] for word in ("call", "serial_queue", "unserved", "apart_process", "apart_worker", "ids")),
+            *(lane["ticketed"] for lane in lanes),
         )
         self._limiter, self._ids, self._record = names["limiter"], names["ids"], names["operation"]
         self._lanes = names["lanes"].keys()
@@ -100,8 +102,10 @@ def _expected(stage: Stage, seen: Located) -> Iterator[str]:
     match stage:
         case Stage.QUEUED if "suspects" in seen.places and "ticketed" not in seen.places:
             yield "suspects"
+        case Stage.QUEUED if "former" in seen.places and "ticketed" not in seen.places:
+            yield from ("former", "ticket")
         case Stage.QUEUED:
-            yield from ("ticketed", "ticket")
+            yield from ("ticketed", "turn", "ticket")
         case Stage.PARKED:
             yield from _blockers(fields).get(fields["blocker"], ())
         case Stage.DELAYED:
@@ -147,11 +151,12 @@ def _tolerated(stage: Stage, seen: Located) -> set[str]:
 def _wrong_values(stage: Stage, seen: Located, expected: set[str]) -> Iterator[tuple[str, str]]:
     """Faults in places where the operation belongs: a wrong ticket, score, blocker or position."""
     fields, places = seen.fields, seen.places
-    ticket, number = fields["ticket"], places.get("ticketed")
+    ticket = fields["ticket"]
     if "ticket" in expected and "ticket" not in places:
         yield "ticket", f"queued, but its ticket {ticket} is not in this queue"
-    if "ticketed" in expected and number is not None and number != ticket:
-        yield "ticketed", f"queued with ticket {ticket}, but in this key with ticket {number}"
+    for place in expected & {"ticketed", "former"}:
+        if places.get(place, ticket) != ticket:
+            yield place, f"queued with ticket {ticket}, but in this key with ticket {places[place]}"
     if stage is Stage.RUNNING and places.get("taken") == "0":
         yield "taken", "running, but in this key as queued"
     if stage is Stage.PARKED and fields["blocker"] not in _blockers(fields):

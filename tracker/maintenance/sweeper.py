@@ -56,6 +56,8 @@ class Swept:
     """Tombstones whose time was over: removed."""
     litter: int
     """Tickets of lost workers: the keys that RQ had of them are removed."""
+    converted: int = 0
+    """Tickets of earlier versions that were converted, in the lane that had most of them."""
 
 
 class Sweeper:
@@ -109,7 +111,7 @@ class Sweeper:
         expired, forgotten = await self._store.expire(MAX_BATCH)
         if overdue.litter:
             await self._store.remove_litter(overdue.litter)
-        return Swept(lost, due, vanished, missed, expired, forgotten, len(overdue.litter))
+        return Swept(lost, due, vanished, missed, expired, forgotten, len(overdue.litter), overdue.converted)
 
     async def _apply(self, keys: Iterable[str], decide: "Callable[[Record], Change]") -> int:
         """Apply a transition to each operation, MAX_BATCH at most. Returns how many were changed."""

@@ -38,7 +38,13 @@ key                            type    content                                  
 <p>:tickets                    STRING  number of the last ticket pushed         no end (one key)       create, move
 <p>:ticket:<fields>            HASH    fields of RQ's hash of every ticket      no end (one key of     create, move
                                                                                 each form)
-<p>:ticketed:<lane>            ZSET    queued key → its ticket's number         member while queued    move, sweeper
+<p>:ticketed:<lane>:<tenant>   ZSET    queued key → its ticket's number         member while queued    move, sweeper
+<p>:ticketed:<lane>            ZSET    the same for all tenants, as versions    until a claim or the   move of
+                                       up to 2 write it                         sweeper moves them     versions up to 2
+<p>:turns:<lane>               ZSET    tenant with tickets → when its turn is:  until it has none      move, claim,
+                                       the lowest first; not above 0: is new                           sweeper
+<p>:tenants                    ZSET    tenant → when it last had tickets or     7 days after that      move, sweeper,
+                                       was in the tokens of an API process                             API
 <p>:suspects                   ZSET    queued key → when its ticket was found   member while queued    sweeper, move
                                        missing
 <p>:leases                     ZSET    running key → when its lease runs out    member while running   move, beat
@@ -80,6 +86,7 @@ class Keys:
         self.prefix = prefix
         self.rq_prefix = rq_prefix
         self.tickets = f"{prefix}:tickets"
+        self.known_tenants = f"{prefix}:tenants"
         self.suspects = f"{prefix}:suspects"
         self.leases = f"{prefix}:leases"
         self.due = f"{prefix}:due"
@@ -137,9 +144,17 @@ class Keys:
         """The hash that RQ's hashes of tickets are copied from. `fields` is the digest of its fields."""
         return f"{self.prefix}:ticket:{fields}"
 
-    def ticketed(self, lane: str) -> str:
-        """The queued operations of a lane."""
+    def ticketed(self, lane: str, tenant: str) -> str:
+        """The queued operations of a tenant in a lane."""
+        return f"{self.ticketed_by_all(lane)}:{owner_digest(tenant)}"
+
+    def ticketed_by_all(self, lane: str) -> str:
+        """The queued operations of a lane that an earlier version has queued, of all tenants."""
         return f"{self.prefix}:ticketed:{lane}"
+
+    def turns(self, lane: str) -> str:
+        """The tenants that have tickets in a lane, in the order of their turns."""
+        return f"{self.prefix}:turns:{lane}"
 
     def queue(self, lane: str = "default") -> str:
         """The RQ queue of a lane."""

@@ -36,6 +36,10 @@ FEED_FOR = _DAY
 """The longest time that a feed is kept after its last message, in seconds. The shortest time is half as long."""
 LARGEST_PUBLISHED_RESULT = 1024
 """The largest `resultInfo`, and the largest result members, in bytes of JSON, that an event has in full."""
+TENANT_KNOWN_FOR = 7 * _DAY
+"""Seconds for which a tenant counts as known after it last had tickets, or was in the tokens of an API process."""
+TENANTS_PER_SWEEP = 200
+"""Tenants of a lane whose tickets one sweep looks at, at most. If there are more, it looks at some by chance."""
 WINDOW = 200
 """Tickets at the head of a queue among which a claim looks for a kind of handler that it has room for."""
 JUDGE_LIMIT = 3 * WINDOW
@@ -72,6 +76,8 @@ def script_constants(keys: Keys, *, test_clock: bool) -> dict[str, Any]:
         "feed_for": FEED_FOR,
         "events_per_message": EVENTS_PER_MESSAGE,
         "largest_published_result": LARGEST_PUBLISHED_RESULT,
+        "tenant_known_for": TENANT_KNOWN_FOR * SECOND,
+        "tenants_per_sweep": TENANTS_PER_SWEEP,
         "window": WINDOW,
         "judge_limit": JUDGE_LIMIT,
         "read_size": _READ_SIZE,
@@ -117,7 +123,9 @@ def _lane(keys: Keys, lane: str) -> dict[str, str]:
     return {
         "name": name,
         "queue": keys.queue(lane),
-        "ticketed": keys.ticketed(lane),
+        "ticketed": f"{keys.ticketed_by_all(lane)}:",
+        "former": keys.ticketed_by_all(lane),
+        "turns": keys.turns(lane),
         "started": f"{rq}:wip:{name}",
         "failed": f"{rq}:failed:{name}",
     }

@@ -1,10 +1,11 @@
 """Replies of the store's Lua scripts, as Python values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tracker.domain.record import Record
+from tracker.store.claim_shares import ClaimShares
 
 
 class ChangeReply(StrEnum):
@@ -38,7 +39,7 @@ class ClaimReply:
     opens: float | None = None
     """Seconds until the first limiter may admit an operation; None if no limiter holds an operation back."""
     waiting: int = 0
-    """How many tickets are left on the queues."""
+    """How many entries are left on the queues, among them stale ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Room:
 
     `coroutines` and `functions` are for operations that may run together with others, by the kind of handler. `apart`
     is for operations that need a process of their own. `kinds` says which room each type needs: `coroutines`,
-    `functions` or `apart`. `idle` says whether the worker runs nothing.
+    `functions` or `apart`. `idle` says whether the worker runs nothing. `shares` says what it takes of each tenant.
     """
 
     coroutines: int
@@ -55,6 +56,7 @@ class Room:
     kinds: Mapping[str, str]
     apart: int = 0
     idle: bool = False
+    shares: ClaimShares = field(default_factory=ClaimShares)
 
     def __bool__(self) -> bool:
         """Whether there is room for any operation."""
@@ -74,3 +76,5 @@ class Overdue:
     litter: Sequence[str]
     missed: Sequence[str]
     """Operations that have not started in time."""
+    converted: int = 0
+    """How many tickets of earlier versions were converted, in the lane that had most of them."""

@@ -173,6 +173,7 @@ class Store:
             kinds=json.dumps(dict(room.kinds)),
             turn=turn,
             deep=int(deep),
+            shares=room.shares.encoded(),
             jobs=jobs,
         )
         return ClaimReply(

@@ -97,6 +97,15 @@ async def test_operations_that_wait_to_run_apart_are_counted(store: Store, run: 
     assert "2 to run apart from others)" in (await findings(run))["stages"][1]
 
 
+async def test_a_lane_shows_how_many_tenants_take_turns(store: Store, run: Doctor) -> None:
+    await create(store)
+    assert (await findings(run))["lane default"][1].startswith("1 queued, the oldest for ")
+    await create(store, tenant="other")
+    found = (await findings(run))["lane default"][1]
+    assert found.startswith("2 queued, the oldest for ")
+    assert found.endswith(", of 2 tenants in turn")
+
+
 async def test_types_that_no_worker_has_are_a_warning_until_one_comes(store: Store, run: Doctor) -> None:
     await waiting_for_type(store)
     await WorkerRegistry(store).announce("w1", {**ABOUT, "types": []})
@@ -122,13 +131,13 @@ async def test_suspended_queues_are_a_warning(store: Store, run: Doctor) -> None
 async def test_verify_names_what_is_wrong_and_exits_1_and_repair_puts_it_right(store: Store, run: Doctor) -> None:
     record = await with_context(store)
     await create(store)
-    await store.redis.zrem(store.keys.ticketed("default"), record.key)
+    await store.redis.zrem(store.keys.ticketed("default", "test"), record.key)
     fault = {
         "id": record.id,
         "key": record.key,
         "stage": "queued",
         "what": "queued, but not in this key",
-        "where": store.keys.ticketed("default"),
+        "where": store.keys.ticketed("default", "test"),
     }
     code, out, err = await run(verify=True)
     assert code == Exit.FAILED

@@ -101,6 +101,21 @@ async def test_a_queued_operation_shows_its_position_and_the_workers_that_could_
     assert list(await ask.reasons(record)) == ["queue", "workers_full", "start_by"]
 
 
+async def test_a_queued_operation_shows_its_position_among_those_of_its_tenant(store: Store, ask: Why) -> None:
+    for _ in range(3):
+        await create(store, tenant="flood")
+    await create(store, tenant="own")
+    record = await create(store, tenant="own")
+    assert (await ask.reasons(record))["queue"] == {
+        "reason": "queue",
+        "text": "It is at place 2 of 2 of its tenant in the default lane, where 2 tenants take turns.",
+        "lane": "default",
+        "position": 2,
+        "among": 2,
+        "tenants": 2,
+    }
+
+
 async def test_a_queued_operation_without_a_worker_says_so(store: Store, ask: Why) -> None:
     record = await create(store)
     assert list(await ask.reasons(record)) == ["queue", "no_workers"]
@@ -286,8 +301,8 @@ async def test_the_history_of_attempts_is_shown(store: Store, ask: Why) -> None:
 @pytest.mark.parametrize("make", [queued, waiting_in_serial_queue, waiting_for_slot, delayed, running])
 async def test_a_misplaced_operation_shows_the_command_that_verifies(store: Store, ask: Why, make: Make) -> None:
     record = await make(store)
-    for name in ("ticketed:default", "leases", "due"):
-        await store.redis.zrem(f"{store.keys.prefix}:{name}", record.key)
+    for name in (store.keys.ticketed("default", "test"), store.keys.leases, store.keys.due):
+        await store.redis.zrem(name, record.key)
     await store.redis.delete(store.keys.serial_queue("test", record.call_id), store.keys.limiter(record.type, "parked"))
     found = await ask.reasons(record)
     assert "tracker doctor --verify" in found["misplaced"]["text"]

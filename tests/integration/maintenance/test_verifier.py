@@ -36,7 +36,7 @@ async def take_out(store: Store, record: Record, place: str) -> str:
         assert await store.redis.lrem(name, 0, f"{record.key}-{record.ticket}")
     elif place == "ids":
         assert await store.redis.hdel(name, record.id)
-    elif place in {"gates", "lacking", "processes", "workers"}:
+    elif place in {"turn", "gates", "lacking", "processes", "workers"}:
         assert await store.redis.delete(name)
     else:
         assert await store.redis.zrem(name, record.key)
@@ -117,9 +117,9 @@ async def test_a_record_that_this_version_does_not_know_is_named_and_left_alone(
     await (store.redis.hdel(name, field) if value is None else store.redis.hset(name, field, value))
     found = (await verifier.verify()).faults
     assert (name, "this version does not know its stage or lane") in {(fault.where, fault.what) for fault in found}
-    before = await store.redis.dump(store.keys.ticketed("default")), await store.redis.hgetall(name)
+    before = await store.redis.dump(store.keys.ticketed("default", "test")), await store.redis.hgetall(name)
     assert await verifier.repair(found) == 0
-    assert (await store.redis.dump(store.keys.ticketed("default")), await store.redis.hgetall(name)) == before
+    assert (await store.redis.dump(store.keys.ticketed("default", "test")), await store.redis.hgetall(name)) == before
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,12 @@ from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.errors import IllegalTransition, NotFound, Refused
 from tracker.maintenance.sweeper import Sweeper
+from tracker.store.claim_shares import ClaimShares
 from tracker.store.store import CancelPending, Store
 
 STEPS = 500
 CALLS = ("call-1", "call-2", "call-3")
+TENANTS = ("test", "test", "other", "third")
 TYPES: dict[str, dict[str, Any]] = {
     "plain": {},
     "serial": {"serial": True},
@@ -49,6 +51,7 @@ class Walk:
         if self.chance.random() < 0.2:
             options["start_within"] = self.chance.uniform(5, 60)
         options["priority"] = self.chance.choice(["high", "default", "default", "low"])
+        options["tenant"] = self.chance.choice(TENANTS)
         record = await create(self.store, kind, **options, **TYPES[kind])
         self.known.append(record.key)
 
@@ -70,12 +73,18 @@ class Walk:
         room["apart"] = self.chance.randrange(3)
         deep, idle = self.chance.random() < 0.7, self.chance.random() < 0.3
         kinds = {**(kinds or KINDS), "test.isolated": self.chance.choice(["apart", "coroutines"])}
-        got = await claims(self.store, worker, **room, deep=deep, idle=idle, kinds=kinds, batch=batch)
+        shares = self._shares()
+        got = await claims(self.store, worker, **room, deep=deep, idle=idle, kinds=kinds, batch=batch, shares=shares)
         if alone := [record for record in got.started if record.alone == record.attempt]:
             assert idle
             assert list(got.started) == alone
             assert len(alone) == 1
         self.starts.update(record.type for record in got.started)
+
+    def _shares(self) -> ClaimShares:
+        weights = {tenant: self.chance.randrange(1, 4) for tenant in TENANTS if self.chance.random() < 0.2}
+        most = {kind: self.chance.randrange(1, 4) for kind in ("coroutines", "functions", "apart")}
+        return ClaimShares(weights, most if self.chance.random() < 0.5 else None)
 
     async def stock_claim(self) -> None:
         got = await pop(self.store)

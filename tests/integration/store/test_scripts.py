@@ -106,7 +106,7 @@ async def test_a_claim_starts_the_next_attempt_and_says_running(store: Store, re
     assert (record.status, record.attempt, record.worker) == (OperationStatus.RUNNING, 1, "w1")
     assert record.started
     assert await redis.zscore(store.keys.leases, record.key)
-    assert not await redis.zscore(store.keys.ticketed("default"), record.key)
+    assert not await redis.zscore(store.keys.ticketed("default", "test"), record.key)
 
 
 async def test_a_claim_repeated_by_its_own_worker_is_the_same_attempt(store: Store) -> None:
@@ -235,14 +235,15 @@ async def test_retention_ends_in_a_tombstone_and_then_in_nothing(store: Store, c
     await store.apply(lifecycle.succeed(record, DONE, {}))
     assert 2 * DAY < await redis.ttl(store.keys.operation(record.key)) <= 3 * DAY, "the safety net"
     await clock.advance(DAY + 1)
-    assert dataclasses.astuple(await sweeper.sweep()) == (0, 0, 0, 0, 1, 0, 1)
+    assert dataclasses.astuple(await sweeper.sweep()) == (0, 0, 0, 0, 1, 0, 1, 0)
     with pytest.raises(Gone):
         await store.find("test", record.id)
     await clock.advance(DAY + 1)
-    assert dataclasses.astuple(await sweeper.sweep()) == (0, 0, 0, 0, 0, 1, 0)
+    assert dataclasses.astuple(await sweeper.sweep()) == (0, 0, 0, 0, 0, 1, 0, 0)
     left = {key async for key in redis.scan_iter("tracker:*") if not key.startswith(store.keys.ticket(""))}
     feed = store.keys.feed("test")  # has a lifetime of its own, by Redis's clock
-    assert left == {store.keys.tickets, store.keys.clock, feed}, "nothing else outlives an operation unseen"
+    tenants = store.keys.known_tenants  # the tenants are known for some days
+    assert left == {store.keys.tickets, store.keys.clock, feed, tenants}, "nothing else outlives an operation unseen"
 
 
 @pytest.mark.parametrize("stage", Stage)

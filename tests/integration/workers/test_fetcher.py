@@ -80,10 +80,11 @@ async def running_manager(
     directory: Path,
     *,
     concurrency: int = 5,
+    processes: int = 1,
     burst: bool = False,
 ) -> AsyncIterator[tuple[Manager, asyncio.Task[bool]]]:
-    """A manager with room for one function at a time, and its life, whose result is whether it ended well."""
-    changes = {"worker_concurrency": concurrency, "worker_processes": 1, "spool_dir": directory / "spool"}
+    """A manager, and its life, whose result is whether it ended well."""
+    changes = {"worker_concurrency": concurrency, "worker_processes": processes, "spool_dir": directory / "spool"}
     identity = WorkerIdentity("w", "rq:worker:w", "rq:pubsub:w", ["rq:workers"], {})
     mine = settings.model_copy(update=changes)
     manager = Manager(store, registry(*TYPES), fork_server, mine, identity, StopConditions(burst=burst))

@@ -13,6 +13,8 @@
 -- ARGV kinds          string  JSON object: type's canonical name -> "coroutines", "functions" or "apart"
 -- ARGV turn           int     how many operations the worker has claimed before. The lanes' turns depend on it
 -- ARGV deep           0|1     look past tickets that there is no room for
+-- ARGV shares         string  JSON object of what tenants may take: `weights` as in lane_claims.lua, `most` and `held`
+--                             as in verdicts.lua. Empty: all weights are 1, and no tenant is bounded
 -- ARGV jobs           ...     RQ job ids that the caller has taken from the queues; with none, this script takes
 --                             tickets from the queues
 -- FROM clock: digits
@@ -23,24 +25,23 @@
 -- FROM move: release_limited, release_waiting
 -- FROM verdicts: judge
 -- FROM apart_claims: claim_apart
--- FROM ticket_readers: new_reader, next_job, take_job, skip_job, trim, fail_foreign_job, delete_job
+-- FROM ticket_readers: new_reader
+-- FROM lane_claims: claim_next, finish_lane
 --
 -- Returns {state, opens, waiting, {word, job, {field, value, ...}}, ...}. `state` is OPEN | LEFT (tickets are left that
 -- there is no room for) | MORE (the claim ended before the end of the queues) | SUSPENDED (by `rq suspend`: nothing was
 -- claimed) | ALONE (the claim takes no other operation: one is to have the worker for itself, and was claimed or waits
 -- until the worker is idle). `opens` is in how many microseconds the first limiter may admit an operation, or empty.
--- `waiting` is how many tickets are on the queues. Words: CLAIMED | PARKED | STALE (the operation has another ticket,
+-- `waiting` is how many entries are on the queues. Words: CLAIMED | PARKED | STALE (the operation has another ticket,
 -- runs or has ended) | MISSING (it has no record) | FOREIGN (the job is no ticket). The record's fields follow CLAIMED
 -- and PARKED.
 
 local ORDER = C.lane_order
 local FIRST = C.first_lanes
 
--- A claim as verdicts.lua describes it, with more fields:
---   state     as it is returned
---   verdicts  on the tickets, as they are returned
---   judged    how many tickets were judged
+-- A claim as verdicts.lua, apart_claims.lua and lane_claims.lua describe it.
 local function new_claim()
+  local of_tenants = shares == '' and {weights = {}} or cjson.decode(shares)
   return {
     worker = worker,
     lease = tonumber(lease),
@@ -48,6 +49,10 @@ local function new_claim()
     kinds = cjson.decode(kinds),
     is_ours = jobs_count == 0,
     is_idle = idle == '1',
+    deep = deep == '1',
+    weights = of_tenants.weights,
+    most = of_tenants.most,
+    held = of_tenants.held,
     state = 'OPEN',
     verdicts = {},
     judged = 0,
@@ -55,9 +60,10 @@ local function new_claim()
 end
 
 -- The verdicts of this worker's last claim, on operations that still run. Returns nil if that claim had another name.
-local function repeated()
+-- `last_claim` is what `remember` has stored.
+local function repeated(last_claim)
   local words = {}
-  for word in string.gmatch(call('GET', C.last_claim .. worker) or '', '%S+') do words[#words + 1] = word end
+  for word in string.gmatch(last_claim or '', '%S+') do words[#words + 1] = word end
   if words[1] ~= batch then return nil end
   local verdicts = {}
   for index = 2, #words do
@@ -80,33 +86,6 @@ local function remember(claim)
   if #words == 1 then return end
   call('SET', C.last_claim .. worker, table.concat(words, ' '), 'EX', 600)
   call('EXPIRE', executions_of(worker), 86400)
-end
-
--- Judge the tickets of a lane until one is claimed. `size` is how many tickets are read at a time. Returns whether one
--- was claimed.
-local function claim_next(tx, claim, reader, size)
-  while not reader.closed do
-    local job = next_job(reader, size)
-    if not job or claim.judged == C.judge_limit then
-      if job then claim.state = 'MORE' end
-      reader.closed = true
-      return false
-    end
-    local verdict = judge(tx, claim, job)
-    claim.judged = claim.judged + 1
-    if verdict then
-      local word = verdict[1]
-      take_job(reader, job)
-      if word == 'FOREIGN' then fail_foreign_job(tx, reader.lane, job) elseif word ~= 'CLAIMED' then delete_job(job) end
-      claim.verdicts[#claim.verdicts + 1] = verdict
-      if word == 'CLAIMED' then return true end
-    else
-      skip_job(reader)
-      if claim.state == 'OPEN' then claim.state = 'LEFT' end
-      reader.closed = deep ~= '1' or reader.skipped == C.window
-    end
-  end
-  return false
 end
 
 -- Claim the next ticket: from the lane whose turn it is, else from the others in order of priority. Returns whether
@@ -134,15 +113,12 @@ end
 local function claim_all(tx, claim)
   local readers, room, slot, waiting = {}, claim.room, tonumber(turn), 0
   for lane, queue in pairs(LANES) do readers[lane] = new_reader(queue) end
-  local size = deep == '1' and C.read_size or math.min(C.read_size, math.max(1, room.coroutines + room.functions))
+  local size = claim.deep and C.read_size or math.min(C.read_size, math.max(1, room.coroutines + room.functions))
   repeat
     if not looks_further(claim) then break end
     slot = slot + 1
   until not claim_one(tx, claim, readers, FIRST[slot % #FIRST + 1], size)
-  for _, reader in pairs(readers) do
-    trim(reader)
-    waiting = waiting + call('LLEN', reader.lane.queue)
-  end
+  for _, reader in pairs(readers) do waiting = waiting + finish_lane(tx, claim, reader) end
   if waiting > 0 and claim.state == 'OPEN' then claim.state = 'LEFT' end
   return waiting
 end
@@ -173,9 +149,10 @@ local function claim_jobs()
 end
 
 local function claim_from_queues()
-  local verdicts = repeated()
+  local last_claim, suspended = unpack(call('MGET', C.last_claim .. worker, C.suspended))
+  local verdicts = repeated(last_claim)
   if verdicts then return {'OPEN', '', 0, unpack(verdicts)} end
-  if call('EXISTS', C.suspended) == 1 then return {'SUSPENDED', '', 0} end
+  if suspended then return {'SUSPENDED', '', 0} end
   local claim = new_claim()
   local tx = begin(claim.room.coroutines + claim.room.functions > 1)
   release_parked(tx, claim)

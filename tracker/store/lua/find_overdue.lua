@@ -6,36 +6,77 @@
 -- KEYS suspects       ZSET  queued operation -> when its ticket was found missing
 -- KEYS litter         ZSET  RQ job id -> when to remove what is left of the job
 -- KEYS deadlines      ZSET  operation -> when it must have started
+-- KEYS known_tenants  ZSET  tenant -> when it last had tickets, or was among the tokens of an API process
 -- KEYS unserved_types ZSET  type -> since when operations of it wait, or when one was last queued to find a worker
 -- KEYS apart_types    ZSET  `process <type>` or `worker <type>` -> the same
 -- ARGV limit          int   how many members of each list at most
 -- ARGV patience       int   microseconds for which a ticket is missing until it counts as vanished
 -- FROM clock: digits
 -- FROM lanes: LANES
+-- FROM former_tickets: convert_former
+-- FROM stale_entries: drop_stale, is_stale
 -- FROM limiter: due_limiters
 -- FROM transaction: begin, commit
 -- FROM move: release_limited, release_waiting
 --
 -- Returns {keys whose lease ran out, keys that are due, keys whose ticket vanished, RQ job ids to clean up, keys that
--- did not start in time}.
+-- did not start in time, how many tickets of earlier versions of one lane were converted}.
+
+-- Note the queued operations of a tenant whose tickets have left the queue: those with a number below `below`. An entry
+-- that is left of an operation which has begun or ended, under a worker of an earlier version, is removed.
+local function note_missing(tx, ticketed, below)
+  local found = call('ZRANGE', ticketed, '-inf', below, 'BYSCORE', 'LIMIT', 0, limit, 'WITHSCORES')
+  for index = 1, #found, 2 do
+    local key, number = found[index], digits(tonumber(found[index + 1]))
+    call('ZREM', ticketed, key)
+    if not is_stale(key, number) then call('ZADD', suspects, tx.time, key) end
+  end
+end
+
+-- Look at the tenants of a lane: all of them, or some by chance if they are many. Forgets those that have no tickets.
+local function look_at_tenants(tx, lane, below)
+  local present = {}
+  for _, owner in ipairs(call('ZRANDMEMBER', lane.turns, C.tenants_per_sweep)) do
+    if below then note_missing(tx, lane.ticketed .. owner, below) end
+    if call('EXISTS', lane.ticketed .. owner) == 0 then
+      call('ZREM', lane.turns, owner)
+    else
+      present[#present + 1], present[#present + 2] = tx.time, owner
+    end
+  end
+  if #present > 0 then call('ZADD', known_tenants, unpack(present)) end
+end
 
 -- Note the queued operations whose tickets have left the queue.
 --
 -- No queue is searched. RQ's queues are first in, first out, and tickets have rising numbers: a ticket with a number
 -- below that of its queue's head (any ticket, when the queue is empty) is not in the queue any more. It was claimed a
--- moment ago, or the worker that took it died.
+-- moment ago, or the worker that took it died. A stale entry is no ticket, and is dropped from the head before.
 local function note_missing_tickets(tx)
+  local converted = 0
   for _, lane in pairs(LANES) do
+    converted = math.max(converted, convert_former(lane, limit))
+    drop_stale(lane.queue, tonumber(limit))
     local head = call('LINDEX', lane.queue, 0)
     local number = head and string.match(head, '^%x+%-(%d+)$')
-    if number or not head then
-      local below = number and '(' .. number or '+inf'
-      for _, key in ipairs(call('ZRANGE', lane.ticketed, '-inf', below, 'BYSCORE', 'LIMIT', 0, limit)) do
-        call('ZREM', lane.ticketed, key)
-        call('ZADD', suspects, tx.time, key)
-      end
+    look_at_tenants(tx, lane, number and '(' .. number or not head and '+inf')
+  end
+  return converted
+end
+
+-- Suspects whose ticket has been missing for too long. An operation that is not queued is no suspect: a worker of an
+-- earlier version has claimed it.
+local function vanished(tx)
+  local keys = {}
+  local before = digits(tx.now - tonumber(patience))
+  for _, key in ipairs(call('ZRANGE', suspects, '-inf', before, 'BYSCORE', 'LIMIT', 0, limit)) do
+    if redis.pcall('HMGET', C.operation .. key, 'stage')[1] == 'queued' then
+      keys[#keys + 1] = key
+    else
+      call('ZREM', suspects, key)
     end
   end
+  return keys
 end
 
 -- RQ's own workers do not say what they can start. One operation of each type that waits for a worker is queued now
@@ -54,14 +95,16 @@ end
 local function up_to(set, time) return call('ZRANGE', set, '-inf', time, 'BYSCORE', 'LIMIT', 0, limit) end
 
 local tx = begin(false)
-note_missing_tickets(tx)
+local converted = note_missing_tickets(tx)
+call('ZREMRANGEBYSCORE', known_tenants, '-inf', digits(tx.now - C.tenant_known_for))
 for _, limiter in ipairs(due_limiters(tx)) do release_limited(tx, limiter) end
 try_waiting_types(tx)
 commit(tx)
 return {
   up_to(leases, tx.time),
   up_to(due, tx.time),
-  up_to(suspects, digits(tx.now - tonumber(patience))),
+  vanished(tx),
   up_to(litter, tx.time),
   up_to(deadlines, tx.time),
+  converted,
 }

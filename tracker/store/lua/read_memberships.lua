@@ -18,6 +18,7 @@ local FIELDS = {'stage', 'status', 'attempt', 'ticket', 'revision', 'id', 'hidde
 -- How to read the score in a key that is no sorted set of operations. `ticket` is searched from the end, where the new
 -- tickets are.
 local SCORES = {
+  turn = function(record, turns) return call('ZSCORE', turns, record.owner) end,
   gates = function(record) return call('ZSCORE', limiters, record.gate) end,
   lacking = function(record) return call('ZSCORE', unserved_types, type_name(record)) end,
   processes = function(record) return call('ZSCORE', apart_types, 'process ' .. type_name(record)) end,

@@ -51,7 +51,9 @@ end
 -- An operation that waits is taken out of all sets here, and enters one again by its move.
 local function repair_stage_sets(tx, record, sets)
   local stage, ended = record.stage, FINAL[record.stage]
-  for _, name in ipairs({'ticketed', 'suspects', 'lack', 'process', 'worker', 'parked'}) do keep(sets[name], false) end
+  for _, name in ipairs({'ticketed', 'former', 'suspects', 'lack', 'process', 'worker', 'parked'}) do
+    keep(sets[name], false)
+  end
   keep(sets.leases, stage == 'running', digits(tx.now + tonumber(lease)))
   keep(sets.due, stage == 'delayed', tx.time)
   local expires = record.expires ~= '' and record.expires or digits(tx.now + policy_of(record).retention * C.second)

@@ -11,17 +11,17 @@
 --                           <worker> <since> <operation>`, or `rests - <until> -`
 -- FROM clock: digits
 -- FROM lanes: LANES
--- FROM record: read_record
+-- FROM record: owner_digest, read_record
 -- FROM ticket_readers: delete_job
 -- FROM worker_waits: first_waiting, forget_if_none_waits, oldest_first, waiting_record
 -- FROM transition: change_stage
--- FROM verdicts: room_of, start_or_park
+-- FROM verdicts: has_room, room_of, start_or_park
 
 -- Whether there is room for a parked operation of the type. An operation that another worker has parked by its type may
 -- need no process of its own here.
-local function has_room(claim, name, key)
-  local apart = redis.pcall('HMGET', C.operation .. key, 'apart')[1] or ''
-  return claim.room[room_of(claim, name, apart)] > 0
+local function may_begin(claim, name, key)
+  local stored = redis.pcall('HMGET', C.operation .. key, 'apart', 'tenant')
+  return has_room(claim, {owner = owner_digest(stored[2] or '')}, room_of(claim, name, stored[1] or ''))
 end
 
 -- Begin the attempt of a parked operation. Its ticket is taken off the queue at once: otherwise older tickets could
@@ -42,9 +42,9 @@ end
 -- Returns the key of the last one that began, or nil.
 local function claim_waiting(tx, claim, need, name, limit)
   local began, last = 0, nil
-  for _, key in ipairs(first_waiting(need, name, C.read_size)) do
+  for _, key in ipairs(first_waiting(need, name, claim.most and C.window or C.read_size)) do
     if began == limit then break end
-    local record = has_room(claim, name, key) and waiting_record(tx, need, name, key)
+    local record = may_begin(claim, name, key) and waiting_record(tx, need, name, key)
     if record and claim_parked(tx, claim, key, record) then began, last = began + 1, key end
   end
   forget_if_none_waits(need, name)

@@ -6,6 +6,7 @@
 --
 -- KEYS events    PUBSUB  where every event is published
 -- FROM stages: FINAL
+-- FROM record: owner_digest
 
 -- The members that the event of any operation may have, as JSON, each after a comma. An id that the server made is not
 -- stored, and is left out.
@@ -80,7 +81,7 @@ end
 
 local function publish_events(tx)
   for tenant, lines in pairs(tx.events) do
-    local owner = redis.sha1hex(tenant)
+    local owner = owner_digest(tenant)
     local feed = C.feed .. owner
     for first = 1, #lines.kept, C.events_per_message do
       local last = math.min(first + C.events_per_message - 1, #lines.kept)

@@ -18,12 +18,13 @@
 
 local STATUSES = {'NotStarted', 'Running', 'Completed', 'Failed'}
 
--- Name -> key. `gates` holds the operation's limiter, `ids` its public id. `lacking` holds its type; `processes` and
--- `workers` hold its type and what it needs. All others hold its key.
+-- Name -> key. `turn` holds the operation's tenant, `gates` its limiter, `ids` its public id. `lacking` holds its type;
+-- `processes` and `workers` hold its type and what it needs. All others hold its key.
 local function memberships_of(record)
   local lane = LANES[record.lane] or LANES['']
-  local found = {ticketed = lane.ticketed, ticket = lane.queue, suspects = suspects, leases = leases, due = due,
-    expiries = expiries, deadlines = deadlines, lack = waiting_at('type', type_name(record)), lacking = unserved_types,
+  local found = {ticketed = lane.ticketed .. record.owner, former = lane.former, turn = lane.turns,
+    ticket = lane.queue, suspects = suspects, leases = leases, due = due, expiries = expiries, deadlines = deadlines,
+    lack = waiting_at('type', type_name(record)), lacking = unserved_types,
     process = waiting_at('process', type_name(record)), processes = apart_types,
     worker = waiting_at('worker', type_name(record)), workers = apart_types,
     call = index_of(record), ids = C.ids .. record.owner}

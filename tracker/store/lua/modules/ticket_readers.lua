@@ -7,11 +7,13 @@
 --   taken     how many jobs at the head of the queue were taken, and are not removed yet
 --   skipped   how many jobs at the head of the queue stay there
 --   closed    whether it has no more tickets for this claim
+--   is_read   whether it is known if several tenants have tickets in the lane
+--   turns     their turns, as in turns.lua; nil if one tenant has all tickets
 --
 -- FROM clock: iso
 
 local function new_reader(lane)
-  return {lane = lane, jobs = {}, position = 1, taken = 0, skipped = 0, closed = false}
+  return {lane = lane, jobs = {}, position = 1, taken = 0, skipped = 0, closed = false, is_read = false}
 end
 
 -- Remove the jobs that were taken from the head of the queue, all by one command.

@@ -2,13 +2,14 @@
 --
 -- A transaction that creates many operations pushes their tickets at its end, all tickets of a lane by one command, for
 -- speed (`make bench-instructions`: create, 16 at once, -16 %). Until then it may not read a queue. `tx.pushes` has the
--- tickets of each lane: `jobs`, their job ids, and `scores`, the number and key of each as ZADD takes them.
--- `tx.numbers` has the numbers that were reserved for the tickets. Every other transaction has neither, and pushes each
--- ticket at once.
+-- tickets of each lane: `jobs`, their job ids, and `scores`, by the tenant's digest the number and key of each as ZADD
+-- takes them. `tx.numbers` has the numbers that were reserved for the tickets. Every other transaction has neither, and
+-- pushes each ticket at once.
 --
--- KEYS tickets   STRING  number of the last ticket
--- KEYS queues    SET     RQ's queues
--- KEYS wake      PUBSUB  where idle workers hear that a queue is no longer empty
+-- KEYS tickets        STRING  number of the last ticket
+-- KEYS queues         SET     RQ's queues
+-- KEYS wake           PUBSUB  where idle workers hear that a queue is no longer empty
+-- KEYS known_tenants  ZSET    tenant -> when it last had tickets
 -- FROM clock: digits, iso
 -- FROM lanes: LANES
 
@@ -35,15 +36,30 @@ local function write_job(tx, job, lane)
   call('HSET', C.job .. job, 'created_at', time, 'enqueued_at', time, 'origin', lane.name)
 end
 
--- Put jobs at the end of their lane's RQ queue, as RQ's Queue.enqueue_job does.
-local function enqueue(lane, jobs, scores)
-  call('SADD', queues, lane.queue)
-  if call('RPUSH', lane.queue, unpack(jobs)) == #jobs then call('PUBLISH', wake, lane.name) end
-  call('ZADD', lane.ticketed, unpack(scores))
+-- Note the tickets of tenants. `scores` has what ZADD takes, by the tenant's digest. Returns whether a tenant is new in
+-- the lane. The turn of a new tenant is negative until a claim gives it another.
+local function add_to_turns(tx, lane, scores)
+  local is_any_new = false
+  for owner, of_tenant in pairs(scores) do
+    call('ZADD', lane.ticketed .. owner, unpack(of_tenant))
+    if call('ZADD', lane.turns, 'NX', '-' .. tx.time, owner) == 1 then
+      call('ZADD', known_tenants, tx.time, owner)
+      is_any_new = true
+    end
+  end
+  return is_any_new
+end
+
+-- Put jobs at the end of their lane's RQ queue. RQ's Queue.enqueue_job adds the queue to the set of queues each time.
+-- The set has the queue while the queue is not empty.
+local function enqueue(tx, lane, jobs, scores)
+  local was_empty = call('RPUSH', lane.queue, unpack(jobs)) == #jobs
+  if was_empty then call('SADD', queues, lane.queue) end
+  if add_to_turns(tx, lane, scores) or was_empty then call('PUBLISH', wake, lane.name) end
 end
 
 -- Push a ticket at the end of the transaction. The jobs of a lane are equal then, so that one is a copy of another.
-local function push_later(tx, lane, job, ticket, key)
+local function push_later(tx, lane, job, ticket, record)
   local push = tx.pushes[lane]
   if push then
     call('COPY', C.job .. push.jobs[1], C.job .. job)
@@ -52,8 +68,9 @@ local function push_later(tx, lane, job, ticket, key)
     push = {jobs = {}, scores = {}}
     tx.pushes[lane] = push
   end
-  local jobs, scores = push.jobs, push.scores
-  jobs[#jobs + 1], scores[#scores + 1], scores[#scores + 2] = job, ticket, key
+  local jobs, scores = push.jobs, push.scores[record.owner] or {}
+  push.scores[record.owner] = scores
+  jobs[#jobs + 1], scores[#scores + 1], scores[#scores + 2] = job, ticket, record.key
 end
 
 -- Give the operation a ticket. Returns its number.
@@ -62,10 +79,10 @@ local function push_ticket(tx, record)
   local ticket = digits(next_number(tx))
   local job = key .. '-' .. ticket
   if tx.pushes then
-    push_later(tx, lane, job, ticket, key)
+    push_later(tx, lane, job, ticket, record)
   else
     write_job(tx, job, lane)
-    enqueue(lane, {job}, {ticket, key})
+    enqueue(tx, lane, {job}, {[record.owner] = {ticket, key}})
   end
   return ticket
 end
@@ -74,6 +91,6 @@ local function push_tickets(tx)
   if not tx.pushes then return end
   for _, lane in pairs(LANES) do
     local push = tx.pushes[lane]
-    if push then enqueue(lane, push.jobs, push.scores) end
+    if push then enqueue(tx, lane, push.jobs, push.scores) end
   end
 end

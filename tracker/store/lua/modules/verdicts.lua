@@ -7,6 +7,9 @@
 --            type in a process of its own
 --   room     `coroutines`, `functions` or `apart` -> how many more such operations the worker takes. `apart` is for all
 --            operations that need a process of their own, whatever their handlers are
+--   most     by the kind of room, how many such operations of one tenant the worker runs at most; nil if that is not
+--            bounded
+--   held     tenant's digest -> by the kind of room, how many such operations of the tenant the worker runs
 --   alone    whether the operation that is judged is to have the worker for itself
 --   is_ours  whether OperationWorker claims. Else one of RQ's own workers does, which writes RQ's keys itself.
 --
@@ -59,12 +62,29 @@ local function room_of(claim, name, apart)
   return kind and claim.is_ours and apart ~= '' and 'apart' or kind
 end
 
+-- Whether the worker takes one more operation of the owner. `of` has the field `owner`: a record, or a tenant.
+local function has_room(claim, of, kind)
+  if claim.room[kind] < 1 then return false end
+  local most = claim.most and claim.most[kind]
+  if not most then return true end
+  local held = claim.held[of.owner]
+  return not held or (held[kind] or 0) < most
+end
+
+local function take_room(claim, record, kind)
+  claim.room[kind] = claim.room[kind] - 1
+  if not claim.most then return end
+  local held = claim.held[record.owner] or {}
+  claim.held[record.owner] = held
+  held[kind] = (held[kind] or 0) + 1
+end
+
 -- What an operation needs to run apart from others, as in worker_waits.lua. Returns nil if the worker has it, or if
 -- the operation needs nothing. Each process of RQ's own workers runs one operation only.
 local function missing_for_apart(claim, record, kind)
   if not claim.is_ours then return nil end
   if record.apart == 'worker' then return not claim.alone and 'worker' or nil end
-  return kind == 'apart' and claim.room.apart < 1 and 'process' or nil
+  return kind == 'apart' and not has_room(claim, record, kind) and 'process' or nil
 end
 
 -- Begin the attempt of a queued operation, or park the operation. Returns nil if the worker has no room for it.
@@ -75,14 +95,13 @@ local function start_or_park(tx, claim, job, record, reply)
   if blocker then return {'PARKED', job, with(reply, park_limited(tx, record, blocker, opens))} end
   local need = missing_for_apart(claim, record, kind)
   if need then return {'PARKED', job, with(reply, park_waiting(tx, record, need))} end
-  local room = claim.room[kind]
-  if room < 1 then return nil end
-  claim.room[kind] = room - 1
+  if not has_room(claim, record, kind) then return nil end
+  take_room(claim, record, kind)
   return start(tx, claim, job, record, reply, policy)
 end
 
 -- The verdict on a ticket: {word, job, ...}, as claim.lua returns it. Returns nil if the worker has no room for the
--- operation.
+-- operation. `is_left_behind` says whether a claim may have taken the ticket, and left the job on the queue.
 local function judge(tx, claim, job)
   local key, ticket = string.match(job, '^(%x+)%-(%d+)$')
   if not key or #key ~= 32 then return {'FOREIGN', job} end
@@ -91,6 +110,8 @@ local function judge(tx, claim, job)
   if record.stage == 'running' and record.ticket == ticket and record.worker == claim.worker and not claim.is_ours then
     return {'CLAIMED', job, reply}
   end
-  if record.stage ~= 'queued' or record.ticket ~= ticket then return {'STALE', job, record.stage} end
+  if record.stage ~= 'queued' or record.ticket ~= ticket then
+    return {'STALE', job, record.stage, is_left_behind = record.attempt ~= ''}
+  end
   return start_or_park(tx, claim, job, record, reply)
 end
