@@ -92,6 +92,9 @@ $(BENCH)/%/.installed: pyproject.toml constraints/bench.txt
 chaos: install ## Run load and faults, then check the journals (ten minutes; ARGS="--seed N --minutes M" repeats a run)
 	$(BIN)/python -m chaos $(ARGS)
 
+fuzz: install ## Feed mutated bytes to the parsers, and to a running API (twelve minutes; ARGS="--seed N --minutes M --inputs I")
+	$(BIN)/python -m chaos.fuzz $(ARGS)
+
 conformance: $(CONFORMANCE)/.installed ## Run the clients of Microsoft, Azure, Google and OGC against a `tracker dev` (ten minutes; ARGS=--quick: one)
 	$(CONFORMANCE)/bin/python -m pytest conformance -v $(ARGS)
 
@@ -109,4 +112,4 @@ clean: ## Remove all files that the targets created, and the data of `tracker de
 	rm -rf $(VENV) $(BENCH) $(CONFORMANCE) $(DOCS) site .against .mypy_cache .ruff_cache .pytest_cache .hypothesis .tracker build dist
 
 .PHONY: help install demo test test-quiet check docs configuration bench bench-workers bench-api bench-profile bench-memory bench-lists bench-waits bench-shares bench-instructions \
-	chaos conformance compose-test clean
+	chaos fuzz conformance compose-test clean
