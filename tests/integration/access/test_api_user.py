@@ -4,5 +4,5 @@ from tests.integration.api.conftest import waits_of_an_hour  # noqa: F401 - a fi
 from tests.support.borrowed_tests import borrowed
 
 USER = "tracker-api"
-MODULES = ("actions", "collection", "idempotency", "long_poll", "operations", "patch", "sse", "start_times")
+MODULES = ("collection", "idempotency", "long_poll", "operations", "sse")
 globals().update(borrowed(*(f"tests.integration.api.test_{name}" for name in MODULES)))

@@ -53,6 +53,8 @@ REFUSED = {
     "a trailer that changes the framing": f"{CHUNKED}{BODY}0\r\nContent-Length: 5\r\n\r\n",
     "a folded trailer": f"{CHUNKED}{BODY}0\r\nX: a\r\n b\r\n\r\n",
     "a trailer with a NUL": f"{CHUNKED}{BODY}0\r\nX: \0\r\n\r\n",
+}
+TOO_LARGE = {
     "a trailer that is too long": f"{CHUNKED}{BODY}0\r\nX: {'y' * 20_000}\r\n\r\n",
     "too many trailers": f"{CHUNKED}{BODY}0\r\n" + "X: y\r\n" * 1000 + "\r\n",
 }
@@ -74,6 +76,13 @@ async def test_a_message_that_the_rfc_does_not_allow_is_refused_in_http_1(api: A
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
     assert json.loads(body)["error"]["code"] == "badRequest", "one answer, and the connection ends with it"
+    assert (await api.get(COLLECTION)).json["value"] == []
+
+
+@pytest.mark.parametrize("request_", TOO_LARGE.values(), ids=TOO_LARGE)
+async def test_trailers_are_header_fields_and_have_their_limits(api: Api, request_: str) -> None:
+    answer = await api.raw(request_.encode())
+    assert answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.0 431 "))
     assert (await api.get(COLLECTION)).json["value"] == []
 
 
