@@ -97,7 +97,9 @@ class Stack:
     def down(self) -> None:
         """Remove containers, volumes, network and the images that were built. Prints a line when that fails."""
         try:
-            self.compose("--profile", "operator", "down", "--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "30")
+            self.compose(
+                "--profile", "operator", "down", "--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "30"
+            )
         except (CheckError, subprocess.TimeoutExpired) as error:
             say(f"! not everything could be removed: {error}")
 
