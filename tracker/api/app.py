@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -11,16 +12,17 @@ import structlog
 from aiohttp import web
 
 from tracker.api import gc_tuning, routes
+from tracker.api.answers import BUDGETS
 from tracker.api.auth import open_callers
 from tracker.api.guard import CALLERS, OPERATIONS, PUBLIC_URL, REGISTRY
 from tracker.api.links import PublicUrl
 from tracker.api.long_poll import release_all
 from tracker.api.openapi import docs_page, document, metadata
 from tracker.api.server import Runner
-from tracker.api.sse import STREAM_LIMIT, StreamLimit
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
 from tracker.runtime.background import beside
+from tracker.runtime.budgets import Budgets
 from tracker.service import open_operations
 from tracker.url_handlers.request import load_registry
 
@@ -28,6 +30,9 @@ log = structlog.get_logger()
 
 BODY_LIMIT: Final = 1024 * 1024
 """How many bytes a request's body has at most, before and after decompression."""
+SWITCH_SECONDS: Final = 0.001
+"""The longest time that a thread, which parses a large body, keeps the interpreter from the event loop, in seconds.
+Python's own is five times as long."""
 BACKLOG: Final = 4096
 """How many connections wait to be accepted at most, if the system allows so many. Others connect again later."""
 
@@ -37,7 +42,8 @@ def create_app(settings: Settings) -> web.Application:
     app = web.Application(client_max_size=BODY_LIMIT)
     app[CALLERS] = open_callers(settings)
     app[PUBLIC_URL] = PublicUrl(settings)
-    app[STREAM_LIMIT] = StreamLimit(settings.streams)
+    app[BUDGETS] = Budgets(settings)
+    app[BUDGETS].tenants.know(*app[CALLERS].tenants)
     app[REGISTRY] = load_registry(settings)
     served = routes.routes_of(settings.dialects)
     app[document.DESCRIPTION] = document.description_response(served, app[REGISTRY], settings)
@@ -50,7 +56,7 @@ def create_app(settings: Settings) -> web.Application:
 
 
 async def _operations(settings: Settings, app: web.Application) -> AsyncIterator[None]:
-    async with open_operations(settings) as operations:
+    async with open_operations(settings, app[BUDGETS]) as operations:
         app[OPERATIONS] = operations
         yield
 
@@ -78,6 +84,7 @@ async def running(settings: Settings, *, share_port: bool = False) -> AsyncItera
 
 async def serve(settings: Settings, *, share_port: bool = False, on_ready: Callable[[str], None] | None = None) -> None:
     """Run the API until SIGTERM or SIGINT. Once it listens, `on_ready` is called with its URL."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -24,6 +24,11 @@ class Callers:
         self._by_hash = by_hash
         self._anonymous = anonymous
 
+    @property
+    def tenants(self) -> frozenset[str]:
+        """The tenants whose callers have a token."""
+        return frozenset(caller.tenant for caller in self._by_hash.values())
+
     def identify(self, authorization: str | None) -> Caller:
         """Find the caller by an `Authorization` header. Raises Unauthorized.
 

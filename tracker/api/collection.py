@@ -5,28 +5,26 @@ from typing import Any
 
 from aiohttp import web
 
+from tracker.api.answers import JsonItems, PartOfRoom, Room, room_for, send
 from tracker.api.guard import OPERATIONS, links
-from tracker.api.headers import preferences
-from tracker.api.links import Links
+from tracker.api.headers import lines_of, preferences
 from tracker.api.odata.query_options import Listing, next_page, parse_count, parse_listing
 from tracker.api.serializers import resource
-from tracker.domain.operation import Json
 from tracker.json_codec import encode
-from tracker.listing.pager import Page
 from tracker.service import Caller
 
 
-async def read(request: web.Request, caller: Caller) -> web.Response:
+async def read(request: web.Request, caller: Caller) -> web.StreamResponse:
     """List a call's operations in pages. Query options filter, search and sort the list."""
     call_id = request.match_info["call_id"]
     pairs = tuple(request.query.items())
-    preferred = preferences(request.headers.getall("Prefer", ()))
+    preferred = preferences(lines_of(request.headers, "Prefer"))
     listing = parse_listing(pairs, call_id=call_id, preferences=preferred)
-    page = await request.app[OPERATIONS].list(caller, call_id, listing.query)
-    body = _collection(page, listing, links(request), call_id, pairs)
     applied = listing.preference_applied
     headers = {} if applied is None else {"Preference-Applied": applied}
-    return web.Response(body=encode(body), headers=headers, content_type="application/json")
+    async with room_for(request, caller.tenant) as room:
+        body = await _page(request, caller, listing, pairs, room)
+        return await send(request, web.Response(body=body, headers=headers, content_type="application/json"), room)
 
 
 async def count(request: web.Request, caller: Caller) -> web.Response:
@@ -36,13 +34,17 @@ async def count(request: web.Request, caller: Caller) -> web.Response:
     return web.Response(text=str(number))
 
 
-def _collection(page: Page, listing: Listing, link: Links, call_id: str, pairs: Sequence[tuple[str, str]]) -> Json:
-    selection = listing.selection
+async def _page(
+    request: web.Request, caller: Caller, listing: Listing, pairs: Sequence[tuple[str, str]], room: Room | PartOfRoom
+) -> bytes:
+    call_id, selection, link = request.match_info["call_id"], listing.selection, links(request)
+    value = JsonItems(room, lambda record: selection.of(resource(record)))
+    page = await request.app[OPERATIONS].list(caller, call_id, listing.query, value.take)
     body: dict[str, Any] = {"@odata.context": selection.context(link.context(call_id))}
     if page.count is not None:
         body["@odata.count"] = page.count
-    body["value"] = [selection.of(resource(record)) for record in page.records]
+    body["value"] = value.items
     if page.cursor is not None:
         query = next_page(pairs, call_id=call_id, query=listing.query, cursor=page.cursor)
         body["@odata.nextLink"] = f"{link.collection(call_id)}?{query}"
-    return body
+    return encode(body)

@@ -91,7 +91,7 @@ class Verifier:
     def __init__(self, store: Store, settings: "Settings", *, recheck_after: float = RECHECK_AFTER) -> None:
         self._redis, self._keys, self._recheck_after = store.redis, store.keys, recheck_after
         self._places = Placement(store.keys)
-        constants = script_constants(store.keys, test_clock=settings.test_clock)
+        constants = script_constants(store.keys, test_clock=settings.test_clock, feed_length=store.feed_length)
         self._locate = Script("read_memberships", store.redis, store.keys, constants)
         self._strays = Script("find_stray_members", store.redis, store.keys, constants)
         self._repair = Script("repair", store.redis, store.keys, constants)

@@ -4,7 +4,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings
 
 from tracker.durations import LONGEST
-from tracker.settings.kinds import DAY, Seconds
+from tracker.settings.kinds import DAY, MIB, Bytes, Seconds
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 
@@ -42,6 +42,13 @@ class StoreSettings(BaseSettings):
         le=LONGEST,
         description="The shortest time for which a create's `Idempotency-Key`, `Repeatability-Request-ID` or"
         " `Operation-Id` is remembered.",
+    )
+
+    feed_bytes: Bytes = Field(
+        40 * MIB,
+        ge=1 * MIB,
+        description="How many bytes of events Redis keeps for one tenant, for streams that resume. API and workers need"
+        " the same value.",
     )
 
     @field_validator("redis_url")

@@ -116,7 +116,7 @@ class FrameCounter:
         skipped = min(self._skipped, len(piece))
         self._skipped -= skipped
         self._head += piece[skipped:]
-        while not self._skipped and not self._in_sound and self._takes_head():
+        while self._takes_head():
             pass
 
     def frames(self) -> int:
@@ -139,7 +139,9 @@ class FrameCounter:
         return held // PLAYABLE.frame_bytes
 
     def _takes_head(self) -> bool:
-        """Read the next part of the header. Returns False when its bytes have not come yet."""
+        """Read the next part of the header. Returns False after the header, and when its bytes have not come yet."""
+        if self._skipped or self._in_sound:
+            return False
         if not self._begun:
             return self._takes_beginning()
         if len(self._head) < CHUNK_HEAD:

@@ -9,8 +9,8 @@ from typing import Any, Final
 from tracker.api.odata.filter_text import filter_text
 from tracker.errors import Invalid
 from tracker.listing.conditions import MEMBERS, ValueKind
-from tracker.listing.pager import Cursor, ListQuery
 from tracker.listing.planner import SortKey
+from tracker.listing.query import Cursor, ListQuery
 
 _DIGEST_LENGTH: Final = 16
 _LARGEST: Final = 2**53

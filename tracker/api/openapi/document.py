@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
+from tracker.api.answers import send_shared
 from tracker.api.links import PREFIXES
 from tracker.api.openapi.responses import PARAMETER, error_components, responses
 from tracker.api.openapi.static_response import StaticResponse
@@ -63,9 +64,9 @@ def describe(
     }
 
 
-async def serve(request: web.Request) -> web.Response:
+async def serve(request: web.Request) -> web.StreamResponse:
     """Describe the API in OpenAPI 3.1, with every registered operation type."""
-    return request.app[DESCRIPTION].response_to(request)
+    return await send_shared(request, request.app[DESCRIPTION].response_to(request))
 
 
 def description_response(routes: Iterable["Route"], registry: TypeRegistry, settings: Settings) -> StaticResponse:

@@ -119,8 +119,7 @@ def test_the_pieces_in_which_a_prompt_comes_do_not_matter(at_once: int) -> None:
     odd = chunk(b"LIST", b"odd" * 99)
     media = riff(odd, chunk(b"fmt ", fmt()), odd, chunk(b"data", bytes(2000)), odd)
     assert count_frames(media, at_once=at_once) == 1000
-    whole, pieces = (refusal(lambda size=size: count_frames(wav()[:-100], at_once=size)) for size in (2**20, at_once))
-    assert whole == pieces
+    assert refusal(lambda: count_frames(wav()[:-100], at_once=at_once)) == refusal(lambda: count_frames(wav()[:-100]))
 
 
 def test_a_prompt_of_many_megabytes_is_counted_without_keeping_it() -> None:
