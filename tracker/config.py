@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tracker.errors import ConfigurationError
 from tracker.settings.api import ApiSettings
-from tracker.settings.kinds import Words
+from tracker.settings.kinds import Shown, Words
 from tracker.settings.store import StoreSettings
 from tracker.settings.worker import WorkerSettings
 
@@ -44,6 +44,15 @@ class _CommonSettings(BaseSettings):
         repr=False,
         description="Secrets that sign the requests to URL handlers: `whsec_…` for all types, `#type=whsec_…` for one"
         " type. Only workers need them.",
+    )
+
+    tenant_most: Annotated[int, Shown(unit="per cent")] = Field(
+        90,
+        ge=1,
+        le=100,
+        description="How much of a resource one tenant takes at most, if there are several tenants: a worker's slots of"
+        " a kind, of which at least one stays free for others, and open streams, waiting requests and bytes of answers"
+        " of an API process.",
     )
 
     log_format: Literal["auto", "human", "json"] = Field(

@@ -10,6 +10,9 @@ LONGEST = 3660 * 86400.0
 
 Duration = str | float | timedelta
 
+LONGEST_TEXT = 64
+"""How many characters the text of a duration or rate has at most. Reading a longer text would take too long."""
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
@@ -23,8 +26,8 @@ def seconds(duration: Duration) -> float:
         return duration.total_seconds()
     if isinstance(duration, int | float):
         return float(duration)
-    if not re.fullmatch(f"(?:{_PART.pattern})+", duration):
-        raise ConfigurationError(f"{duration!r} is not a duration like '90s', '10m' or '1h30m'")
+    if len(duration) > LONGEST_TEXT or not re.fullmatch(f"(?:{_PART.pattern})+", duration):
+        raise ConfigurationError(f"{duration[:LONGEST_TEXT]!r} is not a duration like '90s', '10m' or '1h30m'")
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(duration))
 
 
@@ -36,9 +39,9 @@ def rate(text: str) -> tuple[int, float]:
 
     Raises ConfigurationError for anything else.
     """
-    match = _RATE.fullmatch(text)
+    match = _RATE.fullmatch(text) if len(text) <= LONGEST_TEXT else None
     if match is None:
-        raise ConfigurationError(f"{text!r} is not a rate like '10/s', '100/m' or '5/30s'")
+        raise ConfigurationError(f"{text[:LONGEST_TEXT]!r} is not a rate like '10/s', '100/m' or '5/30s'")
     interval = match[2]
     per = _UNITS[interval] if interval in _UNITS else seconds(interval)
     if per <= 0:

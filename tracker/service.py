@@ -21,12 +21,14 @@ from tracker.events.hub import EventHub
 from tracker.events.record_waiter import BEFORE_ALL, HubPosition, RecordWaiter
 from tracker.events.stream import Scope, Stream, StreamItems
 from tracker.listing.conditions import Condition
-from tracker.listing.pager import ListQuery, Page, Pager
+from tracker.listing.pager import Pager
+from tracker.listing.query import ListQuery, Page, Take
 from tracker.log import log_transition
 from tracker.maintenance.sweeper import Sweeper
 from tracker.retry_after import RetryAfterEstimator
 from tracker.runtime import failpoints
 from tracker.runtime.background import beside
+from tracker.runtime.budgets import Budgets
 from tracker.store import server_check
 from tracker.store.codec import as_uuid, new_key
 from tracker.store.connection import open_redis
@@ -64,9 +66,11 @@ class Operations:
     see.
     """
 
-    def __init__(self, store: Store, events: EventHub, registry: TypeRegistry, settings: "Settings") -> None:
+    def __init__(
+        self, store: Store, events: EventHub, registry: TypeRegistry, settings: "Settings", budgets: Budgets
+    ) -> None:
         self._store, self._events, self._registry, self.settings = store, events, registry, settings
-        self._pager = Pager(store)
+        self._pager = Pager(store, budgets.tenants)
         self._waiter = RecordWaiter(events, lambda known: self._find(known.tenant, known.call_id, known.id))
         self.estimator, self.tenants = RetryAfterEstimator(store, settings.weights_of_tenants), TenantRegistry(store)
         events.on_ends = self.estimator.learn
@@ -161,10 +165,10 @@ class Operations:
         """One operation by its id alone."""
         return await self._store.find(caller.tenant, operation_id)
 
-    async def list(self, caller: Caller, call_id: str, query: ListQuery) -> Page:
-        """A page of a call's operations. Raises Invalid when too many operations would have to be read for it."""
+    async def list(self, caller: Caller, call_id: str, query: ListQuery, take: Take) -> Page:
+        """Read a page of a call's operations, and give each record to `take`. See `Pager.page`."""
         check_call_id(call_id)
-        return await self._pager.page(caller.tenant, call_id, query)
+        return await self._pager.page(caller.tenant, call_id, query, take)
 
     async def count(self, caller: Caller, call_id: str, where: Condition | None) -> int:
         """How many of a call's operations satisfy a condition. Raises Invalid like `list`."""
@@ -225,17 +229,11 @@ class Operations:
         return self._waiter.position
 
     async def wait(self, known: Record, *, seconds: float, since: HubPosition = BEFORE_ALL) -> Record:
-        """Wait until an operation's record differs from `known`, for at most `seconds`; return it as it is then.
-
-        Returns at once when the operation has ended, and once `release` was called.
-        """
+        """Wait until an operation's record differs from `known`: see `RecordWaiter.until_changed`."""
         return await self._waiter.until_changed(known, seconds=seconds, since=since)
 
     async def wait_for_end(self, known: Record, *, seconds: float, since: HubPosition = BEFORE_ALL) -> Record:
-        """Wait until an operation has ended, for at most `seconds`; return its record as it is then.
-
-        Once `release` was called, and while Redis is away, that is the latest record that this process knows.
-        """
+        """Wait until an operation has ended: see `RecordWaiter.until_ended`."""
         return await self._waiter.until_ended(known, seconds=seconds, since=since)
 
     async def follow(
@@ -286,15 +284,17 @@ class Operations:
 
 
 @asynccontextmanager
-async def open_operations(settings: "Settings") -> AsyncIterator[Operations]:
+async def open_operations(settings: "Settings", budgets: Budgets | None = None) -> AsyncIterator[Operations]:
     """The service with its own connections, and the sweeper and the event hub in the background.
 
-    It starts even while Redis is away. Raises ConfigurationError for types that do not load.
+    `budgets` are those of the process. It starts even while Redis is away. Raises ConfigurationError for types that do
+    not load.
     """
     registry = load_registry(settings)
     async with open_redis(settings) as redis:
         store = Store(redis, settings)
-        events = EventHub(redis, store.keys.events)
-        operations = Operations(store, events, registry, settings)
+        budgets = budgets or Budgets(settings)
+        events = EventHub(redis, store.keys.events, budgets)
+        operations = Operations(store, events, registry, settings, budgets)
         async with beside(events.run(), operations.estimator.run(), Sweeper(store).run(), server_check.report(redis)):
             yield operations

@@ -10,8 +10,10 @@ from redis.asyncio import Redis
 from tests.support.waiting import LONGEST_WAIT, soon
 from tracker.config import Settings
 from tracker.domain.operation import OperationStatus
-from tracker.events.hub import MOST_BEHIND, REMEMBERED, EventHub, Follower, RecentChanges
+from tracker.events.follower import MOST_BEHIND, Follower
+from tracker.events.hub import REMEMBERED, EventHub, RecentChanges
 from tracker.runtime.background import beside
+from tracker.runtime.budgets import Budgets
 from tracker.store.connection import open_redis
 from tracker.store.keys import owner_digest
 
@@ -47,7 +49,7 @@ async def feed(request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 async def events(feed: Redis) -> AsyncIterator[EventHub]:
-    events = EventHub(feed, CHANNEL)
+    events = EventHub(feed, CHANNEL, Budgets(Settings()))
     async with beside(events.run()):
         await soon(events.subscribed.wait())
         yield events
@@ -210,7 +212,7 @@ async def test_an_event_has_every_field_that_was_published(events: EventHub, fee
 
 async def test_a_lost_connection_wakes_every_waiter_and_the_feed_goes_on(settings: Settings) -> None:
     async with open_redis(settings) as redis:
-        events = EventHub(redis, CHANNEL)
+        events = EventHub(redis, CHANNEL, Budgets(Settings()))
         async with beside(events.run()):
             await soon(events.subscribed.wait())
             before = events.ends.recent.position

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from tests.support.api_client import COLLECTION, Api
 from tests.support.records import claim, make_record
 from tests.support.waiting import eventually
+from tracker.config import Settings
 from tracker.domain import lifecycle
 from tracker.domain.operation import DONE, SECOND
 from tracker.domain.policy import Policy
@@ -16,6 +17,7 @@ from tracker.domain.transitions import Stage
 from tracker.events.hub import EventHub
 from tracker.retry_after import LEARNT_AT_ONCE, MOST_TYPES, RetryAfterEstimator
 from tracker.runtime.background import beside
+from tracker.runtime.budgets import Budgets
 from tracker.store.store import Store
 
 KEY = "a" * 32
@@ -179,7 +181,7 @@ def test_a_delayed_operation_is_expected_when_it_is_due(pace: RetryAfterEstimato
 async def test_a_process_learns_from_the_events_that_it_receives(
     redis: Redis, store: Store, pace: RetryAfterEstimator
 ) -> None:
-    events = EventHub(redis, store.keys.events)
+    events = EventHub(redis, store.keys.events, Budgets(Settings()))
     events.on_ends = pace.learn
     async with beside(events.run()):
         await eventually(subscribed(events))

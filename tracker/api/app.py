@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -11,6 +12,7 @@ import structlog
 from aiohttp import web
 
 from tracker.api import gc_tuning, routes
+from tracker.api.answers import BUDGETS
 from tracker.api.auth import Authenticator, open_callers
 from tracker.api.connection_limits import ConnectionLimits
 from tracker.api.guard import AUTHENTICATOR, CALLERS, OPERATIONS, PUBLIC_URL, REGISTRY
@@ -20,12 +22,12 @@ from tracker.api.openapi import docs_page, document, metadata
 from tracker.api.refusal_log import REFUSALS, RefusalLog
 from tracker.api.server import Runner
 from tracker.api.site_guard import SiteGuard
-from tracker.api.sse import STREAM_LIMIT, StreamLimit
 from tracker.api.token_reload import TokenReloader
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
 from tracker.runtime import hangup
 from tracker.runtime.background import beside
+from tracker.runtime.budgets import Budgets
 from tracker.service import open_operations
 from tracker.url_handlers.request import load_registry
 
@@ -33,6 +35,9 @@ log = structlog.get_logger()
 
 BODY_LIMIT: Final = 1024 * 1024
 """How many bytes a request's body has at most, before and after decompression."""
+SWITCH_SECONDS: Final = 0.001
+"""The longest time that a thread, which parses a large body, keeps the interpreter from the event loop, in seconds.
+Python's own is five times as long."""
 
 
 MANY_CONNECTIONS: Final = 1000
@@ -49,7 +54,8 @@ def create_app(settings: Settings, *, reload: asyncio.Event | None = None) -> we
     app[AUTHENTICATOR] = Authenticator(settings, app[CALLERS])
     app[REFUSALS] = RefusalLog(app[AUTHENTICATOR])
     app[PUBLIC_URL] = PublicUrl(settings)
-    app[STREAM_LIMIT] = StreamLimit(settings.streams)
+    app[BUDGETS] = Budgets(settings)
+    app[BUDGETS].tenants.know(*app[CALLERS].tenants)
     app[REGISTRY] = load_registry(settings)
     served = routes.routes_of(settings.dialects)
     app[document.DESCRIPTION] = document.description_response(served, app[REGISTRY], settings)
@@ -63,7 +69,10 @@ def create_app(settings: Settings, *, reload: asyncio.Event | None = None) -> we
 
 
 async def _operations(settings: Settings, app: web.Application) -> AsyncIterator[None]:
-    async with open_operations(settings) as operations, beside(operations.tenants.keep_announced(_tenants(app))):
+    async with (
+        open_operations(settings, app[BUDGETS]) as operations,
+        beside(operations.tenants.keep_announced(_tenants(app))),
+    ):
         app[OPERATIONS] = operations
         yield
 
@@ -113,6 +122,7 @@ async def serve(settings: Settings, *, share_port: bool = False, on_ready: Calla
 
     At SIGHUP the file of tokens is read again.
     """
+    sys.setswitchinterval(SWITCH_SECONDS)
     stop, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -5,32 +5,30 @@ from typing import Any
 
 from aiohttp import web
 
+from tracker.api.answers import JsonItems, PartOfRoom, Room, room_for, send
 from tracker.api.guard import OPERATIONS, links
-from tracker.api.headers import preferences
+from tracker.api.headers import lines_of, preferences
 from tracker.api.lengths import LONGEST_LINK
 from tracker.api.links import Links
 from tracker.api.odata.query_options import Listing, check_next_page, next_page, parse_count, parse_listing
 from tracker.api.odata.skiptoken import with_options_of_token
 from tracker.api.serializers import resource
-from tracker.domain.operation import Json
 from tracker.json_codec import encode
-from tracker.listing.pager import Page
 from tracker.service import Caller
 
 
-async def read(request: web.Request, caller: Caller) -> web.Response:
+async def read(request: web.Request, caller: Caller) -> web.StreamResponse:
     """List a call's operations in pages. Query options filter, search and sort the list."""
     call_id = request.match_info["call_id"]
     pairs = with_options_of_token(tuple(request.query.items()))
-    preferred = preferences(request.headers.getall("Prefer", ()))
+    preferred = preferences(lines_of(request.headers, "Prefer"))
     listing = parse_listing(pairs, call_id=call_id, preferences=preferred)
-    link = links(request)
-    check_next_page(pairs, call_id=call_id, query=listing.query, room=_room(link, call_id))
-    page = await request.app[OPERATIONS].list(caller, call_id, listing.query)
-    body = _collection(page, listing, link, call_id, pairs)
+    check_next_page(pairs, call_id=call_id, query=listing.query, room=_longest_query(links(request), call_id))
     applied = listing.preference_applied
     headers = {} if applied is None else {"Preference-Applied": applied}
-    return web.Response(body=encode(body), headers=headers, content_type="application/json")
+    async with room_for(request, caller.tenant) as room:
+        body = await _page(request, caller, listing, pairs, room)
+        return await send(request, web.Response(body=body, headers=headers, content_type="application/json"), room)
 
 
 async def count(request: web.Request, caller: Caller) -> web.Response:
@@ -40,19 +38,23 @@ async def count(request: web.Request, caller: Caller) -> web.Response:
     return web.Response(text=str(number))
 
 
-def _collection(page: Page, listing: Listing, link: Links, call_id: str, pairs: Sequence[tuple[str, str]]) -> Json:
-    selection = listing.selection
+async def _page(
+    request: web.Request, caller: Caller, listing: Listing, pairs: Sequence[tuple[str, str]], room: Room | PartOfRoom
+) -> bytes:
+    call_id, selection, link = request.match_info["call_id"], listing.selection, links(request)
+    value = JsonItems(room, lambda record: selection.of(resource(record)))
+    page = await request.app[OPERATIONS].list(caller, call_id, listing.query, value.take)
     body: dict[str, Any] = {"@odata.context": selection.context(link.context(call_id))}
     if page.count is not None:
         body["@odata.count"] = page.count
-    body["value"] = [selection.of(resource(record)) for record in page.records]
+    body["value"] = value.items
     if page.cursor is not None:
-        room = _room(link, call_id)
-        query = next_page(pairs, call_id=call_id, query=listing.query, cursor=page.cursor, room=room)
+        longest = _longest_query(link, call_id)
+        query = next_page(pairs, call_id=call_id, query=listing.query, cursor=page.cursor, room=longest)
         body["@odata.nextLink"] = f"{link.collection(call_id)}?{query}"
-    return body
+    return encode(body)
 
 
-def _room(link: Links, call_id: str) -> int:
+def _longest_query(link: Links, call_id: str) -> int:
     """How long the query string of a link to the list may be."""
     return LONGEST_LINK - len(link.collection(call_id)) - 1

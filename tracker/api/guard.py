@@ -8,8 +8,9 @@ from typing import Final
 
 from aiohttp import web
 
+from tracker.api.answers import is_large, send_counted
 from tracker.api.auth import Authenticator, Callers
-from tracker.api.headers import ODATA_MAX_VERSION, ODATA_VERSION, accepts, check_odata_versions, single
+from tracker.api.headers import ODATA_MAX_VERSION, ODATA_VERSION, accepts, check_odata_versions, joined, single
 from tracker.api.links import PREFIXES, Links, PublicUrl
 from tracker.api.odata.query_options import refuse_options
 from tracker.domain.type_registry import TypeRegistry
@@ -55,6 +56,8 @@ def guarded(
 ) -> Handler:
     """A handler that checks a request before this handler runs: token, OData versions, Accept, path, query options.
 
+    A large response is sent here, so that its bytes are counted until it is sent.
+
     Accept must allow JSON. For a handler that `answers_events` it must allow a stream of events, and for a handler that
     `answers_any_type` it is not checked. Query options are refused, unless the handler `reads_options` by itself.
     """
@@ -65,12 +68,15 @@ def guarded(
         headers = request.headers
         caller = request.app[AUTHENTICATOR].caller_of(request)
         check_odata_versions(single(headers, ODATA_VERSION), single(headers, ODATA_MAX_VERSION))
-        if not answers_any_type and not accepts(", ".join(headers.getall("Accept", ())), media_type):
+        if not answers_any_type and not accepts(joined(headers, "Accept"), media_type):
             raise web.HTTPNotAcceptable(text=f"The response is {media_type}, which the Accept header excludes.")
         _refuse_broken_utf8(request.raw_path)
         if request.query_string and not reads_options:
             refuse_options(request.query.items())
-        return await handler(request, caller)
+        response = await handler(request, caller)
+        if is_large(response, request):
+            return await send_counted(request, response, caller.tenant)
+        return response
 
     return check_and_handle
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
+from aiohttp import web
 from multidict import CIMultiDictProxy, istr
 
 from tracker.errors import Invalid
@@ -19,7 +20,12 @@ JSON_NEEDED: Final = "Send the body with Content-Type: application/json, in UTF-
 ODATA_VERSION: Final = istr("OData-Version")
 ODATA_MAX_VERSION: Final = istr("OData-MaxVersion")
 
+LONGEST_HEADER: Final = 8190
+"""How many characters all lines of one header have together at most, as one line of aiohttp's parser."""
+
 _CACHED_VALUES: Final = 256
+_LONGEST_CACHED: Final = 256
+"""How many characters a value has at most that is cached, so that the size of the caches is bounded."""
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MEDIA_TYPE: Final = re.compile(rf"{_TOKEN.pattern}/{_TOKEN.pattern}")
 _CLIENT_ID: Final = re.compile(r"[!-~]{1,128}")
@@ -27,9 +33,12 @@ _VERSION: Final = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
 _QUALITY: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 
-@lru_cache(_CACHED_VALUES)
 def is_json(content_type: str) -> bool:
     """Whether a Content-Type names JSON in UTF-8, with any OData parameters."""
+    return _is_json_cached(content_type) if len(content_type) <= _LONGEST_CACHED else _is_json(content_type)
+
+
+def _is_json(content_type: str) -> bool:
     name, *parameters = _split(content_type, ";")
     if name.lower() != "application/json":
         return False
@@ -37,12 +46,32 @@ def is_json(content_type: str) -> bool:
     return charset.lower() in {"utf-8", "utf8", "us-ascii"}
 
 
-@lru_cache(_CACHED_VALUES)
+_is_json_cached: Final = lru_cache(_CACHED_VALUES)(_is_json)
+
+
+def lines_of(headers: "CIMultiDictProxy[str]", name: str) -> Sequence[str]:
+    """The lines of a header. Raises HTTPRequestHeaderFieldsTooLarge if they are too long together."""
+    lines = headers.getall(name, ())
+    if len(lines) > 1 and sum(map(len, lines)) > LONGEST_HEADER:
+        message = f"The lines of the header {name} have more than {LONGEST_HEADER} characters together."
+        raise web.HTTPRequestHeaderFieldsTooLarge(text=message)
+    return lines
+
+
+def joined(headers: "CIMultiDictProxy[str]", name: str) -> str:
+    """The lines of a header, joined by commas (RFC 9110, 5.3). Raises like `lines_of`."""
+    return ", ".join(lines_of(headers, name))
+
+
 def accepts(accept: str, wanted: str) -> bool:
     """Whether an Accept header allows a media type: not if it names other types only, or the media type with q=0.
 
     A malformed entry is ignored, and a header without any valid entry allows everything.
     """
+    return _accepts_cached(accept, wanted) if len(accept) <= _LONGEST_CACHED else _accepts(accept, wanted)
+
+
+def _accepts(accept: str, wanted: str) -> bool:
     qualities: dict[str, float] = {}
     for entry in _split(accept, ","):
         media_type, *parameters = _split(entry, ";")
@@ -53,6 +82,9 @@ def accepts(accept: str, wanted: str) -> bool:
         return True
     ranges = (wanted, f"{wanted.partition('/')[0]}/*", "*/*")  # the most specific first
     return next((qualities[name] for name in ranges if name in qualities), 0.0) > 0
+
+
+_accepts_cached: Final = lru_cache(_CACHED_VALUES)(_accepts)
 
 
 def odata_version(max_version: str) -> str:
@@ -128,6 +160,8 @@ def _unquoted(value: str) -> str:
 
 def _split(text: str, separator: str) -> list[str]:
     """Split a header's value at separators outside quotes, and strip the parts."""
+    if '"' not in text:  # for speed: a client may send thousands of characters
+        return [part.strip() for part in text.split(separator)]
     parts, start, quoted, escaped = [], 0, False, False
     for index, letter in enumerate(text):
         if escaped:

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from tracker.api import idempotency, request_bodies
 from tracker.api.guard import OPERATIONS, links
+from tracker.api.headers import joined
 from tracker.api.long_poll import wait_for_change, wait_for_end
 from tracker.api.odata.query_options import select
 from tracker.api.odata.select import ALL, Selection
@@ -19,6 +20,7 @@ from tracker.bodies.preconditions import ANY, Preconditions, etag_matches
 from tracker.domain.operation import Json
 from tracker.domain.record import Record
 from tracker.errors import Invalid, NotFound, PreconditionRequired, Reused, Unauthorized, Unavailable
+from tracker.events.feed import is_whole, without_large_members
 from tracker.events.record_waiter import BEFORE_ALL, HubPosition
 from tracker.service import REASON_LIMIT, Caller
 
@@ -48,15 +50,18 @@ async def create_from(request: web.Request, caller: Caller, body: Json, *, statu
         )
     except Reused:
         raise idempotency.reuse_error(request) from None
+    del body  # the request may wait for long
     representation = Representation(links(request), operations.estimator, record.call_id)
     status = status if new else HTTPStatus.OK
     headers = {**representation.location_headers(record), **idempotency.result_headers(request)}
     applied: list[str] = []
     if preferences.respond_async:
+        if preferences.wait:
+            record = without_large_members(record)  # the request may wait for long
         record, applied = await _await_end(request, record, preferences, since=since)
         status = status if record.status.final else HTTPStatus.ACCEPTED
     headers.update(preferences.applied_to_write(*applied))
-    if preferences.minimal:
+    if preferences.minimal or not is_whole(record):  # the members could not be read again
         headers["OData-EntityId"] = headers["Location"]
         empty = status if status is HTTPStatus.ACCEPTED else HTTPStatus.NO_CONTENT
         return _without_body(request, record, headers, status=empty)
@@ -97,6 +102,7 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
     if wait is not None:
         headers = preference_applied([f"wait={wait}"])
         if wait and (known is None or etag_matches(known, record)):
+            record = without_large_members(record)  # the request may wait for long
             record = await wait_for_change(request, record, wait, since=since)
     if known is not None and etag_matches(known, record):
         return _without_body(request, record, headers, status=HTTPStatus.NOT_MODIFIED)
@@ -159,8 +165,7 @@ def _without_body(request: web.Request, record: Record, headers: Mapping[str, st
 
 def _joined(request: web.Request, name: str) -> str | None:
     """The lines of a header, joined by commas (RFC 9110, 5.3); None if it was not sent."""
-    lines = request.headers.getall(name, ())
-    return ", ".join(lines) if lines else None
+    return joined(request.headers, name) if name in request.headers else None
 
 
 def _preconditions(request: web.Request, *, change: bool = False) -> Preconditions:

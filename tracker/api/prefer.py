@@ -1,12 +1,12 @@
 """The preferences of the `Prefer` header (RFC 7240) that this API knows."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
-from tracker.api.headers import preferences, whole_number
+from tracker.api.headers import lines_of, preferences, whole_number
 
 MAX_WAIT: Final = 60
 """The longest time, in seconds, that a response waits for `wait=N`."""
@@ -40,7 +40,7 @@ NONE: Final = Preferences()
 
 def preferences_of(request: web.BaseRequest) -> Preferences:
     """The preferences of a request."""
-    return _read(request.headers.getall("Prefer")) if "Prefer" in request.headers else NONE
+    return _read(lines_of(request.headers, "Prefer")) if "Prefer" in request.headers else NONE
 
 
 def preference_applied(preferences: Iterable[str]) -> Mapping[str, str]:
@@ -49,7 +49,7 @@ def preference_applied(preferences: Iterable[str]) -> Mapping[str, str]:
     return {"Preference-Applied": text} if text else {}
 
 
-def _read(lines: list[str]) -> Preferences:
+def _read(lines: Sequence[str]) -> Preferences:
     found = preferences(lines)
     wait = whole_number(found.get("wait"))
     return Preferences(

@@ -1,5 +1,6 @@
 """Request bodies: strict JSON objects. Only their JSON is checked here; the service checks the members."""
 
+import asyncio
 import json
 import math
 import re
@@ -11,12 +12,17 @@ from aiohttp import web
 from aiohttp.hdrs import CONTENT_ENCODING, CONTENT_TYPE
 from aiohttp.streams import EmptyStreamReader
 
+from tracker.api.answers import BUDGETS, PATIENCE
 from tracker.api.content_encoding import ENCODING_NEEDED, decompress, is_readable_encoding
+from tracker.api.guard import AUTHENTICATOR
 from tracker.api.headers import JSON_NEEDED, is_json, single
+from tracker.api.slow_clients import BodyTimeoutError
 from tracker.domain.operation import Json
 from tracker.errors import Invalid, PayloadTooLarge, TimedOut, UnsupportedMediaType
 from tracker.json_codec import depth
 
+PARSED_AT_ONCE: Final = 32 * 1024
+"""How many bytes a body has at most that is parsed on the event loop."""
 DEPTH_LIMIT: Final = 64
 """How many levels objects and arrays nest at most."""
 
@@ -24,16 +30,17 @@ _BYTE_ORDER_MARK: Final = "\N{ZERO WIDTH NO-BREAK SPACE}"
 _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-class BodyTimeoutError(TimeoutError):
-    """The body of a request arrives too slowly."""
-
-
 class ParsedBody(EmptyStreamReader):
     """The body of a request in a batch, which was parsed with the batch's own body."""
 
     def __init__(self, value: Any) -> None:
         super().__init__()
-        self.value = value
+        self._value = value
+
+    def take(self) -> Any:
+        """The body's value, which can be taken once. So no value is in memory while its request waits."""
+        value, self._value = self._value, None
+        return value
 
 
 async def read_object(request: web.Request, *, deeper: int = 0) -> Json:
@@ -44,8 +51,8 @@ async def read_object(request: web.Request, *, deeper: int = 0) -> Json:
     if not is_json(single(request.headers, CONTENT_TYPE) or ""):
         raise UnsupportedMediaType(JSON_NEEDED)
     if isinstance(request.content, ParsedBody):
-        return _object_only(request.content.value)
-    return parse_object(await _read(request), deepest=DEPTH_LIMIT + deeper)
+        return _object_only(request.content.take())
+    return await _parsed(request, await _read(request), deepest=DEPTH_LIMIT + deeper)
 
 
 async def read_optional_object(request: web.Request) -> Json:
@@ -59,7 +66,17 @@ async def read_optional_object(request: web.Request) -> Json:
         return {}
     if not is_json(single(request.headers, CONTENT_TYPE) or ""):
         raise UnsupportedMediaType(JSON_NEEDED)
-    return parse_object(body)
+    return await _parsed(request, body, deepest=DEPTH_LIMIT)
+
+
+async def _parsed(request: web.Request, body: bytes, *, deepest: int) -> Json:
+    """Parse a body. A large one is parsed in a thread, because that can take half a second. Tenants take turns."""
+    if len(body) <= PARSED_AT_ONCE:
+        return parse_object(body, deepest=deepest)
+    tenant = request.app[AUTHENTICATOR].caller_of(request).tenant
+    turns = request.app[BUDGETS].parsed_bodies
+    async with turns.acquired(tenant, "Too many large bodies arrive; try again.", within=PATIENCE):
+        return await asyncio.to_thread(parse_object, body, deepest=deepest)
 
 
 def parse_object(body: bytes, *, deepest: int = DEPTH_LIMIT) -> Json:

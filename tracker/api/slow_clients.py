@@ -13,7 +13,6 @@ import structlog
 from aiohttp.streams import StreamReader
 
 from tracker.api.connection_limits import Admission, ConnectionLimits
-from tracker.api.request_bodies import BodyTimeoutError
 from tracker.config import Settings
 
 log = structlog.get_logger()
@@ -28,6 +27,10 @@ PROBE_SECONDS: Final = 5.0
 """The longest time in seconds for which a connection over the limit is open."""
 LOG_INTERVAL: Final = 60.0
 """The time in seconds between two lines of the log about refused connections and slow clients."""
+
+
+class BodyTimeoutError(TimeoutError):
+    """The body of a request arrives too slowly."""
 
 
 @dataclass(slots=True)

@@ -1,8 +1,7 @@
 """Streams of server-sent events about operations (HTML Living Standard, 9.2)."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
@@ -10,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from aiohttp import web
 
+from tracker.api.answers import BUDGETS
 from tracker.api.connection import cancelled_on_disconnect, ids_of, standard_headers
 from tracker.api.guard import CALLERS, OPERATIONS
 from tracker.api.headers import single
 from tracker.api.serializers import event_data
-from tracker.errors import TrackerError, Unavailable
+from tracker.errors import TrackerError
 from tracker.events.stream import StreamItem, StreamItems
 from tracker.json_codec import encode
 from tracker.service import Caller
@@ -28,6 +28,9 @@ WRITE_TIMEOUT: Final = 20.0
 """The longest time, in seconds, that a write may take. Then the connection of the slow reader is closed."""
 RETRY: Final = b"retry: 2000\n"
 """The time, in milliseconds, after which a client that has lost its stream reconnects."""
+ITEMS_AT_ONCE: Final = 50
+"""How many items are written together at most."""
+FULL: Final = "Too many streams of events are open."
 FULL_RETRY_AFTER: Final = 10
 """The `Retry-After`, in seconds, when too many streams are open."""
 HEADERS: Final = {
@@ -36,27 +39,6 @@ HEADERS: Final = {
     "X-Accel-Buffering": "no",  # nginx would buffer events otherwise
 }
 RESET: Final = b'data: {"message":"The events since then are no longer stored. Read the operations again."}\n'
-
-
-class StreamLimit:
-    """A counter of the open streams, with a limit."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit, self._open = limit, 0
-
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Count a stream while it is open. Raises Unavailable when the limit is reached."""
-        if self._open >= self._limit:
-            raise Unavailable("Too many streams of events are open.", retry_after=FULL_RETRY_AFTER)
-        self._open += 1
-        try:
-            yield
-        finally:
-            self._open -= 1
-
-
-STREAM_LIMIT: Final = web.AppKey("stream_limit", StreamLimit)
 
 
 async def follow_operation(request: web.Request, caller: Caller) -> web.StreamResponse:
@@ -82,23 +64,28 @@ async def _stream(
     items = await request.app[OPERATIONS].follow(caller, call_id=call_id, operation_id=operation_id, resume=resume)
     if request.method == "HEAD":
         return web.Response(headers=HEADERS)
-    with request.app[STREAM_LIMIT].counted(), cancelled_on_disconnect(request):
+    streams = request.app[BUDGETS].streams
+    with streams.taken(caller.tenant, FULL, retry_after=FULL_RETRY_AFTER), cancelled_on_disconnect(request):
         async with aclosing(items):
-            return await _respond(request, caller, items)
+            return await _respond(request, items, caller.tenant)
 
 
-async def _respond(request: web.Request, caller: Caller, items: StreamItems) -> web.StreamResponse:
-    first = await anext(items, None)
-    if first is None:
+async def _respond(request: web.Request, items: StreamItems, tenant: str) -> web.StreamResponse:
+    chunk = await anext(items, None)
+    if chunk is None:
         return web.Response(status=HTTPStatus.NO_CONTENT)
     response = web.StreamResponse(headers=HEADERS)
     response.headers.update(standard_headers(request, ids_of(request.headers)))
     await response.prepare(request)
     try:
-        with request.app[CALLERS].held.hold(request, caller.tenant):
-            await _write(response, RETRY, first)
-            async for chunk in items:
-                await _write(response, b"", chunk)
+        with request.app[CALLERS].held.hold(request, tenant):
+            await _write(response, RETRY)
+            while chunk is not None:
+                for start in range(0, len(chunk), ITEMS_AT_ONCE):
+                    await request.app[BUDGETS].turns.turn(tenant)
+                    await _write(response, b"".join(map(encode_item, chunk[start : start + ITEMS_AT_ONCE])))
+                chunk = ()  # while the stream waits for more, these are in nobody's memory
+                chunk = await anext(items, None)
             async with asyncio.timeout(WRITE_TIMEOUT):
                 await response.write_eof()
     except (TimeoutError, TrackerError) as error:
@@ -110,10 +97,10 @@ async def _respond(request: web.Request, caller: Caller, items: StreamItems) -> 
     return response
 
 
-async def _write(response: web.StreamResponse, prefix: bytes, items: Sequence[StreamItem]) -> None:
-    """Write items in one piece. Raises TimeoutError when the reader is too slow."""
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    """Write bytes. Raises TimeoutError when the reader is too slow."""
     async with asyncio.timeout(WRITE_TIMEOUT):
-        await response.write(prefix + b"".join(map(encode_item, items)))
+        await response.write(data)
 
 
 def encode_item(item: StreamItem) -> bytes:

@@ -75,12 +75,13 @@ def read_create(
         _check_strictly(body, entry, errors)
     start = start_members(body, entry)
     delay, not_before = read_delay(start.get("delay"), errors), read_not_before(start.get("notBefore"), errors)
-    sent = members = _members(body, entry, errors)
-    if entry is not None:
+    sent = members = _members(body, entry)
+    if check_size(sent, errors) and entry is not None:
         try:
             members = entry.validate(sent)
         except Invalid as error:
-            errors.details.extend(error.details)
+            for detail in error.details:
+                errors.add(detail.target or "", detail.message)
     errors.raise_any()
     assert entry is not None  # noqa: S101 - _type has reported it otherwise
     result = result_info and {"code": result_info.code, "subcode": result_info.subcode, "message": result_info.message}
@@ -140,9 +141,7 @@ def _left_out(model: type[Operation] | None) -> frozenset[str]:
     return READ_ONLY | _OWN | start_member_names(model) | (model.result_members() if model else frozenset())
 
 
-def _members(body: Json, entry: OperationType | None, errors: FieldErrors) -> Json:
+def _members(body: Json, entry: OperationType | None) -> Json:
     """The members of the type and the dynamic ones, without read-only members and OData's control information."""
     left_out = _left_out(entry and entry.model)
-    members = {name: value for name, value in body.items() if name not in left_out and "@" not in name}
-    check_size(members, errors)
-    return members
+    return {name: value for name, value in body.items() if name not in left_out and "@" not in name}

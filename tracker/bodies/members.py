@@ -109,11 +109,17 @@ def declared_members(entry: OperationType | None) -> frozenset[str]:
     return entry.model.declared_members() if entry else frozenset()
 
 
-def check_size(members: Json, errors: FieldErrors) -> None:
-    """Check how deep and how large a client's members are, all together. Adds an error when they are over a limit."""
+def check_size(members: Json, errors: FieldErrors) -> bool:
+    """Check how large and how deep a client's members are, all together. Returns whether they are within the limits.
+
+    Adds an error when they are over a limit. The size is checked first: it costs least, and bounds what follows.
+    """
     if not members:
-        return
-    if json_codec.depth(members) - 1 > DEPTH_LIMIT:  # the object of all members does not count
-        errors.add("", f"members may be nested at most {DEPTH_LIMIT} deep")
-    elif len(json_codec.encode(members)) > MEMBERS_LIMIT:
+        return True
+    if len(json_codec.encode(members)) > MEMBERS_LIMIT:
         errors.add("", f"members may take at most {MEMBERS_LIMIT} bytes in all")
+    elif json_codec.depth(members) - 1 > DEPTH_LIMIT:  # the object of all members does not count
+        errors.add("", f"members may be nested at most {DEPTH_LIMIT} deep")
+    else:
+        return True
+    return False

@@ -80,10 +80,9 @@ def _members(body: Json, record: Record, entry: OperationType | None, errors: Fi
             after.pop(name, None)
         else:
             after[name] = value
-    if json.dumps(after) == json.dumps(before):  # compared as JSON, because 1 == True in Python
-        return None
-    check_size(after, errors)
-    return after
+    if not check_size(after, errors):  # first, because the comparison takes long for large members
+        return after
+    return None if json.dumps(after) == json.dumps(before) else after  # compared as JSON, because 1 == True in Python
 
 
 def _check_same(name: str, value: Any, stored: Json, type_name: str, errors: FieldErrors) -> None:

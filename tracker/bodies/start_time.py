@@ -13,7 +13,7 @@ from tracker.domain.operation import (
     Operation,
 )
 from tracker.domain.type_registry import OperationType
-from tracker.durations import seconds
+from tracker.durations import LONGEST_TEXT, seconds
 from tracker.errors import ConfigurationError
 
 LONGEST_WAIT = timedelta(days=366)
@@ -60,7 +60,7 @@ def _seconds(value: Any) -> float | None:
     """A duration in seconds. None when the value has no form of a duration."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT:
         return None
     if match := _DURATION.fullmatch(value):
         return sum(float(number or 0) * unit for number, unit in zip(match.groups(), (86400, 3600, 60, 1), strict=True))
@@ -88,7 +88,7 @@ def read_not_before(value: Any, errors: FieldErrors) -> Micros:
 
 
 def _date_time(value: Any) -> datetime | None:
-    if not isinstance(value, str) or not _DATE_TIME.fullmatch(value):
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT or not _DATE_TIME.fullmatch(value):
         return None
     try:
         return datetime.fromisoformat(value.upper())

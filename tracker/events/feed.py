@@ -21,27 +21,21 @@ retention has ended.
 """
 
 import re
-from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import structlog
 
 from tracker.domain.operation import Json, Micros, OperationStatus, ResultInfo
 from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
-from tracker.json_codec import decode
+from tracker.json_codec import decode, encode
 from tracker.store.codec import as_uuid, decode_result
-from tracker.store.script_constants import FEED_LENGTH
-from tracker.store.scripts import answering
-
-if TYPE_CHECKING:
-    from redis.asyncio import Redis
 
 log = structlog.get_logger()
 
-READ_AT_ONCE = 100
-"""How many entries of a feed are read in one round trip at most."""
+LARGEST_KEPT_MEMBERS = 1024
+"""How many bytes of JSON the members of an operation have at most that a waiting request keeps."""
 
 _POSITION = re.compile(r"([0-9]{1,15})-([0-9]{1,15})-([0-9]{1,6})")
 _LAST = {Stage.COMPLETED, Stage.FAILED, Stage.TOMBSTONE}
@@ -159,44 +153,23 @@ class PositionedEvent(NamedTuple):
     event: Event
 
 
-class Feed:
-    """The feed of one tenant. Every method raises Unavailable while Redis is away."""
+_LEFT_OUT: Json = {}
+"""The members of a record whose own are left out."""
 
-    def __init__(self, redis: "Redis", name: str) -> None:
-        self._redis, self._name = redis, name
 
-    async def end(self) -> Position:
-        """The position of the latest change. Later changes have later positions."""
-        async with answering():
-            last: Any = await self._redis.xrevrange(self._name, count=1)
-        for entry, fields in last:
-            return Position.of(entry, _text(fields).count("\n") + 1)
-        return BEGINNING
+def without_large_members(record: Record) -> Record:
+    """The record as a request keeps it that waits for a change: without its members if these are large.
 
-    async def holds(self, position: Position) -> bool:
-        """Whether the feed still has all changes after a position.
+    Ten thousand requests may wait at once, and decoded members take up to twenty times as much memory as their JSON.
+    """
+    if not record.members or len(encode(record.members)) <= LARGEST_KEPT_MEMBERS:
+        return record
+    return record._replace(members=_LEFT_OUT, results={})
 
-        Redis drops old entries. So the entry of the position must still be there, or the feed must be too short to
-        have lost any.
-        """
-        async with answering():
-            if position == BEGINNING:
-                return int(await self._redis.xlen(self._name)) < FEED_LENGTH
-            return bool(await self._redis.xrange(self._name, position.entry, position.entry, count=1))
 
-    async def after(self, position: Position) -> AsyncIterator[tuple[Position, str]]:
-        """The lines after a position, each with its own position, oldest first."""
-        start, more = position.entry, True
-        while more:
-            async with answering():
-                entries: Any = await self._redis.xrange(self._name, start, "+", count=READ_AT_ONCE)
-            for entry, fields in entries:
-                for number, line in enumerate(_text(fields).split("\n"), 1):
-                    line_position = Position.of(entry, number)
-                    if line_position > position:
-                        yield line_position, line
-                start = f"({entry}"
-            more = len(entries) == READ_AT_ONCE
+def is_whole(record: Record) -> bool:
+    """Whether a record has its members, and not only the rest of it."""
+    return record.members is not _LEFT_OUT
 
 
 def record_after_end(known: Record, line: str) -> Record | None:
@@ -215,7 +188,7 @@ def _after_end(known: Record, line: str) -> Record | None:
     _, _, revision, stage, attempt, changed, more = _parse(line)
     claims = int(known.stage is not Stage.RUNNING)
     is_next_change = (revision, attempt) == (known.revision + claims + 1, known.attempt + claims)
-    if "r" not in more or not is_next_change or known.results:
+    if "r" not in more or not is_next_change or known.results or not is_whole(known):
         return None
     results, began = more["r"], more["b"]
     return known._replace(
@@ -257,8 +230,3 @@ def _parse(line: str) -> tuple[str, str, int, Stage, int, Micros, Json]:
     key, call_id, rest = line.split("\t", 2)
     revision, word, attempt, changed, *more = decode(rest)
     return key, call_id, revision, Stage(word), attempt, changed, more[0] if more else {}
-
-
-def _text(fields: Mapping[str, str]) -> str:
-    """The text of an entry, which is its only field."""
-    return next(iter(fields.values()), "")

@@ -1,7 +1,6 @@
 """The hub of a process: one subscription to Redis, whose events go to all who wait or follow in this process."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
@@ -9,7 +8,9 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from tracker.events.feed import BEGINNING, Position, PositionedEvent, is_end, readable
+from tracker.events.follower import Follower
 from tracker.events.subscriber import listen
+from tracker.runtime.budgets import Budgets
 from tracker.store.keys import owner_digest
 
 if TYPE_CHECKING:
@@ -21,55 +22,6 @@ REMEMBERED = 4096
 """How many operations with recent changes are remembered: at least so many, at most twice as many."""
 KEY_LENGTH = 32
 """How many characters an internal key has. Every line of a message begins with one."""
-MOST_BEHIND = 1000
-"""How many events a follower may leave untaken at most."""
-
-
-class Follower:
-    """A queue of events for one reader. A reader that takes them too slowly loses them all, and `behind` says so."""
-
-    __slots__ = ("_events", "_wanted", "behind", "missed", "stopped")
-
-    def __init__(self) -> None:
-        self._events: deque[PositionedEvent] = deque()
-        self._wanted: asyncio.Future[None] | None = None
-        self.behind = False
-        """Whether events were lost because too many were left untaken."""
-        self.missed = False
-        """Whether events may have been lost with the connection to Redis. The reader resets it."""
-        self.stopped = False
-        """Whether this process stops listening."""
-
-    def offer(self, event: PositionedEvent) -> None:
-        """Add an event."""
-        if len(self._events) >= MOST_BEHIND:
-            self.behind = True
-            self._events.clear()
-        if not self.behind:
-            self._events.append(event)
-        self.wake()
-
-    def wake(self) -> None:
-        """Let `take` return now."""
-        if self._wanted is not None and not self._wanted.done():
-            self._wanted.set_result(None)
-
-    async def take(self, *, within: float) -> Sequence[PositionedEvent]:
-        """Take all events, as soon as there is one.
-
-        Returns also when `behind`, `missed` or `stopped` is set, and without events after `within` seconds.
-        """
-        if not (self._events or self.behind or self.missed or self.stopped):
-            loop = asyncio.get_running_loop()
-            self._wanted = loop.create_future()
-            timer = loop.call_later(within, self.wake)
-            try:
-                await self._wanted
-            finally:
-                timer.cancel()
-        events = list(self._events)
-        self._events.clear()
-        return events
 
 
 class ChangeWaiter:
@@ -177,8 +129,8 @@ class EventHub:
     read the record again.
     """
 
-    def __init__(self, redis: "Redis", channel: str) -> None:
-        self._redis, self._channel = redis, channel
+    def __init__(self, redis: "Redis", channel: str, budgets: Budgets) -> None:
+        self._redis, self._channel, self.budgets = redis, channel, budgets
         self.changes, self.ends = Waiters(), Waiters()
         """Those who wait for any change, and those who wait until an operation ends or disappears."""
         self._followers: dict[str, set[Follower]] = {}
@@ -194,13 +146,14 @@ class EventHub:
         """Follow the operations of a tenant, those of one of its calls, or one operation, by its internal key."""
         owner = owner_digest(tenant)
         name = key or (owner if call_id is None else f"{owner}\t{call_id}")
-        follower = Follower()
+        follower = Follower(tenant, self.budgets)
         follower.stopped = self.stopped
         followers = self._followers.setdefault(name, set())
         followers.add(follower)
         try:
             yield follower
         finally:
+            follower.clear()
             followers.discard(follower)
             if not followers and self._followers.get(name) is followers:
                 del self._followers[name]
@@ -240,17 +193,23 @@ class EventHub:
                 self._offer(owner, entry, lines)
 
     def _offer(self, owner: str, entry: str, lines: Sequence[str]) -> None:
+        """Offer the events of a message. Each follower gets its own all at once, because thousands may follow."""
+        offered: dict[str, tuple[list[PositionedEvent], int]] = {}
         for number, line in enumerate(lines, 1):
             key, _, rest = line.partition("\t")
             call_id = rest.partition("\t")[0]
-            groups = [self._followers.get(name) for name in (key, f"{owner}\t{call_id}", owner)]
-            event = readable(line) if any(groups) else None
+            names = [name for name in (key, f"{owner}\t{call_id}", owner) if name in self._followers]
+            event = readable(line) if names else None
             if event is None:
                 continue
             positioned = PositionedEvent(Position.of(entry, number), event)
-            for group in groups:
-                for follower in group or ():
-                    follower.offer(positioned)
+            for name in names:
+                events, size = offered.get(name, ([], 0))
+                events.append(positioned)
+                offered[name] = events, size + len(line)
+        for name, (events, size) in offered.items():
+            for follower in self._followers[name]:
+                follower.offer(events, size)
 
     def _on_connection(self, connected: bool) -> None:  # noqa: FBT001 - `listen` calls it so
         if connected:

@@ -5,18 +5,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tracker.errors import NotFound, TrackerError, Unavailable
-from tracker.events.feed import BEGINNING, Event, Feed, Position, PositionedEvent, readable
+from tracker.events.feed import BEGINNING, Event, Position, PositionedEvent, readable
+from tracker.events.history import Feed, FeedReader
+from tracker.runtime.loop_slices import LoopSlice
 from tracker.store.reconnect_backoff import ReconnectBackoff
 
 if TYPE_CHECKING:
     from tracker.domain.record import Record
-    from tracker.events.hub import EventHub, Follower
+    from tracker.events.follower import Follower
+    from tracker.events.hub import EventHub
     from tracker.store.store import Store
 
 HEARTBEAT = 15.0
 """Seconds without an event after which a reader gets its position."""
-CHUNK = 100
-"""How many events of the history are passed on together at most."""
+PATIENCE = 15.0
+"""The longest time that a resumed stream waits for its next read of the history while others are read, in seconds."""
 
 
 StreamItems = AsyncGenerator[Sequence["StreamItem"], None]
@@ -57,7 +60,7 @@ class Stream:
 
     def __init__(self, store: "Store", events: "EventHub", scope: Scope) -> None:
         self._store, self._events, self._scope = store, events, scope
-        self._feed = Feed(store.redis, store.keys.feed(scope.tenant))
+        self._feed = Feed(store.redis, store.keys.feed(scope.tenant), store.feed_length)
         self._last = BEGINNING
         self._revision = 0
         self._ended = False
@@ -97,8 +100,8 @@ class Stream:
     async def _follow(self, follower: "Follower") -> AsyncIterator[Sequence[StreamItem]]:
         outage = ReconnectBackoff()
         while not (self._ended or follower.stopped):
-            events = await follower.take(within=HEARTBEAT)
-            if follower.behind or follower.missed:  # the history has these events, too
+            items = await self._live(follower)
+            if items is None:
                 behind, follower.behind, follower.missed = follower.behind, False, False
                 try:
                     if behind and not await self._feed.holds(self._last):
@@ -109,11 +112,19 @@ class Stream:
                 except Unavailable:
                     follower.missed = True
                     await outage.wait()
-            elif items := self._unseen(events):
-                yield items
             else:
-                self._last = max(self._last, self._events.latest_position(self._scope.tenant))
-                yield [StreamItem(self._last)]
+                yield items
+            items = ()  # while the stream waits for more, these are in nobody's memory
+
+    async def _live(self, follower: "Follower") -> Sequence[StreamItem] | None:
+        """The next items: events, or the reader's position. None if the history has to be read for them."""
+        events = await follower.take(within=HEARTBEAT)
+        if follower.behind or follower.missed:
+            return None
+        if items := self._unseen(events):
+            return items
+        self._last = max(self._last, self._events.latest_position(self._scope.tenant))
+        return [StreamItem(self._last)]
 
     async def _recover(self) -> AsyncIterator[Sequence[StreamItem]]:
         """The events that were published while the connection was lost."""
@@ -142,22 +153,40 @@ class Stream:
         return found
 
     async def _catch_up(self) -> AsyncIterator[Sequence[StreamItem]]:
-        """The events of the history after the reader's position."""
-        chunk: list[PositionedEvent] = []
-        scope, last = self._scope, self._last
-        async for position, line in self._feed.after(self._last):
-            key, _, rest = line.partition("\t")
-            if scope.key in {None, key} and scope.call_id in {None, rest.partition("\t")[0]}:
-                event = readable(line)
-                chunk += [] if event is None else [PositionedEvent(position, event)]
-            if len(chunk) == CHUNK:
-                yield self._unseen(chunk)
-                chunk = []
-            last = position
-        items = self._unseen(chunk)
-        self._last = last
-        if items:
-            yield items
+        """The events of the history after the reader's position. A reset if they are dropped before they are read."""
+        reader = self._feed.after(self._last)
+        while reader.more and not self._ended:
+            if items := await self._next_part(reader):
+                yield items
+        if reader.lost:
+            yield await self._present(reset=True)
+
+    async def _next_part(self, reader: FeedReader) -> Sequence[StreamItem]:
+        """The events of the next part of the history. Tenants share the reads of a process."""
+        reads = self._events.budgets.history_reads
+        async with reads.acquired(self._scope.tenant, "Too many streams resume; try again.", within=PATIENCE):
+            entries = await reader.read()
+            items = self._unseen([event async for event in self._wanted(entries)])
+        if entries:
+            entry, text = entries[-1]
+            self._last = max(self._last, Position.of(entry, text.count("\n") + 1))
+        return items
+
+    async def _wanted(self, entries: Sequence[tuple[str, str]]) -> AsyncIterator[PositionedEvent]:
+        """The events of these entries that the reader wants, decoded in slices of the event loop."""
+        loop_slice, scope = LoopSlice(), self._scope
+        mark = scope.key or ("" if scope.call_id is None else f"\t{scope.call_id}\t")
+        for entry, text in entries:
+            if mark not in text:  # for speed: most entries are about other operations
+                continue
+            for number, line in enumerate(text.split("\n"), 1):
+                key, _, rest = line.partition("\t")
+                if scope.key in {None, key} and scope.call_id in {None, rest.partition("\t")[0]}:
+                    event = readable(line)
+                    if event is not None:
+                        yield PositionedEvent(Position.of(entry, number), event)
+                if loop_slice.is_over:
+                    await loop_slice.rest()
 
     def _unseen(self, events: Sequence[PositionedEvent], *, present: bool = False) -> list[StreamItem]:
         """Those events that the reader has not got yet.

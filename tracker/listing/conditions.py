@@ -8,6 +8,7 @@ has the operations for which the test is true.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -222,7 +223,17 @@ def _type(name: str) -> Test:
 
 
 def _search(text: str) -> Test:
-    return lambda record: text in (record.client_context or "").casefold() or text in record.detail.casefold()
+    def test(record: Record) -> bool:
+        client_context, detail = _searched(record.client_context, record.detail)
+        return text in client_context or text in detail
+
+    return test
+
+
+@lru_cache(maxsize=1)
+def _searched(client_context: str | None, detail: str) -> tuple[str, str]:
+    """The texts of a record in which words are looked for. The words of one search share the texts of a record."""
+    return (client_context or "").casefold(), detail.casefold()
 
 
 def _negation(test: Test) -> Test:

@@ -3,7 +3,7 @@
 A candidate is an operation that is in the right indexes. The condition of the list may still exclude it.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,24 +14,50 @@ from tracker.store.codec import as_hash
 from tracker.store.scripts import answering
 from tracker.store.store import Store
 
-CHUNK: Final = 500
-"""How many candidates are read in one round trip at most."""
+CHUNK: Final = 200
+"""How many candidates are read in one round trip at most. So no read keeps the server from other clients for long."""
 FIRST_CHUNK: Final = 100
 """How many candidates the first round trip reads if some may not match. Each further round trip reads twice as many."""
+CHUNK_BYTES: Final = 256 * 1024
+"""After how many bytes a round trip reads no more records. The last record of a round trip may go beyond that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """The candidates that one round trip has read, in the order of creation.
 
-    `moment`: the time of the Redis server. `entries`: for each candidate its score in the index, which is its creation
-    in microseconds, and its record; None when the record is gone.
+    `moment`: the time of the Redis server. `total`: how many candidates the range has, read or not. `skipped`: how many
+    of them were left out before the first one that was read.
     """
 
     moment: Micros
     total: int
-    """How many candidates the range has, read or not."""
-    entries: Sequence[tuple[int, Record | None]]
+    skipped: int
+    stored: Sequence[Sequence[str] | str]
+    """For each candidate its score in the index, and the fields of its record."""
+    readable: Callable[[Mapping[str, str]], Record | None]
+    """Decodes the fields of a record; None if they are missing or damaged."""
+
+    def __len__(self) -> int:
+        return len(self.stored) // 2
+
+    @property
+    def more(self) -> bool:
+        """Whether the range has candidates after those that were read."""
+        return self.skipped + len(self) < self.total
+
+    @property
+    def last(self) -> int:
+        """The score of the last candidate."""
+        return int(str(self.stored[-2]))
+
+    def entries(self) -> Iterator[tuple[int, Record | None]]:
+        """For each candidate its score, which is its creation in microseconds, and its record; None if it is gone.
+
+        Each record is decoded when it is its turn, because clients can make records that are large when decoded.
+        """
+        for at in range(0, len(self.stored), 2):
+            yield int(str(self.stored[at])), self.readable(as_hash(self.stored[at + 1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,40 +100,35 @@ class IndexReader:
             groups.append([keys.status(tenant, call_id, status) for status in asked.statuses])
         return Range(groups or [[keys.call(tenant, call_id)]], asked.first, asked.last, newest_first)
 
-    async def entries(
-        self, part: Range, *, chunk: int, skip: int, whole: bool
-    ) -> AsyncIterator[tuple[int, Record | None]]:
-        """Yield the candidates of a range: `chunk` of them from the first round trip, more from later ones.
-
-        The first `skip` are not read at all. With `whole` the records include the members.
-        """
-        while True:
-            chunk_read = await self.read(part, most=chunk, skip=skip, whole=whole)
-            for entry in chunk_read.entries:
-                yield entry
-            if len(chunk_read.entries) < chunk:
-                return
-            part, skip = part.after(chunk_read.entries[-1][0]), 0
-            chunk = max(chunk, min(2 * chunk, CHUNK))
-
     async def read(self, part: Range, *, most: int, skip: int = 0, whole: bool = False) -> Chunk:
-        """Read at most `most` candidates from the beginning of a range, in one round trip."""
-        moment, total, *flat = await self._store.page(
+        """Read at most `most` candidates from the beginning of a range, in one round trip.
+
+        The first `skip` are not read at all. With `whole` the records include the members. Fewer are read when they
+        have more than CHUNK_BYTES together.
+        """
+        moment, total, *stored = await self._store.page(
             lower=part.bounds[0],
             upper=part.bounds[1],
             newest=int(part.newest_first),
             skip=skip,
             most=most,
             whole=int(whole),
+            room=CHUNK_BYTES,
             first=len(part.groups[0]),
             sets=[name for group in part.groups for name in group],
         )
-        pairs, readable = zip(flat[::2], flat[1::2], strict=True), self._store.readable
-        entries = [(int(order), readable(as_hash(stored))) for order, stored in pairs]
-        return Chunk(int(moment), total, entries)
+        return Chunk(int(moment), total, skip, stored, self._store.readable)
+
+    async def by_keys(self, keys: Sequence[str], *, whole: bool) -> Iterator[Record | None]:
+        """Read the records of the first of these internal keys, at least one, in one round trip. None for one gone.
+
+        Fewer than all are read when they have more than CHUNK_BYTES together.
+        """
+        stored = await self._store.records(whole=int(whole), room=CHUNK_BYTES, keys=keys)
+        return (self._store.readable(as_hash(fields)) for fields in stored)
 
     async def count(self, tenant: str, call_id: str, asked: Plan) -> int:
-        """How many candidates a plan has, counted by the indexes alone in one round trip."""
+        """How many candidates a plan has, counted by the indexes alone."""
         part = self.range(tenant, call_id, asked)
         async with answering(), self._store.redis.pipeline(transaction=False) as pipe:
             if len(part.groups) == 1:
@@ -119,25 +140,27 @@ class IndexReader:
                         pipe.zintercard(2, [context, status])
             return sum(await pipe.execute())
 
+    async def compared(self, tenant: str, call_id: str, asked: Plan) -> int:
+        """How many operations Redis looks at to count the candidates of a plan by its indexes alone.
+
+        A count of one index looks at none. A count of two indexes looks at every operation of the smaller one.
+        """
+        part = self.range(tenant, call_id, asked)
+        if len(part.groups) == 1:
+            return 0
+        async with answering(), self._store.redis.pipeline(transaction=False) as pipe:
+            for name in (name for group in part.groups for name in group):
+                pipe.zcard(name)
+            sizes: list[int] = await pipe.execute()
+        contexts, statuses = sizes[: len(part.groups[0])], sizes[len(part.groups[0]) :]
+        return sum(min(one, other) for one in contexts for other in statuses)
+
     async def moment(self) -> Micros:
         """The present time of the Redis server, in microseconds."""
         return (await self.read(Range([[]], None, None), most=0)).moment
 
-    async def named(self, tenant: str, call_id: str, asked: Plan) -> list[Record]:
-        """Read the operations that a plan names by their ids. Returns those that satisfy it, with members."""
-        ids = self._store.keys.ids(tenant)
+    async def keys_of(self, tenant: str, ids: Sequence[str]) -> list[str]:
+        """The internal keys of a tenant's operations with these public ids, as far as they exist."""
         async with answering():
-            keys = await self._store.redis.hmget(ids, list(asked.ids or ()))
-        records = await self._store.read(str(key) for key in keys if key is not None)
-        fitting = (record for record in records if record.call_id == call_id and record.visible)
-        return [record for record in fitting if asked.satisfies(record)]
-
-    async def whole(self, found: Sequence[Record], asked: Plan) -> list[Record]:
-        """Read records again, with members. Leaves out those that were deleted meanwhile or do not match any more."""
-        if not found:
-            return []
-        return [
-            record
-            for record in await self._store.read(one.key for one in found)
-            if record.visible and asked.satisfies(record)
-        ]
+            keys = await self._store.redis.hmget(self._store.keys.ids(tenant), list(ids))
+        return [str(key) for key in keys if key is not None]

@@ -44,6 +44,7 @@ class Plan:
     * `statuses`, `contexts`, `ids`: the values whose indexes have the candidates; None when that index does not help.
     * `first`, `last`: bounds of the time of creation, both included.
     * `rest`: the part of the condition that the indexes do not answer. `satisfies`: a test for the whole condition.
+    * `tests`: how many terms `satisfies` tests at most.
     """
 
     statuses: tuple[OperationStatus, ...] | None = None
@@ -53,6 +54,7 @@ class Plan:
     last: Micros | None = None
     rest: Condition | None = None
     satisfies: Callable[[Record], bool | None] = lambda _: True
+    tests: int = 0
 
     @property
     def nothing(self) -> bool:
@@ -64,7 +66,7 @@ def plan(condition: Condition | None) -> Plan:
     """The plan for a condition. None is a condition that all operations satisfy."""
     if condition is None:
         return Plan()
-    found, rest = Plan(satisfies=compiled(condition)), []
+    found, rest = Plan(satisfies=compiled(condition), tests=sum(1 for _ in _members(condition))), []
     for term in _terms(condition):
         narrowed = _narrowed(found, term)
         if narrowed is None:

@@ -92,7 +92,7 @@ class Verifier:
         self._store, self._redis, self._keys = store, store.redis, store.keys
         self._recheck_after = recheck_after
         self._places = Placement(store.keys)
-        constants = script_constants(store.keys, test_clock=settings.test_clock)
+        constants = script_constants(store.keys, test_clock=settings.test_clock, feed_length=store.feed_length)
         self._locate = Script("read_memberships", store.redis, store.keys, constants)
         self._strays = Script("find_stray_members", store.redis, store.keys, constants)
         self._repair = Script("repair", store.redis, store.keys, constants)

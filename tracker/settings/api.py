@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings
 
 from tracker.durations import LONGEST
-from tracker.settings.kinds import Seconds, Shown, Words
+from tracker.settings.kinds import KIB, MIB, Bytes, Seconds, Shown, Words
 
 DIALECTS = ("google", "ogc")
 LONGEST_PUBLIC_URL = 1000
@@ -101,6 +101,35 @@ class ApiSettings(BaseSettings):
         1000,
         ge=0,
         description="How many streams of events one API process serves at most. A further stream is answered 503.",
+    )
+    waits: int = Field(
+        20_000,
+        ge=0,
+        description="How many requests with `Prefer: wait` or `:wait` one API process holds at most. A further one is"
+        " answered 503.",
+    )
+    answer_bytes: Bytes = Field(
+        8 * MIB,
+        ge=256 * KIB,
+        description="How long one answer with a list may be, and the answer to one `$batch`. A list that is longer ends"
+        " with a link to its next page. It may be longer by one operation.",
+    )
+    answers_bytes: Bytes = Field(
+        256 * MIB,
+        ge=1 * MIB,
+        description="How long all answers are together that one API process makes or has not sent yet. Lists end early"
+        " when there is no room left; a list or `$batch` that gets no room within a few seconds is answered 503.",
+    )
+    stream_bytes: Bytes = Field(
+        128 * KIB,
+        ge=16 * KIB,
+        description="How many bytes of events may wait for the reader of one stream. A slower reader gets its events"
+        " from the stored history, and loses its connection when they are not in there any more.",
+    )
+    streams_bytes: Bytes = Field(
+        64 * MIB,
+        ge=1 * MIB,
+        description="How many bytes of events may wait in one API process for the readers of all streams.",
     )
 
     @field_validator("dialects")

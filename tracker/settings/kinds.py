@@ -8,6 +8,8 @@ from pydantic import BeforeValidator
 from pydantic_settings import NoDecode
 
 DAY: Final = 86400.0
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +31,4 @@ def _split(value: object) -> object:
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Seconds = Annotated[float, Shown(unit="seconds")]
+Bytes = Annotated[int, Shown(unit="bytes")]

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings
 
 from tracker.durations import LONGEST
-from tracker.settings.kinds import DAY, Seconds, Words
+from tracker.settings.kinds import DAY, MIB, Bytes, Seconds, Words
 
 HEAVIEST = 1000
 """The largest weight of a tenant."""
@@ -52,6 +52,13 @@ class StoreSettings(BaseSettings):
         le=LONGEST,
         description="The shortest time for which a create's `Idempotency-Key`, `Repeatability-Request-ID` or"
         " `Operation-Id` is remembered.",
+    )
+
+    feed_bytes: Bytes = Field(
+        40 * MIB,
+        ge=1 * MIB,
+        description="How many bytes of events Redis keeps for one tenant, for streams that resume. API and workers need"
+        " the same value.",
     )
 
     @cached_property

@@ -29,13 +29,6 @@ class WorkerSettings(BaseSettings):
     worker_apart: int = Field(
         8, ge=1, le=1000, description="How many more operations a worker runs at once, each in a process of its own."
     )
-    tenant_most: Annotated[int, Shown(unit="per cent")] = Field(
-        90,
-        ge=1,
-        le=100,
-        description="How much of a worker's slots of a kind one tenant takes at most, if the installation has several"
-        " tenants. At least one slot stays free for other tenants.",
-    )
     block_limit: Seconds = Field(
         5.0,
         ge=0,

@@ -29,9 +29,11 @@ FOREIGN_JOB_EXPIRES = _DAY
 HISTORY_LIMIT = 10
 """Ended attempts that the history of an operation keeps at most."""
 FEED_LENGTH = 5000
-"""Messages that a tenant's feed keeps, or a few more. A message has the events of one run of a script."""
+"""Messages that a tenant's feed keeps at most, or a few more. A message has the events of one run of a script."""
 EVENTS_PER_MESSAGE = 100
 """Events in one message at most."""
+MESSAGE_BYTES = 8 * 1024
+"""How many bytes of a message a feed keeps at most. The events of one run of a script may need several messages."""
 FEED_FOR = _DAY
 """The longest time that a feed is kept after its last message, in seconds. The shortest time is half as long."""
 LARGEST_PUBLISHED_RESULT = 1024
@@ -54,7 +56,12 @@ _READ_SIZE = 50
 """Tickets that a claim reads from a queue at a time, at most."""
 
 
-def script_constants(keys: Keys, *, test_clock: bool) -> dict[str, Any]:
+def feed_length(feed_bytes: int) -> int:
+    """How many messages a tenant's feed keeps, so that it has no more bytes than that."""
+    return min(FEED_LENGTH, feed_bytes // MESSAGE_BYTES)
+
+
+def script_constants(keys: Keys, *, test_clock: bool, feed_length: int = FEED_LENGTH) -> dict[str, Any]:
     """Every constant by its name in Lua."""
     return _key_names(keys) | {
         "test_clock": keys.clock if test_clock else False,
@@ -72,9 +79,10 @@ def script_constants(keys: Keys, *, test_clock: bool) -> dict[str, Any]:
         "lone_worker_rest": LONE_WORKER_REST * SECOND,
         "foreign_job_expires": FOREIGN_JOB_EXPIRES,
         "history_limit": HISTORY_LIMIT,
-        "feed_length": FEED_LENGTH,
+        "feed_length": feed_length,
         "feed_for": FEED_FOR,
         "events_per_message": EVENTS_PER_MESSAGE,
+        "message_bytes": MESSAGE_BYTES,
         "largest_published_result": LARGEST_PUBLISHED_RESULT,
         "tenant_known_for": TENANT_KNOWN_FOR * SECOND,
         "tenants_per_sweep": TENANTS_PER_SWEEP,

@@ -124,6 +124,7 @@ class Scripts:
         self.create = script("create")
         self.read_by_public_id = script("read_by_public_id")
         self.read_page = script("read_page")
+        self.read_records = script("read_records")
         self.claim = script("claim")
         self.beat = script("beat")
         self.change = script("change")

@@ -15,7 +15,7 @@ from tracker.store.idempotency import NO_KEY, IdempotencyKey
 from tracker.store.keys import Keys, owner_digest
 from tracker.store.packed_args import NOTHING, change_header
 from tracker.store.record_reader import RecordReader, Stored, checked, damage_of
-from tracker.store.script_constants import script_constants
+from tracker.store.script_constants import feed_length, script_constants
 from tracker.store.script_replies import ChangeReply, ClaimReply, Overdue, Room
 from tracker.store.scripts import Scripts, answering
 
@@ -45,9 +45,11 @@ class Store:
         self.redis = redis
         self.address = settings.redis_address
         self.keys = Keys(settings.key_prefix, settings.rq_key_prefix)
-        constants = script_constants(self.keys, test_clock=settings.test_clock)
+        self.feed_length = feed_length(settings.feed_bytes)
+        """How many messages a tenant's feed keeps."""
+        constants = script_constants(self.keys, test_clock=settings.test_clock, feed_length=self.feed_length)
         self._scripts = Scripts(redis, self.keys, constants)
-        self.page, self.turn = self._scripts.read_page, self._scripts.turn
+        self.page, self.records, self.turn = self._scripts.read_page, self._scripts.read_records, self._scripts.turn
         self._reader = RecordReader()
         self.readable = self._reader.readable
 

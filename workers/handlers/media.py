@@ -1,4 +1,4 @@
-"""A check of WAV files: whether they can be played, and how many frames they have.
+"""A check of WAV files as they come in: whether they can be played, and how many frames they have.
 
 The module reads the few header fields itself (Microsoft, "Multimedia Programming Interface": RIFF WAVE), and trusts no
 size in the header. The standard library's `wave` raises at the first field that it does not know, and does not say what
@@ -6,7 +6,6 @@ it found. Clients need to know that.
 """
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -56,6 +55,11 @@ ENCODINGS = {
     0x0031: "GSM 6.10",
     0x0055: "MP3",
 }
+RIFF_HEAD = 12
+CHUNK_HEAD = 8
+"""How many bytes of a chunk come before its content: its name and the size of its content."""
+MOST_CHUNKS = 1000
+"""How many chunks come before the sound at most. A file of empty chunks would keep the event loop busy."""
 FORMAT_BYTES = 16
 EXTENSIBLE_BYTES = 40
 
@@ -84,44 +88,102 @@ PLAYABLE = WavFormat(tag=PCM, channels=1, rate=16_000, bits=16)
 """The only format that Graph allows for a prompt (its documentation of `mediaInfo`, member `uri`)."""
 
 
-def count_frames(wav: bytes) -> int:
-    """Count the frames of a prompt.
+class FrameCounter:
+    """Counts the frames of a prompt that comes in pieces. It keeps none of the sound, so that any length needs no room.
 
-    Raises MediaError unless it is a whole WAV file in PCM, 16-bit, mono, 16 kHz, with at least one frame.
+    Both methods raise MediaError unless the prompt is a whole WAV file in PCM, 16-bit, mono, 16 kHz, with at least one
+    frame.
     """
-    if wav[:4] != b"RIFF" or wav[8:12] != b"WAVE":
-        raise MediaError(MediaSubcode.NOT_WAV, f"expected a RIFF WAVE file, found one that begins {wav[:12]!r}")
-    found, declared, held = _find_sound(wav)
-    if found != PLAYABLE:
-        raise MediaError(MediaSubcode.WRONG_FORMAT, f"expected {PLAYABLE}, found {found}")
-    if held < declared or held % found.frame_bytes:
-        raise MediaError(
-            MediaSubcode.TRUNCATED,
-            f"the file is cut off: {held} bytes of sound of the {declared} that its header says",
-        )
-    if held == 0:
-        raise MediaError(MediaSubcode.EMPTY, "the file holds no sound")
-    return held // found.frame_bytes
 
+    def __init__(self) -> None:
+        self._head = b""
+        """Bytes that are needed together with later ones: the beginning of the file, of a chunk or of its content."""
+        self._begun = False
+        """Whether the beginning of the file has been checked."""
+        self._skipped = 0
+        """How many of the next bytes are left out."""
+        self._format: WavFormat | None = None
+        self._declared = self._held = 0
+        """How many bytes of sound there are by the header, and how many have come."""
+        self._in_sound = False
+        self._chunks = 0
 
-def _find_sound(wav: bytes) -> tuple[WavFormat, int, int]:
-    """Return the format, the size of the sound as its header says, and how many bytes of it are there."""
-    found = None
-    for name, start, size in _chunks(wav):
+    def feed(self, piece: bytes) -> None:
+        """Take the next piece."""
+        if self._in_sound:
+            self._held += len(piece)
+            return
+        skipped = min(self._skipped, len(piece))
+        self._skipped -= skipped
+        self._head += piece[skipped:]
+        while self._takes_head():
+            pass
+
+    def frames(self) -> int:
+        """How many frames the prompt has, after the last piece."""
+        if not self._begun:
+            raise _not_riff(self._head)
+        if not self._in_sound:
+            self._check_cut_format()
+            raise MediaError(MediaSubcode.NOT_WAV, "the header is broken: no format chunk with sound after it")
+        held = min(self._declared, self._held)
+        if self._format != PLAYABLE:
+            raise MediaError(MediaSubcode.WRONG_FORMAT, f"expected {PLAYABLE}, found {self._format}")
+        if held < self._declared or held % PLAYABLE.frame_bytes:
+            raise MediaError(
+                MediaSubcode.TRUNCATED,
+                f"the file is cut off: {held} bytes of sound of the {self._declared} that its header says",
+            )
+        if held == 0:
+            raise MediaError(MediaSubcode.EMPTY, "the file holds no sound")
+        return held // PLAYABLE.frame_bytes
+
+    def _takes_head(self) -> bool:
+        """Read the next part of the header. Returns False after the header, and when its bytes have not come yet."""
+        if self._skipped or self._in_sound:
+            return False
+        if not self._begun:
+            return self._takes_beginning()
+        if len(self._head) < CHUNK_HEAD:
+            return False
+        name, size = struct.unpack_from("<4sI", self._head)
+        if name == b"data" and self._format is not None:
+            self._declared, self._held, self._in_sound = size, len(self._head) - CHUNK_HEAD, True
+            self._head = b""
+            return True
         if name == b"fmt ":
-            found = _format(wav[start : start + size])
-        elif name == b"data" and found is not None:
-            return found, size, min(size, len(wav) - start)
-    raise MediaError(MediaSubcode.NOT_WAV, "the header is broken: no format chunk with sound after it")
+            needed = min(size, EXTENSIBLE_BYTES)
+            if len(self._head) < CHUNK_HEAD + needed:
+                return False
+            self._format = _format(self._head[CHUNK_HEAD : CHUNK_HEAD + needed])
+        self._skip(CHUNK_HEAD + size + size % 2)
+        self._chunks += 1
+        if self._chunks > MOST_CHUNKS:
+            raise MediaError(MediaSubcode.NOT_WAV, f"the header is broken: more than {MOST_CHUNKS} chunks before sound")
+        return True
+
+    def _takes_beginning(self) -> bool:
+        if len(self._head) < RIFF_HEAD:
+            return False
+        if self._head[:4] != b"RIFF" or self._head[8:12] != b"WAVE":
+            raise _not_riff(self._head)
+        self._begun = True
+        self._skip(RIFF_HEAD)
+        return True
+
+    def _skip(self, number: int) -> None:
+        """Leave out so many bytes, of which some may still come."""
+        self._skipped = max(0, number - len(self._head))
+        self._head = self._head[number:]
+
+    def _check_cut_format(self) -> None:
+        """Raise MediaError for a format chunk in which the file ends."""
+        if self._head[:4] == b"fmt " and len(self._head) >= CHUNK_HEAD:
+            _format(self._head[CHUNK_HEAD:])
 
 
-def _chunks(wav: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the chunks: the name, where the content starts, and its size as the header says."""
-    position = 12
-    while position + 8 <= len(wav):
-        name, size = struct.unpack_from("<4sI", wav, position)
-        yield name, position + 8, size
-        position += 8 + size + size % 2
+def _not_riff(beginning: bytes) -> MediaError:
+    return MediaError(MediaSubcode.NOT_WAV, f"expected a RIFF WAVE file, found one that begins {beginning[:12]!r}")
 
 
 def _format(chunk: bytes) -> WavFormat:

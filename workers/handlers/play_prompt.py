@@ -15,7 +15,7 @@ from tracker import Context, Operation, Rejected, ResultInfo, Retry, handles
 from tracker.config import Settings, load
 from tracker.domain.operation import DONE
 from workers.handlers import sources
-from workers.handlers.media import PLAYABLE, MediaError, count_frames
+from workers.handlers.media import PLAYABLE, FrameCounter, MediaError
 
 STEP_SECONDS = 0.1
 """Time between two progress reports, in seconds of sound."""
@@ -55,9 +55,9 @@ class PlayPrompt(Operation, type="#microsoft.graph.playPromptOperation"):
 
 @handles(PlayPrompt, run_within="4h")
 async def play_prompt(operation: PlayPrompt, context: Context) -> ResultInfo:
-    """Load all prompts, then play them.
+    """Read all prompts, then play them. Only the length of each is kept.
 
-    Loading comes first, so that a prompt that cannot be played fails the operation before any sound. Raises Rejected,
+    Reading comes first, so that a prompt that cannot be played fails the operation before any sound. Raises Rejected,
     which names the prompt and says what was found, and Retry when the server of a prompt does not answer.
     """
     operation.completion_reason = "unknown"
@@ -72,7 +72,9 @@ async def play_prompt(operation: PlayPrompt, context: Context) -> ResultInfo:
 async def _frames(number: int, uri: str, settings: Settings) -> int:
     name = f"prompt {number} ({sources.shown(uri)})"
     try:
-        return await asyncio.to_thread(count_frames, await sources.read(uri, settings))
+        counter = FrameCounter()
+        await sources.read(uri, settings, counter.feed)
+        return counter.frames()
     except MediaError as error:
         raise Rejected(f"{name}: {error}", error.subcode) from error
     except sources.SourceError as error:

@@ -5,10 +5,10 @@ directory exists.
 """
 
 import asyncio
-import io
 import os
 import re
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,16 +44,20 @@ def shown(uri: str) -> str:
     return printable if len(printable) <= SHOWN_CHARACTERS else printable[:SHOWN_CHARACTERS] + "…"
 
 
-async def read(uri: str, settings: Settings) -> bytes:
-    """Read the media that a prompt's URI names.
+Feed = Callable[[bytes], None]
+"""Takes the next piece of the media, of CHUNK_BYTES at most. It may raise MediaError, which ends the reading."""
+
+
+async def read(uri: str, settings: Settings, feed: Feed) -> None:
+    """Read the media that a prompt's URI names, in pieces. Nobody keeps the whole media: a worker reads many at once.
 
     Raises MediaError when no attempt can read it, and SourceError when another attempt may.
     """
     parts = _split(uri)
     if parts.scheme in {"http", "https"}:
-        return await _fetch(uri, settings)
-    path = _path(parts)
-    return await asyncio.to_thread(_read_file, path, settings)
+        await _fetch(uri, settings, feed)
+    else:
+        await asyncio.to_thread(_read_file, _path(parts), settings, feed)
 
 
 def _split(uri: str) -> SplitResult:
@@ -81,7 +85,7 @@ def _path(parts: SplitResult) -> str:
     return path
 
 
-def _read_file(path: str, settings: Settings) -> bytes:
+def _read_file(path: str, settings: Settings, feed: Feed) -> None:
     if settings.media_dir is None:
         raise MediaError(MediaSubcode.NOT_ALLOWED, "no media directory is configured")
     resolved = _below(settings.media_dir, path)
@@ -89,9 +93,11 @@ def _read_file(path: str, settings: Settings) -> bytes:
         with open(resolved, "rb", opener=_open_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise MediaError(MediaSubcode.UNREADABLE, "this is not a regular file")
-            media = file.read(settings.media_max_bytes + 1)
-            _check_size(len(media), settings)
-            return media
+            size = 0
+            while piece := file.read(CHUNK_BYTES):
+                size += len(piece)
+                _check_size(size, settings)
+                feed(piece)
     except (FileNotFoundError, NotADirectoryError):
         raise MediaError(MediaSubcode.NOT_FOUND, "there is no such file") from None
     except OSError as error:
@@ -119,7 +125,7 @@ def _check_size(size: int, settings: Settings) -> None:
         raise MediaError(MediaSubcode.TOO_LARGE, f"more than the {cap} bytes that are allowed")
 
 
-async def _fetch(uri: str, settings: Settings) -> bytes:
+async def _fetch(uri: str, settings: Settings, feed: Feed) -> None:
     # Prompts from servers need aiohttp, and nothing else in a worker does. It takes 8 MiB beside the worker's 53 MiB.
     from aiohttp import ClientError, ClientSession  # noqa: PLC0415 - see above
 
@@ -128,7 +134,7 @@ async def _fetch(uri: str, settings: Settings) -> bytes:
     plain = ClientSession(auto_decompress=False, headers={"Accept-Encoding": "identity"})
     try:
         async with asyncio.timeout(FETCH_TIMEOUT), plain as session:
-            return await _follow(session, url, settings)
+            await _follow(session, url, settings, feed)
     except TimeoutError:
         raise SourceError(f"the server did not send the prompt within {FETCH_TIMEOUT:g} s") from None
     except ClientError as error:
@@ -155,12 +161,13 @@ def _allowed(uri: str, hosts: tuple[str, ...]) -> "URL":
     return url
 
 
-async def _follow(session: "ClientSession", url: "URL", settings: Settings) -> bytes:
+async def _follow(session: "ClientSession", url: "URL", settings: Settings, feed: Feed) -> None:
     """Read the media. Redirects are followed if they stay on the same scheme, host and port."""
     for _ in range(MAX_REDIRECTS + 1):
         async with session.get(url, allow_redirects=False) as response:
             if response.status not in REDIRECTS:
-                return await _body(response, settings)
+                await _read_body(response, settings, feed)
+                return
             url = _redirected(url, response.headers.get("Location", ""))
     raise MediaError(MediaSubcode.UNREADABLE, f"more than {MAX_REDIRECTS} redirects")
 
@@ -175,15 +182,15 @@ def _redirected(url: "URL", location: str) -> "URL":
     raise MediaError(MediaSubcode.UNREADABLE, "the server redirects to an address that is not its own")
 
 
-async def _body(response: "ClientResponse", settings: Settings) -> bytes:
+async def _read_body(response: "ClientResponse", settings: Settings, feed: Feed) -> None:
     if response.status in {404, 410}:
         raise MediaError(MediaSubcode.NOT_FOUND, f"the server answered {response.status}")
     if response.status >= 500 or response.status in TEMPORARY:  # noqa: PLR2004 - RFC 9110, 15.6
         raise SourceError(f"the server answered {response.status}")
     if response.status != 200:  # noqa: PLR2004 - RFC 9110, 15.3.1: the only status with the whole file
         raise MediaError(MediaSubcode.UNREADABLE, f"the server answered {response.status}")
-    media = io.BytesIO()
-    async for chunk in response.content.iter_chunked(CHUNK_BYTES):
-        media.write(chunk)
-        _check_size(media.tell(), settings)
-    return media.getvalue()
+    size = 0
+    async for piece in response.content.iter_chunked(CHUNK_BYTES):
+        size += len(piece)
+        _check_size(size, settings)
+        feed(piece)

@@ -26,7 +26,7 @@ from tracker.domain.operation import DONE, Json
 from tracker.domain.record import Record
 from tracker.events import hub as feed_events
 from tracker.events import stream
-from tracker.events.hub import Follower
+from tracker.events.follower import Follower
 from tracker.runtime.dev_valkey import start_server
 from tracker.store.keys import owner_digest
 from tracker.store.store import Store
@@ -107,8 +107,8 @@ def followers(monkeypatch: pytest.MonkeyPatch) -> list[Follower]:
     made: list[Follower] = []
     create = Follower.__init__
 
-    def note(self: Follower) -> None:
-        create(self)
+    def note(self: Follower, *args: Any) -> None:
+        create(self, *args)
         made.append(self)
 
     monkeypatch.setattr(Follower, "__init__", note)
@@ -436,9 +436,9 @@ async def test_a_reader_that_takes_nothing_is_dropped(
             return bool(followers)
 
         await eventually(there)
-        line = f'{"a" * 32}\tc\t[1,"running",1,1,{{"d":"{"x" * 20_000}"}}]'
-        for number in range(400):
-            text = "\n".join([line] * 10)
+        line = f'{"a" * 32}\tc\t[1,"running",1,1,{{"d":"{"x" * 900}"}}]'
+        for number in range(1000):
+            text = "\n".join([line] * 100)
             await store.redis.publish(store.keys.events, f"{owner_digest('test')}\t{number + 1}-0\n{text}")
             if dropped.is_set():
                 break

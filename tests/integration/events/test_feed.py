@@ -7,13 +7,15 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.support.clock import Clock
+from tests.support.feeds import stored_events
 from tests.support.pubsub import subscribed
 from tests.support.records import CALL, claim, make_record
 from tracker.domain import lifecycle
 from tracker.domain.operation import DONE, ResultInfo
 from tracker.domain.policy import Policy
 from tracker.domain.type_registry import COMMS_OPERATION, canonical
-from tracker.events.feed import BEGINNING, Event, Feed, Position
+from tracker.events.feed import BEGINNING, Event, Position
+from tracker.events.history import Feed
 from tracker.store import script_constants
 from tracker.store.script_replies import Room
 from tracker.store.store import Store, pack
@@ -23,15 +25,14 @@ KINDS = {canonical(COMMS_OPERATION): "coroutines"}
 
 @pytest.fixture
 def feed(redis: Redis, store: Store) -> Feed:
-    return Feed(redis, store.keys.feed("test"))
-
-
-async def told(feed: Feed, after: Position = BEGINNING) -> list[Event]:
-    return [Event.read(line) async for _, line in feed.after(after)]
+    return Feed(redis, store.keys.feed("test"), store.feed_length)
 
 
 async def steps(feed: Feed) -> list[tuple[int, str, int]]:
-    return [(event.revision, "gone" if event.gone else str(event.status), event.attempt) for event in await told(feed)]
+    return [
+        (event.revision, "gone" if event.gone else str(event.status), event.attempt)
+        for event in await stored_events(feed)
+    ]
 
 
 async def test_every_change_is_published_once_with_the_record_as_it_then_is(store: Store, feed: Feed) -> None:
@@ -42,16 +43,17 @@ async def test_every_change_is_published_once_with_the_record_as_it_then_is(stor
     seen.append(await store.apply(lifecycle.request_cancel(seen[-1], "no")))
     seen.append(await store.apply(lifecycle.succeed(seen[-1], DONE, {})))
     assert [Event.of(each) for each in seen] == [
-        Event(**{name: getattr(event, name) for name in Event.__slots__ if name != "ran"}) for event in await told(feed)
+        Event(**{name: getattr(event, name) for name in Event.__slots__ if name != "ran"})
+        for event in await stored_events(feed)
     ]
-    assert (await told(feed))[-1].ran == seen[-1].completed - seen[-1].began
+    assert (await stored_events(feed))[-1].ran == seen[-1].completed - seen[-1].began
 
 
 async def test_a_change_after_the_end_has_no_run_time_again(store: Store, feed: Feed) -> None:
     record, _ = await store.create(make_record())
     ended = await store.apply(lifecycle.succeed(await claim(store, record), DONE, {}))
     await store.apply(lifecycle.patch(ended, {"client_context": "later"}))
-    *_, end, patched = await told(feed)
+    *_, end, patched = await stored_events(feed)
     assert (end.status, patched.status) == (ended.status, ended.status)
     assert (end.ran is None, patched.ran) == (False, None)
 
@@ -77,7 +79,11 @@ async def test_tenants_have_feeds_of_their_own(store: Store, feed: Feed, redis: 
     await store.create(make_record())
     await store.create(make_record(tenant="other"))
     assert len((await store.claim("w1", Room(10, 0, KINDS), batch="1")).started) == 2
-    assert len(await told(feed)) == len(await told(Feed(redis, store.keys.feed("other")))) == 2
+    assert (
+        len(await stored_events(feed))
+        == len(await stored_events(Feed(redis, store.keys.feed("other"), store.feed_length)))
+        == 2
+    )
 
 
 async def test_a_deleted_running_operation_publishes_only_its_end(store: Store, feed: Feed) -> None:
@@ -95,8 +101,8 @@ async def test_a_delete_publishes_that_the_operation_is_gone(store: Store, feed:
     if ended:
         record = await store.apply(lifecycle.cancel(record))
     await store.apply(lifecycle.hide(record))
-    assert [event.gone for event in await told(feed)] == ([False, False, True] if ended else [False, True])
-    assert {event.id for event in await told(feed)} == {"mine"}
+    assert [event.gone for event in await stored_events(feed)] == ([False, False, True] if ended else [False, True])
+    assert {event.id for event in await stored_events(feed)} == {"mine"}
 
 
 async def test_the_end_of_the_retention_is_published_and_the_end_of_a_tombstone_is_not(
@@ -119,7 +125,7 @@ async def test_operations_that_a_change_releases_are_in_the_same_message(
     end = await feed.end()
     await store.apply(lifecycle.cancel(first))
     assert await redis.xlen(store.keys.feed("test")) == 3
-    assert [event.key for event in await told(feed, end)] == [first.key, second.key]
+    assert [event.key for event in await stored_events(feed, end)] == [first.key, second.key]
 
 
 async def test_operations_that_the_sweeper_releases_are_published(store: Store, feed: Feed, clock: Clock) -> None:
@@ -128,7 +134,7 @@ async def test_operations_that_the_sweeper_releases_are_published(store: Store, 
     await clock.advance(script_constants.PROBE_AFTER + 1)
     await store.overdue(100)
     assert parked.blocker == "type"
-    assert [event.revision for event in await told(feed)] == [1, 2, 3]
+    assert [event.revision for event in await stored_events(feed)] == [1, 2, 3]
     assert (await store.find("test", record.id)).revision == 3
 
 
@@ -149,7 +155,7 @@ async def test_a_long_result_is_published_without_its_message(store: Store, feed
     record, _ = await store.create(make_record())
     running = await claim(store, record)
     await store.apply(lifecycle.reject(running, ResultInfo(code=-400, subcode=-7, message='"' * 2000), {}))
-    assert (await told(feed))[-1].result_info == ResultInfo(code=-400, subcode=-7, message="")
+    assert (await stored_events(feed))[-1].result_info == ResultInfo(code=-400, subcode=-7, message="")
 
 
 async def test_a_feed_is_bounded_and_lasts_a_day(store: Store, redis: Redis, feed: Feed) -> None:
@@ -173,9 +179,9 @@ async def test_the_end_of_a_feed_is_where_what_comes_next_begins(store: Store, f
     end = await feed.end()
     assert Position.read(str(end)) == end
     assert await feed.holds(end)
-    assert not await told(feed, end)
+    assert not await stored_events(feed, end)
     record, _ = await store.create(make_record())
-    assert [event.key for event in await told(feed, end)] == [record.key]
+    assert [event.key for event in await stored_events(feed, end)] == [record.key]
 
 
 @pytest.mark.parametrize("text", ["", "1-2", "1-2-3-4", "x-1-1", "1--1", "1-1-1\n", "٣-1-1", f"{'9' * 16}-1-1"])

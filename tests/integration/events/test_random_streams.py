@@ -8,6 +8,7 @@ from contextlib import aclosing
 import pytest
 from redis.asyncio import Redis
 
+from tests.support.feeds import stored_events
 from tests.support.records import claim, make_record
 from tests.support.waiting import LONGEST_WAIT, eventually
 from tracker.config import Settings
@@ -16,10 +17,12 @@ from tracker.domain.operation import DONE
 from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.errors import Conflict
-from tracker.events.feed import BEGINNING, Event, Feed
+from tracker.events.feed import BEGINNING
+from tracker.events.history import Feed
 from tracker.events.hub import EventHub
 from tracker.events.stream import Scope, Stream
 from tracker.runtime.background import beside
+from tracker.runtime.budgets import Budgets
 from tracker.store.connection import open_redis
 from tracker.store.store import Store
 
@@ -80,9 +83,9 @@ async def test_every_change_is_read_once_and_in_order_whatever_is_lost(store: St
     print(f"seed {seed}, number {number}")
     chance = random.Random(seed)
     await store.create(make_record(call_id="before"))
-    events = EventHub(lines, store.keys.events)
+    events = EventHub(lines, store.keys.events, Budgets(Settings()))
     seen: dict[str | None, Seen] = {None: [], CALLS[0]: [], CALLS[1]: []}
-    feed = Feed(store.redis, store.keys.feed("test"))
+    feed = Feed(store.redis, store.keys.feed("test"), store.feed_length)
     begun = await feed.end()
     gates = [asyncio.Event() for _ in seen]
     readers = [
@@ -99,7 +102,7 @@ async def test_every_change_is_read_once_and_in_order_whatever_is_lost(store: St
                 raise AssertionError(f"seed {seed}") from None
             if chance.random() < 0.05:
                 await store.redis.client_kill_filter(_type="pubsub")
-        told = [Event.read(line) async for _, line in feed.after(begun)]
+        told = await stored_events(feed, begun)
         expected = {
             call_id: [(event.key, event.revision) for event in told if call_id in {None, event.call_id}]
             for call_id in seen

@@ -4,10 +4,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.support.records import CALL, claim, make_record
+from tests.support.lists import read_page
+from tests.support.records import claim, make_record
 from tracker.api.odata.filter import parse_filter
 from tracker.api.odata.orderby import parse_order
-from tracker.listing.pager import ListQuery, Pager
+from tracker.listing.pager import Pager
+from tracker.listing.query import ListQuery
 from tracker.store.store import Store
 
 Cost = Callable[[ListQuery], Awaitable[dict[str, int]]]
@@ -23,7 +25,7 @@ def cost(store: Store) -> Cost:
 
     async def run(query: ListQuery) -> dict[str, int]:
         before = await commands()
-        await Pager(store).page("test", CALL, query)
+        await read_page(Pager(store), query)
         more = {name: number - before.get(name, 0) for name, number in (await commands()).items() if name != "info"}
         return {name: number for name, number in more.items() if number}
 
@@ -85,5 +87,5 @@ async def test_what_is_only_examined_is_read_without_its_members(store: Store, c
         await store.create(make_record(members={"large": "x" * 60_000}, client_context="xy"[number % 2]))
     spent = await cost(query)
     assert (spent["hmget"], spent["hgetall"]) == (20, 3)
-    [*records] = (await Pager(store).page("test", CALL, query)).records
+    [*records] = (await read_page(Pager(store), query)).records
     assert [len(record.members["large"]) for record in records] == [60_000] * 3

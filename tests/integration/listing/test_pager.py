@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.support.clock import Clock
+from tests.support.lists import ReadPage, read_page
 from tests.support.random_conditions import holds
 from tests.support.records import CALL, claim, make_record
 from tracker.api.odata.filter import parse_filter
@@ -17,8 +18,9 @@ from tracker.domain.record import Record
 from tracker.errors import Invalid
 from tracker.listing import pager
 from tracker.listing.conditions import MEMBERS, And, Comparison, Condition, Membership, Operator, Or
-from tracker.listing.pager import MAX_EXAMINED, ListQuery, Page, Pager
+from tracker.listing.pager import MAX_EXAMINED, Pager
 from tracker.listing.planner import SortKey
+from tracker.listing.query import ListQuery
 from tracker.store.store import Store
 
 
@@ -39,17 +41,19 @@ async def completed(store: Store, record: Record) -> Record:
     return await store.apply(lifecycle.succeed(record, DONE, {}))
 
 
-async def pages(lists: Pager, query: ListQuery, between: Callable[[int], Awaitable[None]] | None = None) -> list[Page]:
+async def pages(
+    lists: Pager, query: ListQuery, between: Callable[[int], Awaitable[None]] | None = None
+) -> list[ReadPage]:
     """All pages of a list; `between` is awaited after each, with how many there were."""
-    found = [await lists.page("test", CALL, query)]
+    found = [await read_page(lists, query)]
     while (cursor := found[-1].cursor) is not None:
         if between is not None:
             await between(len(found))
-        found.append(await lists.page("test", CALL, ListQuery(query.where, query.order, query.top, cursor=cursor)))
+        found.append(await read_page(lists, ListQuery(query.where, query.order, query.top, cursor=cursor)))
     return found
 
 
-def ids(found: list[Page]) -> list[str]:
+def ids(found: list[ReadPage]) -> list[str]:
     return [record.id for page in found for record in page.records]
 
 
@@ -101,7 +105,7 @@ async def test_pages_and_counts_are_what_a_simple_reading_of_all_finds(
         found = await pages(lists, ListQuery(where, order, top, skip=skip, count=True))
         expected = [record for record in many if holds(where, record)]
         assert found[0].count == await lists.count("test", CALL, where) == len(expected)
-        assert ids(found) == ids([Page(sorted_simply(expected, order))])[skip:]
+        assert ids(found) == ids([ReadPage(sorted_simply(expected, order), None, None)])[skip:]
 
 
 def sorted_simply(records: list[Record], order: tuple[SortKey, ...]) -> list[Record]:
@@ -170,9 +174,9 @@ async def test_a_deleted_operation_moves_no_other_from_one_page_to_another(store
         await store.apply(lifecycle.hide(made[-1]))
         await store.apply(lifecycle.hide(made[0]))
 
-    found = await lists.page("test", CALL, ListQuery(top=5))
+    found = await read_page(lists, ListQuery(top=5))
     await delete(1)
-    rest = await lists.page("test", CALL, ListQuery(top=5, cursor=found.cursor))
+    rest = await read_page(lists, ListQuery(top=5, cursor=found.cursor))
     assert ids([found, rest]) == [record.id for record in made[:0:-1]]
 
 
@@ -180,7 +184,7 @@ async def test_a_full_last_page_has_no_next(store: Store, lists: Pager) -> None:
     for _ in range(4):
         await created(store)
     for order in ("createdDateTime", "id"):
-        page = await lists.page("test", CALL, ListQuery(order=parse_order(order), top=4))
+        page = await read_page(lists, ListQuery(order=parse_order(order), top=4))
         assert (len(page.records), page.cursor) == (4, None)
 
 
@@ -246,12 +250,12 @@ async def test_an_order_or_a_count_that_needs_more_names_the_indexes(store: Stor
         ("$count", ListQuery(where, count=True)),
     ]:
         with pytest.raises(Invalid, match="status, clientContext, createdDateTime and id") as caught:
-            await lists.page("test", CALL, query)
+            await read_page(lists, query)
         assert caught.value.target == target
     with pytest.raises(Invalid, match="more than 12 operations"):
         await lists.count("test", CALL, where)
     narrowed = parse_filter("clientContext eq '1' and not endswith(id,'x')")
-    page = await lists.page("test", CALL, ListQuery(narrowed, parse_order("status"), count=True))
+    page = await read_page(lists, ListQuery(narrowed, parse_order("status"), count=True))
     assert page.count == 6
     both = parse_filter("clientContext in ('0','1')")
     assert await lists.count("test", CALL, both) == examine + 1, "the indexes alone have it"

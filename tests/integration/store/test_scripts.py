@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.support.clock import Clock
+from tests.support.lists import read_page
 from tests.support.records import CALL, claim, make_record
 from tests.support.scheduling import take
 from tracker.api.odata.filter import parse_filter
@@ -19,7 +20,8 @@ from tracker.domain.record import Record
 from tracker.domain.transitions import TRANSITIONS, Stage, Transition
 from tracker.domain.type_registry import canonical
 from tracker.errors import Conflict, Gone, IllegalTransition, NotFound, Refused
-from tracker.listing.pager import ListQuery, Pager
+from tracker.listing.pager import Pager
+from tracker.listing.query import ListQuery
 from tracker.maintenance.sweeper import Sweeper
 from tracker.store.script_constants import PROBE_AFTER
 from tracker.store.store import CancelPending, Store
@@ -193,7 +195,7 @@ async def test_the_indexes_follow_the_status(store: Store) -> None:
     async def count(text: str) -> int:
         where = parse_filter(text)
         number = await Pager(store).count("test", CALL, where)
-        assert len((await Pager(store).page("test", CALL, ListQuery(where))).records) == number
+        assert len((await read_page(Pager(store), ListQuery(where))).records) == number
         return number
 
     assert [await count(f"status eq '{status}'") for status in OperationStatus] == [0, 0, 1, 0]

@@ -13,6 +13,7 @@ from tracker.config import Settings
 from tracker.events import subscriber
 from tracker.events.hub import EventHub
 from tracker.runtime.background import beside, end
+from tracker.runtime.budgets import Budgets
 from tracker.store.connection import open_redis
 from tracker.store.store import Store
 from workers.control import Control, ControlActions
@@ -108,7 +109,7 @@ async def test_a_feed_whose_connection_is_silently_lost_wakes_every_waiter(
     monkeypatch.setattr(subscriber, "CHECK_EVERY", 0.3)
     mine = settings.model_copy(update={"redis_url": f"unix://{tmp_path}/between.sock"})
     async with open_redis(mine) as redis:
-        events = EventHub(redis, "tracker:events")
+        events = EventHub(redis, "tracker:events", Budgets(Settings()))
         async with beside(events.run()):
             await soon(events.subscribed.wait())
             with events.changes.next_change("a") as change:

@@ -1,13 +1,18 @@
 """Request headers as they are parsed."""
 
 import pytest
+from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from tracker.api import headers as api_headers
 from tracker.api.headers import (
+    LONGEST_HEADER,
     accepts,
     client_request_id,
     forwarded,
     is_json,
+    joined,
+    lines_of,
     odata_version,
     preferences,
     single,
@@ -166,3 +171,27 @@ def test_a_header_that_is_no_list_may_come_once() -> None:
     with pytest.raises(Invalid, match="Send one b header, not 2") as caught:
         single(headers, "b")
     assert caught.value.target == "b"
+
+
+def test_the_lines_of_a_header_are_bounded_together() -> None:
+    def headers(*lines: str) -> CIMultiDictProxy[str]:
+        return CIMultiDictProxy(CIMultiDict(("Accept", line) for line in lines))
+
+    assert joined(headers("a/b", "c/d"), "Accept") == "a/b, c/d"
+    assert joined(headers("x" * LONGEST_HEADER), "accept") == "x" * LONGEST_HEADER
+    assert lines_of(headers(), "Accept") == ()
+    with pytest.raises(web.HTTPRequestHeaderFieldsTooLarge, match="Request Header Fields Too Large") as refused:
+        joined(headers("x" * LONGEST_HEADER, "y"), "Accept")
+    assert refused.value.text == "The lines of the header Accept have more than 8190 characters together."
+
+
+def test_the_caches_of_headers_keep_no_long_values() -> None:
+    before = api_headers._accepts_cached.cache_info().currsize
+    for number in range(10):
+        assert accepts(f"application/json;x={number}" + "y" * 8000, "application/json")
+        assert is_json(f"application/json;x={number}" + "y" * 8000)
+    assert api_headers._accepts_cached.cache_info().currsize == before
+
+
+def test_a_quoted_separator_does_not_split() -> None:
+    assert preferences(['a="1,2;3", b', "c;d"]) == {"a": "1,2;3", "b": "", "c": ""}

@@ -29,6 +29,8 @@ from tracker.errors import HeaderFieldsTooLarge, Invalid, UriTooLong
 
 METHODS: Final = frozenset({"GET", "POST", "PATCH", "PUT", "DELETE"})
 """The methods of OData's JSON batch (JSON Format 4.01, 19.1)."""
+_BODY_UNREAD: Final = frozenset({"GET", "DELETE"})
+"""Methods whose handlers read no body."""
 _INHERITED: Final = ("OData-MaxVersion", "OData-Version", "client-request-id")
 """Headers of the batch that each subrequest has, too, unless it has its own."""
 _ORIGIN: Final = frozenset(
@@ -83,7 +85,8 @@ class SubrequestReader:
             message = _message(request.method, path, URL(path, encoded=True), headers)
         except ValueError:
             raise Invalid("url: is malformed", target="url") from None
-        return message, EMPTY_PAYLOAD if request.body is None else ParsedBody(request.body)
+        has_body = request.body is not None and request.method not in _BODY_UNREAD
+        return message, ParsedBody(request.body) if has_body else EMPTY_PAYLOAD
 
     def head_of_refused(self, request: BatchRequest) -> RawRequestMessage:
         """A head to refuse a subrequest with, because the subrequest's own head may not be valid."""

@@ -17,7 +17,7 @@ from tracker.api.odata.query_options import MAX_PAGE_SIZE, PAGE_SIZE
 from tracker.domain.operation import Json
 from tracker.errors import Detail, Invalid, NotSupported, TrackerError
 from tracker.json_codec import encode
-from tracker.listing.pager import Cursor, ListQuery, Page
+from tracker.listing.query import Cursor, ListQuery, Page
 
 _TOKEN: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 

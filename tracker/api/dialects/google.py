@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 from aiohttp import web
 
 from tracker.api import request_bodies
+from tracker.api.answers import JsonItems, PartOfRoom, Room, room_for, send
 from tracker.api.dialects.common import Problem, json_response, options, page_query, page_size, page_token
 from tracker.api.guard import OPERATIONS
 from tracker.api.long_poll import wait_for_end
@@ -23,6 +24,7 @@ from tracker.api.server import is_subrequest
 from tracker.domain.operation import Json, OperationStatus
 from tracker.domain.record import Record
 from tracker.errors import Invalid, NotSupported
+from tracker.listing.query import ListQuery
 from tracker.service import Caller
 
 ERROR_DOMAIN: Final = "operation-tracker"
@@ -76,14 +78,20 @@ def code_of(status: int) -> Code:
     return CODES.get(status) or by_class.get(status // 100, Code.UNKNOWN)
 
 
-async def collect(request: web.Request, caller: Caller) -> web.Response:
+async def collect(request: web.Request, caller: Caller) -> web.StreamResponse:
     """List a call's operations, newest first. There is no filter."""
     unserved = frozenset({"filter", "returnPartialSuccess"})
     given = _options(request, "pageSize", "pageToken", unserved=unserved)
     size = page_size(given.get("pageSize"), "pageSize", least=0)
     query = page_query(size, given.get("pageToken"), "pageToken")
-    page = await request.app[OPERATIONS].list(caller, _call(request), query)
-    body: Json = {"operations": [operation(record, _name(request, record)) for record in page.records]}
+    async with room_for(request, caller.tenant) as room:
+        return await send(request, await _page(request, caller, query, room), room)
+
+
+async def _page(request: web.Request, caller: Caller, query: ListQuery, room: Room | PartOfRoom) -> web.Response:
+    found = JsonItems(room, lambda record: operation(record, _name(request, record)))
+    page = await request.app[OPERATIONS].list(caller, _call(request), query, found.take)
+    body: Json = {"operations": found.items}
     if token := page_token(page):
         body["nextPageToken"] = token
     return json_response(body)

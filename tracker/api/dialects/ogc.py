@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from tracker.api.answers import JsonItems, PartOfRoom, Room, room_for, send
 from tracker.api.dialects.common import Problem, json_response, options, page_query, page_size, page_token
 from tracker.api.guard import OPERATIONS, REGISTRY, links
 from tracker.api.serializers import percent_complete, timestamp
@@ -17,6 +18,7 @@ from tracker.domain.operation import Json, OperationStatus
 from tracker.domain.record import Record
 from tracker.errors import Gone, NotFound
 from tracker.json_codec import encode
+from tracker.listing.query import ListQuery
 from tracker.service import Caller
 
 CALL: Final = "ogc"
@@ -53,17 +55,23 @@ _EXCEPTION_TYPES: Final[Mapping[type, str]] = {
 (RFC 7807, 4.2)."""
 
 
-async def collect(request: web.Request, caller: Caller) -> web.Response:
+async def collect(request: web.Request, caller: Caller) -> web.StreamResponse:
     """List the jobs that this dialect has created, newest first."""
     given = options(request, "limit", "cursor", unserved=_FILTERS)
     limit = page_size(given.get("limit"), "limit", least=1)
     query = page_query(limit, given.get("cursor"), "cursor")
-    page = await request.app[OPERATIONS].list(caller, CALL, query)
+    async with room_for(request, caller.tenant) as room:
+        return await send(request, await _page(request, caller, query, room), room)
+
+
+async def _page(request: web.Request, caller: Caller, query: ListQuery, room: Room | PartOfRoom) -> web.Response:
     base = base_of(request)
+    jobs = JsonItems(room, lambda record: status_info(record, base))
+    page = await request.app[OPERATIONS].list(caller, CALL, query, jobs.take)
     page_links = [link(f"{base}/jobs", "self")]
     if token := page_token(page):
-        page_links.append(link(f"{base}/jobs?limit={limit}&cursor={token}", "next"))
-    return json_response({"jobs": [status_info(record, base) for record in page.records], "links": page_links})
+        page_links.append(link(f"{base}/jobs?limit={query.top}&cursor={token}", "next"))
+    return json_response({"jobs": jobs.items, "links": page_links})
 
 
 async def read(request: web.Request, caller: Caller) -> web.Response:

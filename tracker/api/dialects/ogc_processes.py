@@ -15,7 +15,7 @@ from tracker.api.dialects import openapi30
 from tracker.api.dialects.common import json_response, options, page_size
 from tracker.api.dialects.ogc import CALL, RELATIONS, NoSuchProcess, base_of, job_address, link, status_info
 from tracker.api.guard import OPERATIONS, REGISTRY, links
-from tracker.api.headers import preferences
+from tracker.api.headers import lines_of, preferences
 from tracker.domain.operation import Json, Operation, ResultInfo
 from tracker.domain.type_registry import OperationType
 from tracker.errors import Invalid, NotSupported
@@ -89,7 +89,7 @@ async def execute(request: web.Request, caller: Caller) -> web.Response:
     record, _ = await request.app[OPERATIONS].create(caller, CALL, {**inputs, "@odata.type": entry.name})
     base = base_of(request)
     headers = {"Location": job_address(record, base)}
-    if "respond-async" in preferences(request.headers.getall("Prefer", ())):
+    if "respond-async" in preferences(lines_of(request.headers, "Prefer")):
         headers["Preference-Applied"] = "respond-async"
     return json_response(status_info(record, base), status=HTTPStatus.CREATED, headers=headers)
 

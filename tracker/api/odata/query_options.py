@@ -18,8 +18,8 @@ from tracker.api.odata.select import ALL, Selection, parse_select
 from tracker.api.odata.skiptoken import longest_cursor, read_skip_token, write_compact_token, write_skip_token
 from tracker.errors import Invalid, NotSupported
 from tracker.listing.conditions import And, Condition
-from tracker.listing.pager import Cursor, ListQuery
 from tracker.listing.planner import NEWEST_FIRST
+from tracker.listing.query import Cursor, ListQuery
 
 SERVED: Final = frozenset({"filter", "search", "orderby", "top", "skip", "skiptoken", "count", "select"})
 COUNTABLE: Final = frozenset({"filter", "search", "orderby", "top", "skip", "count"})

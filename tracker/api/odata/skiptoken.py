@@ -17,8 +17,8 @@ from tracker.api.odata.filter_text import filter_text
 from tracker.domain.operation import CLIENT_CONTEXT_LIMIT
 from tracker.errors import Invalid
 from tracker.listing.conditions import MEMBERS, ValueKind
-from tracker.listing.pager import Cursor, ListQuery
 from tracker.listing.planner import SortKey
+from tracker.listing.query import Cursor, ListQuery
 
 _DIGEST_LENGTH: Final = 16
 _LARGEST: Final = 2**53

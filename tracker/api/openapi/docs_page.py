@@ -11,6 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
+from tracker.api.answers import send_shared
 from tracker.api.openapi.static_response import StaticResponse
 from tracker.errors import NotFound
 
@@ -66,14 +67,14 @@ def open_page() -> DocsPage:
     return DocsPage({path.name: _file(path) for path in paths})
 
 
-async def serve(request: web.Request) -> web.Response:
+async def serve(request: web.Request) -> web.StreamResponse:
     """Show this description as a page. Requests can be tried there with your token."""
-    return request.app[PAGE].response_to(request)
+    return await send_shared(request, request.app[PAGE].response_to(request))
 
 
-async def serve_file(request: web.Request) -> web.Response:
+async def serve_file(request: web.Request) -> web.StreamResponse:
     """Answer with a file that the page needs."""
-    return request.app[PAGE].response_to(request, request.match_info["file"])
+    return await send_shared(request, request.app[PAGE].response_to(request, request.match_info["file"]))
 
 
 def _file(path: Path) -> StaticResponse:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from tracker.api.answers import send_shared
 from tracker.api.guard import PUBLIC_URL, Route
 from tracker.api.links import PREFIXES
 from tracker.api.openapi.responses import PARAMETER, error_components, responses
@@ -82,9 +83,9 @@ class Description:
 DESCRIPTION: Final = web.AppKey("description", Description)
 
 
-async def serve(request: web.Request) -> web.Response:
+async def serve(request: web.Request) -> web.StreamResponse:
     """Describe the API in OpenAPI 3.1, with every registered operation type."""
-    return request.app[DESCRIPTION].response_to(request)
+    return await send_shared(request, request.app[DESCRIPTION].response_to(request))
 
 
 def description_response(routes: Iterable[Route], registry: TypeRegistry, settings: Settings) -> Description:

@@ -4,7 +4,8 @@ from typing import Final
 
 from aiohttp import web
 
-from tracker.api.headers import accepts
+from tracker.api.answers import send_shared
+from tracker.api.headers import accepts, joined
 from tracker.api.odata.query_options import refuse_options
 from tracker.api.openapi.csdl import metadata
 from tracker.api.openapi.static_response import StaticResponse
@@ -15,15 +16,15 @@ METADATA: Final = web.AppKey("metadata", StaticResponse)
 _XML: Final = "application/xml"
 
 
-async def serve(request: web.Request) -> web.Response:
+async def serve(request: web.Request) -> web.StreamResponse:
     """Describe every registered operation type as an OData service does: CSDL in XML, version 4.0.
 
     Where there is a `$format`, `Accept` does not count (OData 4.01, part 2, 5.1.9).
     """
     options = refuse_options(request.query.items(), frozenset({"format"}))
-    if not _accepts_xml(options.get("format"), ", ".join(request.headers.getall("Accept", ()))):
+    if not _accepts_xml(options.get("format"), joined(request.headers, "Accept")):
         raise web.HTTPNotAcceptable(text="The metadata is application/xml, which the request excludes.")
-    return request.app[METADATA].response_to(request)
+    return await send_shared(request, request.app[METADATA].response_to(request))
 
 
 def metadata_response(registry: TypeRegistry) -> StaticResponse:

@@ -5,6 +5,8 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from tracker.api.headers import joined
+
 
 class StaticResponse:
     """A response body, with an ETag made from its bytes.
@@ -23,7 +25,7 @@ class StaticResponse:
     def response_to(self, request: web.Request) -> web.Response:
         """The body, or 304 when `If-None-Match` names its ETag."""
         # aiohttp's `request.if_none_match` takes the first header line only; RFC 9110, 5.3 allows several.
-        known = ",".join(request.headers.getall("If-None-Match", ())).split(",")
+        known = joined(request.headers, "If-None-Match").split(",")
         if any(etag.strip().removeprefix("W/") in {self._etag, "*"} for etag in known):
             return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=self._cache_headers)
         return web.Response(body=self._body, headers=self._headers)

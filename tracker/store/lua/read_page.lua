@@ -6,18 +6,18 @@
 -- ARGV skip    int       how many to leave out before the first; for one set only
 -- ARGV most    int       how many to read
 -- ARGV whole   0|1       whether to read whole records, else without their members, which may be large
+-- ARGV room    int       no more records are read once their values have so many bytes
 -- ARGV first   int       how many of the sets are in the first group
 -- ARGV sets    ...       indexes of the call. The operations of a group are those of any of its sets. Of two groups,
 --                        the one with fewer members in the range is read, and a record is left out if it is in no set
 --                        of the other group.
 -- FROM clock: digits, server_time
+-- FROM record_reads: read_record
 --
--- Returns {time, members in the range, order of creation, {field, value, ...}, order, {...}, ...}. An empty list stands
--- for a record that is left out. Of a record whose key has another type, there is only the field `key`. The only write
--- removes a member from its set, when Redis itself has removed the record because no sweeper ran in time.
-
-local FIELDS = {'key', 'tenant', 'call_id', 'id', 'type', 'digest', 'stage', 'status', 'hidden', 'client_context',
-  'result_info', 'detail', 'created', 'not_before', 'started', 'completed', 'changed', 'expires', 'cancel_requested'}
+-- Returns {time, members in the range, order of creation, {field, value, ...}, order, {...}, ...}, with at least one
+-- record if `most` is not 0. An empty list stands for a record that is left out. Of a record whose key has another
+-- type, there is only the field `key`. The only write removes a member from its set, when Redis itself has removed the
+-- record because no sweeper ran in time.
 
 -- The sets at these positions in ARGV, each with how many members it has in the range, and how many that is in all.
 local function group_of(from, to)
@@ -47,60 +47,70 @@ local function is_in(group, key)
   return false
 end
 
--- Key, order, ... of the first members of a set in the range. They are read by rank: reading by score with an offset
--- takes time for each member that is skipped.
-local function members_of(set)
-  local count = math.min(tonumber(most), set.count - tonumber(skip))
-  if count <= 0 then return {} end
-  if newest == '1' then
-    local start = call('ZCOUNT', set.name, '(' .. upper, '+inf') + tonumber(skip)
-    return call('ZRANGE', set.name, start, start + count - 1, 'REV', 'WITHSCORES')
-  end
-  local start = call('ZCOUNT', set.name, '-inf', '(' .. lower) + tonumber(skip)
-  return call('ZRANGE', set.name, start, start + count - 1, 'WITHSCORES')
-end
-
 local function older(one, other) return one.number < other.number end
 local function newer(one, other) return one.number > other.number end
+local precedes = newest == '1' and newer or older
 
--- The members of all sets of the group, in order.
-local function entries_of(group)
-  local entries = {}
+-- Read the next members of a set, `at_once` at most. They are read by rank: reading by score with an offset takes time
+-- for each member that is skipped.
+local function refill(set, at_once)
+  local count = math.min(at_once, set.count - set.taken)
+  set.entries, set.next = {}, 1
+  local start = set.start + set.taken
+  local members = newest == '1' and call('ZRANGE', set.name, start, start + count - 1, 'REV', 'WITHSCORES')
+    or call('ZRANGE', set.name, start, start + count - 1, 'WITHSCORES')
+  set.taken = set.taken + count
+  for at = 1, #members, 2 do
+    local key, order = members[at], members[at + 1]
+    set.entries[#set.entries + 1] = {key = key, order = order, number = tonumber(order), set = set.name}
+  end
+end
+
+-- A function that returns the next member of the group, in order, and nil after the last one. Each set is read in
+-- parts, so that few members are read that are not needed.
+local function members_of(group)
+  local at_once = math.ceil(tonumber(most) * 2 / (#group + 1))
   for _, set in ipairs(group) do
-    local members = members_of(set)
-    for at = 1, #members, 2 do
-      local key, order = members[at], members[at + 1]
-      entries[#entries + 1] = {key = key, order = order, number = tonumber(order), set = set.name}
-    end
+    local before = newest == '1' and call('ZCOUNT', set.name, '(' .. upper, '+inf')
+      or call('ZCOUNT', set.name, '-inf', '(' .. lower)
+    set.start, set.taken = before + tonumber(skip), 0
+    set.count = set.count - tonumber(skip)
+    set.entries, set.next = {}, 1
   end
-  if #group > 1 then table.sort(entries, newest == '1' and newer or older) end
-  return entries
+  return function()
+    local nearest
+    for _, set in ipairs(group) do
+      if not set.entries[set.next] and set.taken < set.count then refill(set, at_once) end
+      local entry = set.entries[set.next]
+      if entry and (not nearest or precedes(entry, nearest.entries[nearest.next])) then nearest = set end
+    end
+    if not nearest then return nil end
+    nearest.next = nearest.next + 1
+    return nearest.entries[nearest.next - 1]
+  end
 end
 
--- The record without its members: field, value, ...
-local function read_fields(hash)
-  local fields = {}
-  for index, value in ipairs(redis.pcall('HMGET', hash, unpack(FIELDS))) do
-    if value then fields[#fields + 1], fields[#fields + 2] = FIELDS[index], value end
-  end
-  return fields
-end
+-- Members whose records are gone. They are removed in the end, because a removal changes the ranks of other members.
+local gone = {}
 
 local function read(entry)
-  local hash = C.operation .. entry.key
-  local fields = whole == '1' and redis.pcall('HGETALL', hash) or read_fields(hash)
-  if #fields > 0 then return fields end
-  if call('EXISTS', hash) == 1 then return {'key', entry.key} end
-  call('ZREM', entry.set, entry.key)
-  return {}
+  local fields, size = read_record(entry.key, whole)
+  if #fields == 0 then gone[#gone + 1] = entry end
+  return fields, size
 end
 
 local chosen, other = groups()
 local reply = {digits(server_time()), chosen.total}
-local entries = entries_of(chosen)
-for index = 1, math.min(#entries, tonumber(most)) do
-  local entry = entries[index]
+local next_member, size = members_of(chosen), 0
+for _ = 1, tonumber(most) do
+  local entry = next_member()
+  if not entry then break end
   reply[#reply + 1] = entry.order
-  reply[#reply + 1] = (not other or is_in(other, entry.key)) and read(entry) or {}
+  local fields, bytes = {}, 0
+  if not other or is_in(other, entry.key) then fields, bytes = read(entry) end
+  reply[#reply + 1] = fields
+  size = size + bytes
+  if size >= tonumber(room) then break end
 end
+for _, entry in ipairs(gone) do call('ZREM', entry.set, entry.key) end
 return reply

@@ -31,5 +31,5 @@ async def refused_redirect(location: str) -> MediaError:
     async with TestServer(app) as server:
         settings = Settings(media_hosts=(f"{server.host}:{server.port}",))
         with pytest.raises(MediaError) as refused:
-            await sources.read(str(server.make_url("/a.wav")), settings)
+            await sources.read(str(server.make_url("/a.wav")), settings, lambda _: None)
     return refused.value

@@ -20,7 +20,7 @@ from tracker.api.odata.skiptoken import (
 )
 from tracker.errors import Invalid
 from tracker.listing.conditions import MEMBERS
-from tracker.listing.pager import Cursor, ListQuery
+from tracker.listing.query import Cursor, ListQuery
 
 CALL = "call-1"
 ROOM = 4000

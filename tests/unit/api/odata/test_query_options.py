@@ -23,8 +23,8 @@ from tracker.api.odata.select import ALL
 from tracker.api.odata.skiptoken import read_skip_token, write_skip_token
 from tracker.errors import Invalid, NotSupported
 from tracker.listing.conditions import And
-from tracker.listing.pager import Cursor, ListQuery
 from tracker.listing.planner import NEWEST_FIRST
+from tracker.listing.query import Cursor, ListQuery
 
 CALL = "call-1"
 FILTER = "clientContext eq 'a&b é'"

@@ -5,6 +5,7 @@ import io
 import os
 import socket
 import struct
+import tracemalloc
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from tracker.config import Settings
 from workers.handlers import sources
-from workers.handlers.media import EXTENSIBLE_TAIL, MediaError, MediaSubcode, count_frames
+from workers.handlers.media import EXTENSIBLE_TAIL, MOST_CHUNKS, FrameCounter, MediaError, MediaSubcode
 
 ROOT = Path(__file__).parents[4]
 
@@ -39,6 +40,14 @@ def riff(*chunks: bytes) -> bytes:
 
 def fmt(tag: int = 1, channels: int = 1, rate: int = 16_000, frame_bytes: int = 2, bits: int = 16) -> bytes:
     return struct.pack("<HHIIHH", tag, channels, rate, rate * frame_bytes, frame_bytes, bits)
+
+
+def count_frames(media: bytes, *, at_once: int = 2**20) -> int:
+    """Count the frames of media that comes in pieces of so many bytes."""
+    counter = FrameCounter()
+    for start in range(0, len(media), at_once):
+        counter.feed(media[start : start + at_once])
+    return counter.frames()
 
 
 def refusal(run: Callable[[], object]) -> tuple[MediaSubcode, str]:
@@ -105,6 +114,33 @@ def test_the_error_for_a_truncated_file_has_both_sizes() -> None:
     assert "2000 bytes of sound of the 3200" in message
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 7, 8, 43, 44, 45, 1000])
+def test_the_pieces_in_which_a_prompt_comes_do_not_matter(at_once: int) -> None:
+    odd = chunk(b"LIST", b"odd" * 99)
+    media = riff(odd, chunk(b"fmt ", fmt()), odd, chunk(b"data", bytes(2000)), odd)
+    assert count_frames(media, at_once=at_once) == 1000
+    assert refusal(lambda: count_frames(wav()[:-100], at_once=at_once)) == refusal(lambda: count_frames(wav()[:-100]))
+
+
+def test_a_prompt_of_many_megabytes_is_counted_without_keeping_it() -> None:
+    counter = FrameCounter()
+    counter.feed(riff(chunk(b"fmt ", fmt())) + b"data" + struct.pack("<I", 2**28))
+    piece = bytes(2**16)
+    tracemalloc.start()
+    try:
+        for _ in range(2**12):
+            counter.feed(piece)
+        assert tracemalloc.get_traced_memory()[1] < 2**16
+    finally:
+        tracemalloc.stop()
+    assert counter.frames() == 2**27
+
+
+def test_a_file_of_empty_chunks_is_refused_early() -> None:
+    media = riff(*[chunk(b"none", b"")] * (MOST_CHUNKS + 1))
+    assert refusal(lambda: count_frames(media))[0] is MediaSubcode.NOT_WAV
+
+
 @given(st.binary(max_size=200) | st.binary(max_size=60).map(lambda tail: wav()[:44][: 44 - len(tail)] + tail))
 def test_no_bytes_are_anything_but_counted_or_refused(media: bytes) -> None:
     try:
@@ -126,7 +162,10 @@ def media_dir(tmp_path: Path) -> Path:
 
 
 def read(uri: str, media_dir: Path | None, **settings: Any) -> bytes:
-    return asyncio.run(sources.read(uri, Settings(media_dir=media_dir, **settings)))
+    pieces: list[bytes] = []
+    asyncio.run(sources.read(uri, Settings(media_dir=media_dir, **settings), pieces.append))
+    assert all(len(piece) <= sources.CHUNK_BYTES for piece in pieces)
+    return b"".join(pieces)
 
 
 @pytest.mark.parametrize(

@@ -79,15 +79,28 @@ local function add_event(tx, record, before)
   end
 end
 
+-- The position of the last line that is in one message with the line at `first`.
+local function last_of_message(lines, first)
+  local last, size = first, #lines[first]
+  while lines[last + 1] and last - first + 1 < C.events_per_message do
+    size = size + #lines[last + 1] + 1
+    if size > C.message_bytes then break end
+    last = last + 1
+  end
+  return last
+end
+
 local function publish_events(tx)
   for tenant, lines in pairs(tx.events) do
     local owner = owner_digest(tenant)
     local feed = C.feed .. owner
-    for first = 1, #lines.kept, C.events_per_message do
-      local last = math.min(first + C.events_per_message - 1, #lines.kept)
+    local first = 1
+    while lines.kept[first] do
+      local last = last_of_message(lines.kept, first)
       local kept = table.concat(lines.kept, '\n', first, last)
       local id = call('XADD', feed, 'MAXLEN', '~', C.feed_length, '*', '', kept)
       call('PUBLISH', events, owner .. '\t' .. id .. '\n' .. table.concat(lines.published, '\n', first, last))
+      first = last + 1
     end
     if call('TTL', feed) < C.feed_for / 2 then call('EXPIRE', feed, C.feed_for) end
   end
