@@ -105,7 +105,9 @@ async def behind(
             documented(kind).replace(TIMEOUTS, timeouts).replace("127.0.0.1:8080", f"127.0.0.1:{URL(direct.url).port}")
         )
         write = _nginx if kind == "nginx" else _haproxy
-        with _running(write(text, directory, ports, certificate, key, more), ports.tls, directory / "log"):
+        with _running(
+            write(text, directory, ports, certificate, key, more), (ports.tls, ports.plain), directory / "log"
+        ):
             yield Proxied(direct, Api(f"https://{NAME}:{ports.tls}{PREFIX}", session), ports)
 
 
@@ -144,11 +146,11 @@ def _haproxy(text: str, directory: Path, ports: Ports, certificate: Path, key: P
 
 
 @contextmanager
-def _running(command: Sequence[str], port: int, log: Path) -> Iterator[None]:
-    """Run a proxy until it is no longer needed. Fails with its log if it does not listen."""
+def _running(command: Sequence[str], ports: Sequence[int], log: Path) -> Iterator[None]:
+    """Run a proxy until it is no longer needed. Fails with its log if it does not listen at all these ports."""
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         try:
-            assert until(lambda: _listens(port) or process.poll() is not None, LONGEST_WAIT)
+            assert until(lambda: all(map(_listens, ports)) or process.poll() is not None, LONGEST_WAIT)
             assert process.poll() is None, log.read_text()
             yield
         finally:

@@ -1,6 +1,6 @@
 """The tests of the API, run with the API's user of deploy/acl/users.acl and without `@dangerous`."""
 
-from tests.integration.api.conftest import waits_of_an_hour  # noqa: F401 - a fixture of these tests
+from tests.integration.api.conftest import held, waits_of_an_hour  # noqa: F401 - fixtures of these tests
 from tests.support.borrowed_tests import borrowed
 
 USER = "tracker-api"

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import chain
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from aiohttp import web
@@ -185,8 +185,8 @@ def budgets(monkeypatch: pytest.MonkeyPatch) -> list[Budgets]:
     """The budgets of the APIs that the test opens."""
     found: list[Budgets] = []
 
-    def create(settings: Settings) -> web.Application:
-        app = create_app(settings)
+    def create(settings: Settings, **options: Any) -> web.Application:
+        app = create_app(settings, **options)
         found.append(app[BUDGETS])
         return app
 
@@ -244,7 +244,7 @@ async def test_readers_that_do_not_read_keep_no_more_than_the_budget(
 
 
 async def has_room(budgets: Budgets) -> bool:
-    return budgets.answers.held < 2**20
+    return budgets.answers.held < ROOM / 4
 
 
 async def is_empty(budgets: Budgets) -> bool:

@@ -20,19 +20,6 @@ LONG = {"Prefer": f"wait={AN_HOUR}"}
 pytestmark = pytest.mark.usefixtures("waits_of_an_hour")
 
 
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Set once a request is being held."""
-    event, enter = asyncio.Event(), ChangeWaiter.__enter__
-
-    def note(self: ChangeWaiter) -> ChangeWaiter:
-        event.set()
-        return enter(self)
-
-    monkeypatch.setattr(ChangeWaiter, "__enter__", note)
-    return event
-
-
 async def cancel(api: Api, path: str) -> None:
     assert (await api.post(f"{path}/cancel")).status == 202
 

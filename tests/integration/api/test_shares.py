@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from typing import Any
 
 import aiohttp
 import pytest
@@ -23,8 +24,8 @@ def budgets(monkeypatch: pytest.MonkeyPatch) -> list[Budgets]:
     """The budgets of the APIs that the test opens."""
     found: list[Budgets] = []
 
-    def create(settings: Settings) -> aiohttp.web.Application:
-        app = create_app(settings)
+    def create(settings: Settings, **options: Any) -> aiohttp.web.Application:
+        app = create_app(settings, **options)
         found.append(app[BUDGETS])
         return app
 

@@ -41,6 +41,8 @@ class Walk:
         self.sweeper = Sweeper(store)
         self.known: list[str] = []
         self.batch = ("w1", "none")
+        self.idle: dict[tuple[str, str], bool] = {}
+        """Whether the worker of a claim was idle, by its batch."""
         self.starts: Counter[str] = Counter()
 
     async def create(self) -> None:
@@ -71,7 +73,8 @@ class Walk:
         worker, batch = self.batch
         room = {"coroutines": self.chance.randrange(1, 6), "functions": self.chance.randrange(2)}
         room["apart"] = self.chance.randrange(3)
-        deep, idle = self.chance.random() < 0.7, self.chance.random() < 0.3
+        deep, chance = self.chance.random() < 0.7, self.chance.random()
+        idle = self.idle.setdefault(self.batch, chance < 0.3)  # a claim that is repeated brings what the first took
         kinds = {**(kinds or KINDS), "test.isolated": self.chance.choice(["apart", "coroutines"])}
         shares = self._shares()
         got = await claims(self.store, worker, **room, deep=deep, idle=idle, kinds=kinds, batch=batch, shares=shares)

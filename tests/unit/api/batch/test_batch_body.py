@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tracker.api.batch.batch_body import MOST_DEPENDENCIES, MOST_HEADERS, read_batch
+from tracker.api.batch.batch_body import MOST_DEPENDENCIES, read_batch
 from tracker.errors import Invalid
 
 READ: dict[str, Any] = {"id": "1", "method": "get", "url": "/x"}
@@ -50,11 +50,8 @@ def test_a_request_depends_on_earlier_ones_by_either_name_of_the_member() -> Non
     assert faults(READ, {**READ, "id": "a"}, {**READ, "id": "A"})[0][0] == "requests/2/id"
 
 
-def test_the_number_of_dependencies_and_of_headers_is_limited() -> None:
+def test_the_number_of_dependencies_is_limited() -> None:
     earlier = {**READ, "id": "0"}
     assert read_batch({"requests": [earlier, {**READ, "dependsOn": ["0"] * MOST_DEPENDENCIES}]})
     [(target, _)] = faults(earlier, {**READ, "dependsOn": ["0"] * (MOST_DEPENDENCIES + 1)})
     assert target == "requests/1/dependsOn"
-    assert read_batch({"requests": [{**READ, "headers": {f"h{number}": "" for number in range(MOST_HEADERS)}}]})
-    [(target, message)] = faults({**READ, "headers": {f"h{number}": "" for number in range(MOST_HEADERS + 1)}})
-    assert (target, message) == ("requests/0/headers", "must have at most 128 headers")
