@@ -8,8 +8,7 @@
 --   id       the public id; an id that the server made is not stored, because it is the key in the form of a UUID
 -- `hash` is the Redis key of the record.
 
--- Digests of tenants, which are the same for most operations of a run. Plain code would compute each of them again.
--- (`make bench-instructions`: claim, 16 at once, -3 %.)
+-- Digests of tenants, which are the same for most operations of a run.
 local DIGESTS = {}
 
 local function owner_digest(tenant)
