@@ -10,8 +10,7 @@
 --
 -- FROM lanes: LANES
 
--- Digests of tenants, which are the same for most operations of a run. Plain code would compute each of them again.
--- (`make bench-instructions`: claim, 16 at once, -3 %.)
+-- Digests of tenants, which are the same for most operations of a run.
 local DIGESTS = {}
 
 local function owner_digest(tenant)
