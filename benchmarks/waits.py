@@ -121,6 +121,7 @@ async def measure(tree: Tree, waiters: int, rate: int, seconds: float) -> Waits:
             "TRACKER_LOG_LEVEL": "warning",
             "TRACKER_CONNECTIONS": str(2 * waiters),
             "TRACKER_CONNECTIONS_PER_ADDRESS": str(2 * waiters),
+            "TRACKER_WAITS": str(2 * waiters),
         }
         async with (
             running(*tree.tracker("serve"), env=env, cwd=tree.root) as server,

@@ -28,7 +28,7 @@ def name_problems(file: LuaFile) -> list[str]:
     code = _without_fields(_NO_CODE.sub(" ", file.text))
     declared = [name for parameter in file.parameters for name in parameter.names]
     declared += [f"unpack_{form}" for form in file.packed]
-    declared += [name for names in file.takes.values() for name in names]
+    declared += [*(name for names in file.takes.values() for name in names), *file.later.values()]
     own, used = {*_listed(_LOCAL, code), *_listed(_PARAMETERS, code)}, set(_NAME.findall(code))
     found = {
         "declares, and does not use": set(declared) - used,

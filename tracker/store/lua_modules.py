@@ -8,10 +8,14 @@ The comment at the top of a file says what it uses, in lines of these forms:
     -- ARGV attempts  ...     key, attempt, key, attempt, ...
     -- PACKED change_header
     -- FROM clock: digits, iso
+    -- LATER turn_claims: turn_claims
 
 `KEYS` names a key, and `ARGV` an argument, which only scripts have. The last argument may be variadic (`...`): its
 values are `ARGV[attempts_start]` and the following ones, `attempts_count` in all. `PACKED` names a form of
-`packed_args`, which the function `unpack_change_header` reads. `FROM` names what the file takes from a module.
+`packed_args`, which the function `unpack_change_header` reads. `FROM` names what the file takes from a module. `LATER`
+names one function of a module whose functions are made when that function is called, because few runs of the script
+call it. Plain code is `FROM`. Then each run makes all functions, and that is a third of a short run: 31 functions made
+a claim of one operation a tenth longer (`make bench-instructions`: claim, 1 at once).
 
 Everywhere, `call` is `redis.call`, and `C.name` stands for the value of a constant (`script_constants`): it is replaced
 by the value's text. Plain code would be a table of constants, which every run would make and look up values in. (`make
@@ -37,6 +41,7 @@ LUA = Path(__file__).parent / "lua"
 _PARAMETER = re.compile(r"^-- (KEYS|ARGV) (\w+)\s+(\S+)", re.MULTILINE)
 _PACKED = re.compile(r"^-- PACKED (\w+)$", re.MULTILINE)
 _FROM = re.compile(r"^-- FROM (\w+): ([\w, ]+)$", re.MULTILINE)
+_LATER = re.compile(r"^-- LATER (\w+): (\w+)$", re.MULTILINE)
 _CONSTANT = re.compile(r"C\.(\w+)")
 _TOP_LEVEL = re.compile(r"^local (?:function )?(\w+(?:, \w+)*)", re.MULTILINE)
 _ESCAPED = re.compile(rb"[^ !#-\[\]-~]")
@@ -68,13 +73,18 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class LuaFile:
-    """A file: its text, and what its first comment says. `takes` is module -> names, `defines` its names for others."""
+    """A file: its text, and what its first comment says.
+
+    `takes` is module -> names, `later` is module -> the function that makes the module's functions when it is called.
+    `defines` has the names of the file for others.
+    """
 
     name: str
     text: str
     parameters: Sequence[Parameter]
     packed: Sequence[str]
     takes: Mapping[str, Sequence[str]]
+    later: Mapping[str, str]
     defines: frozenset[str]
 
 
@@ -85,7 +95,7 @@ def read(path: Path) -> LuaFile:
     parameters = [Parameter(*found) for found in _PARAMETER.findall(text)]
     takes = {module: names.split(", ") for module, names in _FROM.findall(text)}
     defines = frozenset(name for names in _TOP_LEVEL.findall(text) for name in names.split(", "))
-    return LuaFile(path.stem, text, parameters, _PACKED.findall(text), takes, defines)
+    return LuaFile(path.stem, text, parameters, _PACKED.findall(text), takes, dict(_LATER.findall(text)), defines)
 
 
 def in_order(script: str, folder: Path = LUA) -> list[LuaFile]:
@@ -94,27 +104,32 @@ def in_order(script: str, folder: Path = LUA) -> list[LuaFile]:
     Raises LuaError when a module is missing, does not define what others take from it, or is in a circle.
     """
     files = {script: read(folder / f"{script}.lua")}
-    missing = set(files[script].takes)
+    missing = _needs(files[script])
     while missing:
         name = min(missing)
         path = folder / "modules" / f"{name}.lua"
         if not path.exists():
             raise LuaError(f"there is no module {name}.lua")
         files[name] = read(path)
-        missing = {module for file in files.values() for module in file.takes} - files.keys()
+        missing = {module for file in files.values() for module in _needs(file)} - files.keys()
     try:
-        order = [files[name] for name in TopologicalSorter({n: list(f.takes) for n, f in files.items()}).static_order()]
+        order = [files[name] for name in TopologicalSorter({n: _needs(f) for n, f in files.items()}).static_order()]
     except CycleError as error:
         raise LuaError(f"modules in a circle: {' takes from '.join(reversed(error.args[1]))}") from None
     _check_modules(order)
     return order
 
 
+def _needs(file: LuaFile) -> set[str]:
+    """The modules that a file takes from, now or later."""
+    return {*file.takes, *file.later}
+
+
 def _check_modules(files: Sequence[LuaFile]) -> None:
     """Check that modules define the names that files take from them, and that no two files define the same name."""
     by_name, definers = {file.name: file for file in files}, dict[str, str]()
     for file in files:
-        for module, names in file.takes.items():
+        for module, names in [*file.takes.items(), *((module, [name]) for module, name in file.later.items())]:
             if unknown := set(names) - by_name[module].defines:
                 raise LuaError(
                     f"{module}.lua does not define {', '.join(sorted(unknown))}, which {file.name}.lua takes"
@@ -145,7 +160,26 @@ def compose(script: str, folder: Path = LUA) -> Composed:
     arguments = [parameter for parameter in parameters if parameter.kind == "ARGV"]
     forms = dict.fromkeys(form for file in files for form in file.packed)
     lines = ["local call = redis.call", *_bound(keys, arguments), *(lua_reader(form) for form in forms)]
-    return Composed(keys, arguments, "\n".join([*lines, *(file.text for file in files)]))
+    return Composed(keys, arguments, "\n".join([*lines, *_texts(script, files)]))
+
+
+def _texts(script: str, files: Sequence[LuaFile]) -> Iterator[str]:
+    """The texts of the files in order. Modules that are only needed later are inside the function that makes them."""
+    by_name = {file.name: file for file in files}
+    now = _reached(script, by_name)
+    later = {module: name for file in files for module, name in file.later.items()}
+    for file in files:
+        if file.name in now:
+            yield file.text
+        elif name := later.get(file.name):
+            inside = _reached(file.name, by_name) - now
+            texts = [each.text for each in files if each.name in inside]
+            yield "\n".join([f"local function {name}(...)", *texts, f"return {name}(...)", "end"])
+
+
+def _reached(name: str, files: Mapping[str, LuaFile]) -> set[str]:
+    """A file, and the modules that it takes from, directly or by others."""
+    return {name}.union(*(_reached(module, files) for module in files[name].takes))
 
 
 def _bound(keys: Iterable[str], arguments: Iterable[Parameter]) -> Iterator[str]:

@@ -129,6 +129,42 @@ def test_only_scripts_have_arguments(folder: Path) -> None:
         in_order("script", folder)
 
 
+def test_modules_that_are_needed_later_are_inside_the_function_that_makes_their_functions(folder: Path) -> None:
+    write(folder / "modules" / "halves.lua", "-- FROM sums: plus", "local function half(a) return plus(a, 0) / 2 end")
+    write(
+        folder / "modules" / "quarters.lua",
+        "-- FROM halves: half",
+        "local function quarter(a) return half(half(a)) end",
+    )
+    write(
+        folder / "script.lua",
+        "-- FROM products: double",
+        "-- LATER quarters: quarter",
+        "return quarter(double(given))",
+    )
+    lines = compose("script", folder).text.splitlines()
+    order = [line.split("(")[0] for line in lines if line.startswith("local function")]
+    assert order == [f"local function {name}" for name in ("plus", "double", "quarter", "half", "quarter")]
+    begin, end = lines.index("local function quarter(...)"), lines.index("end")
+    assert lines[begin + 1 : end][-1] == "return quarter(...)"
+    assert "local function half(a) return plus(a, 0) / 2 end" in lines[begin:end]
+    assert name_problems(read(folder / "script.lua")) == ["uses, and does not declare: given"]
+
+
+def test_a_module_that_is_needed_now_and_later_stands_before_both(folder: Path) -> None:
+    write(folder / "modules" / "halves.lua", "-- FROM sums: plus", "local function half(a) return plus(a, 0) / 2 end")
+    write(folder / "script.lua", "-- FROM sums: plus", "-- LATER halves: half", "return half(plus(1, 2))")
+    assert compose("script", folder).text.count("local function plus") == 1
+    write(folder / "both.lua", "-- FROM halves: half", "-- LATER halves: half", "return half(2)")
+    assert "(...)" not in compose("both", folder).text
+
+
+def test_a_name_that_a_module_does_not_define_is_refused_also_if_it_is_needed_later(folder: Path) -> None:
+    write(folder / "script.lua", "-- LATER sums: minus", "return minus(1, 2)")
+    with pytest.raises(LuaError, match=r"sums\.lua does not define minus, which script\.lua takes"):
+        in_order("script", folder)
+
+
 def test_keys_and_arguments_have_their_names_in_the_scripts_text(folder: Path) -> None:
     write(
         folder / "modules" / "sums.lua", "-- KEYS leases ZSET", "local function plus() return call('DEL', leases) end"
@@ -209,7 +245,7 @@ def test_every_constant_is_used() -> None:
 
 
 def test_every_module_is_taken_by_another_file() -> None:
-    taken = {module for name in SCRIPTS for file in in_order(name) for module in file.takes}
+    taken = {module for name in SCRIPTS for file in in_order(name) for module in [*file.takes, *file.later]}
     assert taken == {path.stem for path in (LUA / "modules").glob("*.lua")}
 
 

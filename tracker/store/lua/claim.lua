@@ -3,6 +3,7 @@
 --
 -- KEYS limiters       ZSET    limiter -> when to look at it again
 -- KEYS unserved_types ZSET    type -> since when operations of it wait, or when one was last queued to find a worker
+-- KEYS apart_types    ZSET    `process <type>` or `worker <type>` -> the same, for operations that wait to run apart
 -- ARGV worker         string  who claims
 -- ARGV batch          string  names this claim. When the reply was lost, a claim by the same name has the same reply
 -- ARGV lease          int     microseconds
@@ -24,9 +25,9 @@
 -- FROM limiter: due_limiters
 -- FROM move: release_limited, release_waiting
 -- FROM verdicts: judge
--- FROM apart_claims: claim_apart
--- FROM ticket_readers: new_reader
--- FROM lane_claims: claim_next, finish_lane
+-- LATER apart_claims: claim_apart
+-- FROM ticket_readers: new_reader, trim
+-- FROM lane_claims: claim_next
 --
 -- Returns {state, opens, waiting, {word, job, {field, value, ...}}, ...}. `state` is OPEN | LEFT (tickets are left that
 -- there is no room for) | MORE (the claim ended before the end of the queues) | SUSPENDED (by `rq suspend`: nothing was
@@ -118,7 +119,10 @@ local function claim_all(tx, claim)
     if not looks_further(claim) then break end
     slot = slot + 1
   until not claim_one(tx, claim, readers, FIRST[slot % #FIRST + 1], size)
-  for _, reader in pairs(readers) do waiting = waiting + finish_lane(tx, claim, reader) end
+  for _, reader in pairs(readers) do
+    if reader.turns then claim.in_turn.finish(tx, claim, reader) else trim(reader) end
+    waiting = waiting + call('LLEN', reader.lane.queue)
+  end
   if waiting > 0 and claim.state == 'OPEN' then claim.state = 'LEFT' end
   return waiting
 end
@@ -156,7 +160,7 @@ local function claim_from_queues()
   local claim = new_claim()
   local tx = begin(claim.room.coroutines + claim.room.functions > 1)
   release_parked(tx, claim)
-  claim_apart(tx, claim)
+  if call('EXISTS', apart_types) == 1 then claim_apart(tx, claim) end
   local waiting = claim.state == 'ALONE' and 0 or claim_all(tx, claim)
   commit(tx)
   remember(claim)

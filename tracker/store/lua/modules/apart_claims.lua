@@ -11,7 +11,7 @@
 --                           <worker> <since> <operation>`, or `rests - <until> -`
 -- FROM clock: digits
 -- FROM lanes: LANES
--- FROM record: owner_digest, read_record
+-- FROM record: read_record
 -- FROM ticket_readers: delete_job
 -- FROM worker_waits: first_waiting, forget_if_none_waits, oldest_first, waiting_record
 -- FROM transition: change_stage
@@ -21,7 +21,7 @@
 -- need no process of its own here.
 local function may_begin(claim, name, key)
   local stored = redis.pcall('HMGET', C.operation .. key, 'apart', 'tenant')
-  return has_room(claim, {owner = owner_digest(stored[2] or '')}, room_of(claim, name, stored[1] or ''))
+  return has_room(claim, {owner = redis.sha1hex(stored[2] or '')}, room_of(claim, name, stored[1] or ''))
 end
 
 -- Begin the attempt of a parked operation. Its ticket is taken off the queue at once: otherwise older tickets could

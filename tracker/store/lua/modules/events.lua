@@ -6,7 +6,6 @@
 --
 -- KEYS events    PUBSUB  where every event is published
 -- FROM stages: FINAL
--- FROM record: owner_digest
 
 -- The members that the event of any operation may have, as JSON, each after a comma. An id that the server made is not
 -- stored, and is left out.
@@ -92,7 +91,7 @@ end
 
 local function publish_events(tx)
   for tenant, lines in pairs(tx.events) do
-    local owner = owner_digest(tenant)
+    local owner = redis.sha1hex(tenant)
     local feed = C.feed .. owner
     local first = 1
     while lines.kept[first] do

@@ -2,7 +2,6 @@
 -- versions run beside this one, they go on writing it.
 --
 -- FROM clock: digits
--- FROM record: owner_digest
 
 -- Move the first `limit` operations to the sets of their tenants. Returns how many were moved or are not queued.
 local function convert_former(lane, limit)
@@ -11,7 +10,7 @@ local function convert_former(lane, limit)
     local key, number = found[index], digits(tonumber(found[index + 1]))
     local stored = redis.pcall('HMGET', C.operation .. key, 'stage', 'ticket', 'tenant')
     if stored[1] == 'queued' and stored[2] == number then
-      local owner = owner_digest(stored[3])
+      local owner = redis.sha1hex(stored[3])
       call('ZADD', lane.ticketed .. owner, number, key)
       call('ZADD', lane.turns, 'NX', 0, owner)
     end

@@ -19,25 +19,16 @@ local function group_of(tx, command, key)
   return group
 end
 
--- Write one member: `command` is SADD, SREM or ZREM.
-local function write_member(tx, command, key, member)
+-- Write one member: `command` is SADD, SREM or ZREM. A member that is to be removed and is not there is removed from
+-- the key `other`, if that is given.
+local function write_member(tx, command, key, member, other)
   if not tx.batched then
-    call(command, key, member)
+    if call(command, key, member) == 0 and other then call(command, other, member) end
     return
   end
   local group = group_of(tx, command, key)
   local size = group.size + 1
-  group[size], group.size = member, size
-end
-
--- Remove a member from a sorted set. If the set does not have it, it is removed from the sorted set `other`.
-local function remove_from_either(tx, key, other, member)
-  if tx.batched then
-    write_member(tx, 'ZREM', key, member)
-    tx.groups.ZREM[key].other = other
-  elseif call('ZREM', key, member) == 0 then
-    call('ZREM', other, member)
-  end
+  group[size], group.size, group.other = member, size, other
 end
 
 -- Add a member to a sorted set.
@@ -62,19 +53,17 @@ local function delete_keys(tx, first, second, third)
   keys[count + 1], keys[count + 2], keys[count + 3] = first, second, third
 end
 
-local function write_group(command, key, group)
-  local size, other = group.size, group.other
-  for first = 1, size, MOST_ARGUMENTS do
-    local last = math.min(first + MOST_ARGUMENTS - 1, size)
-    local written = call(command, key, unpack(group, first, last))
-    if other and written <= last - first then call(command, other, unpack(group, first, last)) end
-  end
-end
-
 local function write_groups(tx)
   if not tx.batched then return end
   for _, command in ipairs({'ZREM', 'SREM', 'SADD', 'ZADD'}) do
-    for key, group in pairs(tx.groups[command]) do write_group(command, key, group) end
+    for key, group in pairs(tx.groups[command]) do
+      local size, other = group.size, group.other
+      for first = 1, size, MOST_ARGUMENTS do
+        local last = math.min(first + MOST_ARGUMENTS - 1, size)
+        local written = call(command, key, unpack(group, first, last))
+        if other and written <= last - first then call(command, other, unpack(group, first, last)) end
+      end
+    end
   end
   local deleted = tx.deleted
   for first = 1, #deleted, MOST_ARGUMENTS do

@@ -7,6 +7,3 @@
 --   turns     the sorted set of tenants that have tickets in the lane
 --   started   RQ's registry of jobs that run; `failed` of those that failed
 local LANES = C.lanes
-
--- The sorted set that holds an operation while it is queued.
-local function ticketed_at(record) return LANES[record.lane].ticketed .. record.owner end

@@ -10,20 +10,8 @@
 --
 -- FROM lanes: LANES
 
--- Digests of tenants, which are the same for most operations of a run.
-local DIGESTS = {}
-
-local function owner_digest(tenant)
-  local digest = DIGESTS[tenant]
-  if not digest then
-    digest = redis.sha1hex(tenant)
-    DIGESTS[tenant] = digest
-  end
-  return digest
-end
-
 local COMPUTED = {
-  owner = function(record) return owner_digest(record.tenant) end,
+  owner = function(record) return redis.sha1hex(record.tenant) end,
   call = function(record) return redis.sha1hex(record.tenant .. '\n' .. record.call_id) end,
   context = function(record)
     local text = rawget(record, 'client_context')

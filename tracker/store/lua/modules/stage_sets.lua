@@ -7,10 +7,10 @@
 -- KEYS suspects  ZSET    queued operation -> when its ticket was found missing
 -- KEYS litter    ZSET    RQ job id -> when to remove what is left of the job
 -- FROM clock: digits
--- FROM lanes: LANES, ticketed_at
+-- FROM lanes: LANES
 -- FROM stages: FINAL
 -- FROM record: policy_of
--- FROM grouped_writes: remove_from_either, write_member, write_score
+-- FROM grouped_writes: write_member, write_score
 -- FROM tickets: push_ticket
 -- FROM serial_queue: join_serial_queue
 -- FROM limiter: unpark_at_limiter
@@ -33,12 +33,12 @@ local function leave_running(tx, record)
 end
 
 local function leave_queued(tx, record, stage)
-  local former = LANES[record.lane].former
+  local ticketed, former = LANES[record.lane].ticketed .. record.owner, LANES[record.lane].former
   if stage == 'running' then
-    remove_from_either(tx, ticketed_at(record), former, record.key)
+    write_member(tx, 'ZREM', ticketed, record.key, former)
     write_member(tx, 'ZREM', suspects, record.key)
   else -- not grouped, because the same transaction may queue the operation again
-    if call('ZREM', ticketed_at(record), record.key) == 0 then call('ZREM', former, record.key) end
+    if call('ZREM', ticketed, record.key) == 0 then call('ZREM', former, record.key) end
     call('ZREM', suspects, record.key)
     add_litter(tx, record)
   end

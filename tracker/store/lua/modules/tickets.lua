@@ -36,26 +36,20 @@ local function write_job(tx, job, lane)
   call('HSET', C.job .. job, 'created_at', time, 'enqueued_at', time, 'origin', lane.name)
 end
 
--- Note the tickets of tenants. `scores` has what ZADD takes, by the tenant's digest. Returns whether a tenant is new in
--- the lane. The turn of a new tenant is negative until a claim gives it another.
-local function add_to_turns(tx, lane, scores)
-  local is_any_new = false
+-- Put jobs at the end of their lane's RQ queue. `scores` has what ZADD takes, by the tenant's digest. RQ's
+-- Queue.enqueue_job adds the queue to the set of queues each time; the set has the queue while the queue is not empty.
+-- The turn of a tenant that is new in the lane is negative until a claim gives it another.
+local function enqueue(tx, lane, jobs, scores)
+  local wakes = call('RPUSH', lane.queue, unpack(jobs)) == #jobs
+  if wakes then call('SADD', queues, lane.queue) end
   for owner, of_tenant in pairs(scores) do
     call('ZADD', lane.ticketed .. owner, unpack(of_tenant))
     if call('ZADD', lane.turns, 'NX', '-' .. tx.time, owner) == 1 then
       call('ZADD', known_tenants, tx.time, owner)
-      is_any_new = true
+      wakes = true
     end
   end
-  return is_any_new
-end
-
--- Put jobs at the end of their lane's RQ queue. RQ's Queue.enqueue_job adds the queue to the set of queues each time.
--- The set has the queue while the queue is not empty.
-local function enqueue(tx, lane, jobs, scores)
-  local was_empty = call('RPUSH', lane.queue, unpack(jobs)) == #jobs
-  if was_empty then call('SADD', queues, lane.queue) end
-  if add_to_turns(tx, lane, scores) or was_empty then call('PUBLISH', wake, lane.name) end
+  if wakes then call('PUBLISH', wake, lane.name) end
 end
 
 -- Push a ticket at the end of the transaction. The jobs of a lane are equal then, so that one is a copy of another.

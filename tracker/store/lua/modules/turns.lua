@@ -31,13 +31,10 @@ local function lowest_turn(lane, tenants)
   return tonumber(call('ZRANGE', lane.turns, '(0', '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')[2]) or STRIDE
 end
 
--- Read the first tenants of a lane, `most` at most. Returns nil if fewer than two tenants have tickets. `weights` has
--- the weights that are not 1, by tenant. Tickets with a number below `head`, which is the number of the queue's first
--- ticket, have left the queue: somebody has taken them. `room` is for how many operations the worker has room.
-local function read_turns(lane, weights, most, room, head)
-  local found = call('ZRANGE', lane.turns, 0, most - 1, 'WITHSCORES')
-  local count = #found / 2
-  if count < 2 then return nil end
+-- The turns of a lane. `found` are the first tenants with their turns. `weights` has the weights that are not 1, by
+-- tenant. Tickets with a number below `head`, which is the number of the queue's first ticket, have left the queue:
+-- somebody has taken them. `room` is for how many operations the worker has room.
+local function read_turns(lane, found, weights, room, head)
   local tenants = {}
   for index = 1, #found, 2 do
     local owner = found[index]
@@ -48,6 +45,7 @@ local function read_turns(lane, weights, most, room, head)
     if tenant.turn > 0 then break end
     tenant.turn, tenant.changed = lowest, true
   end
+  local count = #tenants
   return {lane = lane, tenants = tenants, size = math.ceil(room / count) + 1, most = math.ceil(C.window / count)}
 end
 

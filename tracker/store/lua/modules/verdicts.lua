@@ -71,14 +71,6 @@ local function has_room(claim, of, kind)
   return not held or (held[kind] or 0) < most
 end
 
-local function take_room(claim, record, kind)
-  claim.room[kind] = claim.room[kind] - 1
-  if not claim.most then return end
-  local held = claim.held[record.owner] or {}
-  claim.held[record.owner] = held
-  held[kind] = (held[kind] or 0) + 1
-end
-
 -- What an operation needs to run apart from others, as in worker_waits.lua. Returns nil if the worker has it, or if
 -- the operation needs nothing. Each process of RQ's own workers runs one operation only.
 local function missing_for_apart(claim, record, kind)
@@ -96,7 +88,12 @@ local function start_or_park(tx, claim, job, record, reply)
   local need = missing_for_apart(claim, record, kind)
   if need then return {'PARKED', job, with(reply, park_waiting(tx, record, need))} end
   if not has_room(claim, record, kind) then return nil end
-  take_room(claim, record, kind)
+  claim.room[kind] = claim.room[kind] - 1
+  if claim.most then
+    local held = claim.held[record.owner] or {}
+    claim.held[record.owner] = held
+    held[kind] = (held[kind] or 0) + 1
+  end
   return start(tx, claim, job, record, reply, policy)
 end
 
