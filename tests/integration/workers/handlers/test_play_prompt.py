@@ -90,6 +90,7 @@ def _application(elsewhere: str) -> web.Application:
     async def endless(request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse()
         await answer.prepare(request)
+        await answer.write(WELCOME)
         while True:
             await answer.write(bytes(65536))
 
