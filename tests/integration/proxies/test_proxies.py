@@ -7,6 +7,7 @@ from urllib.parse import urljoin
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.api_client import COLLECTION, Answer
 from tests.support.proxies import KINDS, NAME, PREFIX, Proxied, behind, missing
@@ -158,3 +159,14 @@ async def test_the_closed_half_of_a_client_may_be_passed_on_to_the_api(settings:
     async with behind("haproxy", tmp_path, settings) as proxied:
         answer = await half_closed(proxied.ports.tcp, READ.replace(PREFIX, ""))
         assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For: 192.0.2.1", "Forwarded: for=192.0.2.1"])
+async def test_a_client_cannot_say_through_the_proxy_that_it_is_another(proxied: Proxied, header: str) -> None:
+    request = READ.replace("test-token", "wrong").replace("\r\n\r\n", f"\r\n{header}\r\nConnection: close\r\n\r\n")
+    with capture_logs() as logs:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxied.ports.plain, local_addr=("127.0.0.2", 0))
+        writer.write(request.encode())
+        assert b" 401 " in await soon(reader.readline())
+        writer.close()
+    assert {line["remote"] for line in logs if line["event"] == "request_refused"} == {"127.0.0.2"}
