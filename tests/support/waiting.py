@@ -24,7 +24,8 @@ async def eventually(check: Callable[[], Awaitable[T | None]]) -> T:
         if result:
             return result
         if asyncio.get_running_loop().time() > deadline:
-            raise AssertionError(f"not within {LONGEST_WAIT} s: {check.__qualname__}; last result {result!r}")
+            name = getattr(check, "__qualname__", check)
+            raise AssertionError(f"not within {LONGEST_WAIT} s: {name}; last result {result!r}")
         await asyncio.sleep(0.02)
 
 
