@@ -40,14 +40,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
-    """A `tracker dev` with the types of `conformance.kinds`, and with the media of the examples as prompts.
-
-    schemathesis sends many wrong tokens, and expects 401 for each of them.
-    """
+    """A `tracker dev` with the types of `conformance.kinds`, and with the media of the examples as prompts."""
     settings = {
         "TRACKER_TYPES": "conformance.kinds",
         "TRACKER_MEDIA_DIR": str(ROOT / "examples" / "media"),
-        "TRACKER_WRONG_TOKENS": "1000000",
     }
     with running_dev(tmp_path_factory.mktemp("dev") / "data", "--workers", "1", **settings) as started:
         yield started

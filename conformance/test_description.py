@@ -26,8 +26,11 @@ A_CASE = 3
 
 @pytest.fixture
 def fresh_dev(tmp_path: Path) -> Iterator[Dev]:
-    """Another `tracker dev`, because thousands of random operations would disturb the other tests."""
-    with running_dev(tmp_path / "data", "--workers", "1") as started:
+    """Another `tracker dev`, because thousands of random operations would disturb the other tests.
+
+    schemathesis sends many wrong tokens, and expects 401 for each of them.
+    """
+    with running_dev(tmp_path / "data", "--workers", "1", TRACKER_WRONG_TOKENS="1000000") as started:
         yield started
 
 
