@@ -16,7 +16,7 @@ from yarl import URL
 TOKENS: Mapping[str, str] = {"load": "token-of-the-load", "flood": "token-of-the-flood"}
 """The token of each tenant."""
 FLOOD_TYPE = "#chaos.flood"
-FLOOD_SECONDS = 3.0
+FLOOD_SECONDS = 1.0
 """How long an operation of the flooding tenant runs."""
 FLOOD_BATCH, FLOOD_INTERVAL = 20, 1.0
 """How many operations the flooding tenant creates at a time, and the seconds between two times."""

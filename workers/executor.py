@@ -250,10 +250,11 @@ class Executor:
             if attempt.host is not None:
                 self.pool.release(attempt.host, self._now() - attempt.started)
         elif isinstance(message, AttemptRefused):
-            attempt.stop_reason = attempt.stop_reason or StopReason.DRAIN
+            if attempt.stop_reason not in {StopReason.CANCEL, StopReason.FENCED}:  # its handler overran no deadline
+                attempt.stop_reason = StopReason.DRAIN
             self._end(attempt, Stopped({}))
             if attempt.host is not None:
-                self.pool.release(attempt.host, 0.0)
+                self.pool.release(attempt.host, self._now() - attempt.started)
         elif isinstance(message, ProgressReport):
             attempt.unstored_progress = message
 

@@ -74,8 +74,8 @@ class Fetcher:
         """The next claim, if it was sent before the reply to the present claim was processed."""
         self._last_deep_claim = -DEEP_CLAIM_INTERVAL
         self._last_claim = asyncio.get_running_loop().time()
-        self._claimed_at = time.monotonic()
-        """When the claim was first sent whose reply is awaited."""
+        self._claimed_at = self._sent_at = time.monotonic()
+        """When the claim was first sent whose reply is awaited, and when it was sent last."""
         self._poll_in = POLL_INTERVAL
         self._next_kind = 0
         """The position in `_KINDS` of the kind whose turn is next, when the worker must not claim more than one."""
@@ -135,7 +135,8 @@ class Fetcher:
                 self._on_nothing_claimed()
             return False
         self.unanswered = True
-        reply, claimed_at = await claim, self._claimed_at
+        reply = await claim
+        claimed_at = self._claimed_at if reply.again else self._sent_at
         self.unanswered = False
         self._batch += 1
         self.claimed += len(reply.started)
@@ -197,8 +198,9 @@ class Fetcher:
         if not repeat and not self._is_worth_a_claim(room, now):
             return None
         self._last_claim = now
-        if not repeat:  # a repeated claim brings what the first one took
-            self._claimed_at = time.monotonic()
+        self._sent_at = time.monotonic()
+        if not repeat:  # a repeated claim may bring what the first one took
+            self._claimed_at = self._sent_at
         deep = now - self._last_deep_claim >= DEEP_CLAIM_INTERVAL
         if deep:
             self._last_deep_claim = now

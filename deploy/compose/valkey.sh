@@ -4,13 +4,23 @@
 set -eu
 umask 077
 
+# The hash of a password. An empty password, or a file that cannot be read, ends the script: the shell ends only for a
+# command that fails in an assignment of its own.
 hash() {
-    printf %s "$(cat "/run/secrets/redis-$1-password")" | sha256sum | cut -d ' ' -f 1
+    password=$(cat "/run/secrets/redis-$1-password")
+    if [ -z "$password" ]; then
+        echo "the secret redis-$1-password is empty" >&2
+        return 1
+    fi
+    printf %s "$password" | sha256sum | cut -d ' ' -f 1
 }
 
-sed -e "s/^user tracker-api on/& #$(hash api)/" \
-    -e "s/^user tracker-worker on/& #$(hash worker)/" \
-    -e "s/^user tracker-operator on/& #$(hash operator)/" \
+api=$(hash api)
+worker=$(hash worker)
+operator=$(hash operator)
+sed -e "s/^user tracker-api on/& #$api/" \
+    -e "s/^user tracker-worker on/& #$worker/" \
+    -e "s/^user tracker-operator on/& #$operator/" \
     /compose/users.acl >/run/valkey/users.acl
 # The user of the container's health check.
 echo 'user health on nopass -@all +ping' >>/run/valkey/users.acl

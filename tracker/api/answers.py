@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Final, TypeGuard
+from typing import TYPE_CHECKING, Final, TypeGuard, cast
 
 import orjson
 from aiohttp import hdrs, web
@@ -16,6 +16,9 @@ from tracker.errors import Unavailable
 from tracker.json_codec import encode
 from tracker.runtime.budgets import Budgets
 from tracker.runtime.shares import Shares
+
+if TYPE_CHECKING:
+    from tracker.api.half_closed import HalfClosedHandler
 
 BUDGETS: Final = web.AppKey("budgets", Budgets)
 
@@ -49,6 +52,10 @@ class Room:
             self._shares.count(self._tenant, more)
         self._held += more
         return goes_on and self.left > 0
+
+    def count_whole(self, size: int) -> None:
+        """Count the answer's whole size, of which a part may be counted already."""
+        self.add(max(0, size - self._used))
 
     def trim(self) -> None:
         """Give back what the answer has not used, because it does not grow any more."""
@@ -179,6 +186,8 @@ async def _send(request: web.Request, response: web.Response) -> web.StreamRespo
     """Send a response, a long one in pieces. The transport copies what the network does not take at once."""
     response.headers.update(standard_headers(request, ids_of(request.headers)))
     sent: web.StreamResponse = response
+    connection = cast("HalfClosedHandler", request.protocol)
+    connection.sends_in_handler = True
     try:
         if body_size(response) > PART and request.method != hdrs.METH_HEAD:
             sent = web.StreamResponse(status=response.status, headers=response.headers)
@@ -188,6 +197,8 @@ async def _send(request: web.Request, response: web.Response) -> web.StreamRespo
             await response.write_eof()
     except ConnectionError:
         pass  # the client has gone away; aiohttp notices it, too
+    finally:
+        connection.sends_in_handler = False
     return sent
 
 

@@ -7,7 +7,7 @@ limit them.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from tracker.errors import Invalid
+from tracker.api.body_errors import BodyError
 
 if TYPE_CHECKING:
     from aiohttp.streams import StreamReader
@@ -30,7 +30,7 @@ class BodyFraming:
     def is_too_much(self, data: bytes, messages: Sequence[Any]) -> bool:
         """Note bytes that have arrived and were parsed. `messages` are the requests that wait, each with its body.
 
-        Returns True when the newest body has too much framing. A read of this body raises Invalid then.
+        Returns True when the newest body has too much framing. A read of this body raises BodyError then.
         """
         body = self._body
         newest: StreamReader | None = messages[-1][1] if messages else body
@@ -43,7 +43,7 @@ class BodyFraming:
         self._received += len(data)
         if self._received <= FREE + PER_BYTE * newest.total_bytes:
             return False
-        newest.set_exception(Invalid("The body has too many bytes of chunk extensions for its content."))
+        newest.set_exception(BodyError("The body has too many bytes of chunk extensions for its content."))
         self._body = None
         return True
 

@@ -8,6 +8,7 @@ the first address that is no trusted proxy's.
 import re
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from itertools import islice
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -16,6 +17,9 @@ from tracker.config import Settings
 from tracker.errors import ConfigurationError
 
 Address = IPv4Address | IPv6Address
+
+MOST_HOPS: Final = 32
+"""How many addresses of a proxy's header are looked at. Behind more proxies a client has no known address."""
 
 _V6_PREFIX: Final = 64
 """How many leading bits of an IPv6 address name one network. A provider gives a customer at least such a network."""
@@ -41,7 +45,7 @@ class ClientAddresses:
         peer = parse_address(request.remote or "")
         if not self.trusts(peer):
             return peer
-        for hop in _hops(request):
+        for hop in islice(_hops(request), MOST_HOPS):
             address = parse_address(hop)
             if not self.trusts(address):
                 return address

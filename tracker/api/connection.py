@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import structlog
 from aiohttp import hdrs, web
 from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import _ErrInfo
 from multidict import CIMultiDictProxy
 
+from tracker.api.body_errors import BodyError
 from tracker.api.body_framing import BodyFraming
 from tracker.api.connection_limits import RETRY_AFTER, Admission, ConnectionLimits
 from tracker.api.error_responses import RequestIds, error_response, response_for
@@ -107,9 +109,20 @@ class Connection(HalfClosedHandler):
         super().data_received(data)
         if self._framing.is_too_much(data, self._messages):
             self.close()  # ends the connection after the response
+        self._refuse_broken_body()
         waiter = self._waiter
-        if waiter is not None and self.head_since is NEVER and data and not waiter.done():
+        if waiter is not None and self.head_since is NEVER and not waiter.done() and data.strip(b"\r\n"):
             self.head_since = self._loop.time()
+
+    def _refuse_broken_body(self) -> None:
+        """End a body in which the parser has found an error. The parser tells nobody who waits for the body."""
+        messages = self._messages
+        if not messages or not isinstance(messages[-1][0], _ErrInfo):
+            return
+        body = messages[-2][1] if len(messages) > 1 else self.payload
+        if not body.is_eof() and body.exception() is None:
+            body.set_exception(BodyError("The body is not framed as its headers say."))
+            self.close()  # what else arrives is not parsed
 
     @property
     def reading_paused(self) -> bool:

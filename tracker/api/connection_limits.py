@@ -25,11 +25,10 @@ RETRY_AFTER: Final = 5
 
 _BURST: Final = 64
 """How many connections are accepted before the first of them is counted, if the process may open few files."""
-_RESERVED_FILES: Final = _BURST + 32
-"""How many open files are kept for a burst of connections, and for Redis, logs and the like."""
+_OTHER_FILES: Final = 32
+"""How many open files are kept for Redis, logs and the like."""
 BACKLOG: Final = 4096
 """How many connections wait to be accepted at most, if the system allows so many. Others connect again later."""
-_FEW_FILES: Final = 8192
 _ADDRESSES_AT_LIMIT: Final = 2
 """How many addresses together may have all connections, unless the settings say otherwise."""
 
@@ -47,10 +46,10 @@ class ConnectionLimits:
     """The open connections of this process. `refused` counts what was refused since it was last read."""
 
     def __init__(self, settings: Settings) -> None:
-        files = _raise_file_limit(settings.connections + _RESERVED_FILES + SPARE)
-        self.total = max(1, min(settings.connections, files - _RESERVED_FILES - SPARE))
+        files = _raise_file_limit(settings.connections + SPARE + _OTHER_FILES + BACKLOG) - SPARE - _OTHER_FILES
+        self.total = max(1, min(settings.connections, files - _BURST))
         self.per_address = settings.connections_per_address or max(1, self.total // _ADDRESSES_AT_LIMIT)
-        self.backlog = BACKLOG if files >= _FEW_FILES else _BURST
+        self.backlog = min(BACKLOG, max(_BURST, files - self.total))
         """How many connections wait to be accepted at most. All of them may be accepted at once."""
         self.refused: Counter[str] = Counter()
         self._addresses = ClientAddresses(settings)

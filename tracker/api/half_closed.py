@@ -23,13 +23,15 @@ class HalfClosedHandler(RequestHandler):
     aiohttp itself closes the connection as soon as the client has closed its half.
     """
 
-    __slots__ = ("end_of_half_closed", "payload", "responses_sent", "tasks_of_client")
+    __slots__ = ("end_of_half_closed", "payload", "responses_sent", "sends_in_handler", "tasks_of_client")
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
         self.tasks_of_client: set[asyncio.Task[Any]] = set()
         """Tasks that end when the client goes away."""
         self.responses_sent = 0
+        self.sends_in_handler = False
+        """Whether a handler sends its response itself, and has not sent all of it. A stream does not count."""
         self.payload: StreamReader = EMPTY_PAYLOAD
         """The body of the request that has left the queue last. The server sets it."""
         self.end_of_half_closed: asyncio.TimerHandle | None = None
@@ -81,7 +83,7 @@ class HalfClosedHandler(RequestHandler):
 
     def _is_sending(self) -> bool:
         """Whether a handler has made its response, and the response is not sent to its end."""
-        return self._request_in_progress and self._current_request is None
+        return self.sends_in_handler or (self._request_in_progress and self._current_request is None)
 
     def _give_up(self) -> None:
         if not self._is_sending():

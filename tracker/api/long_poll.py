@@ -32,7 +32,7 @@ async def wait_for_change(
     The caller should keep no other reference to `record`, which may be large.
     """
     if is_half_closed(request):
-        return record
+        return await _whole(request, record)
     record = without_large_members(record)
     with _held(request, record):
         record = await request.app[OPERATIONS].wait(record, seconds=seconds, since=since)
@@ -46,7 +46,7 @@ async def wait_for_end(request: web.Request, record: Record, seconds: int, *, si
     The wait ends early for the same reasons as in `wait_for_change`, and `since` has the same meaning.
     """
     if is_half_closed(request):
-        return record
+        return await _whole(request, record)
     record = without_large_members(record)
     with _held(request, record):
         record = await request.app[OPERATIONS].wait_for_end(record, seconds=seconds, since=since)

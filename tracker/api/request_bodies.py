@@ -13,10 +13,10 @@ from aiohttp.hdrs import CONTENT_ENCODING, CONTENT_TYPE
 from aiohttp.streams import EmptyStreamReader
 
 from tracker.api.answers import BUDGETS, PATIENCE
+from tracker.api.body_errors import BodyError, BodyTimeoutError
 from tracker.api.content_encoding import ENCODING_NEEDED, decompress, is_readable_encoding
 from tracker.api.guard import AUTHENTICATOR
 from tracker.api.headers import JSON_NEEDED, is_json, single
-from tracker.api.slow_clients import BodyTimeoutError
 from tracker.domain.operation import Json
 from tracker.errors import Invalid, PayloadTooLarge, TimedOut, UnsupportedMediaType
 from tracker.json_codec import depth
@@ -113,8 +113,10 @@ async def _read(request: web.Request) -> bytes:
         body = content.read_nowait() if is_here else await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise _too_large(most) from None
-    except BodyTimeoutError:
-        raise TimedOut("The body arrived too slowly.") from None
+    except BodyTimeoutError as error:
+        raise TimedOut(str(error)) from None
+    except BodyError as error:
+        raise Invalid(str(error)) from None
     except (web.RequestPayloadError, ConnectionError):
         raise Invalid("The body ended early.") from None
     if len(body) > most:

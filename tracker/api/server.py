@@ -24,7 +24,6 @@ from tracker.api.slow_clients import SlowClients
 from tracker.config import Settings
 from tracker.errors import Invalid
 
-SERVER_NAME: Final = "operation-tracker"
 SHUTDOWN_SECONDS: Final = 10.0
 """The longest time that a stopping server waits for requests under way."""
 

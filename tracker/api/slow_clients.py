@@ -12,6 +12,7 @@ from typing import Final, Protocol
 import structlog
 from aiohttp.streams import StreamReader
 
+from tracker.api.body_errors import BodyTimeoutError
 from tracker.api.connection_limits import Admission, ConnectionLimits
 from tracker.config import Settings
 
@@ -27,10 +28,6 @@ PROBE_SECONDS: Final = 5.0
 """The longest time in seconds for which a connection over the limit is open."""
 LOG_INTERVAL: Final = 60.0
 """The time in seconds between two lines of the log about refused connections and slow clients."""
-
-
-class BodyTimeoutError(TimeoutError):
-    """The body of a request arrives too slowly."""
 
 
 @dataclass(slots=True)
@@ -138,7 +135,7 @@ class SlowClients:
             progress.done = body.total_bytes - progress.count
             if progress.is_too_slow(now, self._rate):
                 self.ended["body"] += 1
-                body.set_exception(BodyTimeoutError())
+                body.set_exception(BodyTimeoutError("The body arrived too slowly."))
 
     def _log(self) -> bool:
         """Log what was refused and ended since the last line. Returns whether there was anything."""

@@ -77,9 +77,10 @@ class Pager:
         return await walk.each_match(tenant, call_id, "$count", lambda _record, _moment: None)
 
     async def _count_by_index(self, tenant: str, call_id: str, query_plan: Plan) -> int:
-        if await self._reader.compared(tenant, call_id, query_plan) > MAX_COMPARED:
-            raise _too_many("$count", MAX_COMPARED)
-        return await self._reader.count(tenant, call_id, query_plan)
+        async with self._steps.acquired(tenant, BUSY, within=PATIENCE):
+            if await self._reader.compared(tenant, call_id, query_plan) > MAX_COMPARED:
+                raise _too_many("$count", MAX_COMPARED)
+            return await self._reader.count(tenant, call_id, query_plan)
 
 
 class _Walk:

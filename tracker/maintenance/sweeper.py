@@ -95,8 +95,8 @@ class Sweeper:
     async def _sweep_if_locked(self) -> None:
         """Sweep, and sweep again while one of the duties reaches the limit of a batch."""
         if await self._has_lock():
-            while MAX_BATCH in astuple(await self.sweep()):
-                await self._has_lock()
+            while max(astuple(await self.sweep())) >= MAX_BATCH and await self._has_lock():
+                pass
 
     async def sweep(self) -> Swept:
         """Do each duty once, for one batch. Raises Unavailable while Redis is away."""

@@ -179,17 +179,24 @@ class Batcher:
         replies = await self._round_trip(calls)
         missed = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if missed:
-            for script in {calls[index].script for index in missed}:
-                await self._redis.script_load(script.script)
-            again = await self._round_trip([calls[index] for index in missed])
+            again = await self._repeat([calls[index] for index in missed], load=True)
             for index, reply in zip(missed, again, strict=True):
                 replies[index] = reply
         for call, reply in zip(calls, replies, strict=True):
             if call.has_failed_for_all(reply):
                 apart = call.apart()
-                for one, own_reply in zip(apart, await self._round_trip(apart), strict=True):
+                for one, own_reply in zip(apart, await self._repeat(apart), strict=True):
                     one.settle(own_reply)
         return replies
+
+    async def _repeat(self, calls: list[_Call], *, load: bool = False) -> list[Any]:
+        """Send some calls again. An error of this round trip is theirs only: the other calls have their replies."""
+        try:
+            for script in {call.script for call in calls if load}:
+                await self._redis.script_load(script.script)
+            return await self._round_trip(calls)
+        except Exception as error:  # noqa: BLE001 - it is raised where the replies are awaited
+            return [error] * len(calls)
 
     async def _round_trip(self, calls: list[_Call]) -> list[Any]:
         """Send the calls and read their replies.

@@ -36,6 +36,8 @@ class ClaimReply:
     """Whether tickets are left that there was no room for."""
     alone: bool = False
     """Whether nothing else was claimed, because an operation is to have the worker for itself."""
+    again: bool = False
+    """Whether the claim was sent before, and has brought what it took then."""
     opens: float | None = None
     """Seconds until the first limiter may admit an operation; None if no limiter holds an operation back."""
     waiting: int = 0

@@ -186,6 +186,7 @@ class Store:
             more=state == "MORE",
             left=state == "LEFT",
             alone=state == "ALONE",
+            again=state == "AGAIN",
             opens=int(opens) / SECOND if opens else None,
             waiting=waiting,
         )

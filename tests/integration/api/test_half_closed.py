@@ -93,13 +93,15 @@ async def test_the_end_may_come_while_the_request_is_handled(api: Api, gate: Gat
         assert (await soon(reader.read())).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_large_answer_is_sent_to_its_end(api: Api) -> None:
+async def test_a_large_answer_is_sent_to_its_end(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler, "HALF_CLOSED_SECONDS", 0.1)
     for number in range(20):
         await api.created(id=str(number), text="x" * 60_000)
     async with connected(api) as (reader, writer):
         writer.write(READ)
         writer.write_eof()
         head = await soon(reader.readuntil(b"\r\n\r\n"))
+        await asyncio.sleep(0.3)  # a slow reader: the time for an answer to begin is over
         length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length"))
         assert len(await soon(reader.read())) == length > 1_200_000
 

@@ -12,6 +12,7 @@ import pytest
 from yarl import URL
 
 from tests.support.api_client import COLLECTION, Api
+from tests.support.waiting import soon
 from tracker.api.app import BODY_LIMIT
 
 JSON = {"Content-Type": "application/json"}
@@ -239,3 +240,33 @@ async def test_an_encoding_that_cannot_be_undone_is_refused_as_such(api: Api, en
     answer = await api.post(data=b"{}", headers={**JSON, "Content-Encoding": encoding})
     assert (answer.status, answer.error["code"]) == (415, "unsupportedMediaType")
     assert "gzip" in answer.error["message"]
+
+
+@pytest.mark.parametrize("pieces", [1, 40])
+async def test_a_body_that_is_framed_wrongly_after_its_beginning_is_refused_at_once(api: Api, pieces: int) -> None:
+    """The handler waits for the body by then. More pieces than the queue of requests takes must not hide the fault."""
+    url = URL(api.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    try:
+        writer.write(f"{POST}Transfer-Encoding: chunked\r\n\r\n1\r\n{{\r\n".encode())
+        await asyncio.sleep(0.05)
+        answering = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
+        for _ in range(pieces):
+            if not answering.done():
+                writer.write(b"zz\r\n")
+                await asyncio.sleep(0.002)
+        head = await soon(answering)
+    finally:
+        writer.transport.abort()
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\nConnection: close\r\n" in head
+
+
+async def test_a_body_that_is_refused_leaves_no_traceback_in_the_log(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    many = "1;" + "x" * 4000 + "\r\n \r\n"
+    for head in (POST, f"POST {COLLECTION} HTTP/1.1\r\nHost: x\r\n"):
+        answer = await api.raw(f"{head}Transfer-Encoding: chunked\r\n\r\n{many * 30}zz\r\n".encode())
+        assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 401 ", b"HTTP/1.0 400 "))
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

@@ -403,6 +403,20 @@ async def test_however_tenants_come_and_claims_mix_nothing_is_lost_and_each_tena
     await assert_consistent(store)
 
 
+async def test_a_tenant_that_comes_again_after_a_sweep_is_not_before_one_that_waits(store: Store) -> None:
+    first, *rest = await flood(store, "flood", 20)
+    others = [f"t{number}" for number in range(3)]
+    begun: Counter[str] = Counter()
+    for _ in range(8):
+        for tenant in others:
+            await create(store, tenant=tenant)
+        for _ in others:
+            begun.update(tenants_of(await take(store, coroutines=1)))
+            await Sweeper(store).sweep()
+    assert begun["flood"] >= 4, begun
+    assert first is not rest[0]
+
+
 async def test_however_claims_mix_no_tenant_waits_for_more_turns_than_there_are_tenants(store: Store) -> None:
     random = chance()
     passed: Counter[str] = Counter()

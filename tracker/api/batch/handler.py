@@ -40,7 +40,9 @@ async def run(batch: web.Request, caller: Caller) -> web.StreamResponse:
         raise Invalid("A batch cannot contain a batch.")
     requests = read_batch(await request_bodies.read_object(batch, deeper=LEVELS_AROUND_BODY))
     async with room_for(batch, caller.tenant) as room:
-        body = await _body(batch, caller, requests, cast("Room", room))
+        whole = cast("Room", room)
+        body = await _body(batch, caller, requests, whole)
+        whole.count_whole(len(body))
         response = web.Response(body=body, headers=_preference_applied(batch), content_type="application/json")
         return await send(batch, response, room)
 

@@ -25,7 +25,9 @@ _LARGEST: Final = 2**53
 """Greater than every time and number in a record. Scores in Redis are exact up to this number."""
 _COMPACT: Final = "~"
 """The first character of a compact token. No other token has it."""
-_MOST_OPTIONS: Final = 256 * 1024
+_MOST_PAIRS: Final = 64
+"""How many options a compact token has at most."""
+_MOST_OPTIONS: Final = 64 * 1024
 """How many bytes the options in a compact token have at most, decompressed. Longer options do not come by HTTP."""
 _RANDOM: Final = Random(1)  # noqa: S311 - it protects nothing
 _LONGEST_TEXTS: Final = {
@@ -74,8 +76,12 @@ def with_options_of_token(pairs: Pairs) -> Pairs:
     Raises Invalid for a token that `write_compact_token` cannot have made.
     """
     found: list[tuple[str, str]] = []
+    tokens = 0
     for name, value in pairs:
         if value.startswith(_COMPACT) and name.removeprefix("$").lower() == "skiptoken":
+            tokens += 1
+            if tokens > 1:
+                raise _not_of_this_list()
             found.extend(_read_compact_token(value))
         else:
             found.append((name, value))
@@ -88,7 +94,7 @@ def _read_compact_token(token: str) -> Pairs:
         decompressor = zlib.decompressobj()
         options = decompressor.decompress(compressed, _MOST_OPTIONS)
         pairs = json.loads(options) if decompressor.eof and not decompressor.unused_data else None
-        if isinstance(pairs, list):
+        if isinstance(pairs, list) and len(pairs) <= _MOST_PAIRS:
             return [_as_text_pair(pair) for pair in pairs]
     except (ValueError, TypeError, RecursionError, zlib.error):
         pass

@@ -31,7 +31,8 @@
 --
 -- Returns {state, opens, waiting, {word, job, {field, value, ...}}, ...}. `state` is OPEN | LEFT (tickets are left that
 -- there is no room for) | MORE (the claim ended before the end of the queues) | SUSPENDED (by `rq suspend`: nothing was
--- claimed) | ALONE (the claim takes no other operation: one is to have the worker for itself, and was claimed or waits
+-- claimed) | AGAIN (the claim was sent before, and this is what it took) | ALONE (the claim takes no other operation:
+-- one is to have the worker for itself, and was claimed or waits
 -- until the worker is idle). `opens` is in how many microseconds the first limiter may admit an operation, or empty.
 -- `waiting` is how many entries are on the queues. Words: CLAIMED | PARKED | STALE (the operation has another ticket,
 -- runs or has ended) | MISSING (it has no record) | FOREIGN (the job is no ticket). The record's fields follow CLAIMED
@@ -155,7 +156,7 @@ end
 local function claim_from_queues()
   local last_claim, suspended = unpack(call('MGET', C.last_claim .. worker, C.suspended))
   local verdicts = repeated(last_claim)
-  if verdicts then return {'OPEN', '', 0, unpack(verdicts)} end
+  if verdicts then return {'AGAIN', '', 0, unpack(verdicts)} end
   if suspended then return {'SUSPENDED', '', 0} end
   local claim = new_claim()
   local tx = begin(claim.room.coroutines + claim.room.functions > 1)

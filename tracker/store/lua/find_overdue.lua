@@ -22,26 +22,39 @@
 -- Returns {keys whose lease ran out, keys that are due, keys whose ticket vanished, RQ job ids to clean up, keys that
 -- did not start in time, how many tickets of earlier versions of one lane were converted}.
 
--- Note the queued operations of a tenant whose tickets have left the queue: those with a number below `below`. An entry
--- that is left of an operation which has begun or ended, under a worker of an earlier version, is removed.
-local function note_missing(tx, ticketed, below)
-  local found = call('ZRANGE', ticketed, '-inf', below, 'BYSCORE', 'LIMIT', 0, limit, 'WITHSCORES')
+-- Note the queued operations of a tenant whose tickets have left the queue: those with a number below `below`, at most
+-- `most` of them. An entry that is left of an operation which has begun or ended, under a worker of an earlier version,
+-- is removed. Returns how many entries were looked at.
+local function note_missing(tx, ticketed, below, most)
+  local found = call('ZRANGE', ticketed, '-inf', below, 'BYSCORE', 'LIMIT', 0, most, 'WITHSCORES')
   for index = 1, #found, 2 do
     local key, number = found[index], digits(tonumber(found[index + 1]))
     call('ZREM', ticketed, key)
     if not is_stale(key, number) then call('ZADD', suspects, tx.time, key) end
   end
+  return #found / 2
 end
 
--- Look at the tenants of a lane: all of them, or some by chance if they are many. Forgets those that have no tickets.
+-- The lowest turn of a tenant that has tickets; nil if none of the first tenants has.
+local function lowest_served_turn(lane)
+  local found = call('ZRANGE', lane.turns, 0, C.tenants_per_sweep - 1, 'WITHSCORES')
+  for index = 1, #found, 2 do
+    if call('EXISTS', lane.ticketed .. found[index]) == 1 then return tonumber(found[index + 1]) end
+  end
+end
+
+-- Look at the tenants of a lane: all of them, or some by chance if they are many. Forgets a tenant that has no tickets
+-- once its turn has come. Before that, it would gain a turn by coming back.
 local function look_at_tenants(tx, lane, below)
-  local present = {}
-  for _, owner in ipairs(call('ZRANDMEMBER', lane.turns, C.tenants_per_sweep)) do
-    if below then note_missing(tx, lane.ticketed .. owner, below) end
-    if call('EXISTS', lane.ticketed .. owner) == 0 then
-      call('ZREM', lane.turns, owner)
-    else
+  local present, left, lowest = {}, tonumber(limit), lowest_served_turn(lane)
+  local found = call('ZRANDMEMBER', lane.turns, C.tenants_per_sweep, 'WITHSCORES')
+  for index = 1, #found, 2 do
+    local owner, turn = found[index], tonumber(found[index + 1])
+    if below and left > 0 then left = left - note_missing(tx, lane.ticketed .. owner, below, left) end
+    if call('EXISTS', lane.ticketed .. owner) == 1 then
       present[#present + 1], present[#present + 2] = tx.time, owner
+    elseif not lowest or turn <= lowest then
+      call('ZREM', lane.turns, owner)
     end
   end
   if #present > 0 then call('ZADD', known_tenants, unpack(present)) end

@@ -154,3 +154,11 @@ def test_a_compact_token_in_a_compact_token_is_refused() -> None:
             call_id=CALL,
             preferences={},
         )
+
+
+def test_a_request_has_one_compact_token_with_few_options() -> None:
+    token = write_compact_token([("$filter", "id eq 'x'")])
+    assert with_options_of_token([("$skiptoken", token)]) == [("$filter", "id eq 'x'")]
+    for pairs in ([("$skiptoken", token)] * 2, [("$skiptoken", write_compact_token([("a", "")] * 1000))]):
+        with pytest.raises(Invalid, match="does not belong to this list"):
+            with_options_of_token(pairs)

@@ -111,5 +111,8 @@ local function claim_apart(tx, claim)
     claim.state = 'ALONE'
     return
   end
-  for _, name in ipairs(names.process) do claim_waiting(tx, claim, 'process', name, math.max(1, claim.room.apart)) end
+  for _, name in ipairs(names.process) do
+    local may_start = claim.room.apart > 0 or claim.kinds[name] ~= 'apart'
+    if may_start then claim_waiting(tx, claim, 'process', name, math.max(1, claim.room.apart)) end
+  end
 end

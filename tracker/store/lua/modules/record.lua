@@ -61,13 +61,17 @@ end
 
 local POLICY_NUMBERS = {'retention', 'tombstone', 'run_within', 'concurrency', 'rate', 'per'}
 
--- The decoded policy. Of a damaged one only the numbers are left.
+local LARGEST_OF_POLICY = 10000000000
+
+-- The decoded policy. Of a damaged one only the numbers are left that can be reckoned with.
 local function decode_policy(text)
   local is_json, policy = pcall(cjson.decode, text)
   if not is_json or type(policy) ~= 'table' then return {} end
   for _, name in ipairs(POLICY_NUMBERS) do
-    if type(policy[name]) ~= 'number' then policy[name] = nil end
+    local number = policy[name]
+    if type(number) ~= 'number' or not (number >= 0 and number <= LARGEST_OF_POLICY) then policy[name] = nil end
   end
+  if not policy.per or policy.per == 0 then policy.rate = nil end
   return policy
 end
 
