@@ -74,8 +74,11 @@ DAMAGES: Mapping[str, Damage] = {
     "a policy that is no JSON": _with(policy="x"),
     "a policy that is no object": _with(policy="[]"),
     "a policy of other types": _with(policy='{"attempts":"many","retention":"long","run_within":{}}'),
-    "a rate without its time": _with(policy='{"rate":5}'),
-    "times that no clock has": _with(policy='{"retention":1e300,"tombstone":1e300,"run_within":-1}'),
     "bytes that are no UTF-8": _with(cancel_reason=b"\xff\xfe"),
 }
 """Every damage by its name."""
+ODD_POLICIES: Mapping[str, Damage] = {
+    "a rate without its time": _with(policy='{"rate":5}', gate="x"),
+    "times that no clock has": _with(policy='{"retention":1e300,"tombstone":1e300,"run_within":-1}'),
+}
+"""Policies that can be read, and make no sense. The record counts as whole, and harms no other."""

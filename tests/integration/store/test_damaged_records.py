@@ -5,13 +5,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.damages import DAMAGES, SEEN_BY_SCRIPTS, Damage, remove_other_types
+from tests.support.clock import Clock
+from tests.support.damages import DAMAGES, ODD_POLICIES, SEEN_BY_SCRIPTS, Damage, remove_other_types
 from tests.support.records import make_record
 from tests.support.scheduling import claims, create, done, ids, now, pop, take
 from tracker.domain import lifecycle
 from tracker.domain.operation import DONE
 from tracker.domain.transitions import Stage
 from tracker.errors import Conflict, TrackerError
+from tracker.maintenance.sweeper import Sweeper
 from tracker.store.record_reader import LOGGED_EVERY, MAX_REMEMBERED, RecordReader, UnreadableRecord
 from tracker.store.script_replies import ChangeReply
 from tracker.store.store import Store, pack
@@ -35,6 +37,20 @@ async def test_a_claim_takes_the_operations_before_and_behind_it(store: Store, d
     assert [id_ for id_ in taken if id_ != damaged.id] == [before.id, behind.id], "a claim may mend a wrong status"
     assert await take(store) == []
     await done(store, await now(store, before), await now(store, behind))
+
+
+@pytest.mark.parametrize("damage", ODD_POLICIES.values(), ids=ODD_POLICIES)
+async def test_a_policy_that_makes_no_sense_stops_no_claim_and_no_sweep(
+    store: Store, clock: Clock, damage: Damage
+) -> None:
+    before, odd, behind = [await create(store) for _ in range(3)]
+    await damage(store, odd)
+    taken = await take(store)
+    assert {before.id, behind.id} <= set(ids(taken))
+    await done(store, *taken)
+    await clock.advance(10)
+    await Sweeper(store).sweep()
+    assert [(await now(store, record)).status for record in (before, behind)] == ["Completed", "Completed"]
 
 
 @EVERY_DAMAGE
