@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final, TypeGuard, cast
 import orjson
 from aiohttp import hdrs, web
 
-from tracker.api.connection import ids_of, standard_headers
+from tracker.api.connection import standard_headers
+from tracker.api.error_responses import IDS
 from tracker.api.server import is_subrequest
 from tracker.domain.operation import Json
 from tracker.domain.record import Record
@@ -184,7 +185,7 @@ def body_size(response: web.Response) -> int:
 
 async def _send(request: web.Request, response: web.Response) -> web.StreamResponse:
     """Send a response, a long one in pieces. The transport copies what the network does not take at once."""
-    response.headers.update(standard_headers(request, ids_of(request.headers)))
+    response.headers.update(standard_headers(request, request[IDS]))
     sent: web.StreamResponse = response
     connection = cast("HalfClosedHandler", request.protocol)
     connection.sends_in_handler = True

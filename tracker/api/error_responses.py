@@ -53,6 +53,10 @@ class RequestIds:
     client: str | None = None
 
 
+IDS: Final = web.RequestKey("ids", RequestIds)
+"""The ids of a request that is handled. A handler that sends its response itself sends these."""
+
+
 def status_of(error: errors.TrackerError) -> HTTPStatus:
     """The HTTP status of a deliberate error: its own class's, else the nearest base's."""
     return next(HTTP_STATUS[base] for base in type(error).__mro__ if base in HTTP_STATUS)

@@ -17,7 +17,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from tracker.api.connection import NEVER, Connection, forget_frames, ids_of, standard_headers
 from tracker.api.connection_limits import Admission, ConnectionLimits
-from tracker.api.error_responses import response_for
+from tracker.api.error_responses import IDS, response_for
 from tracker.api.lengths import LONGEST_FIELD, LONGEST_TARGET, MOST_FIELDS
 from tracker.api.refusal_log import LOGGED, REFUSALS, RefusalLog
 from tracker.api.slow_clients import SlowClients
@@ -114,7 +114,7 @@ class Server(web.Server):
         return response
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
-        ids = ids_of(request.headers)
+        ids = request[IDS] = ids_of(request.headers)
         connection = cast("Connection", request.protocol)
         try:
             if request._version not in _VERSIONS:  # noqa: SLF001 - a read of `version` would fix it for `_refuse_version`
@@ -130,6 +130,8 @@ class Server(web.Server):
                 response = await self._route(request)
         except Exception as error:  # noqa: BLE001 - every error gets a response; an unexpected one is logged
             response = response_for(error, request, ids)
+            if request.writer.output_size > 0:
+                raise ConnectionError("part of a response is sent already") from None
             broken = request.content.exception()
             if broken is not None:
                 forget_frames(broken)

@@ -10,7 +10,8 @@ import structlog
 from aiohttp import web
 
 from tracker.api.answers import BUDGETS
-from tracker.api.connection import cancelled_on_disconnect, ids_of, standard_headers
+from tracker.api.connection import cancelled_on_disconnect, standard_headers
+from tracker.api.error_responses import IDS
 from tracker.api.guard import CALLERS, OPERATIONS
 from tracker.api.headers import single
 from tracker.api.serializers import event_data
@@ -75,7 +76,7 @@ async def _respond(request: web.Request, items: StreamItems, tenant: str) -> web
     if chunk is None:
         return web.Response(status=HTTPStatus.NO_CONTENT)
     response = web.StreamResponse(headers=HEADERS)
-    response.headers.update(standard_headers(request, ids_of(request.headers)))
+    response.headers.update(standard_headers(request, request[IDS]))
     await response.prepare(request)
     try:
         with request.app[CALLERS].held.hold(request, tenant):

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 from yarl import URL
 
 from tests.support.api_client import COLLECTION, Api, open_api
@@ -143,6 +144,19 @@ async def test_an_operation_is_followed_from_what_it_is_to_its_end(api: Api, sto
     assert (headers["Cache-Control"], headers["X-Accel-Buffering"]) == ("no-store", "no")
     assert headers["request-id"]
     assert source.retry == 2000
+
+
+async def test_a_failure_within_a_stream_is_logged_with_the_request_id_that_the_client_has(
+    api: Api, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await created(api, store, id="mine")
+    monkeypatch.setattr(api_streams, "encode_item", lambda _: 1 / 0)
+    with capture_logs() as logs:
+        async with following(api, f"{COLLECTION}/mine/events") as source:
+            with pytest.raises(aiohttp.ClientError):
+                await source.rest()
+    [failure] = [entry for entry in logs if entry["event"] == "request_failed"]
+    assert failure["request_id"] == source.response.headers["request-id"]
 
 
 async def test_an_event_shows_members_of_the_operation_as_they_then_are(api: Api, store: Store) -> None:

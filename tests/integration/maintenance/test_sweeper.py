@@ -47,6 +47,13 @@ async def test_the_sweeper_goes_on_after_a_failover(away: Server) -> None:
         await eventually(repaired)
 
 
+async def test_a_foreign_job_at_the_head_of_a_queue_makes_no_ticket_behind_it_missing(store: Store) -> None:
+    await store.create(make_record())
+    await store.redis.lpush(store.keys.queue(), "ab-999999")
+    await store.overdue(10)
+    assert not await store.redis.exists(store.keys.suspects)
+
+
 async def test_one_record_that_cannot_be_read_does_not_stop_all_repairs(store: Store, clock: Clock) -> None:
     """A newer version's stage, say, during a rolling update."""
     strange, lost = await running(store), await running(store)

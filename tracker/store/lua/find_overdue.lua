@@ -14,7 +14,7 @@
 -- FROM clock: digits
 -- FROM lanes: LANES
 -- FROM former_tickets: convert_former
--- FROM stale_entries: drop_stale, is_stale
+-- FROM stale_entries: drop_stale, is_stale, ticket_of
 -- FROM limiter: due_limiters
 -- FROM transaction: begin, commit
 -- FROM move: release_limited, release_waiting
@@ -71,7 +71,7 @@ local function note_missing_tickets(tx)
     converted = math.max(converted, convert_former(lane, limit))
     drop_stale(lane.queue, tonumber(limit))
     local head = call('LINDEX', lane.queue, 0)
-    local number = head and string.match(head, '^%x+%-(%d+)$')
+    local _, number = ticket_of(head or '')
     look_at_tenants(tx, lane, number and '(' .. number or not head and '+inf')
   end
   return converted
