@@ -153,8 +153,9 @@ class RetryAfterEstimator:
         """Read the tickets of each tenant. A queue may have more entries than tickets, because some may be stale."""
         async with answering(), self._store.redis.pipeline(transaction=False) as pipe:
             for owner in owners:
-                pipe.zcard(f"{self._store.keys.ticketed_by_all(lane)}:{owner}")
-                pipe.zrange(f"{self._store.keys.ticketed_by_all(lane)}:{owner}", 0, 0, withscores=True)
+                ticketed = self._store.keys.ticketed_by(owner, lane)
+                pipe.zcard(ticketed)
+                pipe.zrange(ticketed, 0, 0, withscores=True)
             found = await pipe.execute()
         tenants = {
             owner: QueueSnapshot(depth, int(head[0][1]))

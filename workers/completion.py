@@ -127,7 +127,7 @@ def _with_progress(attempt: Attempt, change: Change) -> Change:
 
 
 def log_fields(outcome: Outcome) -> Json:
-    """What the log line of an attempt's end says about its outcome."""
+    """The fields about the outcome in the log line of an attempt's end."""
     match outcome:
         case Raised():
             return {"traceback": outcome.traceback}

@@ -246,15 +246,11 @@ class Executor:
             return
         if isinstance(message, AttemptEnded):
             failpoints.reach(failpoints.AFTER_HANDLER)
-            self._end(attempt, message.outcome)
-            if attempt.host is not None:
-                self.pool.release(attempt.host, self._now() - attempt.started)
+            self._end_on_host(attempt, message.outcome)
         elif isinstance(message, AttemptRefused):
             if attempt.stop_reason not in {StopReason.CANCEL, StopReason.FENCED}:  # its handler overran no deadline
                 attempt.stop_reason = StopReason.DRAIN
-            self._end(attempt, Stopped({}))
-            if attempt.host is not None:
-                self.pool.release(attempt.host, self._now() - attempt.started)
+            self._end_on_host(attempt, Stopped({}))
         elif isinstance(message, ProgressReport):
             attempt.unstored_progress = message
 
@@ -268,6 +264,12 @@ class Executor:
             elif self._fork_server.lost.is_set():
                 self._note_loss(attempt)
             self._end(attempt, outcome)
+
+    def _end_on_host(self, attempt: Attempt, outcome: Outcome) -> None:
+        """End an attempt whose host is alive, and may take another."""
+        self._end(attempt, outcome)
+        if attempt.host is not None:
+            self.pool.release(attempt.host, self._now() - attempt.started)
 
     def _end(self, attempt: Attempt, outcome: Outcome) -> None:
         record = attempt.record

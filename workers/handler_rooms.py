@@ -1,4 +1,4 @@
-"""What kind of host each type's handler needs, and which types run each operation in a process of its own."""
+"""The kind of host that each type's handler needs, and the types whose operations run each in its own process."""
 
 from tracker.domain.type_registry import TypeRegistry, canonical
 from workers.host import HostKind

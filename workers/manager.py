@@ -47,7 +47,7 @@ LAST_WRITE_TIMEOUT = 5.0
 LEAVE_TIMEOUT = 2.0
 """The longest time that a stopping worker tries to remove its entries, in seconds. Else they expire by themselves."""
 RESTART = "a worker reads its settings and its types only when it starts; restart it"
-"""What the log says at SIGHUP."""
+"""The advice in the log at SIGHUP."""
 
 
 @dataclass(frozen=True, slots=True)

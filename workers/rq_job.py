@@ -48,7 +48,7 @@ _DATES = ("created_at", "enqueued_at", "started_at", "ended_at", "last_heartbeat
 _STATUSES = frozenset(status.value.encode() for status in JobStatus)
 _PLAIN_NAME = re.compile(rb"[A-Za-z0-9_.:@/-]{1,200}")
 _REFUSED_CALL = "refused"
-"""What stands for the function of a refused job in RQ's log."""
+"""The name that stands for the function of a refused job in RQ's log."""
 
 _log = structlog.get_logger()
 
@@ -127,7 +127,7 @@ class OperationQueue(Queue):
 
 
 def _fault(job_id: str, fields: Mapping[str, Any]) -> str:
-    """What makes the job another one than a ticket; empty if nothing does."""
+    """The reason why the job is no ticket; empty if it is one."""
     call = _call(fields.get("data", b""))
     if call != CALL:
         return f"the job calls {ascii(call.decode(errors='replace'))[:120]}, not {FUNCTION}"

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from tracker.runtime.shares import most_of_one
 from tracker.store.claim_shares import ClaimShares
 from workers.host import Host, HostKind
 
@@ -45,7 +46,7 @@ class TenantSlots:
     def shares(
         self, weights: Mapping[str, int], pool: "Pool", starting: "Iterable[tuple[Record, str]]" = ()
     ) -> ClaimShares:
-        """What a claim may take of each tenant. `starting` has operations that begin soon, each with its room."""
+        """The shares of tenants in the next claim. `starting` has operations that begin soon, each with its room."""
         if not self._is_bounded:
             return ClaimShares(weights)
         held = {tenant: Counter(counts) for tenant, counts in self._held.items()}
@@ -74,5 +75,4 @@ class TenantSlots:
         return self.known_tenants > 1
 
     def _most(self, slots: int) -> int:
-        """How many of `slots` one tenant takes at most. A worker with one slot has none to leave free."""
-        return max(1, min(slots * self._size.tenant_most // 100, slots - 1)) if slots else 0
+        return most_of_one(slots, self._size.tenant_most)

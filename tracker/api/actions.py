@@ -51,7 +51,7 @@ def action_handler(name: str) -> CallerHandler:
 
     async def create(request: web.Request, caller: Caller) -> web.Response:
         """Create an operation of the action's type in the call."""
-        parameters = await request_bodies.read_object(request)
+        parameters = await request_bodies.read_object(request, caller)
         body = {"@odata.type": action.type}
         for parameter, value in parameters.items():
             if parameter in action.members:

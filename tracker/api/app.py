@@ -38,8 +38,6 @@ BODY_LIMIT: Final = 1024 * 1024
 SWITCH_SECONDS: Final = 0.001
 """The longest time that a thread, which parses a large body, keeps the interpreter from the event loop, in seconds.
 Python's own is five times as long."""
-
-
 MANY_CONNECTIONS: Final = 1000
 """With more connections than this, a full garbage collection may stop the process for 0.1 s."""
 
@@ -71,7 +69,7 @@ def create_app(settings: Settings, *, reload: asyncio.Event | None = None) -> we
 async def _operations(settings: Settings, app: web.Application) -> AsyncIterator[None]:
     async with (
         open_operations(settings, app[BUDGETS]) as operations,
-        beside(operations.tenants.keep_announced(_tenants(app))),
+        beside(operations.tenants.keep_announced(lambda: app[CALLERS].tenants)),
     ):
         app[OPERATIONS] = operations
         yield
@@ -80,11 +78,6 @@ async def _operations(settings: Settings, app: web.Application) -> AsyncIterator
 async def _guards(reloader: TokenReloader, app: web.Application) -> AsyncIterator[None]:
     async with beside(reloader.run(), app[REFUSALS].run()):
         yield
-
-
-def _tenants(app: web.Application) -> Callable[[], frozenset[str]]:
-    """Reads the tenants that have a token now."""
-    return lambda: app[CALLERS].tenants
 
 
 @asynccontextmanager

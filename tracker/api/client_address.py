@@ -7,6 +7,7 @@ the first address that is no trusted proxy's.
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import islice
 from typing import Final
@@ -35,6 +36,8 @@ class ClientAddresses:
 
     def __init__(self, settings: Settings) -> None:
         self._proxies = tuple(_network(word) for word in settings.trusted_proxies)
+        self._peer = lru_cache(1024)(self._read_peer)
+        """Remembers peers, for speed: proxies send many requests each."""
 
     def of(self, request: web.BaseRequest) -> Address | None:
         """The address of the client of a request. None if it is not known.
@@ -42,22 +45,30 @@ class ClientAddresses:
         It is not known for a request that a trusted proxy sent on its own account, as for a probe, or for a client that
         the proxy does not name by an address. A trusted proxy's address is never a client's.
         """
-        peer = parse_address(request.remote or "")
-        if not self.trusts(peer):
+        peer, is_proxy = self._peer(request.remote)
+        if not is_proxy:
             return peer
         for hop in islice(_hops(request), MOST_HOPS):
             address = parse_address(hop)
-            if not self.trusts(address):
+            if not self._trusts(address):
                 return address
         return None
 
     def of_peer(self, remote: str | None) -> Address | None:
         """The address from which a connection came. None for a connection of a trusted proxy."""
-        address = parse_address(remote or "")
-        return None if self.trusts(address) else address
+        peer, is_proxy = self._peer(remote)
+        return None if is_proxy else peer
 
-    def trusts(self, address: Address | None) -> bool:
-        """Whether an address is a trusted proxy's."""
+    def is_proxy(self, remote: str | None) -> bool:
+        """Whether a connection from this address is a trusted proxy's."""
+        return bool(self._proxies) and self._peer(remote)[1]
+
+    def _read_peer(self, remote: str | None) -> tuple[Address | None, bool]:
+        """The address in a socket's name, and whether it is a trusted proxy's."""
+        address = parse_address(remote or "")
+        return address, self._trusts(address)
+
+    def _trusts(self, address: Address | None) -> bool:
         return address is not None and any(address in network for network in self._proxies)
 
 

@@ -20,6 +20,7 @@ from tracker.errors import Unavailable
 SPARE: Final = 16
 """How many connections over the limit are served, for `/healthz` and `/readyz` only."""
 PROBES: Final = frozenset({"/healthz", "/readyz"})
+"""The paths of health probes. An orchestrator asks for them from anywhere, and by any host."""
 RETRY_AFTER: Final = 5
 """The `Retry-After`, in seconds, when too many connections are open."""
 
@@ -34,7 +35,7 @@ _ADDRESSES_AT_LIMIT: Final = 2
 
 
 class Admission(Enum):
-    """What a new connection may do."""
+    """The permission of a new connection."""
 
     FULL = "full"
     PROBES = "probes"

@@ -1,12 +1,11 @@
 """The address by which a trusted proxy was called: scheme, host and path prefix, from the headers that proxies add."""
 
 import re
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from aiohttp import web
 
-from tracker.api.client_address import ClientAddresses, parse_address
+from tracker.api.client_address import ClientAddresses
 from tracker.api.headers import forwarded
 from tracker.config import Settings
 
@@ -37,13 +36,11 @@ class TrustedProxies:
     """The proxies whose headers count."""
 
     def __init__(self, settings: Settings) -> None:
-        addresses = ClientAddresses(settings)
-        self._are_there_any = bool(settings.trusted_proxies)
-        self._is_trusted = lru_cache(1024)(lambda remote: addresses.trusts(parse_address(remote or "")))
+        self._addresses = ClientAddresses(settings)
 
     def address_of(self, request: web.BaseRequest) -> ForwardedAddress:
-        """What the request's proxy says; nothing unless the settings trust the address from which the request came."""
-        if not self._are_there_any or not self._is_trusted(request.remote):
+        """The address that the request's proxy names; NOTHING unless the settings trust the proxy."""
+        if not self._addresses.is_proxy(request.remote):
             return NOTHING
         proto, host, port = _named(request)
         scheme = proto.lower() if proto.lower() in _DEFAULT_PORTS else ""

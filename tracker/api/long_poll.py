@@ -1,8 +1,9 @@
 """Long polling: requests with `Prefer: wait=N`, whose response waits for a change (RFC 7240, 4.3)."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -19,9 +20,9 @@ FULL_RETRY_AFTER: Final = 10
 """The `Retry-After`, in seconds, when too many requests wait."""
 
 
-async def wait_for_change(
+def wait_for_change(
     request: web.Request, record: Record, seconds: int, *, since: HubPosition = BEFORE_ALL
-) -> Record:
+) -> Coroutine[Any, Any, Record]:
     """Wait until the operation differs from `record`. Returns its latest record. Raises Unavailable if too many wait.
 
     The wait ends early when the client disconnects or the server stops. It does not begin when the client has closed
@@ -31,33 +32,33 @@ async def wait_for_change(
 
     The caller should keep no other reference to `record`, which may be large.
     """
-    if is_half_closed(request):
-        return await _whole(request, record)
-    record = without_large_members(record)
-    with _held(request, record):
-        record = await request.app[OPERATIONS].wait(record, seconds=seconds, since=since)
-        await request.app[BUDGETS].turns.turn(record.tenant)
-    return await _whole(request, record)
+    return _wait(request, record, partial(request.app[OPERATIONS].wait, seconds=seconds, since=since))
 
 
-async def wait_for_end(request: web.Request, record: Record, seconds: int, *, since: HubPosition) -> Record:
+def wait_for_end(
+    request: web.Request, record: Record, seconds: int, *, since: HubPosition
+) -> Coroutine[Any, Any, Record]:
     """Wait until the operation has ended. Returns its latest record. Raises Unavailable if too many wait.
 
     The wait ends early for the same reasons as in `wait_for_change`, and `since` has the same meaning.
     """
-    if is_half_closed(request):
-        return await _whole(request, record)
-    record = without_large_members(record)
-    with _held(request, record):
-        record = await request.app[OPERATIONS].wait_for_end(record, seconds=seconds, since=since)
-        await request.app[BUDGETS].turns.turn(record.tenant)
-    return await _whole(request, record)
+    return _wait(request, record, partial(request.app[OPERATIONS].wait_for_end, seconds=seconds, since=since))
 
 
 async def release_all(app: web.Application) -> None:
     """End all waits and all streams, because the server stops. Each wait returns the record that it has."""
     if OPERATIONS in app:
         app[OPERATIONS].release()
+
+
+async def _wait(request: web.Request, record: Record, wait: Callable[[Record], Awaitable[Record]]) -> Record:
+    """Wait by `wait`. The functions above are no coroutines, which would keep `record` while this one waits."""
+    if not is_half_closed(request):
+        record = without_large_members(record)
+        with _held(request, record):
+            record = await wait(record)
+            await request.app[BUDGETS].turns.turn(record.tenant)
+    return await _whole(request, record)
 
 
 @contextmanager

@@ -32,7 +32,9 @@ async def create(request: web.Request, caller: Caller) -> web.Response:
 
     With `Prefer: respond-async` the status is 202, unless the operation ends within the preferred `wait`.
     """
-    return await create_from(request, caller, await request_bodies.read_object(request), status=HTTPStatus.CREATED)
+    return await create_from(
+        request, caller, await request_bodies.read_object(request, caller), status=HTTPStatus.CREATED
+    )
 
 
 async def create_from(request: web.Request, caller: Caller, body: Json, *, status: HTTPStatus) -> web.Response:
@@ -112,7 +114,7 @@ async def read(request: web.Request, caller: Caller) -> web.Response:
 async def cancel(request: web.Request, caller: Caller) -> web.Response:
     """Ask an operation to stop: 202, or 200 if it has ended."""
     operations, match = request.app[OPERATIONS], request.match_info
-    reason = _reason(await request_bodies.read_optional_object(request))
+    reason = _reason(await request_bodies.read_optional_object(request, caller))
     conditions = _preconditions(request)
     record = await operations.get(caller, match["call_id"], match["operation_id"])
     if record.status.final:
@@ -125,7 +127,7 @@ async def cancel(request: web.Request, caller: Caller) -> web.Response:
 async def patch(request: web.Request, caller: Caller) -> web.Response:
     """Change an operation's client context and the members that clients may set."""
     match = request.match_info
-    body = await request_bodies.read_object(request)
+    body = await request_bodies.read_object(request, caller)
     preferences, conditions = preferences_of(request), _preconditions(request, change=True)
     ids = match["call_id"], match["operation_id"]
     strict = preferences.strict is True

@@ -9,7 +9,7 @@ from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from tracker.api.lengths import FIELD_TOO_LONG, LONGEST_TARGET, TARGET_TOO_LONG, TOO_MANY_FIELDS
 
 _TOO_MANY: Final = "Too many headers received"
-"""What aiohttp says. It has no class of its own for this error."""
+"""The message of aiohttp's error, which has no class of its own."""
 _FIELD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:(?!//)")
 
 

@@ -15,11 +15,11 @@ from aiohttp.streams import EmptyStreamReader
 from tracker.api.answers import BUDGETS, PATIENCE
 from tracker.api.body_errors import BodyError, BodyTimeoutError
 from tracker.api.content_encoding import ENCODING_NEEDED, decompress, is_readable_encoding
-from tracker.api.guard import AUTHENTICATOR
 from tracker.api.headers import JSON_NEEDED, is_json, single
 from tracker.domain.operation import Json
 from tracker.errors import Invalid, PayloadTooLarge, TimedOut, UnsupportedMediaType
 from tracker.json_codec import depth
+from tracker.service import Caller
 
 PARSED_AT_ONCE: Final = 32 * 1024
 """How many bytes a body has at most that is parsed on the event loop."""
@@ -43,7 +43,7 @@ class ParsedBody(EmptyStreamReader):
         return value
 
 
-async def read_object(request: web.Request, *, deeper: int = 0) -> Json:
+async def read_object(request: web.Request, caller: Caller, *, deeper: int = 0) -> Json:
     """Read the body as one JSON object, which may nest DEPTH_LIMIT and `deeper` levels.
 
     Raises UnsupportedMediaType and Invalid. Raises PayloadTooLarge also for a small body that is large decompressed.
@@ -52,30 +52,29 @@ async def read_object(request: web.Request, *, deeper: int = 0) -> Json:
         raise UnsupportedMediaType(JSON_NEEDED)
     if isinstance(request.content, ParsedBody):
         return _object_only(request.content.take())
-    return await _parsed(request, await _read(request), deepest=DEPTH_LIMIT + deeper)
+    return await _parsed(request, caller, await _read(request), deepest=DEPTH_LIMIT + deeper)
 
 
-async def read_optional_object(request: web.Request) -> Json:
+async def read_optional_object(request: web.Request, caller: Caller) -> Json:
     """Read the body as `read_object` does. No body, of any Content-Type, is an empty object."""
     if not request.body_exists:
         return {}
     if isinstance(request.content, ParsedBody):
-        return await read_object(request)
+        return await read_object(request, caller)
     body = await _read(request)
     if not body:
         return {}
     if not is_json(single(request.headers, CONTENT_TYPE) or ""):
         raise UnsupportedMediaType(JSON_NEEDED)
-    return await _parsed(request, body, deepest=DEPTH_LIMIT)
+    return await _parsed(request, caller, body, deepest=DEPTH_LIMIT)
 
 
-async def _parsed(request: web.Request, body: bytes, *, deepest: int) -> Json:
+async def _parsed(request: web.Request, caller: Caller, body: bytes, *, deepest: int) -> Json:
     """Parse a body. A large one is parsed in a thread, because that can take half a second. Tenants take turns."""
     if len(body) <= PARSED_AT_ONCE:
         return parse_object(body, deepest=deepest)
-    tenant = request.app[AUTHENTICATOR].caller_of(request).tenant
     turns = request.app[BUDGETS].parsed_bodies
-    async with turns.acquired(tenant, "Too many large bodies arrive; try again.", within=PATIENCE):
+    async with turns.acquired(caller.tenant, "Too many large bodies arrive; try again.", within=PATIENCE):
         return await asyncio.to_thread(parse_object, body, deepest=deepest)
 
 

@@ -14,13 +14,12 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from tracker.api.connection_limits import PROBES
 from tracker.api.forwarded import host_name
 from tracker.api.links import PublicUrl
 from tracker.config import Settings
 from tracker.errors import ConfigurationError, Forbidden, Invalid
 
-PROBES: Final = frozenset({"/healthz", "/readyz"})
-"""Paths that are served to any host, because orchestrators call processes by their addresses."""
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN_SITE: Final = frozenset({"same-origin", "none"})
 """Values of `Sec-Fetch-Site` for the API's own pages, and for what a person does in the browser itself."""
@@ -53,6 +52,7 @@ class SiteGuard:
         """Raises Invalid for a request to another host, and Forbidden for a change that another site asks for."""
         if self._takes_any_host:
             return
+        # Orchestrators call processes by their addresses, so that probes are served to any host.
         if not all(map(self._is_allowed, self._hosts(request))) and request.path not in PROBES:
             raise Invalid(WRONG_HOST, target="Host")
         if self._is_open and request.method not in SAFE_METHODS and self._is_of_another_site(request):

@@ -16,7 +16,7 @@ _HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class FileState(NamedTuple):
-    """What changes whenever a file is replaced, written, or made readable. All parts are 0 if there is no file."""
+    """The state of a file, which changes whenever it is replaced, written, or made readable. All parts 0: no file."""
 
     device: int = 0
     inode: int = 0

@@ -93,7 +93,7 @@ async def _lane(store: "Store", lane: str, now: Micros) -> LaneOverview:
     async with answering():
         owners = [str(owner) for owner in await store.redis.zrange(keys.turns(lane), 0, -1)]
         listed = int(await store.redis.llen(keys.queue(lane)))
-    names = [f"{keys.ticketed_by_all(lane)}:{owner}" for owner in owners] + [keys.ticketed_by_all(lane)]
+    names = [keys.ticketed_by(owner, lane) for owner in owners] + [keys.ticketed_by_all(lane)]
     async with answering(), store.redis.pipeline(transaction=False) as pipe:
         for name in names:
             pipe.zcard(name)

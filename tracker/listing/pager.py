@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Final, TypeVar
 
 from tracker.domain.operation import Micros
@@ -55,7 +56,7 @@ class Pager:
         query_plan = plan(query.where)
         if query_plan.nothing:
             return Page(count=0 if query.count else None)
-        walk = _Walk(self._reader, lambda: self._steps.acquired(tenant, BUSY, within=PATIENCE), query_plan)
+        walk = _Walk(self._reader, partial(self._step, tenant), query_plan)
         count_is_indexed = not query.count or _is_countable(query_plan)
         if query_plan.ids is not None or not count_is_indexed or not is_indexed(query.order):
             async with self._rankings.acquired(tenant, BUSY, within=PATIENCE):
@@ -73,14 +74,18 @@ class Pager:
             return 0
         if _is_countable(query_plan):
             return await self._count_by_index(tenant, call_id, query_plan)
-        walk = _Walk(self._reader, lambda: self._steps.acquired(tenant, BUSY, within=PATIENCE), query_plan)
+        walk = _Walk(self._reader, partial(self._step, tenant), query_plan)
         return await walk.each_match(tenant, call_id, "$count", lambda _record, _moment: None)
 
     async def _count_by_index(self, tenant: str, call_id: str, query_plan: Plan) -> int:
-        async with self._steps.acquired(tenant, BUSY, within=PATIENCE):
+        async with self._step(tenant):
             if await self._reader.compared(tenant, call_id, query_plan) > MAX_COMPARED:
                 raise _too_many("$count", MAX_COMPARED)
             return await self._reader.count(tenant, call_id, query_plan)
+
+    def _step(self, tenant: str) -> AbstractAsyncContextManager[None]:
+        """The context in which a step of a tenant's list is made."""
+        return self._steps.acquired(tenant, BUSY, within=PATIENCE)
 
 
 class _Walk:

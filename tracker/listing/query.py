@@ -44,7 +44,7 @@ class ListQuery:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What there is beside the records of a page: where the next page starts, and how many operations match in all."""
+    """A page without its records: the place at which the next page starts, and how many operations match in all."""
 
     cursor: Cursor | None = None
     count: int | None = None

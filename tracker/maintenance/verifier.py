@@ -228,7 +228,7 @@ class Verifier:
             verdicts = await self._strays(held=[text for names in held for text in names])
             for (name, member, key), verdict in zip(held, verdicts, strict=True):
                 if verdict != "OK":
-                    fields = found.fields if (found := seen[key]) else _NO_RECORD | {"stage": ""}
+                    fields = _fields_of(seen[key])
                     faults.add(Fault(key, name, _STRAY[verdict], fields["id"], fields["stage"], stray=member))
             damaged = await self._store.damaged(part)
             faults |= {self._damage(key, reason, seen[key]) for key, reason in damaged.items()}
@@ -239,7 +239,7 @@ class Verifier:
 
     def _damage(self, key: str, reason: str, found: Located | None) -> Fault:
         """The fault of a record that cannot be read. No rule of placement can be checked then."""
-        fields = found.fields if found else _NO_RECORD | {"stage": ""}
+        fields = _fields_of(found)
         what = f"its record cannot be read: {reason}"
         return Fault(key, self._keys.operation(key), what, fields["id"], fields["stage"])
 
@@ -254,6 +254,11 @@ class Verifier:
             Located(key, _NO_RECORD | as_hash(fields), as_hash(places), as_hash(names)) if fields else None
             for key, (fields, places, names) in zip(keys, replies, strict=True)
         ]
+
+
+def _fields_of(found: Located | None) -> Mapping[str, str]:
+    """The fields of a record; those of a fault's that has no record are empty."""
+    return found.fields if found else _NO_RECORD | {"stage": ""}
 
 
 def _with_ticket(seen: Located, listed: set[int]) -> Located:

@@ -19,7 +19,7 @@ class Budgets:
     """The resources of one API process that tenants share. The settings say how large they are."""
 
     def __init__(self, settings: "Settings") -> None:
-        self.tenants = Tenants(settings.tenant_most / 100)
+        self.tenants = Tenants(settings.tenant_most)
         self.answer_bytes, self.stream_bytes = settings.answer_bytes, settings.stream_bytes
         self.answers = Shares(settings.answers_bytes, self.tenants)
         """Bytes of answers that are made, or are not sent yet."""

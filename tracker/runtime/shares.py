@@ -10,14 +10,22 @@ from tracker.errors import Unavailable
 _AT_LEAST_TWO: Final = 2
 
 
+def most_of_one(total: int, per_cent: int) -> int:
+    """How many of `total` units one of several tenants holds at most: this part, but not the last unit.
+
+    If there is only one unit, each tenant may hold it.
+    """
+    return max(1, min(total * per_cent // 100, total - 1)) if total else 0
+
+
 class Tenants:
     """The tenants that this process knows, and which part of a resource one of them holds at most.
 
     While the process knows one tenant only, this tenant may hold everything.
     """
 
-    def __init__(self, most: float = 1.0) -> None:
-        self._most = most
+    def __init__(self, per_cent: int = 100) -> None:
+        self._per_cent = per_cent
         self._known: set[str] = set()
 
     def know(self, *tenants: str) -> None:
@@ -26,9 +34,7 @@ class Tenants:
 
     def most_of(self, total: int) -> int:
         """How many of `total` units one tenant may hold. If there are several tenants, at least one unit is left."""
-        if len(self._known) < _AT_LEAST_TWO:
-            return total
-        return max(1, min(total - 1, int(total * self._most)))
+        return most_of_one(total, self._per_cent) if len(self._known) >= _AT_LEAST_TWO else total
 
 
 class Shares:

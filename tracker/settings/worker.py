@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings
 
 from tracker.durations import LONGEST
-from tracker.settings.kinds import Seconds, Shown, Words
+from tracker.settings.kinds import MIB, Bytes, Seconds, Shown, Words
 
 
 class WorkerSettings(BaseSettings):
@@ -64,8 +64,8 @@ class WorkerSettings(BaseSettings):
     media_hosts: Words = Field(
         (), description="Hosts from which the handler of `playPrompt` may fetch prompts, each as `name` or `name:port`."
     )
-    media_max_bytes: Annotated[int, Shown(unit="bytes")] = Field(
-        20 * 1024 * 1024, gt=0, description="Size of the largest prompt that the handler of `playPrompt` accepts."
+    media_max_bytes: Bytes = Field(
+        20 * MIB, gt=0, description="Size of the largest prompt that the handler of `playPrompt` accepts."
     )
     playback_speed: float = Field(
         1.0, gt=0, le=1000, description="How fast prompts are played: 1 is real time, 2 is twice as fast."

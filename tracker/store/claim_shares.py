@@ -9,7 +9,7 @@ from tracker.store.keys import owner_digest
 
 @dataclass(frozen=True, slots=True)
 class ClaimShares:
-    """What a claim may take of each tenant.
+    """The shares of tenants in one claim.
 
     `weights` has the weights of tenants that are not 1. `most` says for each kind of room how many operations of one
     tenant the worker runs at most, and `held` how many of each tenant it runs now. Without `most` no tenant is bounded.

@@ -146,7 +146,11 @@ class Keys:
 
     def ticketed(self, lane: str, tenant: str) -> str:
         """The queued operations of a tenant in a lane."""
-        return f"{self.ticketed_by_all(lane)}:{owner_digest(tenant)}"
+        return self.ticketed_by(owner_digest(tenant), lane)
+
+    def ticketed_by(self, owner: str, lane: str) -> str:
+        """The queued operations in a lane of the tenant with this digest. Without a digest: the names' beginning."""
+        return f"{self.ticketed_by_all(lane)}:{owner}"
 
     def ticketed_by_all(self, lane: str) -> str:
         """The queued operations of a lane that an earlier version has queued, of all tenants."""

@@ -26,7 +26,7 @@ _ADVICE: Final = "Lists, claims and the sweeper leave it out. `tracker doctor --
 _NO_HASH: Final = "its key is no hash"
 _STAGES: Final = frozenset(str(stage) for stage in Stage)
 _UNREADABLE: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What decoding raises. RecursionError: JSON that is nested too deep."""
+"""The errors that decoding raises. RecursionError: JSON that is nested too deep."""
 
 Stored = Mapping[str, str] | ResponseError
 """A record as Redis has it: its hash, or the error for a key of another type."""

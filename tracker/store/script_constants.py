@@ -131,7 +131,7 @@ def _lane(keys: Keys, lane: str) -> dict[str, str]:
     return {
         "name": name,
         "queue": keys.queue(lane),
-        "ticketed": f"{keys.ticketed_by_all(lane)}:",
+        "ticketed": keys.ticketed_by("", lane),
         "former": keys.ticketed_by_all(lane),
         "turns": keys.turns(lane),
         "started": f"{rq}:wip:{name}",

@@ -53,9 +53,9 @@ async def read(uri: str, settings: Settings, feed: Feed) -> None:
 
     Raises MediaError when no attempt can read it, and SourceError when another attempt may.
     """
-    parts = _split(uri)
+    parts, feed = _split(uri), _limited(feed, settings.media_max_bytes)
     if parts.scheme in {"http", "https"}:
-        await _fetch(uri, settings, feed)
+        await _fetch(uri, settings.media_hosts, feed)
     else:
         await asyncio.to_thread(_read_file, _path(parts), settings, feed)
 
@@ -93,10 +93,7 @@ def _read_file(path: str, settings: Settings, feed: Feed) -> None:
         with open(resolved, "rb", opener=_open_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise MediaError(MediaSubcode.UNREADABLE, "this is not a regular file")
-            size = 0
             while piece := file.read(CHUNK_BYTES):
-                size += len(piece)
-                _check_size(size, settings)
                 feed(piece)
     except (FileNotFoundError, NotADirectoryError):
         raise MediaError(MediaSubcode.NOT_FOUND, "there is no such file") from None
@@ -119,22 +116,30 @@ def _below(directory: Path, path: str) -> Path:
     return resolved
 
 
-def _check_size(size: int, settings: Settings) -> None:
-    cap = settings.media_max_bytes
-    if size > cap:
-        raise MediaError(MediaSubcode.TOO_LARGE, f"more than the {cap} bytes that are allowed")
+def _limited(feed: Feed, most: int) -> Feed:
+    """A function that passes pieces on to `feed`. It raises MediaError when they have more than `most` bytes in all."""
+    size = 0
+
+    def feed_limited(piece: bytes) -> None:
+        nonlocal size
+        size += len(piece)
+        if size > most:
+            raise MediaError(MediaSubcode.TOO_LARGE, f"more than the {most} bytes that are allowed")
+        feed(piece)
+
+    return feed_limited
 
 
-async def _fetch(uri: str, settings: Settings, feed: Feed) -> None:
+async def _fetch(uri: str, hosts: tuple[str, ...], feed: Feed) -> None:
     # Prompts from servers need aiohttp, and nothing else in a worker does. It takes 8 MiB beside the worker's 53 MiB.
     from aiohttp import ClientError, ClientSession  # noqa: PLC0415 - see above
 
-    url = _allowed(uri, settings.media_hosts)
+    url = _allowed(uri, hosts)
     # A small compressed response could unpack to a large one, and the limit counts the bytes that are sent.
     plain = ClientSession(auto_decompress=False, headers={"Accept-Encoding": "identity"})
     try:
         async with asyncio.timeout(FETCH_TIMEOUT), plain as session:
-            await _follow(session, url, settings, feed)
+            await _follow(session, url, feed)
     except TimeoutError:
         raise SourceError(f"the server did not send the prompt within {FETCH_TIMEOUT:g} s") from None
     except ClientError as error:
@@ -161,12 +166,12 @@ def _allowed(uri: str, hosts: tuple[str, ...]) -> "URL":
     return url
 
 
-async def _follow(session: "ClientSession", url: "URL", settings: Settings, feed: Feed) -> None:
+async def _follow(session: "ClientSession", url: "URL", feed: Feed) -> None:
     """Read the media. Redirects are followed if they stay on the same scheme, host and port."""
     for _ in range(MAX_REDIRECTS + 1):
         async with session.get(url, allow_redirects=False) as response:
             if response.status not in REDIRECTS:
-                await _read_body(response, settings, feed)
+                await _read_body(response, feed)
                 return
             url = _redirected(url, response.headers.get("Location", ""))
     raise MediaError(MediaSubcode.UNREADABLE, f"more than {MAX_REDIRECTS} redirects")
@@ -182,15 +187,12 @@ def _redirected(url: "URL", location: str) -> "URL":
     raise MediaError(MediaSubcode.UNREADABLE, "the server redirects to an address that is not its own")
 
 
-async def _read_body(response: "ClientResponse", settings: Settings, feed: Feed) -> None:
+async def _read_body(response: "ClientResponse", feed: Feed) -> None:
     if response.status in {404, 410}:
         raise MediaError(MediaSubcode.NOT_FOUND, f"the server answered {response.status}")
     if response.status >= 500 or response.status in TEMPORARY:  # noqa: PLR2004 - RFC 9110, 15.6
         raise SourceError(f"the server answered {response.status}")
     if response.status != 200:  # noqa: PLR2004 - RFC 9110, 15.3.1: the only status with the whole file
         raise MediaError(MediaSubcode.UNREADABLE, f"the server answered {response.status}")
-    size = 0
     async for piece in response.content.iter_chunked(CHUNK_BYTES):
-        size += len(piece)
-        _check_size(size, settings)
         feed(piece)

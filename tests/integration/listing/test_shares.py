@@ -92,7 +92,7 @@ async def test_the_lists_of_one_tenant_leave_steps_to_another(store: Store, monk
         await gate.wait()
         return await read(self, *args, **named)  # type: ignore[arg-type]
 
-    tenants = Tenants(0.9)
+    tenants = Tenants(90)
     tenants.know("test", "other")
     lists = Pager(store, tenants)
     monkeypatch.setattr(IndexReader, "read", held)

@@ -9,8 +9,8 @@ from tracker.errors import Unavailable
 from tracker.runtime.shares import Shares, Tenants
 
 
-def shares(total: int, most: float = 1.0, *tenants: str) -> Shares:
-    known = Tenants(most)
+def shares(total: int, per_cent: int = 100, *tenants: str) -> Shares:
+    known = Tenants(per_cent)
     known.know(*tenants)
     return Shares(total, known)
 
@@ -34,23 +34,23 @@ async def granted_in_order(resource: Shares, *tenants: str) -> list[str]:
 
 
 async def test_a_tenant_that_is_alone_may_hold_everything() -> None:
-    resource = shares(10, 0.5)
+    resource = shares(10, 50)
     assert all(resource.take("one") for _ in range(10))
     assert not resource.take("one")
 
 
 async def test_one_of_several_tenants_leaves_a_part_to_the_others() -> None:
-    resource = shares(10, 0.9, "one", "two")
+    resource = shares(10, 90, "one", "two")
     assert [resource.take("one") for _ in range(10)] == [True] * 9 + [False]
     assert resource.take("two")
     assert not resource.take("two")
 
 
-@pytest.mark.parametrize(("total", "most", "left"), [(4, 0.9, 1), (10, 1.0, 1), (2, 0.1, 1), (1, 0.9, 0)])
+@pytest.mark.parametrize(("total", "per_cent", "left"), [(4, 90, 1), (10, 100, 1), (2, 10, 1), (1, 90, 0)])
 async def test_one_of_several_tenants_gets_at_least_one_unit_and_leaves_one_if_there_are_two(
-    total: int, most: float, left: int
+    total: int, per_cent: int, left: int
 ) -> None:
-    known = Tenants(most)
+    known = Tenants(per_cent)
     known.know("one", "two")
     assert total - known.most_of(total) >= left
     assert known.most_of(total) >= 1
@@ -58,7 +58,7 @@ async def test_one_of_several_tenants_gets_at_least_one_unit_and_leaves_one_if_t
 
 async def test_a_resource_of_no_units_has_none_for_anybody() -> None:
     assert not shares(0).take("one")
-    assert not shares(0, 0.9, "one", "two").take("one")
+    assert not shares(0, 90, "one", "two").take("one")
 
 
 async def test_units_that_are_given_back_go_to_tenants_in_turn() -> None:

@@ -38,7 +38,7 @@ async def run(batch: web.Request, caller: Caller) -> web.StreamResponse:
     """
     if is_subrequest(batch):
         raise Invalid("A batch cannot contain a batch.")
-    requests = read_batch(await request_bodies.read_object(batch, deeper=LEVELS_AROUND_BODY))
+    requests = read_batch(await request_bodies.read_object(batch, caller, deeper=LEVELS_AROUND_BODY))
     async with room_for(batch, caller.tenant) as room:
         whole = cast("Room", room)
         body = await _body(batch, caller, requests, whole)

@@ -115,7 +115,7 @@ async def wait(request: web.Request, caller: Caller) -> web.Response:
     if is_subrequest(request):
         raise Invalid("A request of a batch cannot wait for an operation.")
     _options(request)
-    seconds = _timeout(await request_bodies.read_optional_object(request))
+    seconds = _timeout(await request_bodies.read_optional_object(request, caller))
     since = request.app[OPERATIONS].position
     record = await wait_for_end(request, await _find(request, caller), seconds, since=since)
     return _represent(request, record)
@@ -124,7 +124,7 @@ async def wait(request: web.Request, caller: Caller) -> web.Response:
 async def cancel(request: web.Request, caller: Caller) -> web.Response:
     """Ask an operation to stop. An operation that has ended stays as it is."""
     _options(request)
-    _refuse_members(await request_bodies.read_optional_object(request))
+    _refuse_members(await request_bodies.read_optional_object(request, caller))
     record = await _find(request, caller)
     await request.app[OPERATIONS].cancel(caller, record.call_id, record.id)
     return json_response({})

@@ -85,7 +85,7 @@ async def execute(request: web.Request, caller: Caller) -> web.Response:
     """Create an operation. It runs asynchronously, whatever `Prefer` says, because no process can run synchronously."""
     options(request)
     entry = _process(request)
-    inputs = _inputs(await request_bodies.read_object(request))
+    inputs = _inputs(await request_bodies.read_object(request, caller))
     record, _ = await request.app[OPERATIONS].create(caller, CALL, {**inputs, "@odata.type": entry.name})
     base = base_of(request)
     headers = {"Location": job_address(record, base)}

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+from tracker.api.connection_limits import PROBES
 from tracker.api.openapi.examples import error_example, example_of
 from tracker.api.openapi.texts import ERRORS, SCHEMA_ROOT, RouteText, ref
-from tracker.api.site_guard import PROBES, SAFE_METHODS
+from tracker.api.site_guard import SAFE_METHODS
 from tracker.domain.operation import Json
 from tracker.errors import status_word
 

@@ -13,6 +13,9 @@
 -- FROM verdicts: judge
 -- LATER turn_claims: turn_claims
 
+-- How many more tenants a claim looks at than it has room for, because some may have nothing that it can take.
+local MORE_TENANTS = 8
+
 -- Claim from the head of the queue: judge its tickets until one is claimed. Returns whether one was claimed.
 local function claim_from_head(tx, claim, reader, size)
   while not reader.closed do
@@ -45,7 +48,7 @@ local function claim_next(tx, claim, reader, size)
     reader.is_read = true
     local head = next_job(reader, size)
     reader.closed = not head
-    local most = claim.deep and C.window or size + 8
+    local most = claim.deep and C.window or size + MORE_TENANTS
     local tenants = head and call('ZRANGE', reader.lane.turns, 0, most - 1, 'WITHSCORES')
     if tenants and #tenants > 2 then
       claim.in_turn = claim.in_turn or turn_claims()
