@@ -1,6 +1,7 @@
 """RQ's own workers and tools with our classes: whatever stands in Redis, they run operations and nothing else."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,27 @@ INFO = ("-m", "rq.cli", "info")
 OUR_JOBS = ("--job-class", "workers.OperationJob")
 OUR_QUEUES = ("--queue-class", "workers.OperationQueue")
 JSON = ("--serializer", "json")
-PLANTED = [
-    (plant_function, WORKER, JSON, OUR_JOBS),
-    (plant_pickle, WORKER, (), OUR_JOBS),
-    (plant_abandoned, WORKER, JSON, OUR_JOBS),
-    (plant_abandoned_pickle, WORKER, (), OUR_JOBS),
-    (plant_function, (*WORKER, "--worker-class", "rq.SimpleWorker"), JSON, OUR_JOBS),
-    (plant_function, (*WORKER, "--worker-class", "rq.worker.SpawnWorker"), JSON, OUR_JOBS),
-    (plant_abandoned_pickle, INFO, (), OUR_QUEUES),
-]
-IDS = ["function", "pickle", "abandoned", "abandoned pickle", "in SimpleWorker", "in SpawnWorker", "by rq info"]
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """A function that is planted in Redis, and a command of RQ that would run it. `ours` are options against that."""
+
+    plant: Callable[[Any], None]
+    command: tuple[str, ...]
+    ours: tuple[str, ...] = OUR_JOBS
+
+
+PLANTED = {
+    "function": Planted(plant_function, (*WORKER, *JSON)),
+    "pickle": Planted(plant_pickle, WORKER),
+    "abandoned": Planted(plant_abandoned, (*WORKER, *JSON)),
+    "abandoned pickle": Planted(plant_abandoned_pickle, WORKER),
+    "in SimpleWorker": Planted(plant_function, (*WORKER, "--worker-class", "rq.SimpleWorker", *JSON)),
+    "in SpawnWorker": Planted(plant_function, (*WORKER, "--worker-class", "rq.worker.SpawnWorker", *JSON)),
+    "by rq info": Planted(plant_abandoned_pickle, INFO, OUR_QUEUES),
+}
+EVERY_PLANTED = pytest.mark.parametrize("planted", PLANTED.values(), ids=PLANTED)
 
 
 @pytest.fixture
@@ -44,42 +56,27 @@ def blocking(redis_url: str) -> Iterator[Any]:
 
 
 async def printed(directory: Path, *command: str) -> str:
-    """What a command of RQ prints until it ends."""
+    """The output of a command of RQ that ends by itself."""
     async with running_worker(directory, command=command) as process:
         await process.ends()
         return process.printed()
 
 
 @pytest.mark.usefixtures("settings")
-@pytest.mark.parametrize(("plant", "command", "serializer", "ours"), PLANTED, ids=IDS)
-async def test_what_is_planted_in_redis_does_not_run(
-    blocking: Any,
-    tmp_path: Path,
-    plant: Callable[[Any], None],
-    command: tuple[str, ...],
-    serializer: tuple[str, ...],
-    ours: tuple[str, ...],
-) -> None:
-    plant(blocking)
-    shown = await printed(tmp_path, *command, *serializer, *ours)
+@EVERY_PLANTED
+async def test_what_is_planted_in_redis_does_not_run(blocking: Any, tmp_path: Path, planted: Planted) -> None:
+    planted.plant(blocking)
+    shown = await printed(tmp_path, *planted.command, *planted.ours)
     assert not (tmp_path / "mark").exists(), shown
     assert blocking.llen("rq:queue:operations") == 0
     assert "unhandled exception" not in shown
 
 
 @pytest.mark.usefixtures("settings")
-@pytest.mark.parametrize(("plant", "command", "serializer", "ours"), PLANTED, ids=IDS)
-async def test_the_same_runs_with_rqs_own_classes(
-    blocking: Any,
-    tmp_path: Path,
-    plant: Callable[[Any], None],
-    command: tuple[str, ...],
-    serializer: tuple[str, ...],
-    ours: tuple[str, ...],
-) -> None:
-    assert ours
-    plant(blocking)
-    shown = await printed(tmp_path, *command, *serializer)
+@EVERY_PLANTED
+async def test_the_same_runs_with_rqs_own_classes(blocking: Any, tmp_path: Path, planted: Planted) -> None:
+    planted.plant(blocking)
+    shown = await printed(tmp_path, *planted.command)
     assert (tmp_path / "mark").exists(), shown
 
 

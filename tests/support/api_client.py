@@ -16,6 +16,8 @@ from tracker.api.app import running
 from tracker.config import Settings
 from tracker.domain.operation import Json
 
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
 COLLECTION = "/communications/calls/call-1/operations"
 AN_HOUR = 3600
 """Seconds of a wait that does not end within a test."""
@@ -117,14 +119,20 @@ class Api:
 
     async def raw(self, data: bytes) -> bytes:
         """Send bytes on a connection of their own; return all that comes until the server closes it."""
-        url = URL(self.url)
-        reader, writer = await asyncio.open_connection(url.host, url.port)
-        try:
+        async with self.connected() as (reader, writer):
             writer.write(data)
             await writer.drain()
             return await soon(reader.read())
+
+    @asynccontextmanager
+    async def connected(self, **options: Any) -> AsyncIterator[Streams]:
+        """A connection for bytes, which is aborted in the end. `options` are those of `asyncio.open_connection`."""
+        url = URL(self.url)
+        reader, writer = await asyncio.open_connection(url.host, url.port, **options)
+        try:
+            yield reader, writer
         finally:
-            writer.close()
+            writer.transport.abort()
 
 
 @asynccontextmanager

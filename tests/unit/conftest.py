@@ -1,9 +1,11 @@
 """Unit tests run without a Redis server."""
 
+import logging
 from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
+import structlog
 
 from tracker.runtime import dev_valkey
 
@@ -24,3 +26,14 @@ def no_private_server() -> Iterator[None]:
 def server_url() -> str:
     """Fail a test that asks for the server of the session."""
     _refuse()
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """Undo what a test configures of the log."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()

@@ -1,13 +1,19 @@
 """Fixtures of tests of the API."""
 
 import asyncio
+from typing import Any
 
 import pytest
+from aiohttp import web
 
 from tests.support.api_client import AN_HOUR
 from tracker.api import prefer
+from tracker.api.answers import BUDGETS
+from tracker.api.app import create_app
 from tracker.api.dialects import google
+from tracker.config import Settings
 from tracker.events.hub import ChangeWaiter
+from tracker.runtime.budgets import Budgets
 
 
 @pytest.fixture
@@ -28,3 +34,17 @@ def held(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
 
     monkeypatch.setattr(ChangeWaiter, "__enter__", note)
     return event
+
+
+@pytest.fixture
+def budgets(monkeypatch: pytest.MonkeyPatch) -> list[Budgets]:
+    """The budgets of the APIs that the test opens."""
+    found: list[Budgets] = []
+
+    def create(settings: Settings, **options: Any) -> web.Application:
+        app = create_app(settings, **options)
+        found.append(app[BUDGETS])
+        return app
+
+    monkeypatch.setattr("tracker.api.app.create_app", create)
+    return found

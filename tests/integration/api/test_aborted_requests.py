@@ -9,7 +9,6 @@ from contextlib import contextmanager
 import pytest
 from aiohttp import web
 from aiohttp.streams import StreamReader
-from yarl import URL
 
 from tests.support.api_client import COLLECTION, Api
 from tests.support.waiting import eventually, soon
@@ -56,13 +55,11 @@ def garbage() -> Iterator[list[object]]:
 
 async def abort(api: Api, sent: bytes, *, read: bool) -> None:
     """Send bytes, read a part of the response if there is to be one, and reset the connection."""
-    url = URL(api.url)
-    reader, writer = await asyncio.open_connection(url.host, url.port)
-    writer.write(sent)
-    await writer.drain()
-    if read:
-        await soon(reader.read(1000))
-    writer.transport.abort()
+    async with api.connected() as (reader, writer):
+        writer.write(sent)
+        await writer.drain()
+        if read:
+            await soon(reader.read(1000))
 
 
 @pytest.mark.parametrize("read", [True, False], ids=["after a part of the response", "at once"])

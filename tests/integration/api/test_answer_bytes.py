@@ -6,18 +6,15 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import chain
-from typing import Any, Self
+from typing import Self
 
 import pytest
-from aiohttp import web
 from yarl import URL
 
 from tests.support.api_client import COLLECTION, Api, open_api
 from tests.support.records import make_record
 from tests.support.waiting import LONGEST_WAIT, eventually, soon
 from tracker.api import answers
-from tracker.api.answers import BUDGETS
-from tracker.api.app import create_app
 from tracker.config import Settings
 from tracker.domain.operation import Json
 from tracker.listing import index_reader
@@ -181,18 +178,10 @@ class Reader:
 
 
 @pytest.fixture
-def budgets(monkeypatch: pytest.MonkeyPatch) -> list[Budgets]:
-    """The budgets of the APIs that the test opens."""
-    found: list[Budgets] = []
-
-    def create(settings: Settings, **options: Any) -> web.Application:
-        app = create_app(settings, **options)
-        found.append(app[BUDGETS])
-        return app
-
-    monkeypatch.setattr("tracker.api.app.create_app", create)
+def budgets(budgets: list[Budgets], monkeypatch: pytest.MonkeyPatch) -> list[Budgets]:
+    """The budgets of the APIs that the test opens. An answer that has no room is refused soon."""
     monkeypatch.setattr(answers, "PATIENCE", 0.05)
-    return found
+    return budgets
 
 
 @asynccontextmanager

@@ -2,31 +2,18 @@
 
 import asyncio
 import resource
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
 from structlog.testing import capture_logs
-from yarl import URL
 
-from tests.support.api_client import COLLECTION, Api, open_api
+from tests.support.api_client import COLLECTION, Streams, open_api
 from tests.support.waiting import eventually, soon
 from tracker.api import connection_limits, slow_clients
 from tracker.config import Settings
 
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-@asynccontextmanager
-async def connected(api: Api, *, local: str = "127.0.0.1") -> AsyncIterator[Streams]:
-    url = URL(api.url)
-    reader, writer = await asyncio.open_connection(url.host, url.port, local_addr=(local, 0))
-    try:
-        yield reader, writer
-    finally:
-        writer.transport.abort()
 
 
 async def status_of(streams: Streams, request: bytes = HEALTH) -> int:
@@ -44,16 +31,16 @@ async def test_connections_over_the_limit_are_refused_and_probes_are_answered(
     request = f"GET {COLLECTION} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer test-token\r\n\r\n".encode()
     async with open_api(settings, connections=3, connections_per_address=100) as api, AsyncExitStack() as stack:
         for _ in range(3):
-            assert await status_of(await stack.enter_async_context(connected(api)), request) == 200
-        async with connected(api) as spare:
+            assert await status_of(await stack.enter_async_context(api.connected()), request) == 200
+        async with api.connected() as spare:
             assert await status_of(spare) == 200
             assert b"\r\nConnection: close\r\n" in await soon(spare[0].read())
-        async with connected(api) as spare:
+        async with api.connected() as spare:
             assert await status_of(spare, request) == 503
             rest = await soon(spare[0].read())
             assert b"Retry-After: 5\r\n" in rest
             assert b'"code":"serviceUnavailable"' in rest
-        async with connected(api), connected(api), connected(api) as refused:  # the first two are spare ones
+        async with api.connected(), api.connected(), api.connected() as refused:  # the first two are spare ones
             answer = await soon(refused[0].read())
             assert answer.startswith(b"HTTP/1.1 503 ")
             assert b"\r\nRetry-After: 5\r\n" in answer
@@ -61,7 +48,7 @@ async def test_connections_over_the_limit_are_refused_and_probes_are_answered(
         await stack.aclose()
 
         async def has_room() -> bool:
-            async with connected(api) as again:
+            async with api.connected() as again:
                 return await status_of(again, request) == 200
 
         await eventually(has_room)
@@ -70,10 +57,10 @@ async def test_connections_over_the_limit_are_refused_and_probes_are_answered(
 async def test_one_address_cannot_take_the_connections_of_others(settings: Settings) -> None:
     async with open_api(settings, connections=10, connections_per_address=2) as api, AsyncExitStack() as stack:
         for _ in range(2):
-            assert await status_of(await stack.enter_async_context(connected(api))) == 200
-        async with connected(api) as refused:
+            assert await status_of(await stack.enter_async_context(api.connected())) == 200
+        async with api.connected() as refused:
             assert (await soon(refused[0].read())).startswith(b"HTTP/1.1 503 ")
-        async with connected(api, local="127.0.0.2") as other:
+        async with api.connected(local_addr=("127.0.0.2", 0)) as other:
             assert await status_of(other) == 200
 
 
@@ -106,10 +93,10 @@ async def test_requests_in_a_batch_are_not_counted_again(settings: Settings) -> 
 async def test_refused_connections_are_logged_in_one_line(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slow_clients, "TICK", 0.02)
     with capture_logs() as logs:
-        async with open_api(settings, connections_per_address=1) as api, connected(api) as first:
+        async with open_api(settings, connections_per_address=1) as api, api.connected() as first:
             assert await status_of(first) == 200
             for _ in range(5):
-                async with connected(api) as refused:
+                async with api.connected() as refused:
                     await soon(refused[0].read())
 
             async def is_logged() -> bool:
@@ -145,7 +132,7 @@ async def test_a_server_stops_in_the_presence_of_clients_that_send_half_a_reques
     )
     async with AsyncExitStack() as stack, open_api(settings) as api:
         for part in parts * 5:
-            _, writer = await stack.enter_async_context(connected(api))
+            _, writer = await stack.enter_async_context(api.connected())
             writer.write(part)
         async with aiohttp.ClientSession() as session, session.get(f"{api.url}/healthz") as answer:
             assert answer.status == 200

@@ -1,12 +1,10 @@
 """Clients that close their half of the connection after a request, and still read (RFC 9112, 9.6)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from yarl import URL
 
 from tests.support.api_client import COLLECTION, Api
 from tests.support.waiting import soon
@@ -20,19 +18,9 @@ WAIT = f"GET {COLLECTION}/a {HEAD}Prefer: wait=3600\r\n\r\n".encode()
 STREAM = f"GET /events {HEAD}\r\n".encode()
 
 
-@asynccontextmanager
-async def connected(api: Api) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    url = URL(api.url)
-    reader, writer = await asyncio.open_connection(url.host, url.port, limit=2**24)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-
-
 async def half_closed(api: Api, data: bytes) -> bytes:
     """All that comes after these bytes and the end of the client's half."""
-    async with connected(api) as (reader, writer):
+    async with api.connected(limit=2**24) as (reader, writer):
         writer.write(data)
         writer.write_eof()
         return await soon(reader.read())
@@ -84,7 +72,7 @@ async def test_bytes_that_are_no_request_get_their_error(api: Api) -> None:
 
 async def test_the_end_may_come_while_the_request_is_handled(api: Api, gate: Gate) -> None:
     await api.created(id="a")
-    async with connected(api) as (reader, writer):
+    async with api.connected(limit=2**24) as (reader, writer):
         writer.write(MONITOR)
         await soon(gate.entered.wait())
         writer.write_eof()
@@ -97,7 +85,7 @@ async def test_a_large_answer_is_sent_to_its_end(api: Api, monkeypatch: pytest.M
     monkeypatch.setattr(handler, "HALF_CLOSED_SECONDS", 0.1)
     for number in range(20):
         await api.created(id=str(number), text="x" * 60_000)
-    async with connected(api) as (reader, writer):
+    async with api.connected(limit=2**24) as (reader, writer):
         writer.write(READ)
         writer.write_eof()
         head = await soon(reader.readuntil(b"\r\n\r\n"))
@@ -127,7 +115,7 @@ async def test_waits_and_streams_end_with_the_client_s_half(api: Api, data: byte
     """Whether the end comes together with the request, or later."""
     await api.created(id="a")
     await half_closed(api, data)
-    async with connected(api) as (reader, writer):
+    async with api.connected(limit=2**24) as (reader, writer):
         writer.write(data)
         if data is STREAM:
             await soon(reader.readuntil(b"\r\n\r\n"))
@@ -144,7 +132,7 @@ async def test_a_create_that_cannot_wait_for_its_end_is_answered_at_once(
     gate = Gate()
     monkeypatch.setattr(Operations, "create", gate.hold(Operations.create))
     create = post('{"id": "a"}').replace(b"\r\nContent-Type", b"\r\nPrefer: respond-async, wait=3600\r\nContent-Type")
-    async with connected(api) as (reader, writer):
+    async with api.connected(limit=2**24) as (reader, writer):
         writer.write(create)
         await soon(gate.entered.wait())
         writer.write_eof()
@@ -160,7 +148,7 @@ async def until_waiting(api: Api) -> None:
 
 
 async def test_a_connection_that_is_idle_ends_with_the_client_s_half(api: Api) -> None:
-    async with connected(api) as (reader, writer):
+    async with api.connected(limit=2**24) as (reader, writer):
         writer.write(READ)
         head = await soon(reader.readuntil(b"\r\n\r\n"))
         assert b"Connection: close" not in head

@@ -245,9 +245,7 @@ async def test_an_encoding_that_cannot_be_undone_is_refused_as_such(api: Api, en
 @pytest.mark.parametrize("pieces", [1, 40])
 async def test_a_body_that_is_framed_wrongly_after_its_beginning_is_refused_at_once(api: Api, pieces: int) -> None:
     """The handler waits for the body by then. More pieces than the queue of requests takes must not hide the fault."""
-    url = URL(api.url)
-    reader, writer = await asyncio.open_connection(url.host, url.port)
-    try:
+    async with api.connected() as (reader, writer):
         writer.write(f"{POST}Transfer-Encoding: chunked\r\n\r\n1\r\n{{\r\n".encode())
         await asyncio.sleep(0.05)
         answering = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
@@ -256,8 +254,6 @@ async def test_a_body_that_is_framed_wrongly_after_its_beginning_is_refused_at_o
                 writer.write(b"zz\r\n")
                 await asyncio.sleep(0.002)
         head = await soon(answering)
-    finally:
-        writer.transport.abort()
     assert head.startswith(b"HTTP/1.1 400 ")
     assert b"\r\nConnection: close\r\n" in head
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 
 import pytest
-from yarl import URL
 
 from tests.support.api_client import COLLECTION, Api
 from tests.support.waiting import soon
@@ -109,9 +108,7 @@ async def test_the_request_after_trailers_is_read_from_its_beginning(api: Api) -
 
 
 async def test_extensions_of_chunks_are_limited_and_refused_while_they_arrive(api: Api) -> None:
-    url = URL(api.url)
-    reader, writer = await asyncio.open_connection(url.host, url.port)
-    try:
+    async with api.connected() as (reader, writer):
         writer.write(f"{CHUNKED}{BODY}".encode())
         writer.write(b"1;")
         answered = asyncio.ensure_future(reader.readuntil(b"\r\n\r\n"))
@@ -123,22 +120,18 @@ async def test_extensions_of_chunks_are_limited_and_refused_while_they_arrive(ap
             assert sent < 64 * 1024 * 1024, "the extension has no limit"
             await asyncio.sleep(0)
         assert (await answered).startswith(b"HTTP/1.1 400 ")
-    finally:
-        writer.close()
     assert (await api.get(COLLECTION)).json["value"] == []
 
 
 async def test_a_body_of_chunks_of_one_byte_is_served(api: Api) -> None:
-    url = URL(api.url)
-    reader, writer = await asyncio.open_connection(url.host, url.port)
     body = b'{"clientContext": "chunked"}' + b" " * 100_000
-    writer.write(CHUNKED.encode())
-    for start in range(0, len(body), 1000):
-        writer.write(b"".join(b"1\r\n%c\r\n" % byte for byte in body[start : start + 1000]))
-        await soon(writer.drain())
-    writer.write(b"0\r\n\r\n")
-    assert (await soon(reader.read())).startswith(b"HTTP/1.1 201 ")
-    writer.close()
+    async with api.connected() as (reader, writer):
+        writer.write(CHUNKED.encode())
+        for start in range(0, len(body), 1000):
+            writer.write(b"".join(b"1\r\n%c\r\n" % byte for byte in body[start : start + 1000]))
+            await soon(writer.drain())
+        writer.write(b"0\r\n\r\n")
+        assert (await soon(reader.read())).startswith(b"HTTP/1.1 201 ")
 
 
 async def test_version_1_0_is_served(api: Api) -> None:

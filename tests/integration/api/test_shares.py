@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import Any
 
 import aiohttp
 import pytest
@@ -10,27 +9,11 @@ import pytest
 from tests.support.api_client import COLLECTION, open_api
 from tests.support.records import claim, make_record
 from tests.support.waiting import LONGEST_WAIT, eventually
-from tracker.api.answers import BUDGETS
-from tracker.api.app import create_app
 from tracker.config import Settings
 from tracker.domain import lifecycle
 from tracker.domain.operation import DONE
 from tracker.runtime.budgets import Budgets
 from tracker.store.store import Store
-
-
-@pytest.fixture
-def budgets(monkeypatch: pytest.MonkeyPatch) -> list[Budgets]:
-    """The budgets of the APIs that the test opens."""
-    found: list[Budgets] = []
-
-    def create(settings: Settings, **options: Any) -> aiohttp.web.Application:
-        app = create_app(settings, **options)
-        found.append(app[BUDGETS])
-        return app
-
-    monkeypatch.setattr("tracker.api.app.create_app", create)
-    return found
 
 
 async def test_the_streams_of_one_tenant_leave_room_for_another(settings: Settings) -> None:

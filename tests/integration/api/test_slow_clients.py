@@ -2,37 +2,23 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from structlog.testing import capture_logs
-from yarl import URL
 
-from tests.support.api_client import COLLECTION, Api, open_api
+from tests.support.api_client import COLLECTION, open_api
 from tests.support.waiting import eventually, soon
 from tracker.api import slow_clients
 from tracker.config import Settings
 
 TOKEN = "Host: x\r\nAuthorization: Bearer test-token\r\n"
 HEAD = f"POST {COLLECTION} HTTP/1.1\r\n{TOKEN}Content-Type: application/json\r\n"
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slow_clients, "TICK", 0.02)
     monkeypatch.setattr(slow_clients, "GRACE", 0.2)
-
-
-@asynccontextmanager
-async def connected(api: Api) -> AsyncIterator[Streams]:
-    url = URL(api.url)
-    reader, writer = await asyncio.open_connection(url.host, url.port)
-    try:
-        yield reader, writer
-    finally:
-        writer.transport.abort()
 
 
 @pytest.mark.parametrize(
@@ -44,7 +30,7 @@ async def connected(api: Api) -> AsyncIterator[Streams]:
     ],
 )
 async def test_headers_that_do_not_end_are_answered_408(settings: Settings, sent: bytes) -> None:
-    async with open_api(settings, header_timeout=0.1) as api, connected(api) as (reader, writer):
+    async with open_api(settings, header_timeout=0.1) as api, api.connected() as (reader, writer):
         writer.write(sent)
         answer = (await soon(reader.read())).decode()
     head, _, body = answer.partition("\r\n\r\n")
@@ -56,7 +42,7 @@ async def test_headers_that_do_not_end_are_answered_408(settings: Settings, sent
 
 
 async def test_headers_after_another_request_have_a_time_limit_too(settings: Settings) -> None:
-    async with open_api(settings, header_timeout=0.1) as api, connected(api) as (reader, writer):
+    async with open_api(settings, header_timeout=0.1) as api, api.connected() as (reader, writer):
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await soon(reader.readline())).startswith(b"HTTP/1.1 200 ")
         writer.write(b"GET /heal")
@@ -64,13 +50,13 @@ async def test_headers_after_another_request_have_a_time_limit_too(settings: Set
 
 
 async def test_a_connection_on_which_nothing_is_sent_is_closed(settings: Settings) -> None:
-    async with open_api(settings, header_timeout=0.1) as api, connected(api) as (reader, _):
+    async with open_api(settings, header_timeout=0.1) as api, api.connected() as (reader, _):
         await soon(reader.read())
         assert reader.at_eof()
 
 
 async def test_an_idle_connection_is_closed(settings: Settings) -> None:
-    async with open_api(settings, idle_timeout=1) as api, connected(api) as (reader, writer):
+    async with open_api(settings, idle_timeout=1) as api, api.connected() as (reader, writer):
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         answer = await soon(reader.read())
     assert answer.startswith(b"HTTP/1.1 200 ")
@@ -87,7 +73,7 @@ async def test_an_idle_connection_is_closed(settings: Settings) -> None:
     ids=["half a body", "half a chunk", "half the size of a chunk"],
 )
 async def test_a_body_that_does_not_end_is_answered_408(settings: Settings, start: str) -> None:
-    async with open_api(settings) as api, connected(api) as (reader, writer):
+    async with open_api(settings) as api, api.connected() as (reader, writer):
         writer.write(f"{HEAD}{start}".encode())
         answer = await soon(reader.read())
     assert answer.startswith(b"HTTP/1.1 408 ")
@@ -96,7 +82,7 @@ async def test_a_body_that_does_not_end_is_answered_408(settings: Settings, star
 
 
 async def test_a_body_that_trickles_is_answered_408(settings: Settings) -> None:
-    async with open_api(settings) as api, connected(api) as (reader, writer):
+    async with open_api(settings) as api, api.connected() as (reader, writer):
         writer.write(f"{HEAD}Content-Length: 100000\r\n\r\n{{".encode())
 
         async def trickle() -> None:
@@ -113,7 +99,7 @@ async def test_a_body_that_trickles_is_answered_408(settings: Settings) -> None:
 
 async def test_a_slow_body_that_keeps_the_least_rate_is_read(settings: Settings) -> None:
     body = b'{"clientContext": "x"}' + b" " * 4000
-    async with open_api(settings, least_rate=100) as api, connected(api) as (reader, writer):
+    async with open_api(settings, least_rate=100) as api, api.connected() as (reader, writer):
         writer.write(f"{HEAD}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode())
         for start in range(0, len(body), 100):
             writer.write(body[start : start + 100])
@@ -126,7 +112,7 @@ async def test_a_reader_that_does_not_read_is_cut_off_and_its_response_is_freed(
         for _ in range(40):
             await api.created(filler="x" * 60_000)
         with capture_logs() as logs:
-            async with connected(api) as (_, writer):
+            async with api.connected() as (_, writer):
                 request = f"GET {COLLECTION} HTTP/1.1\r\n{TOKEN}\r\n"
                 writer.write(request.encode() * 20)
                 await writer.drain()
@@ -138,7 +124,7 @@ async def test_a_reader_that_does_not_read_is_cut_off_and_its_response_is_freed(
 
 
 async def test_a_held_wait_and_a_stream_have_no_time_limit(settings: Settings) -> None:
-    async with open_api(settings, header_timeout=0.1, idle_timeout=1) as api, connected(api) as (reader, writer):
+    async with open_api(settings, header_timeout=0.1, idle_timeout=1) as api, api.connected() as (reader, writer):
         operation = await api.created()
         etag = (await api.get(f"{COLLECTION}/{operation['id']}")).headers["ETag"]
         stream = (
@@ -154,7 +140,7 @@ async def test_a_held_wait_and_a_stream_have_no_time_limit(settings: Settings) -
 
 async def test_slow_clients_are_logged_in_one_line(settings: Settings) -> None:
     with capture_logs() as logs:
-        async with open_api(settings, header_timeout=0.1) as api, connected(api) as one, connected(api) as other:
+        async with open_api(settings, header_timeout=0.1) as api, api.connected() as one, api.connected() as other:
             for reader, writer in (one, other):
                 writer.write(b"GET /heal")
                 await soon(reader.read())

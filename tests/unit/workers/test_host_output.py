@@ -1,28 +1,15 @@
 """The output of handlers beside a log for people."""
 
 import io
-import logging
 import sys
-from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from tests.support.hostile_texts import HOSTILE, OBEYED
 from tracker.config import Settings
 from tracker.log import configure
 from workers import host_output
 from workers.host_output import INDENT, HandlerOutput
-
-
-@pytest.fixture
-def logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
