@@ -17,7 +17,7 @@ import aiohttp
 import typer
 
 from tracker.cli.orphans import ChildRecords, end_orphans
-from tracker.cli.output import Exit, note
+from tracker.cli.output import Exit, note, print_line
 from tracker.cli.token import token_line
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
@@ -231,11 +231,10 @@ def _printer() -> Callable[[str, str], None]:
     """
     width = max(map(len, COLOURS))
 
-    def print_line(name: str, line: str) -> None:
-        with suppress(OSError):  # nobody reads the output any more; that is no reason to stop
-            typer.echo(typer.style(f"{name:<{width}} | ", fg=COLOURS.get(name)) + visible_lines(line), err=True)
+    def show(name: str, line: str) -> None:
+        print_line(typer.style(f"{name:<{width}} | ", fg=COLOURS.get(name)) + visible_lines(line), err=True)
 
-    return print_line
+    return show
 
 
 async def _print_usage_when_ready(plan: StackPlan) -> None:
@@ -244,11 +243,10 @@ async def _print_usage_when_ready(plan: StackPlan) -> None:
     operations = f"{plan.url}/v1.0/communications/calls/demo/operations"
     given = plan.redis_url and plan.settings.model_copy(update={"redis_url": plan.redis_url}).redis_address
     redis = given or (f"redis://127.0.0.1:{plan.redis_port}" if plan.redis_port else plan.server.url)
-    typer.echo(f"token  {plan.token}  (tenant dev)")
-    typer.echo(f"redis  {redis}{'  (from REDIS_URL; no private Valkey)' if plan.redis_url else ''}")
+    print_line(f"token  {plan.token}  (tenant dev)")
+    print_line(f"redis  {redis}{'  (from REDIS_URL; no private Valkey)' if plan.redis_url else ''}")
     authorization = shlex.quote(f"Authorization: Bearer {plan.token}")
-    typer.echo(f"try    curl -i {operations} \\")
-    typer.echo(f"         -H {authorization} -H 'Content-Type: application/json' \\")
-    typer.echo(f"         -d {shlex.quote(json.dumps(EXAMPLE))}")
-    typer.echo(f"ready {plan.url}")
-    sys.stdout.flush()
+    print_line(f"try    curl -i {operations} \\")
+    print_line(f"         -H {authorization} -H 'Content-Type: application/json' \\")
+    print_line(f"         -d {shlex.quote(json.dumps(EXAMPLE))}")
+    print_line(f"ready {plan.url}")

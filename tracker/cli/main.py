@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from tracker.cli import dev, doctor, operations, serve, token, why
-from tracker.cli.output import MEANINGS, CommandFailed, Exit
+from tracker.cli.output import MEANINGS, CommandFailed, Exit, note, print_line
 from tracker.errors import ConfigurationError
-from tracker.visible_text import visible, visible_lines
+from tracker.visible_text import visible_lines
 
 EXIT_CODES = "Exit codes: " + "; ".join(f"{code.value} {meaning}" for code, meaning in MEANINGS.items()) + "."
 
@@ -61,12 +61,12 @@ def main() -> None:
     except ConfigurationError as error:
         _end(Exit.USAGE, error.message)
     except Exception as error:  # noqa: BLE001 - Python would show the same traceback, with all characters as they are
-        typer.echo(visible_lines("".join(traceback.format_exception(error))), err=True, nl=False)
+        print_line(visible_lines("".join(traceback.format_exception(error))).rstrip("\n"), err=True)
         sys.exit(Exit.FAILED)
 
 
 def _end(code: Exit, message: str) -> None:
-    typer.echo(f"tracker: {visible(message)}", err=True)
+    note(f"tracker: {message}")
     sys.exit(code)
 
 

@@ -4,7 +4,9 @@ A text that is printed may come from another client or from a handler. It must n
 not look like a line of ours. So every text passes `tracker.visible_text`.
 """
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from enum import IntEnum, StrEnum
@@ -60,6 +62,9 @@ class OutputFormat(StrEnum):
     JSON = "json"
 
 
+_NO_READER = (errno.EPIPE, errno.EIO)
+"""The errors of a write to a pipe that nobody reads any more, and to a terminal that was closed."""
+
 Output = Annotated[OutputFormat, typer.Option("--output", "-o", help="How to print the result.")]
 
 
@@ -85,6 +90,22 @@ def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     Console(width=None if sys.stdout.isatty() else UNWRAPPED_WIDTH).print(table)
 
 
+def print_line(text: str, *, err: bool = False) -> None:
+    """Print a line of a service that runs on, or a line beside the result. A line that cannot be written is lost.
+
+    After the reader of the stream is gone, the stream leads to the null device. Otherwise Python would try to write the
+    rest of its buffer again when the process ends, and would end it with exit code 120.
+    """
+    stream = sys.stderr if err else sys.stdout
+    try:
+        typer.echo(text, file=stream)
+    except OSError as error:
+        if error.errno in _NO_READER:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
+
+
 def note(text: str) -> None:
     """Print a text to standard error, beside the result."""
-    typer.echo(visible(text), err=True)
+    print_line(visible(text), err=True)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tracker.cli.output import print_line
 from tracker.cli.startup import start
 
 
@@ -56,7 +57,7 @@ def serve(
     from tracker.api.app import serve as serve_api
     from tracker.runtime.background import run
 
-    run(serve_api(settings, share_port=share_port, on_ready=lambda url: typer.echo(f"ready {url}")))
+    run(serve_api(settings, share_port=share_port, on_ready=lambda url: print_line(f"ready {url}")))
 
 
 def worker(

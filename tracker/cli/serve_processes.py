@@ -6,12 +6,10 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 
-import typer
-
-from tracker.cli.output import Exit
+from tracker.cli.output import Exit, print_line
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
 from tracker.runtime import hangup
@@ -110,16 +108,15 @@ def _address(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int
 class _Printer:
     """Passes on the lines of the processes, and prints `ready` once, when each of them is ready."""
 
-    def __init__(self, processes: int, write: Callable[..., None] = typer.echo) -> None:
+    def __init__(self, processes: int, write: Callable[..., None] = print_line) -> None:
         self._missing = {f"api-{number}" for number in range(1, processes + 1)}
         self._write = write
 
     def __call__(self, name: str, line: str) -> None:
         """Take one line of a process."""
-        with suppress(OSError):  # nobody reads the output any more; that is no reason to stop
-            if not line.startswith(READY):
-                self._write(visible_lines(line), err=True)
-            elif self._missing:
-                self._missing.discard(name)
-                if not self._missing:
-                    self._write(line)
+        if not line.startswith(READY):
+            self._write(visible_lines(line), err=True)
+        elif self._missing:
+            self._missing.discard(name)
+            if not self._missing:
+                self._write(line)
