@@ -33,8 +33,8 @@ key                            type    content                                  
                                        nothing else
 <p>:apart                      ZSET    `process <type>` or `worker <type>` →    while any is parked    claim, sweeper
                                        as in <p>:lacking
-<p>:lone                       STRING  worker that waits to be idle, or that    1 day after the last   claim
-                                       runs an operation alone                  change
+<p>:lone_workers               HASH    worker that waits to be idle, or runs    1 day after the last   claim
+                                       an operation alone → since or until      change
 <p>:tickets                    STRING  number of the last ticket pushed         no end (one key)       create, move
 <p>:ticket:<fields>            HASH    fields of RQ's hash of every ticket      no end (one key of     create, move
                                                                                 each form)
@@ -94,7 +94,7 @@ class Keys:
         self.limiters = f"{prefix}:gates"
         self.unserved_types = f"{prefix}:lacking"
         self.apart_types = f"{prefix}:apart"
-        self.lone_worker = f"{prefix}:lone"
+        self.lone_workers = f"{prefix}:lone_workers"
         self.workers = f"{prefix}:workers"
         self.wake = f"{prefix}:wake"
         self.expiries = f"{prefix}:expiries"

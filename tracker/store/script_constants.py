@@ -20,10 +20,14 @@ LIMITER_RECHECK = 5
 """Seconds after which a limiter is looked at again, if no operation of its type has ended before."""
 PROBE_AFTER = 30
 """Seconds after which one operation of a type that no worker had is queued again, to find a worker."""
+LIVES_FOR = 60
+"""A worker counts as alive until this many seconds after its last announcement."""
 LONE_WORKER_FOR = 10
 """Seconds after its last claim for which a worker is the one that takes no more operations, to run one alone."""
+LONE_WORKER_TURN = 10
+"""Seconds for which a worker runs operations alone one after another, if they are short."""
 LONE_WORKER_REST = 60
-"""The longest time after an operation that ran alone in which no other does while operations are queued, in seconds."""
+"""The longest time after its turn in which a worker runs no operation alone while others are queued, in seconds."""
 FOREIGN_JOB_EXPIRES = _DAY
 """Seconds for which a job that is no ticket stays in RQ's failed registry."""
 HISTORY_LIMIT = 10
@@ -75,7 +79,9 @@ def script_constants(keys: Keys, *, test_clock: bool, feed_length: int = FEED_LE
         "limiter_batch": _LIMITER_BATCH,
         "release_limit": _RELEASE_LIMIT,
         "probe_after": PROBE_AFTER * SECOND,
+        "worker_lives_for": LIVES_FOR,
         "lone_worker_for": LONE_WORKER_FOR * SECOND,
+        "lone_worker_turn": LONE_WORKER_TURN * SECOND,
         "lone_worker_rest": LONE_WORKER_REST * SECOND,
         "foreign_job_expires": FOREIGN_JOB_EXPIRES,
         "history_limit": HISTORY_LIMIT,

@@ -105,7 +105,7 @@ async def test_the_users_have_only_the_keys_of_the_tracker(settings: Settings, u
             for command in (("SET", "other", "1"), ("GET", "other"), ("PUBLISH", "other", "1"), ("FLUSHALL",)):
                 reply = admin.execute_command("ACL", "DRYRUN", user, *command)
                 assert b"has no permissions" in reply, (user, command, reply)
-            assert admin.execute_command("ACL", "DRYRUN", user, "SET", "tracker:lone", "1") == b"OK"
+            assert admin.execute_command("ACL", "DRYRUN", user, "SET", "tracker:lone_workers", "1") == b"OK"
         forging = ("HSET", "rq:worker:w", "state", "busy")
         assert b"no permissions" in admin.execute_command("ACL", "DRYRUN", "tracker-api", *forging)
     async with open_redis(settings) as redis:

@@ -14,8 +14,16 @@ from tracker.domain.policy import Policy
 from tracker.domain.record import Apart, Record
 from tracker.domain.transitions import Stage
 from tracker.maintenance.sweeper import Sweeper
-from tracker.store.script_constants import HISTORY_LIMIT, LONE_WORKER_FOR, PROBE_AFTER
+from tracker.store.script_constants import (
+    HISTORY_LIMIT,
+    LIVES_FOR,
+    LONE_WORKER_FOR,
+    LONE_WORKER_REST,
+    LONE_WORKER_TURN,
+    PROBE_AFTER,
+)
 from tracker.store.store import LEASE, Store
+from tracker.store.worker_registry import WorkerRegistry
 
 DEATHS: dict[str, Callable[[Record], Change]] = {
     "its process died together with others": lambda record: blame.die(record, LOST, proven=False),
@@ -189,7 +197,7 @@ async def test_only_one_worker_at_a_time_waits_until_it_is_idle_and_one_that_die
     await take(store, "w0")
     assert (await claims(store, "w1", apart=0)).alone
     assert not (await claims(store, "w2")).alone
-    assert await store.redis.ttl(store.keys.lone_worker) > 0
+    assert await store.redis.ttl(store.keys.lone_workers) > 0
     await clock.advance(LONE_WORKER_FOR + 1)
     assert (await claims(store, "w2")).alone
 
@@ -263,21 +271,81 @@ async def lone_suspects(store: Store, clock: Clock, count: int) -> list[Record]:
     return records
 
 
-async def test_while_operations_are_queued_no_worker_runs_one_alone_for_as_long_as_the_last_one_ran(
-    store: Store, clock: Clock
+async def live_workers(store: Store, count: int) -> None:
+    """Register so many workers."""
+    for number in range(count):
+        await WorkerRegistry(store).announce(f"w{number + 1}", {})
+
+
+async def begin_alone(store: Store, worker: str) -> list[Record]:
+    """The operation that an idle worker begins alone, if it may. The worker has no room for what is queued."""
+    return await take(store, worker, idle=True, coroutines=0)
+
+
+async def test_a_worker_runs_short_operations_alone_one_after_another(store: Store, clock: Clock) -> None:
+    await lone_suspects(store, clock, 4)
+    await create(store)
+    for _ in range(3):
+        [alone] = await take(store, "w1", idle=True)
+        assert alone.is_alone
+        assert not await begin_alone(store, "w2"), "one of two workers at a time"
+        await clock.advance(LONE_WORKER_TURN / 2 - 1)
+        await done(store, alone)
+    assert not await begin_alone(store, "w1"), "its turn is over"
+
+
+@pytest.mark.parametrize("seconds", [LONE_WORKER_TURN, 3 * LONE_WORKER_TURN, 10 * LONE_WORKER_REST])
+async def test_a_worker_whose_turn_is_over_takes_what_is_queued_for_as_long_as_it_has_run_operations_alone(
+    store: Store, clock: Clock, seconds: float
 ) -> None:
-    await lone_suspects(store, clock, 3)
-    queued = [await create(store) for _ in range(3)]
+    await lone_suspects(store, clock, 4)
+    await create(store)
     [alone] = await take(store, "w1", idle=True)
-    assert alone.is_alone
-    assert ids(await take(store, "w2", idle=True, coroutines=1)) == [queued[0].id], "it does what is queued"
-    await clock.advance(8)
+    await clock.advance(seconds)
     await done(store, alone)
-    for worker in ("w1", "w2"):
-        assert not (await claims(store, worker, idle=True, coroutines=0, apart=1, kinds=KINDS)).alone
-        await clock.advance(3)
-    await clock.advance(8)
-    assert (await claims(store, "w1", idle=True)).alone
+    assert not await begin_alone(store, "w1")
+    [other] = await begin_alone(store, "w2")
+    await done(store, other)
+    await clock.advance(min(seconds, LONE_WORKER_REST) - 1)
+    assert not await begin_alone(store, "w1")
+    await clock.advance(2)
+    assert await begin_alone(store, "w1")
+
+
+@pytest.mark.parametrize(("alive", "most"), [(0, 1), (1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 3)])
+async def test_half_of_the_workers_at_a_time_run_an_operation_alone(
+    store: Store, clock: Clock, alive: int, most: int
+) -> None:
+    await lone_suspects(store, clock, 6)
+    await live_workers(store, alive)
+    begun = [bool(await begin_alone(store, f"w{number}")) for number in range(1, 7)]
+    assert begun == [number <= most for number in range(1, 7)]
+
+
+async def test_workers_that_are_lost_do_not_count(store: Store, clock: Clock) -> None:
+    await lone_suspects(store, clock, 2)
+    await live_workers(store, 4)
+    for worker in ("w3", "w4"):
+        await store.redis.zincrby(store.keys.workers, -LIVES_FOR - 1, worker)
+    assert await begin_alone(store, "w1")
+    assert not await begin_alone(store, "w2")
+
+
+@pytest.mark.parametrize("note", ["", "runs", "runs 5", "dreams 5", "waits", "waits soon", "runs 1 0123456789abcdef"])
+async def test_a_note_that_cannot_be_read_stops_no_claim(store: Store, clock: Clock, note: str) -> None:
+    await lone_suspects(store, clock, 1)
+    await store.redis.hset(store.keys.lone_workers, mapping={"w1": note, "w2": note})
+    assert await begin_alone(store, "w1")
+    assert not await store.redis.hexists(store.keys.lone_workers, "w2")
+
+
+async def test_an_operation_with_a_damaged_record_stops_no_other_worker(store: Store, clock: Clock) -> None:
+    await lone_suspects(store, clock, 2)
+    [alone] = await take(store, "w1", idle=True)
+    await store.redis.delete(store.keys.operation(alone.key))
+    await store.redis.set(store.keys.operation(alone.key), "damaged")
+    assert await begin_alone(store, "w2")
+    await store.redis.delete(store.keys.operation(alone.key))
 
 
 async def test_one_worker_at_a_time_runs_one_alone_and_the_next_follows_at_once_when_nothing_is_queued(
@@ -313,15 +381,13 @@ async def test_what_waits_for_a_lone_worker_runs_in_the_order_of_creation_whatev
 async def test_an_operation_whose_worker_died_while_it_ran_alone_keeps_no_other_from_that(
     store: Store, clock: Clock
 ) -> None:
-    await lone_suspects(store, clock, 2)
-    queued = [await create(store) for _ in range(2)]
+    _, other = await lone_suspects(store, clock, 2)
+    await create(store)
     [alone] = await take(store, "w1", idle=True)
+    assert not await begin_alone(store, "w2")
     await lose(store, clock, alone)
-    await take(store, "w2", idle=True, coroutines=1)
-    await clock.advance(61)
     [next_one] = await take(store, "w2", idle=True)
-    assert next_one.is_alone
-    assert next_one.id != queued[0].id
+    assert (next_one.id, next_one.is_alone) == (other.id, True)
 
 
 async def test_a_suspect_that_waits_for_a_lone_worker_can_be_canceled(store: Store, clock: Clock) -> None:

@@ -253,7 +253,7 @@ async def test_a_worker_runs_an_operation_alone_that_needs_that_when_its_others_
         await store.redis.delete("rq:suspended")
 
         async def is_lone_worker() -> bool:
-            return bool(await store.redis.exists(store.keys.lone_worker))
+            return bool(await store.redis.exists(store.keys.lone_workers))
 
         await eventually(is_lone_worker)
         last = await create(store, "works")

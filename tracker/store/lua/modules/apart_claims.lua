@@ -7,10 +7,8 @@
 --
 -- KEYS apart_types  ZSET    `process <type>` or `worker <type>` -> when a worker with the type last claimed, or when
 --                           one of the operations that wait was queued to find a worker
--- KEYS lone_worker  STRING  `waits <worker> <until> -` (the worker takes no more operations, to run one alone), `runs
---                           <worker> <since> <operation>`, or `rests - <until> -`
--- FROM clock: digits
 -- FROM lanes: LANES
+-- FROM lone_workers: may_run_alone, note_running, note_waiting
 -- FROM record: read_record
 -- FROM ticket_readers: delete_job
 -- FROM worker_waits: first_waiting, forget_if_none_waits, oldest_first, waiting_record
@@ -51,32 +49,6 @@ local function claim_waiting(tx, claim, need, name, limit)
   return last
 end
 
-local function note_lone_worker(state, worker, time, key)
-  call('SET', lone_worker, table.concat({state, worker, digits(time), key or '-'}, ' '), 'EX', 86400)
-end
-
-local function is_any_queued()
-  for _, lane in pairs(LANES) do
-    if call('LLEN', lane.queue) > 0 then return true end
-  end
-  return false
-end
-
--- Whether this worker may run an operation alone now, or wait until it is idle for that. One worker at a time does so.
--- If operations are queued then, none does so afterwards for as long as the operation has run.
-local function may_run_alone(tx, claim)
-  local state, worker, time, key = string.match(call('GET', lone_worker) or '', '^(%a+) (.+) (%d+) (%S+)$')
-  time = tonumber(time)
-  if state == 'waits' then return worker == claim.worker or time <= tx.now or claim.is_idle end
-  if state == 'runs' then
-    local stored = redis.pcall('HMGET', C.operation .. key, 'stage', 'alone', 'attempt')
-    if stored[1] == 'running' and stored[2] == stored[3] then return false end
-    note_lone_worker('rests', '-', tx.now + math.min(tx.now - time, C.lone_worker_rest))
-    return not is_any_queued()
-  end
-  return state == nil or time <= tx.now or not is_any_queued()
-end
-
 -- Claim a parked operation of these types that is to have the worker for itself, if the worker is idle. Returns whether
 -- this claim must take nothing else.
 local function claim_alone(tx, claim, names)
@@ -84,7 +56,7 @@ local function claim_alone(tx, claim, names)
   if #names == 0 or room.coroutines + room.functions + room.apart < 1 then return false end
   if not may_run_alone(tx, claim) then return false end
   if not claim.is_idle then
-    note_lone_worker('waits', claim.worker, tx.now + C.lone_worker_for)
+    note_waiting(tx, claim)
     return true
   end
   local began = nil
@@ -93,7 +65,7 @@ local function claim_alone(tx, claim, names)
     began = began or claim_waiting(tx, claim, 'worker', name, 1)
   end
   claim.alone = false
-  if began then note_lone_worker('runs', claim.worker, tx.now, began) end
+  if began then note_running(claim, began) end
   return began ~= nil
 end
 
