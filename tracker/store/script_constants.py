@@ -27,7 +27,7 @@ LONE_WORKER_FOR = 10
 LONE_WORKER_TURN = 10
 """Seconds for which a worker runs operations alone one after another, if they are short."""
 LONE_WORKER_REST = 60
-"""The longest time after its turn in which a worker runs no operation alone while others are queued, in seconds."""
+"""The longest time after a turn in which its place stays free while other operations wait, in seconds."""
 FOREIGN_JOB_EXPIRES = _DAY
 """Seconds for which a job that is no ticket stays in RQ's failed registry."""
 HISTORY_LIMIT = 10

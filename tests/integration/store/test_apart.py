@@ -279,7 +279,7 @@ async def live_workers(store: Store, count: int) -> None:
 
 async def begin_alone(store: Store, worker: str) -> list[Record]:
     """The operation that an idle worker begins alone, if it may. The worker has no room for what is queued."""
-    return await take(store, worker, idle=True, coroutines=0)
+    return [record for record in await take(store, worker, idle=True, coroutines=0) if record.is_alone]
 
 
 async def test_a_worker_runs_short_operations_alone_one_after_another(store: Store, clock: Clock) -> None:
@@ -295,7 +295,7 @@ async def test_a_worker_runs_short_operations_alone_one_after_another(store: Sto
 
 
 @pytest.mark.parametrize("seconds", [LONE_WORKER_TURN, 3 * LONE_WORKER_TURN, 10 * LONE_WORKER_REST])
-async def test_a_worker_whose_turn_is_over_takes_what_is_queued_for_as_long_as_it_has_run_operations_alone(
+async def test_while_others_wait_no_worker_runs_one_alone_for_as_long_as_the_last_turn_took(
     store: Store, clock: Clock, seconds: float
 ) -> None:
     await lone_suspects(store, clock, 4)
@@ -303,13 +303,21 @@ async def test_a_worker_whose_turn_is_over_takes_what_is_queued_for_as_long_as_i
     [alone] = await take(store, "w1", idle=True)
     await clock.advance(seconds)
     await done(store, alone)
-    assert not await begin_alone(store, "w1")
-    [other] = await begin_alone(store, "w2")
-    await done(store, other)
     await clock.advance(min(seconds, LONE_WORKER_REST) - 1)
-    assert not await begin_alone(store, "w1")
+    for worker in ("w1", "w2"):
+        assert not await begin_alone(store, worker)
     await clock.advance(2)
-    assert await begin_alone(store, "w1")
+    assert await begin_alone(store, "w2")
+
+
+async def test_operations_that_wait_for_a_process_of_their_own_are_others_that_wait(store: Store, clock: Clock) -> None:
+    await lone_suspects(store, clock, 2)
+    await create(store, "isolated")
+    await take(store, "w3", apart=0)
+    [alone] = await begin_alone(store, "w1")
+    await clock.advance(LONE_WORKER_TURN + 1)
+    await done(store, alone)
+    assert not await begin_alone(store, "w2")
 
 
 @pytest.mark.parametrize(("alive", "most"), [(0, 1), (1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 3)])
@@ -386,8 +394,9 @@ async def test_an_operation_whose_worker_died_while_it_ran_alone_keeps_no_other_
     [alone] = await take(store, "w1", idle=True)
     assert not await begin_alone(store, "w2")
     await lose(store, clock, alone)
-    [next_one] = await take(store, "w2", idle=True)
-    assert (next_one.id, next_one.is_alone) == (other.id, True)
+    await clock.advance(LONE_WORKER_REST)
+    [next_one] = await begin_alone(store, "w2")
+    assert next_one.id == other.id
 
 
 async def test_a_suspect_that_waits_for_a_lone_worker_can_be_canceled(store: Store, clock: Clock) -> None:

@@ -1,9 +1,10 @@
 -- Workers that run one operation alone, or that take no more operations to become idle for that.
 --
 -- At most half of the workers do so at a time, but one always may. An idle worker may run several operations alone one
--- after another, until that has taken `lone_worker_turn`. If operations are queued then, the worker takes these for as
--- long.
+-- after another, until its turn has taken `lone_worker_turn`. If others wait for a worker then, the turn's place stays
+-- free for as long as the turn has taken: they take at least half of the time.
 --
+-- KEYS apart_types   ZSET    `process <type>` or `worker <type>` -> when a worker with the type last claimed
 -- KEYS lone_workers  HASH    worker -> `waits <until>` (it takes no more operations, to become idle) or `runs <since>
 --                            <key>` (the operation that it began last, and when it began the first one of its turn)
 -- KEYS workers       ZSET    worker -> when it last reported, in seconds
@@ -15,9 +16,13 @@ local function note(worker, words)
   call('EXPIRE', lone_workers, 86400)
 end
 
-local function is_any_queued()
+-- Whether operations wait for a worker that need none for themselves.
+local function is_any_other_waiting()
   for _, lane in pairs(LANES) do
     if call('LLEN', lane.queue) > 0 then return true end
+  end
+  for _, member in ipairs(call('ZRANGE', apart_types, 0, -1)) do
+    if string.find(member, 'process ', 1, true) == 1 then return true end
   end
   return false
 end
@@ -37,9 +42,10 @@ local function read_note(tx, worker, words)
   return 'ran', time, ended
 end
 
--- How many other workers wait or run an operation alone, one of them that waits, and what the note of this worker says.
-local function read_notes(tx, claim)
-  local busy, waiting, ours = 0, nil, {}
+-- How many places are taken by other workers, one worker that waits, and what the note of this worker says. With
+-- `others_wait` a place is taken until its rest is over.
+local function read_notes(tx, claim, others_wait)
+  local taken, waiting, ours = 0, nil, {}
   local notes = call('HGETALL', lone_workers)
   for index = 1, #notes, 2 do
     local worker = notes[index]
@@ -48,11 +54,11 @@ local function read_notes(tx, claim)
       call('HDEL', lone_workers, worker)
     elseif worker == claim.worker then
       ours = {state = state, since = since, ended = ended}
-    elseif state ~= 'ran' then
-      busy, waiting = busy + 1, state == 'waits' and worker or waiting
+    elseif state ~= 'ran' or others_wait then
+      taken, waiting = taken + 1, state == 'waits' and worker or waiting
     end
   end
-  return busy, waiting, ours
+  return taken, waiting, ours
 end
 
 -- How many workers may wait or run an operation alone at a time.
@@ -64,11 +70,12 @@ end
 -- Whether this worker may run an operation alone now, or wait until it is idle for that. An idle worker takes the place
 -- of one that waits.
 local function may_run_alone(tx, claim)
-  local busy, waiting, ours = read_notes(tx, claim)
+  local others_wait = is_any_other_waiting()
+  local taken, waiting, ours = read_notes(tx, claim, others_wait)
   local goes_on = claim.is_idle and ours.state == 'ran' and ours.ended - ours.since < C.lone_worker_turn
-  if ours.state == 'ran' and not goes_on and is_any_queued() then return false end
+  if ours.state == 'ran' and not goes_on and others_wait then return false end
   claim.alone_since = goes_on and ours.since or tx.now
-  if ours.state == 'waits' or busy < most_at_once(tx) then return true end
+  if ours.state == 'waits' or taken < most_at_once(tx) then return true end
   if not (claim.is_idle and waiting) then return false end
   call('HDEL', lone_workers, waiting)
   return true
