@@ -9,12 +9,14 @@ from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
 import structlog
+from redis.asyncio.lock import Lock
 from redis.exceptions import LockError, RedisError
 
 from tracker.domain import blame, lifecycle
 from tracker.errors import Conflict, IllegalTransition, NotFound, Unavailable
 from tracker.log import log_transition
 from tracker.runtime import failpoints
+from tracker.store.batching import MOST_TOGETHER
 from tracker.store.scripts import answering
 
 if TYPE_CHECKING:
@@ -60,6 +62,18 @@ class Swept:
     """Tickets of earlier versions that were converted, in the lane that had most of them."""
 
 
+class _SweeperLock(Lock):
+    """redis-py's lock, which can be taken at the server's `maxmemory`, too. Only the sweeper can free memory then."""
+
+    def __init__(self, store: "Store") -> None:
+        super().__init__(store.redis, store.keys.sweeper, timeout=LOCK_TIMEOUT, blocking=False, thread_local=False)
+        self._take = store.take_lock
+
+    async def do_acquire(self, token: str | bytes) -> bool:
+        """Take the lock, unless a process has it."""
+        return bool(await self._take(token=token, lifetime=round(LOCK_TIMEOUT * 1000)))
+
+
 class Sweeper:
     """Sweeps once in `every` seconds, if its process has the lock then."""
 
@@ -68,7 +82,7 @@ class Sweeper:
         self._lenient_until = 0.0
         self._aside: dict[str, float] = {}
         """Keys of operations that are left aside, each with the time of the loop at which it is looked at again."""
-        self._lock = store.redis.lock(store.keys.sweeper, timeout=LOCK_TIMEOUT, blocking=False, thread_local=False)
+        self._lock = _SweeperLock(store)
 
     async def run(self) -> None:
         """Sweep until cancelled, through every outage of Redis."""
@@ -99,8 +113,12 @@ class Sweeper:
                 pass
 
     async def sweep(self) -> Swept:
-        """Do each duty once, for one batch. Raises Unavailable while Redis is away."""
+        """Do each duty once, for one batch. Raises Unavailable while Redis is away.
+
+        Records are expired first: at `maxmemory` the other duties are refused until that has freed memory.
+        """
         now = asyncio.get_running_loop().time()
+        expired, forgotten = await self._store.expire(MAX_BATCH)
         self._aside = {key: until for key, until in self._aside.items() if until > now}
         overdue = await self._store.overdue(MAX_BATCH + len(self._aside))
         lenient = now < self._lenient_until
@@ -108,36 +126,58 @@ class Sweeper:
         vanished = await self._apply(overdue.vanished, lifecycle.vanish)
         missed = await self._apply(overdue.missed, lifecycle.miss)
         due = await self._apply(overdue.due, lifecycle.due)
-        expired, forgotten = await self._store.expire(MAX_BATCH)
         if overdue.litter:
             await self._store.remove_litter(overdue.litter)
         return Swept(lost, due, vanished, missed, expired, forgotten, len(overdue.litter), overdue.converted)
 
     async def _apply(self, keys: Iterable[str], decide: "Callable[[Record], Change]") -> int:
         """Apply a transition to each operation, MAX_BATCH at most. Returns how many were changed."""
-        applied = 0
+        changes = []
         for record in await self._read([key for key in keys if key not in self._aside][:MAX_BATCH]):
             try:
-                change = decide(record)
-                after = await self._store.apply(change)
-            except (Conflict, NotFound):
-                continue  # another process has changed the operation meanwhile
+                changes.append(decide(record))
             except IllegalTransition:
                 log.debug("sweep_skipped", operation_id=record.id, stage=record.stage)
-                continue
-            failpoints.reach(failpoints.IN_SWEEP)
-            applied += 1
-            log_transition(change.transition, after, worker=record.worker or None)
-        return applied
+        parts = [changes[start : start + MOST_TOGETHER] for start in range(0, len(changes), MOST_TOGETHER)]
+        return sum([await self._write(part) for part in parts])
+
+    async def _write(self, changes: "Sequence[Change]") -> int:
+        """Write changes by one run of a script. Returns how many were written.
+
+        If the script fails, each change is written alone. The operation at fault is left aside for a while.
+        """
+        try:
+            outcomes = await self._store.apply_each(changes)
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is logged as the outcome of the change at fault
+            if len(changes) > 1:
+                return sum([await self._write([change]) for change in changes])
+            outcomes = [error]
+        return sum(self._on_outcome(change, outcome) for change, outcome in zip(changes, outcomes, strict=True))
+
+    def _on_outcome(self, change: "Change", outcome: "Record | Exception") -> bool:
+        """Log a change that was written. Returns whether it was."""
+        if isinstance(outcome, (Conflict, NotFound)):
+            return False  # another process has changed the operation meanwhile
+        if isinstance(outcome, Exception):
+            log.error("sweep_failed", operation_id=change.seen.id, transition=change.transition, exc_info=outcome)
+            self._leave_aside([change.seen.key])
+            return False
+        failpoints.reach(failpoints.IN_SWEEP)
+        log_transition(change.transition, outcome, worker=change.seen.worker or None)
+        return True
 
     async def _read(self, keys: Sequence[str]) -> "list[Record]":
         """Read records. An operation that has none, or one that cannot be read, is left aside for a while."""
         records = await self._store.read(keys)
         if len(records) < len(keys):
-            until = asyncio.get_running_loop().time() + ASIDE_FOR
-            unread = set(keys) - {record.key for record in records}
-            self._aside |= dict.fromkeys(list(unread)[: MAX_ASIDE - len(self._aside)], until)
+            self._leave_aside(set(keys) - {record.key for record in records})
         return records
+
+    def _leave_aside(self, keys: Iterable[str]) -> None:
+        until = asyncio.get_running_loop().time() + ASIDE_FOR
+        self._aside |= dict.fromkeys(list(keys)[: MAX_ASIDE - len(self._aside)], until)
 
     async def _has_lock(self) -> bool:
         """Take the lock, or renew it. Returns whether this process has it."""

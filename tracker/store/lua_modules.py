@@ -9,13 +9,15 @@ The comment at the top of a file says what it uses, in lines of these forms:
     -- PACKED change_header
     -- FROM clock: digits, iso
     -- LATER turn_claims: turn_claims
+    -- FLAGS allow-oom
 
 `KEYS` names a key, and `ARGV` an argument, which only scripts have. The last argument may be variadic (`...`): its
 values are `ARGV[attempts_start]` and the following ones, `attempts_count` in all. `PACKED` names a form of
 `packed_args`, which the function `unpack_change_header` reads. `FROM` names what the file takes from a module. `LATER`
 names one function of a module whose functions are made when that function is called, because few runs of the script
 call it. Plain code is `FROM`. Then each run makes all functions, and that is a third of a short run: 31 functions made
-a claim of one operation a tenth longer (`make bench-instructions`: claim, 1 at once).
+a claim of one operation a tenth longer (`make bench-instructions`: claim, 1 at once). `FLAGS` are the flags of a script
+(Redis 7.0, "Eval script flags"): with `allow-oom` it may write at the server's `maxmemory`.
 
 Everywhere, `call` is `redis.call`, and `C.name` stands for the value of a constant (`script_constants`): it is replaced
 by the value's text. Plain code would be a table of constants, which every run would make and look up values in. (`make
@@ -42,6 +44,7 @@ _PARAMETER = re.compile(r"^-- (KEYS|ARGV) (\w+)\s+(\S+)", re.MULTILINE)
 _PACKED = re.compile(r"^-- PACKED (\w+)$", re.MULTILINE)
 _FROM = re.compile(r"^-- FROM (\w+): ([\w, ]+)$", re.MULTILINE)
 _LATER = re.compile(r"^-- LATER (\w+): (\w+)$", re.MULTILINE)
+_FLAGS = re.compile(r"^-- FLAGS ([\w, -]+)$", re.MULTILINE)
 _CONSTANT = re.compile(r"C\.(\w+)")
 _TOP_LEVEL = re.compile(r"^local (?:function )?(\w+(?:, \w+)*)", re.MULTILINE)
 _ESCAPED = re.compile(rb"[^ !#-\[\]-~]")
@@ -159,7 +162,8 @@ def compose(script: str, folder: Path = LUA) -> Composed:
     keys = list(dict.fromkeys(parameter.name for parameter in parameters if parameter.kind == "KEYS"))
     arguments = [parameter for parameter in parameters if parameter.kind == "ARGV"]
     forms = dict.fromkeys(form for file in files for form in file.packed)
-    lines = ["local call = redis.call", *_bound(keys, arguments), *(lua_reader(form) for form in forms)]
+    shebang = [f"#!lua flags={flags}" for flags in _FLAGS.findall(files[-1].text)]
+    lines = [*shebang, "local call = redis.call", *_bound(keys, arguments), *(lua_reader(form) for form in forms)]
     return Composed(keys, arguments, "\n".join([*lines, *_texts(script, files)]))
 
 

@@ -130,6 +130,7 @@ class Scripts:
         self.change = script("change")
         self.find_overdue = script("find_overdue")
         self.expire = script("expire")
+        self.take_lock = script("take_lock")
         self._redis, self._probe, self._key = redis, redis.register_script(_WRITE_PROBE), keys.sweeper
 
     async def loaded(self) -> None:

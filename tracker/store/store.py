@@ -1,7 +1,7 @@
 """The store: the reads and writes of operation records in Redis."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.domain.change import Change
@@ -50,6 +50,7 @@ class Store:
         constants = script_constants(self.keys, test_clock=settings.test_clock, feed_length=self.feed_length)
         self._scripts = Scripts(redis, self.keys, constants)
         self.page, self.records, self.turn = self._scripts.read_page, self._scripts.read_records, self._scripts.turn
+        self.take_lock = self._scripts.take_lock
         self._reader = RecordReader()
         self.readable = self._reader.readable
 
@@ -78,7 +79,7 @@ class Store:
         if not many:
             return []
         replies = await self._scripts.create.each(list(pack_creates(many)))
-        return [self._outcome_of(new, reply) for new, reply in zip(many, replies, strict=True)]
+        return [_outcome(self._created, new.record, *reply) for new, reply in zip(many, replies, strict=True)]
 
     async def find(self, tenant: str, operation_id: str) -> Record:
         """Read an operation by its public id. Raises NotFound, or Gone when only its tombstone is left.
@@ -119,21 +120,16 @@ class Store:
         Raises Refused when the record is in another state, CancelPending when a cancel was requested meanwhile, and
         NotFound when the record is gone.
         """
-        [[word, *reply]] = await self._scripts.change(brief=0, changes=pack(change))
-        seen = change.seen
-        match word:
-            case ChangeReply.OK:
-                return self._decode(reply)
-            case ChangeReply.CONFLICT:
-                raise Refused(
-                    f"{change.transition}: operation {seen.id} is no longer {seen.stage}, attempt {seen.attempt}"
-                )
-            case ChangeReply.CANCEL:
-                raise CancelPending(f"{change.transition}: a cancel of operation {seen.id} is pending")
-            case ChangeReply.MISSING:
-                raise NotFound(f"There is no operation '{seen.id}'.")
-            case other:
-                raise AssertionError(f"change.lua answered {other!r}")
+        [outcome] = await self.apply_each([change])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def apply_each(self, changes: Sequence[Change]) -> list[Record | Exception]:
+        """Write changes by one run of the script. Returns for each what `apply` would return or raise for it."""
+        words = [word for change in changes for word in pack(change)]
+        replies = await self._scripts.change(brief=0, changes=words)
+        return [_outcome(self._changed, change, *reply) for change, reply in zip(changes, replies, strict=True)]
 
     async def write(self, changes: Iterable[Sequence[str]]) -> list[ChangeReply]:
         """Write packed changes in one round trip. Each change has a fence and a reply of its own."""
@@ -231,11 +227,20 @@ class Store:
                 pipe.zrem(self.keys.litter, job_id)
             await pipe.execute()
 
-    def _outcome_of(self, new: CreateArgs, reply: Sequence[str]) -> Created | Exception:
-        try:
-            return self._created(new.record, *reply)
-        except Exception as error:  # noqa: BLE001 - the error is the outcome of this create only
-            return error
+    def _changed(self, change: Change, word: str, *reply: str) -> Record:
+        seen = change.seen
+        match word:
+            case ChangeReply.OK:
+                return self._decode(reply)
+            case ChangeReply.CONFLICT:
+                before = f"{seen.stage}, attempt {seen.attempt}"
+                raise Refused(f"{change.transition}: operation {seen.id} is no longer {before}")
+            case ChangeReply.CANCEL:
+                raise CancelPending(f"{change.transition}: a cancel of operation {seen.id} is pending")
+            case ChangeReply.MISSING:
+                raise NotFound(f"There is no operation '{seen.id}'.")
+            case other:
+                raise AssertionError(f"change.lua answered {other!r}")
 
     def _created(self, record: Record, word: str, *reply: str) -> Created:
         match word:
@@ -257,6 +262,14 @@ class Store:
         """The records of these verdicts that can be read."""
         found = (self.readable(as_hash(rest[0])) for said, _, *rest in verdicts if said == word)
         return [record for record in found if record is not None]
+
+
+def _outcome(read: Callable[..., Any], *reply: Any) -> Any:
+    """What `read` returns or raises for the reply: the outcome of one of several operations."""
+    try:
+        return read(*reply)
+    except Exception as error:  # noqa: BLE001 - the error is the outcome of this operation only
+        return error
 
 
 def _visible(record: Record) -> Record:

@@ -1,11 +1,12 @@
 -- Expire records: an operation that has ended becomes a tombstone when its retention is over, and a tombstone is
--- removed when its own time is over.
+-- removed when its own time is over. That frees memory, so it is done at the server's `maxmemory`, too.
 --
 -- KEYS expiries   ZSET    operation that has ended -> when to expire it
 -- ARGV limit      int     how many records at most
 -- FROM record: read_record
 -- FROM transaction: begin, commit
 -- FROM transition: change_stage
+-- FLAGS allow-oom
 --
 -- Returns {expired, forgotten}: how many became tombstones, and how many tombstones were removed.
 local tx = begin(false)

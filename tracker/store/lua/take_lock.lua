@@ -1,0 +1,9 @@
+-- Take the lock of the sweeper, unless a process has it.
+--
+-- KEYS sweeper  STRING  token of the process that has the lock
+-- ARGV token    string  the caller's
+-- ARGV lifetime int     milliseconds after which the lock is free again
+-- FLAGS allow-oom
+--
+-- Returns 1 if the caller has the lock now, else 0.
+return call('SET', sweeper, token, 'NX', 'PX', lifetime) and 1 or 0
