@@ -5,6 +5,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ from tracker.store.connection import open_redis
 from tracker.store.create_args import CreateArgs
 from tracker.store.idempotency import NO_KEY, IdempotencyKey
 from tracker.store.keys import once_digest
+from tracker.store.memory import check_ready
 from tracker.store.store import Created, Store
 from tracker.store.tenant_registry import TenantRegistry
 from tracker.url_handlers.request import load_registry
@@ -75,10 +77,7 @@ class Operations:
         self.estimator, self.tenants = RetryAfterEstimator(store, settings.weights_of_tenants), TenantRegistry(store)
         events.on_ends = self.estimator.learn
         self.turn = store.turn
-
-    async def ready(self) -> None:
-        """Return when operations can be accepted: Redis answers and accepts writes, and the scripts are loaded."""
-        await self._store.ready()
+        self.ready = partial(check_ready, store)
 
     async def create(
         self, caller: Caller, call_id: str, body: Json, *, idempotency_key: str = "", strict: bool = False

@@ -40,6 +40,10 @@ _AWAY_WORDS = ("MISCONF", "NOREPLICAS", "BUSY ", "UNKILLABLE")
 Answer = Any
 
 
+class StoreFull(Unavailable):
+    """The server has reached its `maxmemory`."""
+
+
 class Script:
     """One script. It is loaded when it is first used, and again when the server has lost it."""
 
@@ -164,7 +168,7 @@ async def answering(*, within: float | None = HANGS_AFTER) -> AsyncIterator[None
 
 def _as_unavailable(error: Exception) -> Unavailable | None:
     if isinstance(error, redis_errors.OutOfMemoryError):
-        return Unavailable("The store is full (maxmemory is reached): it can be read, and takes no new data.")
+        return StoreFull("The store is full (maxmemory is reached): it can be read, and takes no new data.")
     if isinstance(error, _AWAY):
         return Unavailable("The store is not reachable at the moment.")
     if is_refusal(error):

@@ -1,4 +1,4 @@
-"""Checks of the Redis server: its version, its append-only file and how it is synced, its eviction policy.
+"""Checks of the Redis server: its version, its append-only file and how it is synced, its eviction policy, its memory.
 
 They are logged at the start of every process, and `tracker doctor` shows them.
 """
@@ -14,6 +14,7 @@ import structlog
 from redis.exceptions import NoPermissionError, ResponseError
 
 from tracker.errors import Unavailable
+from tracker.store.memory import Memory, memory_of
 from tracker.store.scripts import answering
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def judge(server: ServerFacts) -> list[Finding]:
     """Check the facts."""
     if server.info is None:
         return [_unknown(), _sync(server.fsync)]
-    return [_version(server.info), _persistence(server.info), _sync(server.fsync), _eviction(server.info)]
+    info = server.info
+    return [_version(info), _persistence(info), _sync(server.fsync), _eviction(info), _memory(memory_of(info))]
 
 
 async def report(redis: "Redis") -> None:
@@ -136,3 +138,12 @@ def _eviction(info: Mapping[str, Any]) -> Finding:
         return Finding("maxmemory-policy", Level.OK, policy)
     advice = "Set `maxmemory-policy noeviction`: a full server would drop operations silently."
     return Finding("maxmemory-policy", Level.FAIL, policy, advice)
+
+
+def _memory(memory: Memory | None) -> Finding:
+    if memory is None:
+        return Finding("memory", Level.OK, "unknown")
+    if not memory.nearly_full:
+        return Finding("memory", Level.OK, str(memory))
+    advice = "Raise `maxmemory`, or keep ended operations for a shorter time: a full server takes no new operations."
+    return Finding("memory", Level.WARN if memory.part < 1 else Level.FAIL, str(memory), advice)

@@ -78,6 +78,33 @@ async def test_the_api_is_not_ready_while_redis_refuses_writes_and_serves_reads(
         assert (await api.post(json={})).status == 201
 
 
+@pytest.mark.parametrize(("share", "warns"), [(0.5, False), (0.95, True)])
+async def test_readiness_tells_the_memory_and_warns_when_it_is_nearly_full(
+    settings: Settings, away: Server, share: float, warns: bool
+) -> None:
+    redis = away.store.redis
+    async with open_api(settings, redis_url=away.url) as api:
+        assert (await api.get("/readyz")).json == {"status": "ready"}
+        used = (await redis.info("memory"))["used_memory"]
+        await redis.config_set("maxmemory", round(used / share))
+        answer = await api.get("/readyz")
+        await redis.config_set("maxmemory", 0)
+    assert answer.status == 200
+    memory = answer.json["memory"]
+    assert memory["limitBytes"] == round(used / share)
+    assert 0 < memory["usedBytes"] < memory["limitBytes"]
+    assert ("nearly full" in answer.json.get("warning", "")) is warns
+
+
+async def test_readiness_has_figures_when_the_memory_is_full(settings: Settings, away: Server) -> None:
+    async with open_api(settings, redis_url=away.url) as api:
+        await away.store.redis.config_set("maxmemory", 1_000_000)
+        answer = await api.get("/readyz")
+        await away.store.redis.config_set("maxmemory", 0)
+    assert answer.status == 503
+    assert "of 1.0 MiB" in answer.error["message"]
+
+
 async def test_the_api_starts_while_redis_is_away(settings: Settings, tmp_path: Path) -> None:
     async with open_api(settings, redis_url=f"unix://{tmp_path}/nobody.sock") as api:
         assert (await api.get("/healthz", token=None)).json == {"status": "ok"}
