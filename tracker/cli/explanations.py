@@ -9,8 +9,7 @@ from tracker.domain.operation import SECOND, Json, Micros
 from tracker.domain.transitions import Stage
 from tracker.domain.type_registry import canonical
 from tracker.maintenance.diagnosis import Diagnosis, Waiting
-from tracker.store.script_constants import LIVES_FOR
-from tracker.store.worker_registry import SILENT_AFTER
+from tracker.store.worker_registry import LIVES_FOR, SILENT_AFTER
 
 
 def explain(found: Diagnosis) -> list[Reason]:

@@ -20,8 +20,9 @@ LIMITER_RECHECK = 5
 """Seconds after which a limiter is looked at again, if no operation of its type has ended before."""
 PROBE_AFTER = 30
 """Seconds after which one operation of a type that no worker had is queued again, to find a worker."""
-LIVES_FOR = 60
-"""A worker counts as alive until this many seconds after its last announcement."""
+REPORTED_WITHIN = 6
+"""Seconds since its last announcement within which a worker counts as one of those that share the work. Announcements
+come every two seconds. A worker that was killed must stop counting soon."""
 LONE_WORKER_FOR = 10
 """Seconds after its last claim for which a worker is the one that takes no more operations, to run one alone."""
 LONE_WORKER_TURN = 10
@@ -79,7 +80,7 @@ def script_constants(keys: Keys, *, test_clock: bool, feed_length: int = FEED_LE
         "limiter_batch": _LIMITER_BATCH,
         "release_limit": _RELEASE_LIMIT,
         "probe_after": PROBE_AFTER * SECOND,
-        "worker_lives_for": LIVES_FOR,
+        "reported_within": REPORTED_WITHIN,
         "lone_worker_for": LONE_WORKER_FOR * SECOND,
         "lone_worker_turn": LONE_WORKER_TURN * SECOND,
         "lone_worker_rest": LONE_WORKER_REST * SECOND,

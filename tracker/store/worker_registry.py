@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tracker.domain.operation import Json
-from tracker.store.script_constants import LIVES_FOR
 from tracker.store.scripts import answering
 
 if TYPE_CHECKING:
     from tracker.store.store import Store
 
+LIVES_FOR = 60
+"""A worker counts as alive until this many seconds after its last announcement."""
 KNOWN_FOR = 600
 """A worker is forgotten this many seconds after its last announcement. RQ forgets it earlier."""
 SILENT_AFTER = 25

@@ -16,11 +16,11 @@ from tracker.domain.transitions import Stage
 from tracker.maintenance.sweeper import Sweeper
 from tracker.store.script_constants import (
     HISTORY_LIMIT,
-    LIVES_FOR,
     LONE_WORKER_FOR,
     LONE_WORKER_REST,
     LONE_WORKER_TURN,
     PROBE_AFTER,
+    REPORTED_WITHIN,
 )
 from tracker.store.store import LEASE, Store
 from tracker.store.worker_registry import WorkerRegistry
@@ -334,7 +334,7 @@ async def test_workers_that_are_lost_do_not_count(store: Store, clock: Clock) ->
     await lone_suspects(store, clock, 2)
     await live_workers(store, 4)
     for worker in ("w3", "w4"):
-        await store.redis.zincrby(store.keys.workers, -LIVES_FOR - 1, worker)
+        await store.redis.zincrby(store.keys.workers, -REPORTED_WITHIN - 1, worker)
     assert await begin_alone(store, "w1")
     assert not await begin_alone(store, "w2")
 

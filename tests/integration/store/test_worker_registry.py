@@ -1,8 +1,7 @@
 """Which workers are alive, and for how long an announcement counts."""
 
-from tracker.store.script_constants import LIVES_FOR
 from tracker.store.store import Store
-from tracker.store.worker_registry import KNOWN_FOR, SILENT_AFTER, WorkerRegistry
+from tracker.store.worker_registry import KNOWN_FOR, LIVES_FOR, SILENT_AFTER, WorkerRegistry
 
 ABOUT = {"host": "a", "pid": 1, "types": ["test.plain"], "concurrency": 100, "processes": 4, "running": 3}
 

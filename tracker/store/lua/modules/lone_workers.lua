@@ -61,10 +61,10 @@ local function read_notes(tx, claim, others_wait)
   return taken, waiting, ours
 end
 
--- How many workers may wait or run an operation alone at a time.
+-- How many workers may wait or run an operation alone at a time. Workers that were killed lately must not count.
 local function most_at_once(tx)
-  local alive = call('ZCOUNT', workers, math.floor(tx.now / C.second) - C.worker_lives_for, '+inf')
-  return math.max(1, math.floor(alive / 2))
+  local at_work = call('ZCOUNT', workers, math.floor(tx.now / C.second) - C.reported_within, '+inf')
+  return math.max(1, math.floor(at_work / 2))
 end
 
 -- Whether this worker may run an operation alone now, or wait until it is idle for that. An idle worker takes the place
