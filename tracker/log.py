@@ -8,19 +8,22 @@ import json
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, TextIO
+from typing import Any
 
 import structlog
 
 from tracker.config import Settings
 from tracker.domain.record import Record
 from tracker.domain.transitions import LOG_EVENTS, Stage, Transition
+from tracker.log_output import LogHandler
 from tracker.visible_text import visible, visible_json, visible_lines
 
 _INDENT = "    "
 """The beginning of each line of a traceback. A line of the log begins at the margin, so no traceback can forge one."""
 _BLOCKS = ("exception", "stack")
 """Fields that are shown below their line, in several lines."""
+_FOR_PEOPLE = "for people"
+"""The name of a handler of log records that are shown to people."""
 _PLAIN = (int, float, type(None))
 """Types whose values have no text of others."""
 
@@ -75,8 +78,10 @@ def configure(settings: Settings) -> None:
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
     )
-    handler = _ForPeople(sys.stderr) if human else logging.StreamHandler(sys.stderr)
+    handler = _to_stderr()
     handler.setFormatter(formatter)
+    if human:
+        handler.set_name(_FOR_PEOPLE)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
@@ -84,13 +89,27 @@ def configure(settings: Settings) -> None:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 
 
-class _ForPeople(logging.StreamHandler[TextIO]):
-    """A handler of log records that are shown to people."""
+def _to_stderr() -> logging.Handler:
+    """A handler that writes to standard error. It never waits for the reader, unless a test has replaced the stream."""
+    try:
+        sys.stderr.fileno()
+    except (OSError, ValueError):
+        return logging.StreamHandler(sys.stderr)
+    return LogHandler(lambda lines: _log.warning("log_lines_dropped", lines=lines))
+
+
+def relay(line: str) -> None:
+    """Write a line of another process's log as it is. This process does not wait for the reader, as for its own log."""
+    for handler in _root.handlers:
+        if isinstance(handler, LogHandler):
+            handler.relay(line)
+            return
+    sys.stderr.write(f"{line}\n")
 
 
 def is_for_people() -> bool:
     """Whether this process shows its log to people, since `configure`."""
-    return any(isinstance(handler, _ForPeople) for handler in _root.handlers)
+    return any(handler.name == _FOR_PEOPLE for handler in _root.handlers)
 
 
 def _traceback_as_block(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from tracker import log_output
 from workers.context import HandlerContext
 from workers.frames import ProgressReport, RunAttempt
 
@@ -35,7 +36,8 @@ def exit_forked_child(host_pid: int) -> None:
 
 
 def flush_streams() -> None:
-    """Write what the standard streams have buffered: a fork would write the buffers twice, a kill would lose them."""
+    """Write what the log and the standard streams have buffered: a fork would write it twice, a kill would lose it."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
+    log_output.drain_all()

@@ -59,9 +59,17 @@ class Worker:
 
 @asynccontextmanager
 async def running_worker(
-    directory: Path, *options: str, command: tuple[str, ...] = TRACKER, url: str = "", **environment: str
+    directory: Path,
+    *options: str,
+    command: tuple[str, ...] = TRACKER,
+    url: str = "",
+    output_to: int | None = None,
+    **environment: str,
 ) -> AsyncIterator[Worker]:
-    """A worker with the file-controlled types. It is killed at the end if it is still alive."""
+    """A worker with the file-controlled types. It is killed at the end if it is still alive.
+
+    Its output goes to a file, or to the descriptor `output_to`.
+    """
     url = url or os.environ["REDIS_URL"]
     log = directory / f"worker-{token_hex(4)}.log"
     changes = {
@@ -74,8 +82,8 @@ async def running_worker(
             *(sys.executable, *command, *options),
             cwd=ROOT,
             env={**os.environ, **changes, "REDIS_URL": url, "RQ_REDIS_URL": url, **environment},
-            stdout=output,
-            stderr=output,
+            stdout=output if output_to is None else output_to,
+            stderr=output if output_to is None else output_to,
         )
     try:
         yield Worker(process, log)

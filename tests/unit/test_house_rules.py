@@ -16,7 +16,7 @@ from tracker.store.keys import Keys
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "tracker").rglob("*.py"), *(ROOT / "workers").rglob("*.py")])
-GROUNDS = {"config", "settings", "errors", "durations", "json_codec", "visible_text"}
+GROUNDS = {"config", "settings", "errors", "durations", "json_codec", "visible_text", "log_output"}
 MAY_IMPORT = {
     **dict.fromkeys(GROUNDS, GROUNDS),
     "domain": GROUNDS,

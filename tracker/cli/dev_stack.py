@@ -16,6 +16,7 @@ from pathlib import Path
 import aiohttp
 import typer
 
+from tracker import log
 from tracker.cli.orphans import ChildRecords, end_orphans
 from tracker.cli.output import Exit, note, print_line
 from tracker.cli.token import token_line
@@ -230,9 +231,11 @@ def _printer() -> Callable[[str, str], None]:
     The line may be the output of a handler, so control characters in it are shown in a visible form.
     """
     width = max(map(len, COLOURS))
+    in_colour = sys.stderr.isatty()
 
     def show(name: str, line: str) -> None:
-        print_line(typer.style(f"{name:<{width}} | ", fg=COLOURS.get(name)) + visible_lines(line), err=True)
+        prefix = f"{name:<{width}} | "
+        log.relay((typer.style(prefix, fg=COLOURS.get(name)) if in_colour else prefix) + visible_lines(line))
 
     return show
 

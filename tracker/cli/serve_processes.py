@@ -5,10 +5,11 @@ import errno
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from tracker import log
 from tracker.cli.output import Exit, print_line
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
@@ -108,15 +109,14 @@ def _address(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int
 class _Printer:
     """Passes on the lines of the processes, and prints `ready` once, when each of them is ready."""
 
-    def __init__(self, processes: int, write: Callable[..., None] = print_line) -> None:
+    def __init__(self, processes: int) -> None:
         self._missing = {f"api-{number}" for number in range(1, processes + 1)}
-        self._write = write
 
     def __call__(self, name: str, line: str) -> None:
         """Take one line of a process."""
         if not line.startswith(READY):
-            self._write(visible_lines(line), err=True)
+            log.relay(visible_lines(line))
         elif self._missing:
             self._missing.discard(name)
             if not self._missing:
-                self._write(line)
+                print_line(line)
