@@ -5,7 +5,6 @@ It runs no handler code. Handlers run in hosts, which the fork server starts for
 
 import asyncio
 import os
-import signal
 import socket
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import structlog
 
 from tracker.errors import Unavailable
 from tracker.maintenance.sweeper import Sweeper
-from tracker.runtime import hangup
+from tracker.runtime import hangup, signals
 from tracker.runtime.background import beside, end
 from tracker.store import server_check
 from tracker.store.store import Store
@@ -141,8 +140,7 @@ class Manager:
         A worker whose fork server dies hands everything back, stops, and returns False.
         """
         loop = asyncio.get_running_loop()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, self.stop)
+        signals.on_stop(self.stop)
         hangup.on_hangup(partial(log.info, "reload_ignored", advice=RESTART), stop=self.stop)
         self._last_busy = loop.time()
         await self._fork_server.open()

@@ -1,7 +1,6 @@
 """The composition root of the API: makes the application from settings, and runs it."""
 
 import asyncio
-import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -25,7 +24,7 @@ from tracker.api.site_guard import SiteGuard
 from tracker.api.token_reload import TokenReloader
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
-from tracker.runtime import hangup
+from tracker.runtime import hangup, signals
 from tracker.runtime.background import beside
 from tracker.runtime.budgets import Budgets
 from tracker.service import open_operations
@@ -117,9 +116,7 @@ async def serve(settings: Settings, *, share_port: bool = False, on_ready: Calla
     """
     sys.setswitchinterval(SWITCH_SECONDS)
     stop, reload = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    signals.on_stop(stop.set)
     hangup.on_hangup(reload.set, stop=stop.set)
     limits = ConnectionLimits(settings)
     async with (

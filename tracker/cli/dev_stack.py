@@ -22,7 +22,7 @@ from tracker.cli.output import Exit, note, print_line
 from tracker.cli.token import token_line
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
-from tracker.runtime import hangup
+from tracker.runtime import hangup, signals
 from tracker.runtime.dev_valkey import PrivateServer, check_room, locked
 from tracker.runtime.processes import Child, Supervisor
 from tracker.visible_text import visible_lines
@@ -138,7 +138,8 @@ async def run(plan: StackPlan) -> None:
             plan.children(), on_line=_printer(), on_start=_recorder(records, plan), fatal_exit=Exit.USAGE
         )
         running = asyncio.create_task(_bring_up(supervisor, plan))
-        stop = _on_signals()
+        stop = asyncio.Event()
+        signals.on_stop(stop.set)
         hangup.on_hangup(partial(supervisor.send, signal.SIGHUP, to={"api"}), stop=stop.set)
         try:
             await asyncio.wait({running, asyncio.create_task(stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
@@ -215,14 +216,6 @@ async def _stop(supervisor: Supervisor, plan: StackPlan, *, at_once: asyncio.Eve
         await supervisor.stop([(0, TERM), (EXIT_TIMEOUT, KILL)], only={"api", "worker"})
     second_signal.cancel()
     await supervisor.stop([(0, TERM), (EXIT_TIMEOUT, KILL)])
-
-
-def _on_signals() -> asyncio.Event:
-    """Return an event that every SIGINT and SIGTERM sets."""
-    event, loop = asyncio.Event(), asyncio.get_running_loop()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signum, event.set)
-    return event
 
 
 def _printer() -> Callable[[str, str], None]:

@@ -13,7 +13,7 @@ from tracker import log
 from tracker.cli.output import Exit, print_line
 from tracker.config import Settings
 from tracker.errors import ConfigurationError
-from tracker.runtime import hangup
+from tracker.runtime import hangup, signals
 from tracker.runtime.processes import Child, Supervisor
 from tracker.visible_text import visible_lines
 
@@ -32,8 +32,7 @@ async def run(settings: Settings, processes: int) -> None:
     configuration.
     """
     stop = asyncio.Event()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    signals.on_stop(stop.set)
     with _reserved(settings.host, settings.port) as port:
         supervisor = Supervisor(
             _children(settings, port, processes), on_line=_Printer(processes), fatal_exit=Exit.USAGE

@@ -11,14 +11,16 @@ if TYPE_CHECKING:
 def start(**options: Any) -> "Settings":
     """Load the settings, override them with the given options, and set up logging.
 
-    SIGHUP is ignored until the command handles it. TRACKER_TYPES may name modules in the working directory from here
-    on, as under `rq worker`.
+    Until the command handles signals, SIGHUP is ignored, and a signal that stops ends the process. TRACKER_TYPES may
+    name modules in the working directory from here on, as under `rq worker`.
     """
     import structlog
 
     from tracker import config, log
-    from tracker.runtime import hangup
+    from tracker.runtime import hangup, signals
 
+    signals.adopt_orphans()
+    signals.end_early()
     hangup.ignore()
     changes = {name: value for name, value in options.items() if value is not None}
     settings = config.load().model_copy(update=changes)
