@@ -321,7 +321,18 @@ async def test_operations_that_wait_for_a_process_of_their_own_are_others_that_w
 
 
 @pytest.mark.parametrize(("alive", "most"), [(0, 1), (1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 3)])
-async def test_half_of_the_workers_at_a_time_run_an_operation_alone(
+async def test_while_others_wait_half_of_the_workers_at_a_time_run_an_operation_alone(
+    store: Store, clock: Clock, alive: int, most: int
+) -> None:
+    await lone_suspects(store, clock, 6)
+    await create(store)
+    await live_workers(store, alive)
+    begun = [bool(await begin_alone(store, f"w{number}")) for number in range(1, 7)]
+    assert begun == [number <= most for number in range(1, 7)]
+
+
+@pytest.mark.parametrize(("alive", "most"), [(0, 1), (1, 1), (2, 1), (3, 2), (6, 5)])
+async def test_while_no_others_wait_all_workers_but_one_run_an_operation_alone(
     store: Store, clock: Clock, alive: int, most: int
 ) -> None:
     await lone_suspects(store, clock, 6)
@@ -332,6 +343,7 @@ async def test_half_of_the_workers_at_a_time_run_an_operation_alone(
 
 async def test_workers_that_are_lost_do_not_count(store: Store, clock: Clock) -> None:
     await lone_suspects(store, clock, 2)
+    await create(store)
     await live_workers(store, 4)
     for worker in ("w3", "w4"):
         await store.redis.zincrby(store.keys.workers, -REPORTED_WITHIN - 1, worker)
