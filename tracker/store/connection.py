@@ -143,6 +143,17 @@ class _Leaving(AbstractConnection):
         super().__init__(**options)
         self._pool = pool
 
+    async def connect_check_health(self, *args: Any, **options: Any) -> None:
+        """Connect, log in and select the database. Raises ConnectionError for everything that the server refuses then.
+
+        redis-py raises ResponseError, for example for a database that does not exist. A caller would take that for an
+        error of its command.
+        """
+        try:
+            await super().connect_check_health(*args, **options)
+        except ResponseError as error:
+            raise RedisConnectionError(str(error)) from error
+
     async def read_response(self, *args: Any, **options: Any) -> Any:
         """Read a reply. Raises ConnectionError when the reply says that the server is a replica.
 

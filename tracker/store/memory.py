@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
-from tracker.store.scripts import StoreFull, answering
+from tracker.store.scripts import answering
+from tracker.store.server_errors import StoreFull
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

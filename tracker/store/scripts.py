@@ -4,44 +4,32 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from redis import exceptions as redis_errors
+from redis.exceptions import ResponseError
 
 from tracker.errors import Unavailable
 from tracker.store.batching import Batcher
 from tracker.store.keys import Keys
 from tracker.store.lua_modules import compose, with_constants
-from tracker.store.permissions import is_refusal
+from tracker.store.server_errors import AWAY, as_unavailable
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 log = structlog.get_logger()
 
-_AWAY = (
-    *(redis_errors.ConnectionError, redis_errors.TimeoutError, TimeoutError, OSError),
-    *(redis_errors.ReadOnlyError, redis_errors.MasterDownError, redis_errors.ClusterDownError),
-    *(redis_errors.TryAgainError, redis_errors.OutOfMemoryError),
-)
-"""Errors of redis-py that mean that the server cannot serve a call now: it is away, fails over, or is full."""
 _WRITE_PROBE = "#!lua\nreturn 1"
 """A script that writes nothing, but may write, as its first line says (Redis 7.0, "Eval script flags").
 
 A server refuses to run it when it would refuse a write: at `maxmemory`, with a failing disk, as a replica, or with too
 few replicas. A real write would have to be synced to disk, and clients without a token may ask for readiness.
 """
-_AWAY_WORDS = ("MISCONF", "NOREPLICAS", "BUSY ", "UNKILLABLE")
-"""Beginnings of error messages that mean the same, and for which redis-py has no class."""
-
 Answer = Any
-
-
-class StoreFull(Unavailable):
-    """The server has reached its `maxmemory`."""
 
 
 class Script:
@@ -56,11 +44,11 @@ class Script:
         pipeline: Batcher | None = None,
     ) -> None:
         composed = compose(name)
-        self._keys = [getattr(keys, key) for key in composed.keys]
+        self._keys, self._probed_key = [getattr(keys, key) for key in composed.keys], keys.sweeper
         self._arguments = [(argument.name, argument.variadic) for argument in composed.arguments]
         self.text = with_constants(composed.text, constants)
         """The script as the server gets it."""
-        self._script = redis.register_script(self.text)
+        self._redis, self._script = redis, redis.register_script(self.text)
         self._pipeline = Batcher(redis, within=HANGS_AFTER) if pipeline is None else pipeline
         self.name = name
 
@@ -71,13 +59,11 @@ class Script:
 
     async def __call__(self, **named: Any) -> Answer:
         """Run the script with the arguments that its file names. Raises Unavailable when Redis cannot answer now."""
-        args = self._in_order(named)
-        async with answering():
-            return await self._script(keys=self._keys, args=args)
+        return await self._answered(partial(self._call_alone, self._in_order(named)))
 
     async def together(self, **named: Any) -> Answer:
         """Run the script. All calls of this method in one turn of the event loop share a round trip."""
-        return await self._answered(self._pipeline.call(self._script, self._keys, self._in_order(named)))
+        return await self._answered(partial(self._pipeline.call, self._script, self._keys, self._in_order(named)))
 
     async def each(self, many: Sequence[list[str]]) -> list[Answer]:
         """Run the script for `MOST_TOGETHER` operations at most. `many` has the arguments for each operation.
@@ -85,17 +71,32 @@ class Script:
         All calls of this method in one turn of the event loop share one EVALSHA. The script must have one variadic
         argument and no other. Its reply must be a list with an element for each operation.
         """
-        found: list[Answer] = await self._answered(self._pipeline.join(self._script, self._keys, many))
+        found: list[Answer] = await self._answered(partial(self._pipeline.join, self._script, self._keys, many))
         return found
 
-    async def _answered(self, answer: "asyncio.Future[Answer]") -> Answer:
+    async def _call_alone(self, args: list[Any]) -> Answer:
+        async with answering():
+            return await self._script(keys=self._keys, args=args)
+
+    async def _answered(self, send: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The reply to a call. After an error that may be the fault of the call, the server is checked.
+
+        If the server accepts writes, the call is sent once more. An error of this second call is the fault of the call.
+        """
         try:
-            return await answer
+            return await self._reply(send)
+        except ResponseError:
+            await check_accepts_writes(self._redis, self._probed_key)
+        return await self._reply(send)
+
+    async def _reply(self, send: Callable[[], Awaitable[Answer]]) -> Answer:
+        try:
+            return await send()
         except asyncio.CancelledError:
             self._pipeline.leave()
             raise
-        except (*_AWAY, redis_errors.ResponseError) as error:
-            if unavailable := _as_unavailable(error):
+        except (*AWAY, ResponseError) as error:
+            if unavailable := as_unavailable(error):
                 raise unavailable from error
             raise
 
@@ -135,16 +136,27 @@ class Scripts:
         self.find_overdue = script("find_overdue")
         self.expire = script("expire")
         self.take_lock = script("take_lock")
-        self._redis, self._probe, self._key = redis, redis.register_script(_WRITE_PROBE), keys.sweeper
+        self._redis, self._key = redis, keys.sweeper
 
     async def loaded(self) -> None:
         """Make sure that the server has every script, and would run them. Raises Unavailable when it would not."""
+        await check_accepts_writes(self._redis, self._key)
         async with answering():
-            await self._probe(keys=[self._key])
             present = await self._redis.script_exists(*(script.sha for script in self._scripts))
             for script, is_there in zip(self._scripts, present, strict=True):
                 if not is_there:
                     await self._redis.script_load(script.text)
+
+
+async def check_accepts_writes(redis: "Redis", key: str) -> None:
+    """Check that the server answers, and would accept a write to the key. Raises Unavailable when it does not."""
+    try:
+        async with answering():
+            await redis.ping()
+            await redis.register_script(_WRITE_PROBE)(keys=[key])
+    except ResponseError as error:
+        log.error("store_error", reason=str(error))  # noqa: TRY400 - the reason says it all
+        raise Unavailable("The store answers with an error. The service's log has it.") from error
 
 
 HANGS_AFTER = 7.0
@@ -153,27 +165,14 @@ HANGS_AFTER = 7.0
 
 @asynccontextmanager
 async def answering(*, within: float | None = HANGS_AFTER) -> AsyncIterator[None]:
-    """Raise Unavailable when Redis cannot serve the body now. Every other error of Redis is a bug, and stays.
+    """Raise Unavailable when Redis cannot serve the body now. An error that may be the fault of the body stays.
 
     `within` is the longest time in seconds; None is for subscriptions, which have no limit.
     """
     try:
         async with asyncio.timeout(within):
             yield
-    except (*_AWAY, redis_errors.ResponseError) as error:
-        if unavailable := _as_unavailable(error):
+    except (*AWAY, ResponseError) as error:
+        if unavailable := as_unavailable(error):
             raise unavailable from error
         raise
-
-
-def _as_unavailable(error: Exception) -> Unavailable | None:
-    if isinstance(error, redis_errors.OutOfMemoryError):
-        return StoreFull("The store is full (maxmemory is reached): it can be read, and takes no new data.")
-    if isinstance(error, _AWAY):
-        return Unavailable("The store is not reachable at the moment.")
-    if is_refusal(error):
-        log.error("store_refuses", reason=str(error), advice="Give the user of REDIS_URL this permission.")
-        return Unavailable("The store refuses this to the service. The service's log says what it refuses.")
-    if isinstance(error, redis_errors.ResponseError) and str(error).startswith(_AWAY_WORDS):
-        return Unavailable("The store does not accept this at the moment.")
-    return None

@@ -58,7 +58,7 @@ async def test_the_shipped_users_may_ask_what_the_checks_need(settings: Settings
         async with open_redis(settings.model_copy(update={"redis_url": server.url(user)})) as redis:
             levels = {finding.check: finding.level for finding in judge(await read_server(redis))}
     unknown = {} if user == "tracker-operator" else {"appendfsync": Level.WARN}
-    checks = ("version", "appendonly", "appendfsync", "maxmemory-policy")
+    checks = ("version", "appendonly", "appendfsync", "maxmemory-policy", "memory")
     assert levels == dict.fromkeys(checks, Level.OK) | unknown
 
 
