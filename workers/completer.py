@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import structlog
 
@@ -13,7 +14,7 @@ from tracker.errors import Unavailable
 from tracker.log import log_transition
 from tracker.runtime import failpoints
 from tracker.runtime.background import beside
-from tracker.store.reconnect_backoff import FIRST_WAIT, ReconnectBackoff
+from tracker.store.reconnect_backoff import ReconnectBackoff
 from tracker.store.script_replies import ChangeReply
 from tracker.store.store import Store, pack
 from workers.completion import Completion, log_fields, with_evidence
@@ -21,12 +22,12 @@ from workers.spool import Spool
 
 log = structlog.get_logger()
 
+_T = TypeVar("_T")
+
 MAX_BATCH = 100
 """How many completions one call of the script writes at most."""
 SPOOL_AFTER = 1.0
 """The longest time that a completion waits in memory only, in seconds. Then it is spooled too."""
-GIVE_UP_AFTER = 10.0
-"""How long a completion that Redis answers with an error is tried again, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,6 @@ class Completer:
     def __init__(self, store: Store, spool: Spool, *, worker: str) -> None:
         self._store, self._spool, self._worker = store, spool, worker
         self._waiting: dict[tuple[str, int], Completion] = {}
-        self._failed_batch: set[tuple[str, int]] = set()
-        """Attempts of a batch that failed. While there are any, each batch has one completion only."""
         self._adopted: list[Sequence[str]] = []
         """Packed changes that dead workers have left in the spool."""
         self._has_work = asyncio.Event()
@@ -94,47 +93,19 @@ class Completer:
         outage = ReconnectBackoff()
         while True:
             await self._has_work.wait()
-            batch = list(islice(self._waiting.values(), 1 if self._failed_batch else MAX_BATCH))
             try:
                 await self._write_adopted()
-                await self._write(batch)
+                await self._write(list(islice(self._waiting.values(), MAX_BATCH)))
                 outage.over()
             except Unavailable as error:
                 if not outage:
                     log.warning("outcomes_wait", outcomes=len(self._waiting), reason=str(error.__cause__ or error))
                 await outage.wait()
-            except Exception:
-                log.exception("commit_failed", outcomes=len(batch))
-                await self._isolate_failure(batch)
             if not self._adopted and not any(completion.spooled for completion in self._waiting.values()):
                 self._spool.clear()
             if not self._waiting and not self._adopted:
                 self._has_work.clear()
                 self.settled.set()
-
-    async def _isolate_failure(self, batch: Sequence[Completion]) -> None:
-        """Find out which completion of a failed batch cannot be written, by writing each alone.
-
-        That completion is tried again after the others, and given up after GIVE_UP_AFTER. Then its lease runs out, and
-        the sweeper takes over.
-        """
-        self._failed_batch.update(_attempt_of(completion) for completion in batch)
-        if len(batch) > 1:
-            return
-        for completion in batch:
-            attempt = _attempt_of(completion)
-            now = asyncio.get_running_loop().time()
-            completion.failing_since = completion.failing_since or now
-            if now - completion.failing_since < GIVE_UP_AFTER:
-                self._waiting[attempt] = self._waiting.pop(attempt)  # moves it behind the others
-            else:
-                self._remove(completion)
-                log.error("outcome_given_up", operation_id=completion.record.id, attempt=completion.record.attempt)
-        await asyncio.sleep(FIRST_WAIT)
-
-    def _remove(self, completion: Completion) -> None:
-        del self._waiting[_attempt_of(completion)]
-        self._failed_batch.discard(_attempt_of(completion))
 
     async def _spool_late(self) -> None:
         while True:
@@ -151,21 +122,59 @@ class Completer:
                 completion.spooled = True
 
     async def _write_adopted(self) -> None:
-        """Write what dead workers have left. A part that cannot be written is left to the sweeper."""
+        """Write what dead workers have left."""
         while self._adopted:
-            part = self._adopted[:MAX_BATCH]
-            try:
-                replies = await self._store.write(part)
-            except Unavailable:
-                raise
-            except Exception:
-                log.exception("spool_unusable", outcomes=len(part))
-            else:
-                for change, reply in zip(part, replies, strict=True):
-                    log.info("spooled_outcome", change=change[0], answer=reply)
+            await self._write_part_adopted(self._adopted[:MAX_BATCH])
             del self._adopted[:MAX_BATCH]
 
+    async def _write_part_adopted(self, part: Sequence[Sequence[str]]) -> None:
+        """Write adopted changes. If Redis cannot store one of them, find it by halves, and set it aside."""
+        try:
+            replies = await self._store.write(part)
+        except Unavailable:
+            raise
+        except Exception:
+            if len(part) == 1:
+                path = self._spool.set_aside(part[0])
+                log.exception("spool_unusable", change=part[0][0], kept=path and str(path))
+                return
+            for half in _halves(part):
+                await self._write_part_adopted(half)
+        else:
+            for change, reply in zip(part, replies, strict=True):
+                log.info("spooled_outcome", change=change[0], answer=reply)
+
     async def _write(self, batch: Sequence[Completion]) -> None:
+        """Write completions. If Redis cannot store one of them, find it by halves, and set it aside.
+
+        The store has checked then that the server accepts writes. The lease of the attempt at fault runs out, and the
+        sweeper takes over.
+        """
+        try:
+            await self._write_together(batch)
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is logged with the completion at fault
+            if len(batch) > 1:
+                for half in _halves(batch):
+                    await self._write(half)
+                return
+            for completion in batch:
+                self._set_aside(completion, error)
+
+    def _set_aside(self, completion: Completion, error: Exception) -> None:
+        record = completion.record
+        path = self._spool.set_aside(completion.packed) if completion.packed else None
+        self._remove(completion)
+        log.error(
+            "outcome_set_aside",
+            operation_id=record.id,
+            attempt=record.attempt,
+            kept=path and str(path),
+            exc_info=error,
+        )
+
+    async def _write_together(self, batch: Sequence[Completion]) -> None:
         _pack(batch)
         await self._decide_cancels([completion for completion in batch if completion.change is None])
         ready = [completion for completion in batch if completion.packed]
@@ -191,6 +200,9 @@ class Completer:
             completion.change = with_evidence(change, completion.outcome)
             completion.packed = pack(completion.change)
 
+    def _remove(self, completion: Completion) -> None:
+        del self._waiting[_attempt_of(completion)]
+
     def _on_reply(self, completion: Completion, reply: ChangeReply) -> None:
         record, change = completion.record, completion.change
         if reply is ChangeReply.CANCEL:  # a cancel came before this retry or hand-back: the next batch ends the attempt
@@ -213,6 +225,11 @@ class Completer:
             worker=self._worker,
             **log_fields(completion.outcome),
         )
+
+
+def _halves(items: Sequence[_T]) -> tuple[Sequence[_T], Sequence[_T]]:
+    middle = len(items) // 2
+    return items[:middle], items[middle:]
 
 
 def _attempt_of(completion: Completion) -> tuple[str, int]:

@@ -32,8 +32,6 @@ class Completion:
     """When the completer got it, in seconds of the event loop's clock."""
     spooled: bool = False
     """Whether the spool holds `packed`."""
-    failing_since: float = 0.0
-    """When Redis first refused to write it alone, in seconds of the event loop's clock; 0 before."""
 
 
 _DECISIVE = (Succeeded, Rejected, RetryRequested, Unusable)

@@ -4,6 +4,9 @@ Each worker has one file in the spool directory, and holds a lock on it. After t
 with this directory adopts the file and writes its outcomes. Some of them may be in Redis already, or another attempt
 may have ended the operation by then. Then the fence of the script refuses them.
 
+An outcome that Redis cannot store, though it stores others, is in a file of its own whose name ends with `.aside`. A
+worker adopts it after its name was changed to end with `.outcomes`.
+
 A file has one line of JSON for each outcome: the change, as arguments of its script. The first line names the form of
 the others: `{"version": 1}`. A file without that line was written before files had a version, and its lines have the
 form of version 1. A worker does not touch a file of another version.
@@ -23,6 +26,8 @@ import structlog
 log = structlog.get_logger()
 
 SUFFIX = ".outcomes"
+ASIDE_SUFFIX = ".aside"
+"""The end of the name of a file with one outcome that Redis could not store."""
 VERSION = 1
 """The form of the lines: the arguments that `change.lua` takes for one change.
 
@@ -93,6 +98,23 @@ class Spool:
                 path.unlink()
             os.close(descriptor)
         self._held, self._own = {}, None
+
+    def set_aside(self, change: PackedChange) -> Path | None:
+        """Write a change that Redis cannot store to a file of its own. No worker adopts it, until it is renamed.
+
+        Returns the path, or None if it is not on disk.
+        """
+        if self._directory is None:
+            return None
+        path = self._directory / f"{uuid4().hex}{ASIDE_SUFFIX}"
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(f"{json.dumps({'version': VERSION})}\n{json.dumps(list(change))}\n")
+        except OSError as error:
+            log.error("spool_failed", path=str(path), reason=str(error))  # noqa: TRY400 - the reason says it all
+            return None
+        return path
 
     def _create(self, directory: Path) -> int:
         """Create the worker's own file, with its version. Raises OSError, and then leaves no file."""

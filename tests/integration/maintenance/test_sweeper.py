@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from redis.exceptions import ResponseError
-from structlog.testing import capture_logs
 
 from tests.support.clock import Clock
 from tests.support.consistency import assert_consistent
+from tests.support.log_lines import lines_of
 from tests.support.records import claim, make_record
 from tests.support.redis_servers import Server
 from tests.support.waiting import eventually, soon
@@ -20,6 +21,7 @@ from tracker.domain.policy import Policy
 from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.errors import Unavailable
+from tracker.log import configure
 from tracker.maintenance.sweeper import Sweeper
 from tracker.runtime.background import beside
 from tracker.store.batching import MOST_TOGETHER
@@ -121,8 +123,9 @@ async def test_operations_that_are_due_together_are_queued_in_batches(store: Sto
 
 
 async def test_a_change_that_cannot_be_written_stops_none_of_its_batch(
-    store: Store, settings: Settings, clock: Clock
+    store: Store, settings: Settings, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    configure(settings)
     bad, *good = await delayed(store, 3)
     await clock.advance(61)
 
@@ -133,12 +136,10 @@ async def test_a_change_that_cannot_be_written_stops_none_of_its_batch(
             return await super().apply_each(changes)
 
     sweeper = Sweeper(Failing(store.redis, settings))
-    with capture_logs() as logs:
-        swept = [await sweeper.sweep() for _ in range(2)]
+    swept = [await sweeper.sweep() for _ in range(2)]
     assert [each.due for each in swept] == [2, 0], "the one at fault is left aside for a while"
-    assert [(line["event"], line["operation_id"]) for line in logs if line["log_level"] == "error"] == [
-        ("sweep_failed", bad.id)
-    ]
+    [line] = lines_of(capsys, "sweep_failed")
+    assert line["operation_id"] == bad.id
     assert {record.stage for record in await store.read(record.key for record in good)} == {Stage.QUEUED}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from redis import exceptions as redis_errors
 
+from tests.support.log_lines import lines_of
 from tests.support.waiting import eventually, soon
 from tests.support.worker_processes import create, final, now, reaches, spooled, spools
 from tracker.config import Settings
@@ -19,7 +20,7 @@ from tracker.errors import Unavailable
 from tracker.log import configure
 from tracker.runtime.background import beside
 from tracker.store.script_replies import ChangeReply
-from tracker.store.store import Store
+from tracker.store.store import Store, pack
 from workers import completer as completer_module
 from workers.completer import Completer
 from workers.completion import Completion
@@ -128,27 +129,89 @@ async def test_a_cancel_that_comes_before_a_retry_or_a_hand_back_ends_the_operat
         assert (ended.stage, ended.canceled, ended.charged) == (Stage.FAILED, True, 0)
 
 
-async def test_an_outcome_that_cannot_be_written_delays_no_other_and_is_left_to_the_sweeper(
-    store: Store, completer: Completer, running: list[Record], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(completer_module, "GIVE_UP_AFTER", 0.5)
-    good, bad, *others = running
-    real = store.write
+def files(directory: Path, pattern: str = "*") -> list[Path]:
+    return list(directory.glob(pattern))
 
-    async def write(changes: CHANGES) -> list[ChangeReply]:
+
+class Refusing:
+    """`Store.write` that fails for a batch with the change of one operation. `batches` has the sizes of all batches."""
+
+    def __init__(self, store: Store, bad: Record) -> None:
+        self._write, self._bad = store.write, bad
+        self.batches: list[int] = []
+
+    async def __call__(self, changes: CHANGES) -> list[ChangeReply]:
         changes = list(changes)
-        if any(change[0].startswith(bad.key) for change in changes):
+        self.batches.append(len(changes))
+        if any(change[0].startswith(self._bad.key) for change in changes):
             raise redis_errors.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
-        return await real(changes)
+        return await self._write(changes)
 
+
+async def test_an_outcome_that_cannot_be_written_is_found_by_halves_and_set_aside(
+    store: Store,
+    settings: Settings,
+    running: list[Record],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure(settings)
+    good, bad, *others = running
+    write = Refusing(store, bad)
     monkeypatch.setattr(store, "write", write)
+    completer = Completer(store, Spool(tmp_path), worker="w")
     for record in running:
         completer.add(success(record))
-    for record in (good, *others):
-        assert (await final(store, record)).status is OperationStatus.COMPLETED
-    await settled(completer)
+    async with beside(completer.run()):
+        for record in (good, *others):
+            assert (await final(store, record)).status is OperationStatus.COMPLETED
+        await settled(completer)
+    assert write.batches == [5, 2, 1, 1, 3]
     assert list(completer.waiting) == [], "nobody renews its lease any more"
     assert (await now(store, bad)).stage is Stage.RUNNING
+    [line] = lines_of(capsys, "outcome_set_aside")
+    [aside] = files(tmp_path)
+    assert (line["operation_id"], line["kept"]) == (bad.id, str(aside))
+    monkeypatch.undo()
+    aside.rename(aside.with_suffix(".outcomes"))
+    heir = Completer(store, Spool(tmp_path), worker="heir")
+    async with beside(heir.run()):
+        assert (await final(store, bad)).status is OperationStatus.COMPLETED
+
+
+async def test_an_outcome_that_cannot_be_written_is_named_without_a_spool(
+    store: Store,
+    settings: Settings,
+    completer: Completer,
+    running: list[Record],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure(settings)
+    monkeypatch.setattr(store, "write", Refusing(store, running[0]))
+    completer.add(success(running[0]))
+    await settled(completer)
+    [line] = lines_of(capsys, "outcome_set_aside")
+    assert (line["operation_id"], line["kept"]) == (running[0].id, None)
+
+
+async def test_a_spooled_outcome_that_cannot_be_written_is_set_aside_and_stops_no_other(
+    store: Store, running: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path)
+    spool.keep([pack(lifecycle.succeed(record, DONE, {})) for record in running])
+    monkeypatch.setattr(Spool, "adopt", adopting_everything(tmp_path))
+    bad, *good = running
+    monkeypatch.setattr(store, "write", Refusing(store, bad))
+    completer = Completer(store, Spool(tmp_path), worker="w")
+    async with beside(completer.run()):
+        for record in good:
+            assert (await final(store, record)).status is OperationStatus.COMPLETED
+        await settled(completer)
+    assert (await now(store, bad)).stage is Stage.RUNNING
+    [aside] = files(tmp_path, "*.aside")
+    assert bad.key in aside.read_text()
 
 
 async def test_an_outcome_is_in_the_spool_until_it_is_written(
@@ -196,4 +259,4 @@ async def test_spooled_lines_of_an_unknown_form_stop_nothing(
         completer.add(success(running[0]))
         assert (await final(store, running[0])).status is OperationStatus.COMPLETED
         await settled(completer)
-    assert not spooled(tmp_path)
+    assert not files(tmp_path, "*.outcomes")
