@@ -87,14 +87,18 @@ def takeovers(history: History) -> Iterator[Takeover]:
 
 
 def _within(death: Fault, faults: Sequence[Fault]) -> float | None:
-    """The longest time in seconds that a takeover may take; None near an outage of the server."""
+    """The longest time in seconds that a takeover may take; None near an outage of the server.
+
+    A worker that was paused before the death may have held the sweeper's lock.
+    """
     end = death.at + TAKEN_OVER
-    if any(each.kind in OUTAGES and each.at < end and each.over + MERCY > death.at for each in faults):
-        return None
     others = [each for each in faults if each is not death and each.kind not in {FAIL_FORK, POISON}]
     broken = any(each.kind in DROPS and death.at - MERCY < each.at < end for each in others)
-    stopped = any(each.kind not in DROPS and death.at < each.at < end for each in others)
-    return TAKEN_OVER + MERCY * broken + LOCK * stopped
+    stopped = any(each.kind not in DROPS and each.at < end and each.over > death.at for each in others)
+    within = TAKEN_OVER + MERCY * broken + LOCK * stopped
+    if any(each.kind in OUTAGES and each.at < death.at + within and each.over + MERCY > death.at for each in faults):
+        return None
+    return within
 
 
 def _at_hand(told: Told, attempt: Attempt, at: float) -> bool:

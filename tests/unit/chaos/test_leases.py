@@ -73,6 +73,11 @@ def test_a_zombie_beside_the_next_attempt_is_no_violation_once_its_lease_may_be_
         (TAKEN_OVER + 0.1, [killed(19, target="worker-2")], {"is_taken_over"}),
         (40, [killed(8, "pause valkey", "valkey", lasts=9)], set()),
         (40, [killed(2.1 - MERCY, "kill valkey", "valkey")], set()),
+        (TAKEN_OVER + LOCK, [killed(1, "pause worker", "worker-2", lasts=15)], set()),
+        (TAKEN_OVER + LOCK + 0.1, [killed(1, "pause worker", "worker-2", lasts=15)], {"is_taken_over"}),
+        (TAKEN_OVER + 0.1, [killed(0.5, "pause worker", "worker-2", lasts=1)], {"is_taken_over"}),
+        (40, [killed(8, target="worker-2"), killed(2 + TAKEN_OVER + 1, "pause valkey", "valkey", lasts=9)], set()),
+        (40, [killed(2 + TAKEN_OVER + 1, "pause valkey", "valkey", lasts=9)], {"is_taken_over"}),
     ],
 )
 def test_a_takeover_has_15_seconds_and_more_only_when_something_stood_in_its_way(
