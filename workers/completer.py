@@ -14,6 +14,7 @@ from tracker.errors import Unavailable
 from tracker.log import log_transition
 from tracker.runtime import failpoints
 from tracker.runtime.background import beside
+from tracker.store.address_check import explain
 from tracker.store.reconnect_backoff import ReconnectBackoff
 from tracker.store.script_replies import ChangeReply
 from tracker.store.store import Store, pack
@@ -99,7 +100,7 @@ class Completer:
                 outage.over()
             except Unavailable as error:
                 if not outage:
-                    log.warning("outcomes_wait", outcomes=len(self._waiting), reason=str(error.__cause__ or error))
+                    log.warning("outcomes_wait", outcomes=len(self._waiting), reason=explain(error.__cause__ or error))
                 await outage.wait()
             if not self._adopted and not any(completion.spooled for completion in self._waiting.values()):
                 self._spool.clear()

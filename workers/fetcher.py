@@ -12,6 +12,7 @@ from tracker.domain.record import Apart, Record
 from tracker.domain.transitions import Transition
 from tracker.errors import Unavailable
 from tracker.log import log_transition
+from tracker.store.address_check import explain
 from tracker.store.reconnect_backoff import ReconnectBackoff
 from tracker.store.script_replies import ClaimReply, Room
 from tracker.store.store import Store
@@ -107,7 +108,7 @@ class Fetcher:
                     )
                     return
                 if not outage:
-                    log.warning("store_away", redis=self._store.address, reason=str(error.__cause__ or error))
+                    log.warning("store_away", redis=self._store.address, reason=explain(error.__cause__ or error))
                 await outage.wait()
                 continue
             except Exception:

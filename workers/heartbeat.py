@@ -9,6 +9,7 @@ import structlog
 
 from tracker.domain import lifecycle
 from tracker.errors import Unavailable
+from tracker.store.address_check import explain
 from tracker.store.script_replies import ChangeReply
 from tracker.store.store import LEASE, Store, pack
 from workers.attempt import Attempt, StopReason
@@ -45,7 +46,9 @@ class Heartbeat:
                 await self._beat([*self._executor.running, *self._completer.waiting])
                 await self._announce()
             except Unavailable as error:
-                log.warning("beat_missed", attempts=len(self._executor.running), reason=str(error.__cause__ or error))
+                log.warning(
+                    "beat_missed", attempts=len(self._executor.running), reason=explain(error.__cause__ or error)
+                )
             except Exception:
                 log.exception("beat_failed")
             with suppress(TimeoutError):

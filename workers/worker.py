@@ -14,6 +14,7 @@ from rq.worker import BaseWorker
 from tracker import config, log
 from tracker.domain.type_registry import TypeRegistry
 from tracker.runtime import background
+from tracker.store.address_check import why_unusable
 from tracker.store.connection import open_blocking, open_redis
 from tracker.store.keys import QUEUES
 from tracker.store.store import Store
@@ -103,12 +104,13 @@ def run(settings: "Settings") -> int:
 
 def _connect(settings: "Settings") -> OperationWorker:
     """Make a worker as soon as Redis answers, however long that takes: RQ's base class asks it for its address."""
-    logged = False
-    while True:
-        try:
-            return OperationWorker(connection=open_blocking(settings))
-        except (RedisError, OSError) as error:
-            if not logged:
-                _log.warning("store_away", redis=settings.redis_address, reason=str(error))
-            logged = True
-            time.sleep(CONNECT_INTERVAL)
+    logged = ""
+    while reason := why_unusable(settings):
+        if reason != logged:
+            _log.warning("store_away", redis=settings.redis_address, reason=reason)
+        logged = reason
+        time.sleep(CONNECT_INTERVAL)
+    try:
+        return OperationWorker(connection=open_blocking(settings))
+    except (RedisError, OSError):  # it has gone away again
+        return _connect(settings)

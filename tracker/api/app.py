@@ -23,11 +23,14 @@ from tracker.api.server import Runner
 from tracker.api.site_guard import SiteGuard
 from tracker.api.token_reload import TokenReloader
 from tracker.config import Settings
-from tracker.errors import ConfigurationError
+from tracker.errors import ConfigurationError, Unavailable
 from tracker.runtime import hangup, signals
 from tracker.runtime.background import beside
 from tracker.runtime.budgets import Budgets
 from tracker.service import open_operations
+from tracker.store.address_check import why_unusable
+from tracker.store.connection import open_redis
+from tracker.store.store import Store
 from tracker.url_handlers.request import load_registry
 
 log = structlog.get_logger()
@@ -37,6 +40,8 @@ BODY_LIMIT: Final = 1024 * 1024
 SWITCH_SECONDS: Final = 0.001
 """The longest time that a thread, which parses a large body, keeps the interpreter from the event loop, in seconds.
 Python's own is five times as long."""
+READY_INTERVAL: Final = 0.2
+"""Seconds between two checks whether Redis answers, while the API is not ready."""
 MANY_CONNECTIONS: Final = 1000
 """With more connections than this, a full garbage collection may stop the process for 0.1 s."""
 
@@ -110,7 +115,7 @@ async def running(
 
 
 async def serve(settings: Settings, *, share_port: bool = False, on_ready: Callable[[str], None] | None = None) -> None:
-    """Run the API until SIGTERM or SIGINT. Once it listens, `on_ready` is called with its URL.
+    """Run the API until SIGTERM or SIGINT. Once it listens and Redis answers, `on_ready` is called with its URL.
 
     At SIGHUP the file of tokens is read again.
     """
@@ -123,11 +128,31 @@ async def serve(settings: Settings, *, share_port: bool = False, on_ready: Calla
         running(settings, share_port=share_port, reload=reload, limits=limits) as url,
         beside(gc_tuning.collect_regularly(lambda: limits.open > MANY_CONNECTIONS)),
     ):
-        log.info("api_ready", url=url)
-        if on_ready is not None:
-            on_ready(url)
-        await stop.wait()
+        log.info("api_listening", url=url)
+        async with beside(_report_readiness(settings, url, on_ready)):
+            await stop.wait()
         log.info("api_stopping", url=url)
+
+
+async def _report_readiness(settings: Settings, url: str, on_ready: Callable[[str], None] | None) -> None:
+    """Say that the API is ready as soon as Redis answers and accepts writes. Say why, if it does not."""
+    if reason := await asyncio.to_thread(why_unusable, settings):
+        log.error("store_unusable", redis=settings.redis_address, reason=reason)
+    async with open_redis(settings, most=1) as redis:
+        store = Store(redis, settings)
+        while not await _is_ready(store):  # noqa: ASYNC110 - only another request can tell
+            await asyncio.sleep(READY_INTERVAL)
+    log.info("api_ready", url=url)
+    if on_ready is not None:
+        on_ready(url)
+
+
+async def _is_ready(store: Store) -> bool:
+    try:
+        await store.ready()
+    except Unavailable:
+        return False
+    return True
 
 
 def _url(host: str, port: int) -> str:

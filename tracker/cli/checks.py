@@ -10,6 +10,7 @@ from tracker.cli.overview import Overview, look, tell
 from tracker.config import Settings
 from tracker.domain.operation import SECOND
 from tracker.errors import Unavailable
+from tracker.store.address_check import explain, why_unusable
 from tracker.store.connection import open_redis
 from tracker.store.permissions import is_refusal
 from tracker.store.server_check import Finding, Level, ServerFacts, judge, read_server
@@ -80,7 +81,18 @@ def why_unreachable(error: RedisError | Unavailable) -> str:
     cause = error.__cause__ or error
     if is_refusal(cause):
         return f"Redis refuses a command to the user of REDIS_URL: {cause}"
-    return f"Redis cannot be reached at REDIS_URL: {cause}"
+    return unreachable(explain(cause))
+
+
+def unreachable(reason: str) -> str:
+    """The sentence of a command that cannot reach Redis."""
+    return f"Redis cannot be used at REDIS_URL: {reason}"
+
+
+def check_address(settings: Settings) -> None:
+    """Check that a server answers at REDIS_URL. Raises CommandFailed (UNREACHABLE) within three seconds if not."""
+    if reason := why_unusable(settings):
+        raise CommandFailed(Exit.UNREACHABLE, unreachable(reason))
 
 
 def examine(facts: Facts) -> list[Finding]:

@@ -55,12 +55,13 @@ def dev(
     from tracker.cli.startup import start
     from tracker.cli.token import new_token
     from tracker.settings.kinds import words
+    from tracker.store.address_check import why_unusable
     from tracker.url_handlers.request import load_registry
 
     settings = start(types=None if types is None else words(types), worker_processes=workers)
     load_registry(settings)
-    if redis_url and (reason := dev_stack.unreachable(settings.model_copy(update={"redis_url": redis_url}))):
-        raise CommandFailed(Exit.UNREACHABLE, f"REDIS_URL is set, and its server does not answer: {reason}")
+    if redis_url and (reason := why_unusable(settings.model_copy(update={"redis_url": redis_url}))):
+        raise CommandFailed(Exit.UNREACHABLE, f"REDIS_URL is set, and its server cannot be used: {reason}")
     plan = dev_stack.StackPlan(
         settings=settings,
         data_dir=data_dir,

@@ -105,20 +105,6 @@ class StackPlan:
         return environment
 
 
-def unreachable(settings: Settings) -> str | None:
-    """Why the user's own server does not answer; None when it does. Raises ConfigurationError for a malformed URL."""
-    from redis.exceptions import RedisError
-
-    from tracker.store.connection import open_blocking
-
-    try:
-        with open_blocking(settings) as redis:
-            redis.ping()
-    except (RedisError, OSError) as error:
-        return str(error)
-    return None
-
-
 async def run(plan: StackPlan) -> None:
     """Run all processes until SIGINT or SIGTERM, and stop them in order. A second signal ends the workers' drain early.
 

@@ -41,11 +41,13 @@ def doctor(
     With --verify or --repair: check every operation instead. The exit code is 1 when a misplaced operation is left.
     """
     from tracker import config, log
+    from tracker.cli.checks import check_address
 
     settings = config.load()
     if redis_url is not None:
         settings = settings.model_copy(update={"redis_url": redis_url})
     log.configure(settings)
+    check_address(settings)
     if verify or repair:
         _verify(settings, output, repair=repair)
     else:

@@ -37,12 +37,14 @@ def why(
     import asyncio
 
     from tracker import config, log
+    from tracker.cli.checks import check_address
     from tracker.cli.explanations import explain
 
     settings = config.load()
     if redis_url is not None:
         settings = settings.model_copy(update={"redis_url": redis_url})
     log.configure(settings)
+    check_address(settings)
     found = asyncio.run(_diagnose(settings, id_, tenant))
     reasons = explain(found)
     if output is OutputFormat.JSON:

@@ -16,6 +16,7 @@ from tracker.domain import blame, lifecycle
 from tracker.errors import Conflict, IllegalTransition, NotFound, Unavailable
 from tracker.log import log_transition
 from tracker.runtime import failpoints
+from tracker.store.address_check import explain
 from tracker.store.batching import MOST_TOGETHER
 from tracker.store.scripts import answering
 
@@ -97,7 +98,7 @@ class Sweeper:
                     away = False
                 except Unavailable as error:
                     if not away:
-                        log.warning("store_away", redis=self._store.address, reason=str(error.__cause__))
+                        log.warning("store_away", redis=self._store.address, reason=explain(error.__cause__ or error))
                     away = True
                     self._lenient_until = loop.time() + LEASE_GRACE
                 except Exception:

@@ -68,12 +68,14 @@ def open_redis(settings: "Settings", *, most: int = MOST_CONNECTIONS) -> "Redis"
         raise ConfigurationError(f"REDIS_URL: {error}") from None
 
 
-def open_blocking(settings: "Settings") -> "blocking.Redis":
+def open_blocking(settings: "Settings", *, within: float = ANSWER_WITHIN, tries: int = _TRIES) -> "blocking.Redis":
     """A client without an event loop, for RQ and for checks at start. It connects when it is first used.
 
-    Raises ConfigurationError for a malformed URL.
+    `within` is the longest time to connect, and to wait for a reply, in seconds. A command that fails is sent again
+    `tries` times. Raises ConfigurationError for a malformed URL.
     """
-    options: dict[str, Any] = {**_TIMES, "retry": BlockingRetry(_BACKOFF, _TRIES)}
+    times = {"socket_timeout": within, "socket_connect_timeout": within}
+    options: dict[str, Any] = {**times, "retry": BlockingRetry(_BACKOFF, tries)}
     try:
         if not settings.redis_url.startswith("sentinel://"):
             return blocking.Redis.from_url(settings.redis_url, **options)

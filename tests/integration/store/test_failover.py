@@ -17,7 +17,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from tests.support.handler_files import began, let_go, text_of
 from tests.support.waiting import eventually
 from tests.support.worker_processes import create, final, now, running_worker
-from tracker.cli.dev_stack import unreachable
 from tracker.config import Settings
 from tracker.domain import lifecycle
 from tracker.domain.operation import OperationStatus
@@ -25,6 +24,7 @@ from tracker.domain.record import Record
 from tracker.errors import Unavailable
 from tracker.runtime.dev_valkey import RunningServer, find_server, start_server
 from tracker.runtime.processes import die_with_parent
+from tracker.store.address_check import why_unusable
 from tracker.store.connection import open_blocking, open_redis
 from tracker.store.store import Store
 
@@ -278,4 +278,4 @@ async def test_without_a_sentinel_that_answers_the_store_is_unavailable_and_says
             await Store(redis, mine).read(["0" * 32])
     words = "no Sentinel answers that it has a master contoso that is up"
     assert str(raised.value.__cause__) == words
-    assert unreachable(mine) == words
+    assert why_unusable(mine) == words
