@@ -26,7 +26,8 @@ from redis.asyncio.sentinel import (
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.connection import HiredisRespSerializer
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MaxConnectionsError, ReadOnlyError, ResponseError
+from redis.exceptions import MaxConnectionsError, MovedError, ReadOnlyError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry as BlockingRetry
 
 from tracker.errors import ConfigurationError
@@ -112,11 +113,15 @@ def _open(url: str, most: int) -> "Redis":
 class _Pool(BlockingConnectionPool):
     """A pool that leaves a server which has become a replica, and that hands out free connections at once.
 
-    When the address is a proxy or a DNS name, the next connection reaches the master.
+    When the address is a proxy or a DNS name, the next connection reaches the master. A node of a cluster says where
+    the master is (MOVED), and the next connection is to that node. If that node cannot be reached, the configured
+    address is asked again.
     """
 
     def __init__(self, *, connection_class: type[AbstractConnection] = Connection, **options: Any) -> None:
         own_class = type(connection_class.__name__, (_Leaving, _Packing, _Writing, connection_class), {})
+        self.moved_to: tuple[str, int] | None = None
+        """The node of a cluster that has taken over, as the node at the configured address says."""
         super().__init__(connection_class=own_class, pool=ref(self), **options)
 
     async def get_connection(self, *about: Any, **options: Any) -> AbstractConnection:
@@ -139,7 +144,13 @@ class _Pool(BlockingConnectionPool):
 
 
 class _Leaving(AbstractConnection):
-    """A connection that treats READONLY as a broken connection, as redis-py's Sentinel connections do."""
+    """A connection that treats READONLY and MOVED as a broken connection.
+
+    redis-py's Sentinel connections do the same with READONLY.
+    """
+
+    host: str
+    port: int
 
     def __init__(self, *, pool: "ref[_Pool]", **options: Any) -> None:
         super().__init__(**options)
@@ -151,22 +162,38 @@ class _Leaving(AbstractConnection):
         redis-py raises ResponseError, for example for a database that does not exist. A caller would take that for an
         error of its command.
         """
+        moved_to = self._follow()
         try:
             await super().connect_check_health(*args, **options)
         except ResponseError as error:
             raise RedisConnectionError(str(error)) from error
+        except (RedisConnectionError, RedisTimeoutError):
+            if (pool := self._pool()) and pool.moved_to == moved_to:
+                pool.moved_to = None
+            raise
+
+    def _follow(self) -> tuple[str, int] | None:
+        """Connect to the node that has taken over, or else to the configured address. Returns that node."""
+        pool = self._pool()
+        if pool is None or not hasattr(self, "host"):  # a Unix socket has none
+            return None
+        options = pool.connection_kwargs
+        self.host, self.port = pool.moved_to or (options.get("host", "localhost"), options.get("port", 6379))
+        return pool.moved_to
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
-        """Read a reply. Raises ConnectionError when the reply says that the server is a replica.
+        """Read a reply. Raises ConnectionError when the reply says that the server is not the master.
 
         An error loses its traceback so far: redis-py's frame in it holds the error, and only a full garbage collection
         would free the two, with the frames of the request that reads the reply.
         """
         try:
             return await super().read_response(*args, **options)
-        except ReadOnlyError as error:
+        except (ReadOnlyError, MovedError) as error:
             await self.disconnect()
             if pool := self._pool():
+                if isinstance(error, MovedError):
+                    pool.moved_to = (error.host or self.host, error.port)
                 await pool.leave()
             raise RedisConnectionError(str(error)) from error
         except ResponseError as error:
