@@ -13,8 +13,10 @@ from redis.asyncio.lock import Lock
 from redis.exceptions import LockError, RedisError
 
 from tracker.domain import blame, lifecycle
+from tracker.domain.operation import SECOND
 from tracker.errors import Conflict, IllegalTransition, NotFound, Unavailable
 from tracker.log import log_transition
+from tracker.maintenance.clock_watch import ClockWatch
 from tracker.runtime import failpoints
 from tracker.store.address_check import explain
 from tracker.store.batching import MOST_TOGETHER
@@ -81,6 +83,7 @@ class Sweeper:
     def __init__(self, store: "Store", *, every: float = SWEEP_INTERVAL) -> None:
         self._store, self._every = store, every
         self._lenient_until = 0.0
+        self.clock = ClockWatch(store)
         self._aside: dict[str, float] = {}
         """Keys of operations that are left aside, each with the time of the loop at which it is looked at again."""
         self._lock = _SweeperLock(store)
@@ -92,6 +95,7 @@ class Sweeper:
         try:
             while True:
                 try:
+                    await self.clock.look()
                     await self._sweep_if_locked()
                     if away:
                         log.info("store_back", redis=self._store.address)
@@ -121,11 +125,12 @@ class Sweeper:
         now = asyncio.get_running_loop().time()
         expired, forgotten = await self._store.expire(MAX_BATCH)
         self._aside = {key: until for key, until in self._aside.items() if until > now}
+        asked = self.clock.monotonic()
         overdue = await self._store.overdue(MAX_BATCH + len(self._aside))
-        lenient = now < self._lenient_until
-        lost = await self._apply([] if lenient else overdue.lost, blame.lose)
-        vanished = await self._apply(overdue.vanished, lifecycle.vanish)
-        missed = await self._apply(overdue.missed, lifecycle.miss)
+        jumped = await self.clock.compare(int(overdue.server_time) / SECOND, asked)
+        lost = await self._apply([] if jumped or now < self._lenient_until else overdue.lost, blame.lose)
+        vanished = await self._apply([] if jumped else overdue.vanished, lifecycle.vanish)
+        missed = await self._apply([] if jumped else overdue.missed, lifecycle.miss)
         due = await self._apply(overdue.due, lifecycle.due)
         if overdue.litter:
             await self._store.remove_litter(overdue.litter)

@@ -53,6 +53,8 @@ key                            type    content                                  
 <p>:expiries                   ZSET    final key → when the sweeper expires it  member until expired   move, expire
 <p>:litter                     ZSET    RQ job id of ours left behind → when to  member until removed   move, sweeper
                                        remove what RQ keeps of it
+<p>:judge_after                STRING  after a jump of the server's clock: when  no end (one key)       sweeper
+                                       leases are judged again, and the jump
 <p>:batch:<worker>             STRING  what the worker's latest claim claimed   10 min                 claim
 <p>:worker:<worker>            STRING  what the worker is: types, room, host    60 s                   worker
 <p>:workers                    ZSET    worker → when it last reported           10 min after the last  worker
@@ -98,6 +100,7 @@ class Keys:
         self.workers = f"{prefix}:workers"
         self.wake = f"{prefix}:wake"
         self.expiries = f"{prefix}:expiries"
+        self.judge_after = f"{prefix}:judge_after"
         self.litter = f"{prefix}:litter"
         self.sweeper = f"{prefix}:sweeper"
         self.events = f"{prefix}:events"

@@ -80,6 +80,7 @@ def script_constants(keys: Keys, *, test_clock: bool, feed_length: int = FEED_LE
         "limiter_batch": _LIMITER_BATCH,
         "release_limit": _RELEASE_LIMIT,
         "probe_after": PROBE_AFTER * SECOND,
+        "longest_lease": 10 * SECOND,
         "reported_within": REPORTED_WITHIN,
         "lone_worker_for": LONE_WORKER_FOR * SECOND,
         "lone_worker_turn": LONE_WORKER_TURN * SECOND,

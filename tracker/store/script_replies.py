@@ -80,3 +80,5 @@ class Overdue:
     """Operations that have not started in time."""
     converted: int = 0
     """How many tickets of earlier versions were converted, in the lane that had most of them."""
+    server_time: str = "0"
+    """The server's time in microseconds."""

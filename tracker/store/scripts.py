@@ -136,6 +136,7 @@ class Scripts:
         self.find_overdue = script("find_overdue")
         self.expire = script("expire")
         self.take_lock = script("take_lock")
+        self.clock_jumped, self.shift_times = script("clock_jumped"), script("shift_times")
         self._redis, self._key = redis, keys.sweeper
 
     async def loaded(self) -> None:

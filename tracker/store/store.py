@@ -51,6 +51,7 @@ class Store:
         self._scripts = Scripts(redis, self.keys, constants)
         self.page, self.records, self.turn = self._scripts.read_page, self._scripts.read_records, self._scripts.turn
         self.take_lock = self._scripts.take_lock
+        self.clock_jumped, self.shift_times = self._scripts.clock_jumped, self._scripts.shift_times
         self._reader = RecordReader()
         self.readable = self._reader.readable
 

@@ -12,6 +12,7 @@
 -- ARGV limit          int   how many members of each list at most
 -- ARGV patience       int   microseconds for which a ticket is missing until it counts as vanished
 -- FROM clock: digits
+-- FROM clock_jump_note: has_jumped
 -- FROM lanes: LANES
 -- FROM former_tickets: convert_former
 -- FROM stale_entries: drop_stale, is_stale, ticket_of
@@ -20,7 +21,8 @@
 -- FROM move: release_limited, release_waiting
 --
 -- Returns {keys whose lease ran out, keys that are due, keys whose ticket vanished, RQ job ids to clean up, keys that
--- did not start in time, how many tickets of earlier versions of one lane were converted}.
+-- did not start in time, how many tickets of earlier versions of one lane were converted, the server's time}. After a
+-- jump of the server's clock, the lists of leases, of vanished tickets and of late starts are empty for one lease.
 
 -- Note the queued operations of a tenant whose tickets have left the queue: those with a number below `below`, at most
 -- `most` of them. An entry that is left of an operation which has begun or ended, under a worker of an earlier version,
@@ -107,17 +109,25 @@ end
 
 local function up_to(set, time) return call('ZRANGE', set, '-inf', time, 'BYSCORE', 'LIMIT', 0, limit) end
 
+-- The server's time, also in test mode.
+local function time_of_server()
+  local time = call('TIME')
+  return digits(time[1] * C.second + time[2])
+end
+
 local tx = begin(false)
 local converted = note_missing_tickets(tx)
 call('ZREMRANGEBYSCORE', known_tenants, '-inf', digits(tx.now - C.tenant_known_for))
 for _, limiter in ipairs(due_limiters(tx)) do release_limited(tx, limiter) end
 try_waiting_types(tx)
 commit(tx)
+local jumped = has_jumped(tx.now)
 return {
-  up_to(leases, tx.time),
+  jumped and {} or up_to(leases, tx.time),
   up_to(due, tx.time),
-  vanished(tx),
+  jumped and {} or vanished(tx),
   up_to(litter, tx.time),
-  up_to(deadlines, tx.time),
+  jumped and {} or up_to(deadlines, tx.time),
   converted,
+  time_of_server(),
 }

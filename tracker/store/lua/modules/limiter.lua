@@ -19,8 +19,20 @@ local function full_at(limiter) return C.limiter .. limiter .. ':full' end
 
 local function is_admitted(record) return call('ZSCORE', slots_at(record.gate), record.key) == '0' end
 
--- When the bucket is full again: now, if it is full.
-local function bucket_full(tx, limiter) return math.max(tx.now, tonumber(call('GET', full_at(limiter))) or 0) end
+local function set_bucket_full(tx, limiter, full)
+  call('SET', full_at(limiter), digits(full), 'PX', digits(math.ceil((full - tx.now) / 1000) + 1))
+end
+
+-- When the bucket is full again: now, if it is full. An empty bucket needs `per` until then. A later time was stored
+-- before the server's clock jumped back: the bucket counts as empty now.
+local function bucket_full(tx, limiter, policy)
+  local full, latest = tonumber(call('GET', full_at(limiter))) or 0, tx.now + policy.per * C.second
+  if full > latest then
+    full = latest
+    set_bucket_full(tx, limiter, full)
+  end
+  return math.max(tx.now, full)
+end
 
 -- Why the limiter admits no operation with this policy now: 'cap', or 'rate' and the time at which there is a token
 -- again. Returns nil if the limiter admits one.
@@ -29,7 +41,7 @@ local function blocker_of(tx, limiter, policy)
   if policy.rate then
     local interval = policy.per * C.second / policy.rate
     local reserved = call('ZCOUNT', slots_at(limiter), 0, 0)
-    local opens = bucket_full(tx, limiter) - interval * (policy.rate - 1 - reserved)
+    local opens = bucket_full(tx, limiter, policy) - interval * (policy.rate - 1 - reserved)
     if opens > tx.now then return 'rate', opens end
   end
 end
@@ -52,8 +64,7 @@ local function take_slot(tx, record, policy)
     call('ZREM', slots_at(limiter), record.key)
   end
   if policy.rate then
-    local full = bucket_full(tx, limiter) + policy.per * C.second / policy.rate
-    call('SET', full_at(limiter), digits(full), 'PX', digits(math.ceil((full - tx.now) / 1000) + 1))
+    set_bucket_full(tx, limiter, bucket_full(tx, limiter, policy) + policy.per * C.second / policy.rate)
   end
 end
 

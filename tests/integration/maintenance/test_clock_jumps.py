@@ -1,0 +1,203 @@
+"""Jumps of the server's clock: nobody is charged, and what counts from a moment before the jump goes on."""
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.support.clock import Clock
+from tests.support.consistency import assert_consistent
+from tests.support.records import claim, make_record
+from tests.support.scheduling import create, now, take
+from tracker.domain import lifecycle
+from tracker.domain.operation import DONE, RAISED, SECOND
+from tracker.domain.policy import Policy
+from tracker.domain.record import Record
+from tracker.domain.transitions import Stage
+from tracker.maintenance.clock_watch import TOLERANCE, ClockWatch
+from tracker.maintenance.sweeper import Sweeper
+from tracker.store.store import LEASE, Store
+
+HOUR = 3600.0
+JUMPS = pytest.mark.parametrize("seconds", [HOUR, -HOUR, 20.0, -20.0])
+
+
+class Jumping:
+    """A server whose clock jumps, and two processes that sweep. The test clock moves the time of the scripts only."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store, self._clock, self._jumped = store, clock, 0.0
+        self.sweepers = [Sweeper(store), Sweeper(store)]
+        for sweeper in self.sweepers:
+            sweeper.clock.monotonic = lambda: time.monotonic() - self._jumped
+
+    async def sweep(self) -> None:
+        """One second of both processes. The first one has the lock."""
+        for sweeper in reversed(self.sweepers):
+            await sweeper.clock.look()
+        await self.sweepers[0].sweep()
+
+    async def jump(self, seconds: float) -> None:
+        await self._clock.advance(seconds)
+        self._jumped += seconds
+
+    async def wait(self, seconds: float) -> None:
+        """Let time pass, without a jump."""
+        await self._clock.advance(seconds)
+        await self.sweep()
+
+
+@pytest.fixture
+async def jumping(store: Store, clock: Clock) -> Jumping:
+    found = Jumping(store, clock)
+    await found.sweep()
+    return found
+
+
+async def running(store: Store, **fields: Any) -> Record:
+    record, _ = await store.create(make_record(**fields))
+    return await claim(store, record)
+
+
+@JUMPS
+async def test_an_operation_whose_worker_beats_outlives_six_jumps(
+    store: Store, jumping: Jumping, seconds: float
+) -> None:
+    records = [await running(store) for _ in range(10)]
+    for _ in range(6):
+        await jumping.jump(seconds)
+        await jumping.sweep()
+        await jumping.wait(2)
+        assert await store.beat([(record.key, record.attempt) for record in records]) == ["OK"] * 10
+        for _ in range(5):
+            await jumping.wait(2)
+            await store.beat([(record.key, record.attempt) for record in records])
+    after = [await now(store, record) for record in records]
+    assert {(record.stage, record.attempt, record.suspected) for record in after} == {(Stage.RUNNING, 1, 0)}
+    await assert_consistent(store)
+
+
+@JUMPS
+async def test_an_operation_whose_worker_is_lost_is_lost_one_lease_after_a_jump(
+    store: Store, jumping: Jumping, seconds: float
+) -> None:
+    record = await running(store)
+    await jumping.jump(seconds)
+    await jumping.sweep()
+    await jumping.wait(LEASE - 1)
+    assert (await now(store, record)).stage is Stage.RUNNING
+    await jumping.wait(2)
+    assert (await now(store, record)).stage is Stage.DELAYED
+
+
+async def test_a_jump_between_the_look_and_the_sweep_is_noticed(store: Store, jumping: Jumping) -> None:
+    record = await running(store)
+    await jumping.jump(HOUR)
+    await jumping.sweepers[0].sweep()
+    assert (await now(store, record)).stage is Stage.RUNNING
+
+
+@JUMPS
+async def test_an_operation_has_its_whole_time_to_start(store: Store, jumping: Jumping, seconds: float) -> None:
+    record, _ = await store.create(make_record(policy=Policy(start_within=30.0)))
+    await jumping.jump(seconds)
+    await jumping.sweep()
+    assert abs((await now(store, record)).start_by / SECOND - record.start_by / SECOND - seconds) < 1
+    await jumping.wait(15)
+    assert (await now(store, record)).stage is Stage.QUEUED
+    await assert_consistent(store)
+    await jumping.wait(16)
+    assert (await now(store, record)).stage is Stage.FAILED
+
+
+@JUMPS
+async def test_a_retry_waits_for_its_backoff(store: Store, jumping: Jumping, seconds: float) -> None:
+    record = await running(store)
+    await store.apply(lifecycle.fail(record, RAISED, {}, after=30.0))
+    await jumping.jump(seconds)
+    await jumping.sweepers[1].clock.look()
+    await jumping.sweep()
+    await assert_consistent(store)
+    await jumping.wait(31)
+    assert (await now(store, record)).stage is Stage.QUEUED
+
+
+async def test_a_later_start_that_a_create_asks_for_stays_at_its_time(store: Store, jumping: Jumping) -> None:
+    record, _ = await store.create(make_record(), delay=2 * HOUR)
+    await jumping.jump(HOUR)
+    await jumping.sweep()
+    await jumping.wait(HOUR - 10)
+    assert (await now(store, record)).stage is Stage.DELAYED
+    await jumping.wait(11)
+    assert (await now(store, record)).stage is Stage.QUEUED
+
+
+@pytest.mark.parametrize("seconds", [HOUR, -HOUR])
+async def test_an_ended_operation_is_kept_for_its_retention(store: Store, jumping: Jumping, seconds: float) -> None:
+    record = await running(store, policy=Policy(retention=60.0))
+    await store.apply(lifecycle.succeed(record, DONE, {}))
+    await jumping.jump(seconds)
+    await jumping.sweep()
+    await jumping.wait(50)
+    assert (await now(store, record)).stage is Stage.COMPLETED
+    await assert_consistent(store)
+    await jumping.wait(11 + max(0.0, -seconds))
+    assert (await now(store, record)).stage is Stage.TOMBSTONE
+
+
+@pytest.mark.parametrize("seconds", [HOUR, -HOUR])
+async def test_a_rate_goes_on(store: Store, jumping: Jumping, seconds: float) -> None:
+    for _ in range(3):
+        await create(store, "plain", rate=1, per=30.0)
+    assert len(await take(store)) == 1
+    await jumping.jump(seconds)
+    await jumping.sweep()
+    await jumping.wait(31)
+    assert len(await take(store)) == 1
+    assert await take(store) == []
+
+
+async def test_a_ticket_that_is_missing_for_a_moment_has_not_vanished_by_a_jump(store: Store, jumping: Jumping) -> None:
+    record, _ = await store.create(make_record())
+    await store.redis.delete(store.keys.queue("default"))
+    await jumping.sweep()
+    for seconds in (HOUR, -HOUR):
+        await jumping.jump(seconds)
+        await jumping.sweep()
+        assert (await now(store, record)).vanished == 0
+    await jumping.wait(LEASE + 1)
+    await jumping.wait(1)
+    assert (await now(store, record)).vanished == 1
+
+
+@pytest.fixture
+def watch(store: Store) -> tuple[ClockWatch, list[float]]:
+    """A watch, and a list with the time of its process."""
+    times = [1000.0]
+    return ClockWatch(store, monotonic=lambda: times[0]), times
+
+
+@pytest.mark.parametrize(
+    ("server", "took", "jumped"),
+    [
+        (1.0, 0.0, False),
+        (1.0 + TOLERANCE - 0.01, 0.0, False),
+        (1.0 - TOLERANCE + 0.01, 0.0, False),
+        (1.1 + TOLERANCE, 0.0, True),
+        (0.9 - TOLERANCE, 0.0, True),
+        (5.0, 5.0, False),
+        (1.0, 5.0, False),
+        (30.0, 5.0, True),
+    ],
+)
+async def test_a_slow_reply_is_no_jump(
+    watch: tuple[ClockWatch, list[float]], server: float, took: float, jumped: bool
+) -> None:
+    clock, times = watch
+    assert not await clock.compare(50_000.0, times[0])
+    times[0] += 1.0
+    asked = times[0]
+    times[0] += took
+    assert await clock.compare(50_000.0 + server, asked) is jumped
+    times[0] += 1.0
+    assert not await clock.compare(50_000.0 + server + 1.0, times[0]), "it is noticed once"

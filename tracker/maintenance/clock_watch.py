@@ -1,0 +1,89 @@
+"""The watch over the server's clock. A jump of that clock must not end an operation.
+
+All times that scripts compare are the server's. When its clock jumps, after a suspend or by NTP, leases seem to have
+run out although their workers renew them, or seem valid for an hour after their worker has died. Every process that may
+sweep compares the server's clock with its own monotonic clock each second. The first one that notices a jump notes it
+in Redis: then no lease is judged until workers had the time to renew theirs. Times that count from a moment before the
+jump (delays of retries, deadlines for a first attempt) are shifted with the clock. So is the end of a retention that
+the jump would have reached.
+"""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from tracker.domain.operation import SECOND
+from tracker.store.scripts import answering
+from tracker.store.store import LEASE
+
+if TYPE_CHECKING:
+    from tracker.store.store import Store
+
+log = structlog.get_logger()
+
+TOLERANCE: Final = 0.5
+"""The largest change between two looks that is no jump, in seconds. A lease outlasts many of them."""
+MOST_SHIFTED: Final = 200_000
+"""How many times of each kind are shifted after a jump at most."""
+SHIFTED_TOGETHER: Final = 500
+"""How many times one script shifts."""
+
+
+class ClockWatch:
+    """Compares the server's clock with the monotonic clock of this process."""
+
+    def __init__(self, store: "Store", *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._store, self.monotonic = store, monotonic
+        self._ahead: tuple[float, float] | None = None
+        """The server's time minus this process's, in seconds: the least and the greatest value that it can have."""
+
+    async def look(self) -> bool:
+        """Compare the clocks. Returns whether the server's has jumped. Raises Unavailable while Redis is away."""
+        before = self.monotonic()
+        async with answering():
+            seconds, micros = await self._store.redis.time()
+        return await self.compare(seconds + micros / SECOND, before)
+
+    async def compare(self, server_time: float, asked: float) -> bool:
+        """Compare the clocks by a reply with the server's time. `asked` is when this process asked for it.
+
+        Returns whether the server's clock has jumped since the last comparison. Raises Unavailable while Redis is away.
+        """
+        jump = self._jump(server_time - self.monotonic(), server_time - asked)
+        if jump:
+            log.warning("clock_jumped", seconds=round(jump, 3), judged_again_after=LEASE)
+            noted = await self._store.clock_jumped(jump=round(jump * SECOND), lease=round(LEASE * SECOND))
+            if noted:  # by this process
+                await self._shift(round(jump * SECOND), int(noted))
+        return bool(jump)
+
+    def _jump(self, least: float, greatest: float) -> float:
+        """The length of a jump in seconds; 0 if there was none. A slow reply makes the two values differ much."""
+        known, self._ahead = self._ahead, (least, greatest)
+        if known is None:
+            return 0.0
+        forward, back = least - known[1], known[0] - greatest
+        if max(forward, back) <= TOLERANCE:
+            return 0.0
+        return forward if forward > 0 else -back
+
+    async def _shift(self, jump: int, now: int) -> None:
+        """Shift the times that were set before the jump. `jump` and `now` are in microseconds."""
+        keys = self._store.keys
+        passed = {keys.expiries: (now - jump, now)}  # retentions end an hour earlier or later, but not at once
+        entries: list[tuple[str, str, str]] = []
+        for name, key in (("due", keys.due), ("deadlines", keys.deadlines), ("expiries", keys.expiries)):
+            first, last = passed.get(key, ("-inf", "+inf"))
+            async with answering():
+                found: list[Any] = await self._store.redis.zrange(
+                    key, first, last, byscore=True, offset=0, num=MOST_SHIFTED, withscores=True
+                )
+            entries += [(name, str(member), f"{score:.0f}") for member, score in found]
+        shifted = 0
+        for start in range(0, len(entries), SHIFTED_TOGETHER):
+            words = [word for entry in entries[start : start + SHIFTED_TOGETHER] for word in entry]
+            shifted += await self._store.shift_times(jump=jump, entries=words)
+        if shifted:
+            log.info("times_shifted", times=shifted)
