@@ -38,13 +38,20 @@ class ClockWatch:
         self._store, self.monotonic = store, monotonic
         self._ahead: tuple[float, float] | None = None
         """The server's time minus this process's, in seconds: the least and the greatest value that it can have."""
+        self._sum = 0
+        """The sum of all jumps that was noted when the clocks were last compared, in microseconds."""
 
     async def look(self) -> bool:
         """Compare the clocks. Returns whether the server's has jumped. Raises Unavailable while Redis is away."""
         before = self.monotonic()
-        async with answering():
-            seconds, micros = await self._store.redis.time()
-        return await self.compare(seconds + micros / SECOND, before)
+        async with answering(), self._store.redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.get(self._store.keys.judge_after)
+            (seconds, micros), note = await pipe.execute()
+        jumped = await self.compare(seconds + micros / SECOND, before)
+        if not jumped:
+            self._sum = int(str(note or "0 0").split()[1])
+        return jumped
 
     async def compare(self, server_time: float, asked: float) -> bool:
         """Compare the clocks by a reply with the server's time. `asked` is when this process asked for it.
@@ -54,9 +61,12 @@ class ClockWatch:
         jump = self._jump(server_time - self.monotonic(), server_time - asked)
         if jump:
             log.warning("clock_jumped", seconds=round(jump, 3), judged_again_after=LEASE)
-            noted = await self._store.clock_jumped(jump=round(jump * SECOND), lease=round(LEASE * SECOND))
-            if noted:  # by this process
-                await self._shift(round(jump * SECOND), int(noted))
+            noted, now, left = await self._store.clock_jumped(
+                jump=round(jump * SECOND), known=self._sum, lease=round(LEASE * SECOND)
+            )
+            self._sum = int(noted)
+            if int(left):  # no other process has noted it
+                await self._shift(int(left), int(now))
         return bool(jump)
 
     def _jump(self, least: float, greatest: float) -> float:

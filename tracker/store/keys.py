@@ -53,8 +53,9 @@ key                            type    content                                  
 <p>:expiries                   ZSET    final key → when the sweeper expires it  member until expired   move, expire
 <p>:litter                     ZSET    RQ job id of ours left behind → when to  member until removed   move, sweeper
                                        remove what RQ keeps of it
-<p>:judge_after                STRING  after a jump of the server's clock: when  no end (one key)       sweeper
-                                       leases are judged again, and the jump
+<p>:judge_after                STRING  when leases are judged again after a      no end (one key)       sweeper
+                                       jump of the server's clock, and the sum
+                                       of all jumps
 <p>:batch:<worker>             STRING  what the worker's latest claim claimed   10 min                 claim
 <p>:worker:<worker>            STRING  what the worker is: types, room, host    60 s                   worker
 <p>:workers                    ZSET    worker → when it last reported           10 min after the last  worker

@@ -122,8 +122,22 @@ async def test_a_retry_waits_for_its_backoff(store: Store, jumping: Jumping, sec
     assert (await now(store, record)).stage is Stage.QUEUED
 
 
+@JUMPS
+async def test_a_create_with_a_delay_waits_for_its_delay(store: Store, jumping: Jumping, seconds: float) -> None:
+    record, _ = await store.create(make_record(), delay=30.0)
+    await jumping.jump(seconds)
+    await jumping.sweepers[1].clock.look()
+    assert (await now(store, record)).not_before > record.not_before + (seconds - 1) * SECOND
+    await jumping.wait(29)
+    assert (await now(store, record)).stage is Stage.DELAYED
+    await jumping.wait(3)
+    assert (await now(store, record)).stage is Stage.QUEUED
+    await assert_consistent(store)
+
+
 async def test_a_later_start_that_a_create_asks_for_stays_at_its_time(store: Store, jumping: Jumping) -> None:
-    record, _ = await store.create(make_record(), delay=2 * HOUR)
+    seconds, _ = await store.redis.time()
+    record, _ = await store.create(make_record(not_before=round((seconds + 2 * HOUR) * SECOND)))
     await jumping.jump(HOUR)
     await jumping.sweep()
     await jumping.wait(HOUR - 10)
@@ -168,6 +182,24 @@ async def test_a_ticket_that_is_missing_for_a_moment_has_not_vanished_by_a_jump(
     await jumping.wait(LEASE + 1)
     await jumping.wait(1)
     assert (await now(store, record)).vanished == 1
+
+
+@JUMPS
+async def test_a_process_that_notices_a_jump_late_shifts_nothing_again(
+    store: Store, jumping: Jumping, seconds: float
+) -> None:
+    record, _ = await store.create(make_record(policy=Policy(start_within=1000.0)))
+    await jumping.jump(seconds)
+    await jumping.sweepers[1].clock.look()
+    once = (await now(store, record)).start_by
+    await jumping.jump(2 * seconds)
+    await jumping.sweepers[1].clock.look()
+    twice = (await now(store, record)).start_by
+    await jumping.wait(100)
+    assert await jumping.sweepers[0].clock.look() is False
+    assert (await now(store, record)).start_by == twice
+    assert abs(twice - record.start_by - 3 * seconds * SECOND) < SECOND
+    assert abs(once - record.start_by - seconds * SECOND) < SECOND
 
 
 @pytest.fixture

@@ -115,10 +115,11 @@ local function creation_order(tx, newest, of_call)
   return digits(newest[of_call])
 end
 
--- The microseconds until the operation is to be queued.
+-- The microseconds until the operation is to be queued, and whether the create asks for a delay and not for a time.
 local function delay_of(tx, options)
-  if not options then return 0 end
-  return math.max(tonumber(options.delay), tonumber(options.not_before) - tx.now, 0)
+  if not options then return 0, false end
+  local delay, until_time = tonumber(options.delay), tonumber(options.not_before) - tx.now
+  return math.max(delay, until_time, 0), delay > math.max(until_time, 0)
 end
 
 -- The fields of a new operation that the caller has sent: field, value, ...
@@ -142,7 +143,8 @@ local function record_of(new, fields, created)
 end
 
 local function store(tx, new, tenant, newest)
-  local fields, wait = requested_fields(new), delay_of(tx, new.options)
+  local fields = requested_fields(new)
+  local wait, is_delay = delay_of(tx, new.options)
   local created, requested = creation_order(tx, newest, new.shared.call), #fields
   local record = record_of(new, fields, created)
   tenant.holders[new.id] = new.key
@@ -156,6 +158,7 @@ local function store(tx, new, tenant, newest)
     fields[#fields + 1], fields[#fields + 2] = 'start_by', start_by
   end
   change_stage(tx, record, wait > 0 and 'delayed' or 'queued', fields, wait)
+  if is_delay then call('HSET', record.hash, 'relative', '1') end -- for shift_times.lua
   return {'NEW', table.concat(fields, ' ', requested + 1)}
 end
 

@@ -1,6 +1,6 @@
 -- Shift times that were set before the server's clock jumped, and that are a while from then on: the delays of retries,
--- the deadlines for a first attempt, and the end of the retention. The time of a later start that a create asks for
--- stays as it is.
+-- the `delay` of a create, the deadlines for a first attempt, and the end of the retention. The time of a create
+-- (`notBefore`) stays as it is.
 --
 -- KEYS due        ZSET  delayed operation -> when it is due
 -- KEYS deadlines  ZSET  operation -> when it must have started
@@ -19,10 +19,11 @@ for index = entries_start, entries_start + entries_count - 1, 3 do
   local name, key, seen = ARGV[index], ARGV[index + 1], tonumber(ARGV[index + 2])
   local set, field = SETS[name], FIELDS[name]
   local record = tonumber(call('ZSCORE', set, key)) == seen and read_record(key)
-  if record and (field or record.attempt ~= '') then
+  local is_relative = field or (record and (record.attempt ~= '' or record.relative == '1'))
+  if record and is_relative then
     local time = digits(seen + tonumber(jump))
     call('ZADD', set, 'XX', time, key)
-    if field then call('HSET', record.hash, field, time) end
+    if field or record.attempt == '' then call('HSET', record.hash, field or 'not_before', time) end
     shifted = shifted + 1
   end
 end

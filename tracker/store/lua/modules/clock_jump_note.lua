@@ -1,6 +1,6 @@
 -- The note of a jump of the server's clock. For one lease after a jump, no operation is judged by the time.
 --
--- KEYS judge_after  STRING  `<time> <jump>`: before this time, no operation is judged by the time
+-- KEYS judge_after  STRING  `<time> <sum>`: when operations are judged by the time again; the sum of all jumps
 
 -- Whether the clock has jumped a moment ago. A time that is too far ahead was noted before a jump back.
 local function has_jumped(now)
