@@ -20,7 +20,7 @@ LIMITER_RECHECK = 5
 """Seconds after which a limiter is looked at again, if no operation of its type has ended before."""
 PROBE_AFTER = 30
 """Seconds after which one operation of a type that no worker had is queued again, to find a worker."""
-REPORTED_WITHIN = 6
+REPORTED_WITHIN = 3
 """Seconds since its last announcement within which a worker counts as one of those that share the work. Announcements
 come every two seconds. A worker that was killed must stop counting soon."""
 LONE_WORKER_FOR = 10

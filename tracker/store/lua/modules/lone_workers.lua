@@ -1,9 +1,9 @@
 -- Workers that run one operation alone, or that take no more operations to become idle for that.
 --
--- While other operations wait for a worker, at most half of the workers do so at a time, else all but one. One always
--- may. An idle worker may run several operations alone one after another, until its turn has taken `lone_worker_turn`.
--- If others wait then, the turn's place stays free for as long as the turn has taken: they take at least half of the
--- time.
+-- At most half of the workers do so at a time, but one always may. While no other operation waits for a worker, an idle
+-- worker may, too, unless it is the last one that does not. An idle worker may run several operations alone one after
+-- another, until its turn has taken `lone_worker_turn`. If others wait then, the turn's place stays free for as long as
+-- the turn has taken: they take at least half of the time.
 --
 -- KEYS apart_types   ZSET    `process <type>` or `worker <type>` -> when a worker with the type last claimed
 -- KEYS lone_workers  HASH    worker -> `waits <until>` (it takes no more operations, to become idle) or `runs <since>
@@ -63,9 +63,10 @@ local function read_notes(tx, claim, others_wait)
 end
 
 -- How many workers may wait or run an operation alone at a time. Workers that were killed lately must not count.
-local function most_at_once(tx, others_wait)
+local function most_at_once(tx, claim, others_wait)
   local at_work = call('ZCOUNT', workers, math.floor(tx.now / C.second) - C.reported_within, '+inf')
-  return math.max(1, others_wait and math.floor(at_work / 2) or at_work - 1)
+  local is_free = claim.is_idle and not others_wait
+  return math.max(1, is_free and at_work - 1 or math.floor(at_work / 2))
 end
 
 -- Whether this worker may run an operation alone now, or wait until it is idle for that. An idle worker takes the place
@@ -76,7 +77,7 @@ local function may_run_alone(tx, claim)
   local goes_on = claim.is_idle and ours.state == 'ran' and ours.ended - ours.since < C.lone_worker_turn
   if ours.state == 'ran' and not goes_on and others_wait then return false end
   claim.alone_since = goes_on and ours.since or tx.now
-  if ours.state == 'waits' or taken < most_at_once(tx, others_wait) then return true end
+  if ours.state == 'waits' or taken < most_at_once(tx, claim, others_wait) then return true end
   if not (claim.is_idle and waiting) then return false end
   call('HDEL', lone_workers, waiting)
   return true
