@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from chaos.history import FAULTS
+from chaos.history import DAMAGE, FAULTS, JUMP
+from chaos.hostile import FLOODER
 from chaos.journal import EVENTS, Journal
-from chaos.leases import MERCY, TAKEN_OVER
+from chaos.leases import LEASE, MERCY, TAKEN_OVER
 from chaos.process import BEFORE_FORK, ORDERS
-from chaos.stack import APIS, VALKEY, WORKERS, Stack
+from chaos.stack import APIS, VALKEY, WORKERS, Stack, set_clock
 
 if TYPE_CHECKING:
     from chaos.plan import Plan
 
 POLL = 0.01
 """Seconds between two checks whether the killed server answers again."""
+SERVER_FAULTS = ("kill valkey", "pause valkey", "refuse", "fill", "jump", "damage", "drop")
+"""The beginnings of the faults of the server, of which one at a time lasts."""
 QUIETLY = "kill worker"
 """The kind of fault that comes alone, so that the time until the worker's operations run again can be measured."""
 
@@ -36,6 +39,8 @@ class Faults:
         self._random = random.Random(f"{plan.seed} faults")
         self._journal = Journal(stack.directory / EVENTS)
         self._lasting: dict[str, asyncio.Task[None]] = {}
+        self._ahead = 0.0
+        """How far the server's clock is ahead of the true time, in seconds."""
         self.done = 0
 
     async def run(self) -> None:
@@ -63,20 +68,15 @@ class Faults:
             await self._over(what)
 
     async def _do(self, kind: str) -> None:
+        if kind.startswith(SERVER_FAULTS):
+            await self._over(VALKEY)
+            await self._do_at_server(kind)
+            return
         match kind.split():
-            case ["kill", "valkey"]:
-                await self._over(VALKEY)
-                self._begin(VALKEY, self._kill_valkey())
-            case ["pause", "valkey"]:
-                await self._over(VALKEY)
-                self._begin(VALKEY, self._pause("pause valkey", VALKEY, self._plan.pause_valkey))
             case ["pause", _]:
                 await self._over("worker")
                 name = self._random.choice(WORKERS)
                 self._begin("worker", self._pause("pause worker", name, self._plan.pause_worker))
-            case ["drop", connections]:
-                await self._over(VALKEY)
-                await self._drop(kind, connections)
             case ["kill", victim]:
                 self._kill(kind, victim)
             case ["fail", "fork"]:
@@ -84,6 +84,25 @@ class Faults:
             case _:
                 # No entry in the journal here: the process that reaches the failpoint writes the entry.
                 (self._stack.directory / ORDERS / kind).touch()
+
+    async def _do_at_server(self, kind: str) -> None:
+        match kind.split():
+            case ["kill", _]:
+                self._begin(VALKEY, self._kill_valkey())
+            case ["pause", _]:
+                self._begin(VALKEY, self._pause(kind, VALKEY, self._plan.pause_valkey))
+            case ["refuse", _]:
+                user = ("ACL", "SETUSER", "default")
+                self._begin(VALKEY, self._while(kind, (*user, "-evalsha"), (*user, "+evalsha")))
+            case ["fill", _]:
+                limit = ("CONFIG", "SET", "maxmemory")
+                self._begin(VALKEY, self._while(kind, (*limit, "1"), (*limit, "0")))
+            case ["jump", _]:
+                self._begin(VALKEY, self._jump())
+            case ["damage", _]:
+                await self._damage()
+            case ["drop", connections]:
+                await self._drop(kind, connections)
 
     def _kill(self, kind: str, victim: str) -> None:
         names = self._random.sample(APIS if victim == "api" else WORKERS, len(APIS if victim == "api" else WORKERS))
@@ -121,6 +140,38 @@ class Faults:
             with suppress(RedisError, OSError):
                 await redis.client_kill_filter(_type=connections, skipme=True)
                 self._journal.write(event="fault", kind=kind, target="", pid=0, t=monotonic())
+
+    async def _while(self, kind: str, begin: Sequence[str], end: Sequence[str]) -> None:
+        """Change a setting of the server for as long as a worker is paused."""
+        async with Redis.from_url(self._stack.server.url, socket_timeout=1.0) as redis:
+            at = monotonic()
+            self._journal.write(event="fault", kind=kind, target=VALKEY, pid=0, t=at)
+            with suppress(RedisError, OSError):
+                await redis.execute_command(*begin)  # type: ignore[no-untyped-call]
+            await asyncio.sleep(self._plan.pause_worker)
+            with suppress(RedisError, OSError):  # a server that was started again has its own settings
+                await redis.execute_command(*end)  # type: ignore[no-untyped-call]
+            self._journal.write(event="over", kind=kind, since=at, t=monotonic())
+
+    async def _jump(self) -> None:
+        """Let the server's clock jump. No lease is judged for one lease after that."""
+        at = monotonic()
+        self._journal.write(event="fault", kind=JUMP, target=VALKEY, pid=0, t=at)
+        self._ahead = self._random.choice([-1, 1]) * self._random.uniform(20, 3600) if not self._ahead else 0.0
+        set_clock(self._stack.directory, self._ahead)
+        await asyncio.sleep(LEASE + POLL)
+        self._journal.write(event="over", kind=JUMP, since=at, t=monotonic())
+
+    async def _damage(self) -> None:
+        """Overwrite the record of an operation of the flooding tenant. The rules are about the other tenant."""
+        async with Redis.from_url(self._stack.server.url, socket_timeout=1.0, decode_responses=True) as redis:
+            with suppress(RedisError, OSError):
+                for key in await redis.zrange("tracker:leases", 0, -1):
+                    record = f"tracker:op:{key!s}"
+                    if await redis.hget(record, "tenant") == FLOODER:
+                        await redis.hset(record, mapping={"revision": "damaged", "policy": "["})
+                        break
+        self._journal.write(event="fault", kind=DAMAGE, target="", pid=0, t=monotonic())
 
     def _send(self, signum: Signals, kind: str, name: str, pid: int) -> float:
         at = monotonic()

@@ -24,12 +24,20 @@ DROPS = ("drop normal", "drop pubsub")
 """Faults by the command CLIENT KILL TYPE, which closes all connections of that type at the server."""
 FAIL_FORK = "fail fork"
 """A fork of a host fails, as when the system has no process left."""
-FAULTS = (*KILLS, *FAILPOINTS, *PAUSES, *DROPS, FAIL_FORK)
+REFUSALS = ("refuse scripts", "fill memory")
+"""Faults by which the server refuses: a permission is taken away (NOPERM), or its `maxmemory` is reached."""
+DAMAGE = "damage record"
+"""The record of an operation of another tenant is overwritten."""
+JUMP = "jump clock"
+"""The server's clock jumps by up to an hour, forward or back. It needs Debian's package `faketime`."""
+FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
+"""The library that lets the server's clock jump; None where it is not installed."""
+FAULTS = (*KILLS, *FAILPOINTS, *PAUSES, *DROPS, FAIL_FORK, *REFUSALS, DAMAGE, *([JUMP] if FAKETIME else []))
 """Faults that the harness causes."""
 POISON = "poison"
 """An operation of the load ends the process in which it runs."""
-OUTAGES = frozenset({"kill valkey", "pause valkey"})
-"""Faults during which the server does not answer."""
+OUTAGES = frozenset({"kill valkey", "pause valkey", *REFUSALS, JUMP})
+"""Faults during which the server does not answer, or no lease is judged."""
 
 NOT_LISTED = 0
 """The `http` of a `Sight` when the list of the call does not contain the operation."""

@@ -13,7 +13,9 @@ from hashlib import sha256
 import aiohttp
 from yarl import URL
 
-TOKENS: Mapping[str, str] = {"load": "token-of-the-load", "flood": "token-of-the-flood"}
+FLOODER = "flood"
+"""The name of the tenant that floods."""
+TOKENS: Mapping[str, str] = {"load": "token-of-the-load", FLOODER: "token-of-the-flood"}
 """The token of each tenant."""
 FLOOD_TYPE = "#chaos.flood"
 FLOOD_SECONDS = 1.0

@@ -9,6 +9,8 @@ from math import inf
 
 from chaos.history import DROPS, FAIL_FORK, OUTAGES, PAUSES, POISON, Attempt, Fault, History, Told
 
+LEASE = 10.0
+"""The length of a lease in seconds."""
 HOLDS = 6.0
 """Seconds that an attempt keeps its lease at least after its worker or the server stops. A lease lasts 10 s, the last
 heartbeat is up to 2 s old, and that heartbeat may have been 2 s late."""

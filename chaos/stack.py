@@ -16,6 +16,7 @@ from time import monotonic
 import aiohttp
 import structlog
 
+from chaos.history import FAKETIME
 from chaos.hostile import token_lines
 from chaos.journal import EVENTS, Journal
 from chaos.process import ORDERS
@@ -23,6 +24,8 @@ from tracker.runtime.dev_valkey import PrivateServer
 from tracker.runtime.processes import Child, Supervisor
 
 VALKEY = "valkey"
+CLOCK = "clock"
+"""Name of the file that says how far the server's clock is ahead."""
 WORKERS = ("worker-1", "worker-2", "worker-3")
 APIS = ("api-1", "api-2")
 SHIFTS = {"api-2": 5.0, "worker-3": -5.0}
@@ -69,7 +72,11 @@ async def running(directory: Path) -> AsyncIterator[Stack]:
     with (directory / "output.log").open("w") as output:
         structlog.configure(logger_factory=structlog.WriteLoggerFactory(output))
         keeper = Supervisor(
-            [Child(VALKEY, server.argv()), *_apis(directory, server.url, ports), *_workers(directory, server.url)],
+            [
+                Child(VALKEY, server.argv(), _clock(directory)),
+                *_apis(directory, server.url, ports),
+                *_workers(directory, server.url),
+            ],
             on_line=lambda name, line: print(f"{monotonic():.3f} {name}: {line}", file=output, flush=True),
             on_start=lambda name, pid: events.write(event="start", target=name, pid=pid, t=monotonic()),
             backoff_cap=0.5,
@@ -84,6 +91,26 @@ async def running(directory: Path) -> AsyncIterator[Stack]:
             await keeper.stop([(0, SIGTERM), (2 * DRAIN, SIGKILL)], only=WORKERS + APIS)
             await keeper.stop([(0, SIGTERM), (DRAIN, SIGKILL)])
             await running
+
+
+def set_clock(directory: Path, ahead: float) -> None:
+    """Let the server's clock be so many seconds ahead of the true time from now on."""
+    new = directory / f"{CLOCK}.new"
+    new.write_text(f"{ahead:+.3f}\n")
+    new.rename(directory / CLOCK)
+
+
+def _clock(directory: Path) -> dict[str, str]:
+    """The environment by which the server's clock is read from a file, if that can be done here."""
+    if FAKETIME is None:
+        return {}
+    set_clock(directory, 0.0)
+    return {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(directory / CLOCK),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
 
 
 def _apis(directory: Path, redis: str, ports: dict[str, int]) -> list[Child]:
