@@ -46,7 +46,8 @@ class Faults:
     async def run(self) -> None:
         """Run faults until canceled. The caller then calls `end`."""
         while True:
-            for kind in self._random.sample(FAULTS, len(FAULTS)):
+            kinds = [kind for kind in FAULTS if self._plan.complete or kind != JUMP]  # a jump takes a lease
+            for kind in self._random.sample(kinds, len(kinds)):
                 quiet = self._plan.quiet and kind == QUIETLY
                 if quiet:
                     await self._calm()

@@ -40,6 +40,8 @@ class ClockWatch:
         """The server's time minus this process's, in seconds: the least and the greatest value that it can have."""
         self._sum = 0
         """The sum of all jumps that was noted when the clocks were last compared, in microseconds."""
+        self._compared = monotonic()
+        """When the clocks were last compared, by the clock of this process."""
 
     async def look(self) -> bool:
         """Compare the clocks. Returns whether the server's has jumped. Raises Unavailable while Redis is away."""
@@ -58,15 +60,17 @@ class ClockWatch:
 
         Returns whether the server's clock has jumped since the last comparison. Raises Unavailable while Redis is away.
         """
-        jump = self._jump(server_time - self.monotonic(), server_time - asked)
+        now = self.monotonic()
+        passed, self._compared = now - self._compared, asked
+        jump = self._jump(server_time - now, server_time - asked)
         if jump:
             log.warning("clock_jumped", seconds=round(jump, 3), judged_again_after=LEASE)
-            noted, now, left = await self._store.clock_jumped(
+            noted, time_now, left = await self._store.clock_jumped(
                 jump=round(jump * SECOND), known=self._sum, lease=round(LEASE * SECOND)
             )
             self._sum = int(noted)
             if int(left):  # no other process has noted it
-                await self._shift(int(left), int(now))
+                await self._shift(int(left), int(time_now), since=int(time_now) - round(passed * SECOND))
         return bool(jump)
 
     def _jump(self, least: float, greatest: float) -> float:
@@ -79,8 +83,11 @@ class ClockWatch:
             return 0.0
         return forward if forward > 0 else -back
 
-    async def _shift(self, jump: int, now: int) -> None:
-        """Shift the times that were set before the jump. `jump` and `now` are in microseconds."""
+    async def _shift(self, jump: int, now: int, *, since: int) -> None:
+        """Shift the times that were set before the jump. All arguments are in microseconds.
+
+        The jump may have been at any time `since` the clocks were compared before. What was set since then is right.
+        """
         keys = self._store.keys
         passed = {keys.expiries: (now - jump, now)}  # retentions end an hour earlier or later, but not at once
         entries: list[tuple[str, str, str]] = []
@@ -94,6 +101,6 @@ class ClockWatch:
         shifted = 0
         for start in range(0, len(entries), SHIFTED_TOGETHER):
             words = [word for entry in entries[start : start + SHIFTED_TOGETHER] for word in entry]
-            shifted += await self._store.shift_times(jump=jump, entries=words)
+            shifted += await self._store.shift_times(jump=jump, since=since, entries=words)
         if shifted:
             log.info("times_shifted", times=shifted)

@@ -185,6 +185,22 @@ async def test_a_ticket_that_is_missing_for_a_moment_has_not_vanished_by_a_jump(
 
 
 @JUMPS
+async def test_what_is_set_after_a_jump_and_before_it_is_noticed_is_right(
+    store: Store, jumping: Jumping, seconds: float
+) -> None:
+    await jumping.jump(seconds)
+    waits, _ = await store.create(make_record(policy=Policy(start_within=30.0)), delay=20.0)
+    fails = await running(store)
+    await store.apply(lifecycle.fail(fails, RAISED, {}, after=20.0))
+    await jumping.sweep()
+    assert (await now(store, waits)).start_by == waits.start_by
+    await jumping.wait(10)
+    assert [(await now(store, record)).stage for record in (waits, fails)] == [Stage.DELAYED] * 2
+    await jumping.wait(11)
+    assert [(await now(store, record)).stage for record in (waits, fails)] == [Stage.QUEUED] * 2
+
+
+@JUMPS
 async def test_a_process_that_notices_a_jump_late_shifts_nothing_again(
     store: Store, jumping: Jumping, seconds: float
 ) -> None:

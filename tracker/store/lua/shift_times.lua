@@ -6,25 +6,38 @@
 -- KEYS deadlines  ZSET  operation -> when it must have started
 -- KEYS expiries   ZSET  operation that has ended -> when to expire it
 -- ARGV jump       int   microseconds, negative for a jump back
--- ARGV entries    ...   `due`, `deadlines` or `expiries`, operation, its score as the caller has seen it, and so on. An
---                       entry with another score has been set after the jump, and stays as it is.
--- FROM clock: digits
+-- ARGV since      int   a time after the jump: what was set from then on is right already
+-- ARGV entries    ...   `due`, `deadlines` or `expiries`, operation, its score as the caller has seen it, and so on
+-- FROM clock: digits, server_time
 -- FROM record: read_record
 --
 -- Returns how many were shifted.
 local SETS = {due = due, deadlines = deadlines, expiries = expiries}
-local FIELDS = {deadlines = 'start_by', expiries = 'expires'}
+local FIELDS = {due = 'not_before', deadlines = 'start_by', expiries = 'expires'}
+local now = server_time()
+
+-- Whether the time was set before the jump. After a jump back, times before it may be later than now.
+local function is_older(name, record)
+  local set_at = tonumber(name == 'deadlines' and record.created or record.changed) or 0
+  return set_at < tonumber(since) or set_at > now
+end
+
+-- Whether the time is a while from when it was set. The `notBefore` of a create is not.
+local function is_relative(name, record)
+  return name ~= 'due' or record.attempt ~= '' or record.relative == '1'
+end
+
+local function shift(name, key, seen)
+  local record = tonumber(call('ZSCORE', SETS[name], key)) == seen and read_record(key)
+  if not record or not is_older(name, record) or not is_relative(name, record) then return 0 end
+  local time = digits(seen + tonumber(jump))
+  call('ZADD', SETS[name], 'XX', time, key)
+  if name ~= 'due' or record.attempt == '' then call('HSET', record.hash, FIELDS[name], time) end
+  return 1
+end
+
 local shifted = 0
 for index = entries_start, entries_start + entries_count - 1, 3 do
-  local name, key, seen = ARGV[index], ARGV[index + 1], tonumber(ARGV[index + 2])
-  local set, field = SETS[name], FIELDS[name]
-  local record = tonumber(call('ZSCORE', set, key)) == seen and read_record(key)
-  local is_relative = field or (record and (record.attempt ~= '' or record.relative == '1'))
-  if record and is_relative then
-    local time = digits(seen + tonumber(jump))
-    call('ZADD', set, 'XX', time, key)
-    if field or record.attempt == '' then call('HSET', record.hash, field or 'not_before', time) end
-    shifted = shifted + 1
-  end
+  shifted = shifted + shift(ARGV[index], ARGV[index + 1], tonumber(ARGV[index + 2]))
 end
 return shifted
