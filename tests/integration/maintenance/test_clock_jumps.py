@@ -1,6 +1,5 @@
 """Jumps of the server's clock: nobody is charged, and what counts from a moment before the jump goes on."""
 
-import time
 from typing import Any
 
 import pytest
@@ -22,14 +21,25 @@ HOUR = 3600.0
 JUMPS = pytest.mark.parametrize("seconds", [HOUR, -HOUR, 20.0, -20.0])
 
 
+class Watch(ClockWatch):
+    """A watch that sees the jumps of the test as jumps of the server."""
+
+    def __init__(self, store: Store, jumping: "Jumping") -> None:
+        super().__init__(store)
+        self._jumping = jumping
+
+    async def compare(self, server_time: float, asked: float) -> bool:
+        return await super().compare(server_time + self._jumping.jumped, asked)
+
+
 class Jumping:
     """A server whose clock jumps, and two processes that sweep. The test clock moves the time of the scripts only."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
-        self._store, self._clock, self._jumped = store, clock, 0.0
+        self._store, self._clock, self.jumped = store, clock, 0.0
         self.sweepers = [Sweeper(store), Sweeper(store)]
         for sweeper in self.sweepers:
-            sweeper.clock.monotonic = lambda: time.monotonic() - self._jumped
+            sweeper.clock = Watch(store, self)
 
     async def sweep(self) -> None:
         """One second of both processes. The first one has the lock."""
@@ -39,7 +49,7 @@ class Jumping:
 
     async def jump(self, seconds: float) -> None:
         await self._clock.advance(seconds)
-        self._jumped += seconds
+        self.jumped += seconds
 
     async def wait(self, seconds: float) -> None:
         """Let time pass, without a jump."""
