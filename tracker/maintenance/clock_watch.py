@@ -10,6 +10,7 @@ the jump would have reached.
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -31,6 +32,22 @@ SHIFTED_TOGETHER: Final = 500
 """How many times one script shifts."""
 
 
+@dataclass(slots=True)
+class Shift:
+    """Times that are to be shifted after a jump. All numbers are in microseconds.
+
+    * `jump`: the length of the jump, negative for a jump back.
+    * `now`: the server's time when the jump was noticed.
+    * `since`: the earliest time after the jump. What was set from then on is right already.
+    * `entries`: for each time the kind of its sorted set, its operation and its score. None before they are read.
+    """
+
+    jump: int
+    now: int
+    since: int
+    entries: list[tuple[str, str, str]] | None = None
+
+
 class ClockWatch:
     """Compares the server's clock with the monotonic clock of this process."""
 
@@ -42,9 +59,13 @@ class ClockWatch:
         """The sum of all jumps that was noted when the clocks were last compared, in microseconds."""
         self._compared = monotonic()
         """When the clocks were last compared, by the clock of this process."""
+        self._shifts: list[Shift] = []
 
     async def look(self) -> bool:
-        """Compare the clocks. Returns whether the server's has jumped. Raises Unavailable while Redis is away."""
+        """Compare the clocks. Returns whether the server's has jumped. Raises Unavailable while Redis is away.
+
+        A shift that an outage has interrupted goes on.
+        """
         before = self.monotonic()
         async with answering(), self._store.redis.pipeline(transaction=False) as pipe:
             pipe.time()
@@ -53,16 +74,18 @@ class ClockWatch:
         jumped = await self.compare(seconds + micros / SECOND, before)
         if not jumped:
             self._sum = int(str(note or "0 0").split()[1])
+        await self._finish_shifts()
         return jumped
 
     async def compare(self, server_time: float, asked: float) -> bool:
         """Compare the clocks by a reply with the server's time. `asked` is when this process asked for it.
 
-        Returns whether the server's clock has jumped since the last comparison. Raises Unavailable while Redis is away.
+        Returns whether the server's clock has jumped since the last comparison. Raises Unavailable while Redis is away:
+        then the jump is noticed again.
         """
         now = self.monotonic()
-        passed, self._compared = now - self._compared, asked
-        jump = self._jump(server_time - now, server_time - asked)
+        ahead = (server_time - now, server_time - asked)
+        jump = _jump(self._ahead, ahead)
         if jump:
             log.warning("clock_jumped", seconds=round(jump, 3), judged_again_after=LEASE)
             noted, time_now, left = await self._store.clock_jumped(
@@ -70,26 +93,29 @@ class ClockWatch:
             )
             self._sum = int(noted)
             if int(left):  # no other process has noted it
-                await self._shift(int(left), int(time_now), since=int(time_now) - round(passed * SECOND))
+                since = int(time_now) - round((now - self._compared) * SECOND)
+                self._shifts.append(Shift(int(left), int(time_now), since))
+        self._ahead, self._compared = ahead, asked
+        if jump:
+            await self._finish_shifts()
         return bool(jump)
 
-    def _jump(self, least: float, greatest: float) -> float:
-        """The length of a jump in seconds; 0 if there was none. A slow reply makes the two values differ much."""
-        known, self._ahead = self._ahead, (least, greatest)
-        if known is None:
-            return 0.0
-        forward, back = least - known[1], known[0] - greatest
-        if max(forward, back) <= TOLERANCE:
-            return 0.0
-        return forward if forward > 0 else -back
+    async def _finish_shifts(self) -> None:
+        while self._shifts:
+            shift = self._shifts[0]
+            if shift.entries is None:
+                shift.entries = await self._read(shift)
+                log.info("times_shifted", times=len(shift.entries), seconds=round(shift.jump / SECOND, 3))
+            while shift.entries:
+                words = [word for entry in shift.entries[:SHIFTED_TOGETHER] for word in entry]
+                await self._store.shift_times(jump=shift.jump, since=shift.since, entries=words)
+                del shift.entries[:SHIFTED_TOGETHER]
+            self._shifts.pop(0)
 
-    async def _shift(self, jump: int, now: int, *, since: int) -> None:
-        """Shift the times that were set before the jump. All arguments are in microseconds.
-
-        The jump may have been at any time `since` the clocks were compared before. What was set since then is right.
-        """
+    async def _read(self, shift: Shift) -> list[tuple[str, str, str]]:
+        """The times that may have to be shifted. The script looks at each of them."""
         keys = self._store.keys
-        passed = {keys.expiries: (now - jump, now)}  # retentions end an hour earlier or later, but not at once
+        passed = {keys.expiries: (shift.now - shift.jump, shift.now)}  # later retentions only end earlier or later
         entries: list[tuple[str, str, str]] = []
         for name, key in (("due", keys.due), ("deadlines", keys.deadlines), ("expiries", keys.expiries)):
             first, last = passed.get(key, ("-inf", "+inf"))
@@ -98,9 +124,18 @@ class ClockWatch:
                     key, first, last, byscore=True, offset=0, num=MOST_SHIFTED, withscores=True
                 )
             entries += [(name, str(member), f"{score:.0f}") for member, score in found]
-        shifted = 0
-        for start in range(0, len(entries), SHIFTED_TOGETHER):
-            words = [word for entry in entries[start : start + SHIFTED_TOGETHER] for word in entry]
-            shifted += await self._store.shift_times(jump=jump, since=since, entries=words)
-        if shifted:
-            log.info("times_shifted", times=shifted)
+        return entries
+
+
+def _jump(before: tuple[float, float] | None, after: tuple[float, float]) -> float:
+    """The length of a jump in seconds; 0 if there was none.
+
+    The arguments say how far the server's clock was ahead at two moments: the least and the greatest possible value. A
+    slow reply makes the two values differ much.
+    """
+    if before is None:
+        return 0.0
+    forward, back = after[0] - before[1], before[0] - after[1]
+    if max(forward, back) <= TOLERANCE:
+        return 0.0
+    return forward if forward > 0 else -back

@@ -13,6 +13,7 @@ from tracker.domain.operation import DONE, RAISED, SECOND
 from tracker.domain.policy import Policy
 from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
+from tracker.errors import Unavailable
 from tracker.maintenance.clock_watch import TOLERANCE, ClockWatch
 from tracker.maintenance.sweeper import Sweeper
 from tracker.store.store import LEASE, Store
@@ -192,6 +193,25 @@ async def test_a_ticket_that_is_missing_for_a_moment_has_not_vanished_by_a_jump(
     await jumping.wait(LEASE + 1)
     await jumping.wait(1)
     assert (await now(store, record)).vanished == 1
+
+
+@JUMPS
+@pytest.mark.parametrize("step", ["clock_jumped", "shift_times"])
+async def test_a_jump_is_dealt_with_though_redis_goes_away_meanwhile(
+    store: Store, jumping: Jumping, monkeypatch: pytest.MonkeyPatch, seconds: float, step: str
+) -> None:
+    record, _ = await store.create(make_record(policy=Policy(start_within=1000.0)))
+
+    async def away(**_: Any) -> None:
+        raise Unavailable("away")
+
+    await jumping.jump(seconds)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, step, away)
+        with pytest.raises(Unavailable):
+            await jumping.sweepers[0].clock.look()
+    await jumping.sweepers[0].clock.look()
+    assert abs((await now(store, record)).start_by - record.start_by - seconds * SECOND) < SECOND
 
 
 @JUMPS

@@ -14,6 +14,7 @@
 -- ARGV known           int     the sum that the caller knew
 -- ARGV lease           int     microseconds
 -- FROM clock: digits, server_time
+-- FLAGS allow-oom
 --
 -- Returns {sum, time, left}: the sum of all jumps, the time, and the part of the jump that nobody had noted before: 0,
 -- or the microseconds by which the caller has to shift other times.
