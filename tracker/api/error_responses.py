@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import ClientConnectionResetError, hdrs, web
 from redis.exceptions import RedisError
 
 from tracker import errors
@@ -79,7 +79,10 @@ def keep_reason(request: web.BaseRequest, error: errors.TrackerError | web.HTTPE
 
 
 def response_for(error: Exception, request: web.BaseRequest, ids: RequestIds) -> web.Response:
-    """The response for any exception. An unexpected one is logged, and its text is not sent to the client."""
+    """The response for any exception. An unexpected one is logged, and its text is not sent to the client.
+
+    Raises the exception if it says that the client is gone.
+    """
     if isinstance(error, errors.TrackerError | web.HTTPException):
         keep_reason(request, error)
     match error:
@@ -87,6 +90,8 @@ def response_for(error: Exception, request: web.BaseRequest, ids: RequestIds) ->
             return _response_for_deliberate(error, request, ids)
         case web.HTTPException():
             return _response_for_aiohttp(error, request, ids)
+        case ClientConnectionResetError():
+            raise error
         case RedisError():
             log.error("redis_error_escaped", exc_info=error, **_log_fields(request, ids))
             return error_response(

@@ -159,6 +159,22 @@ async def test_a_failure_within_a_stream_is_logged_with_the_request_id_that_the_
     assert failure["request_id"] == source.response.headers["request-id"]
 
 
+async def test_a_reader_that_leaves_in_the_middle_of_a_write_is_no_failure(
+    api: Api, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await created(api, store, id="mine")
+
+    def leave(_: object) -> bytes:
+        raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+
+    monkeypatch.setattr(api_streams, "encode_item", leave)
+    with capture_logs() as logs:
+        async with following(api, f"{COLLECTION}/mine/events") as source:
+            with pytest.raises(aiohttp.ClientError):
+                await source.rest()
+    assert not [entry for entry in logs if entry["log_level"] in {"warning", "error"}]
+
+
 async def test_an_event_shows_members_of_the_operation_as_they_then_are(api: Api, store: Store) -> None:
     record = await walked(store, await created(api, store))
     async with following(api, f"{COLLECTION}/{record.id}/events") as source:

@@ -3,8 +3,10 @@
 import pytest
 from redis._parsers.base import BaseParser
 from redis.exceptions import InvalidResponse, ResponseError
+from structlog.testing import capture_logs
 
 from tracker.errors import Unavailable
+from tracker.store import server_errors
 from tracker.store.server_errors import StoreFull, as_unavailable, code_of
 
 
@@ -57,6 +59,15 @@ def test_an_error_that_may_be_the_fault_of_the_call_is_none(reply: str) -> None:
     assert isinstance(error, ResponseError)
     assert as_unavailable(error) is None
     assert code_of(error) in {"ERR", "WRONGTYPE", "NOSCRIPT"}
+
+
+def test_a_refusal_is_logged_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_errors, "_reported", {})
+    with capture_logs() as logs:
+        for _ in range(1000):
+            as_unavailable(reply_of("NOPERM User app has no permissions to run the 'get' command"))
+        as_unavailable(reply_of("NOPERM User app has no permissions to run the 'set' command"))
+    assert [line["event"] for line in logs] == ["store_refuses"] * 2
 
 
 def test_an_answer_that_is_not_of_redis_is_an_outage() -> None:
