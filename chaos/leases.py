@@ -24,6 +24,8 @@ LOCK = 6.0
 MERCY = 8.0
 """Seconds added after connections broke: a sweeper that notices a break expires no lease for 6 s, and may need 2 s to
 notice."""
+BACKLOG = 20
+"""How many operations wait for a worker at most when a takeover is checked. More would make it wait, too."""
 SETTLED = 3.0
 """The longest time in seconds from a handler's end until its outcome is written, without faults at worker or server."""
 SEEN_LATE = 1.0
@@ -72,7 +74,7 @@ def takeovers(history: History) -> Iterator[Takeover]:
     prompt = [told for told in history.operations.values() if told.kind.prompt]
     for fault in history.faults:
         within = _within(fault, history.faults)
-        if within is None or fault.kind == POISON:
+        if within is None or fault.kind == POISON or _backlog(prompt, fault.at) > BACKLOG:
             continue
         for told in prompt:
             last = max((each for each in told.attempts if each.start < fault.at), key=lambda a: a.number, default=None)
@@ -86,6 +88,18 @@ def takeovers(history: History) -> Iterator[Takeover]:
             again = _again(told, last.number)
             if again is not None and again > fault.at:
                 yield Takeover(told.id, fault, again - fault.at, within)
+
+
+def _backlog(prompt: Sequence[Told], at: float) -> int:
+    """How many operations that may start wait for a worker at that time: no attempt runs."""
+    return sum(
+        max(told.accepted, told.may_start) < at - SEEN_LATE
+        and (told.final is None or told.final.answered > at)
+        and told.cancel_asked > at
+        and told.delete_asked > at
+        and not any(each.start < at and (each.end is None or each.end > at - SEEN_LATE) for each in told.attempts)
+        for told in prompt
+    )
 
 
 def _within(death: Fault, faults: Sequence[Fault]) -> float | None:

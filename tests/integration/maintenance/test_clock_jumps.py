@@ -17,6 +17,7 @@ from tracker.errors import Unavailable
 from tracker.maintenance.clock_watch import TOLERANCE, ClockWatch
 from tracker.maintenance.sweeper import Sweeper
 from tracker.store.store import LEASE, Store
+from tracker.store.worker_registry import WorkerRegistry
 
 HOUR = 3600.0
 JUMPS = pytest.mark.parametrize("seconds", [HOUR, -HOUR, 20.0, -20.0])
@@ -246,6 +247,17 @@ async def test_a_process_that_notices_a_jump_late_shifts_nothing_again(
     assert (await now(store, record)).start_by == twice
     assert abs(twice - record.start_by - 3 * seconds * SECOND) < SECOND
     assert abs(once - record.start_by - seconds * SECOND) < SECOND
+
+
+async def test_workers_that_were_lost_before_a_jump_back_are_not_taken_for_alive(
+    store: Store, jumping: Jumping
+) -> None:
+    await WorkerRegistry(store).announce("lost", {})
+    before: Any = await store.redis.zscore(store.keys.workers, "lost")
+    await jumping.jump(-HOUR)
+    await jumping.sweep()
+    after: Any = await store.redis.zscore(store.keys.workers, "lost")
+    assert abs(before - HOUR - after) < 10
 
 
 @pytest.fixture

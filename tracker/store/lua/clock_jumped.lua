@@ -10,6 +10,7 @@
 -- KEYS limiters        ZSET    limiter -> when to look at it again
 -- KEYS unserved_types  ZSET    type -> since when operations of it wait, or when one was last queued to find a worker
 -- KEYS apart_types     ZSET    `process <type>` or `worker <type>` -> the same
+-- KEYS workers         ZSET    worker -> when it last reported, in seconds
 -- ARGV jump            int     microseconds since the caller knew that sum, negative for a jump back
 -- ARGV known           int     the sum that the caller knew
 -- ARGV lease           int     microseconds
@@ -32,4 +33,5 @@ if math.abs(left) < C.second then return {digits(sum), digits(now), '0'} end
 call('SET', judge_after, digits(now + tonumber(lease)) .. ' ' .. digits(sum + left))
 lower(leases, now + tonumber(lease))
 for _, set in ipairs({suspects, limiters, unserved_types, apart_types}) do lower(set, now) end
+lower(workers, math.floor(now / C.second))
 return {digits(sum + left), digits(now), digits(left)}

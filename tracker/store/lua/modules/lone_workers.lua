@@ -64,7 +64,8 @@ end
 
 -- How many workers may wait or run an operation alone at a time. Workers that were killed lately must not count.
 local function most_at_once(tx, claim, others_wait)
-  local at_work = call('ZCOUNT', workers, math.floor(tx.now / C.second) - C.reported_within, '+inf')
+  local now = math.floor(tx.now / C.second)
+  local at_work = call('ZCOUNT', workers, now - C.reported_within, now + 1)
   local is_free = claim.is_idle and not others_wait
   return math.max(1, is_free and at_work - 1 or math.floor(at_work / 2))
 end
