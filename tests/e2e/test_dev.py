@@ -170,7 +170,7 @@ def test_a_given_server_that_does_not_answer_ends_it_with_the_reason(tmp_path: P
     changes = environment({"REDIS_URL": "redis://127.0.0.1:1/0"})
     done = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_WAIT, check=False, env=changes)
     assert (done.returncode, done.stdout) == (Exit.UNREACHABLE, "")
-    assert "REDIS_URL is set, and its server does not answer" in done.stderr
+    assert "REDIS_URL is set, and its server cannot be used" in done.stderr
 
 
 @pytest.mark.parametrize("child", ["valkey", "api", "worker"])

@@ -155,7 +155,7 @@ def test_an_url_that_is_none_is_a_usage_error(run: Run) -> None:
 def test_doctor_without_redis_is_exit_3(run: Run) -> None:
     code, _, err = run("doctor", "--redis-url", "redis://127.0.0.1:1/0")
     assert code == output.Exit.UNREACHABLE
-    assert err.startswith("tracker: Redis cannot be reached")
+    assert err.startswith("tracker: Redis cannot be used")
 
 
 def test_doctor_finds_the_private_server_fit(run: Run, settings: Settings) -> None:
