@@ -58,20 +58,25 @@ class LogOutput:
         """Write a line, with its line end. It waits, or is dropped, if the reader does not take it now."""
         if self.waits:
             self.drain()
-        if not self._waiting:
-            line = line[self._send(line) :]
-        if line and len(self._waiting) + len(line) > self._keep:
-            self._dropped += 1
-        else:
+        begun = 0 if self._waiting else self._send(line)
+        line = line[begun:]
+        if begun or len(self._waiting) + len(line) <= self._keep:
             self._waiting += line
+        else:
+            self._dropped += 1
 
     def drain(self) -> None:
         """Write lines that wait, as far as the reader takes them. Then report how many were dropped."""
-        while self._waiting and (sent := self._send(self._waiting[: select.PIPE_BUF])):
+        while self._waiting and (sent := self._send(self._whole_lines())):
             del self._waiting[:sent]
         if self._dropped and not self._waiting:
             dropped, self._dropped = self._dropped, 0
             self._on_dropped(dropped)
+
+    def _whole_lines(self) -> bytearray:
+        """The first lines that wait, as far as one write is not mixed with those of other processes (pipe(7))."""
+        piece = self._waiting[: select.PIPE_BUF]
+        return piece[: piece.rfind(b"\n") + 1] or piece
 
     def flush(self, seconds: float = LAST_WAIT) -> None:
         """Write lines that wait, and wait for the reader so long at most."""

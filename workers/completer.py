@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TypeVar
 
 import structlog
+from redis.exceptions import ResponseError
 
 from tracker.domain import lifecycle
 from tracker.domain.transitions import Stage
@@ -102,6 +103,9 @@ class Completer:
                 if not outage:
                     log.warning("outcomes_wait", outcomes=len(self._waiting), reason=explain(error.__cause__ or error))
                 await outage.wait()
+            except Exception:
+                log.exception("commit_failed", outcomes=len(self._waiting))
+                await outage.wait()
             if not self._adopted and not any(completion.spooled for completion in self._waiting.values()):
                 self._spool.clear()
             if not self._waiting and not self._adopted:
@@ -132,9 +136,7 @@ class Completer:
         """Write adopted changes. If Redis cannot store one of them, find it by halves, and set it aside."""
         try:
             replies = await self._store.write(part)
-        except Unavailable:
-            raise
-        except Exception:
+        except ResponseError:
             if len(part) == 1:
                 path = self._spool.set_aside(part[0])
                 log.exception("spool_unusable", change=part[0][0], kept=path and str(path))
@@ -153,9 +155,7 @@ class Completer:
         """
         try:
             await self._write_together(batch)
-        except Unavailable:
-            raise
-        except Exception as error:  # noqa: BLE001 - it is logged with the completion at fault
+        except ResponseError as error:
             if len(batch) > 1:
                 for half in _halves(batch):
                     await self._write(half)
@@ -176,6 +176,7 @@ class Completer:
         )
 
     async def _write_together(self, batch: Sequence[Completion]) -> None:
+        batch = [completion for completion in batch if _attempt_of(completion) in self._waiting]
         _pack(batch)
         await self._decide_cancels([completion for completion in batch if completion.change is None])
         ready = [completion for completion in batch if completion.packed]
@@ -202,7 +203,7 @@ class Completer:
             completion.packed = pack(completion.change)
 
     def _remove(self, completion: Completion) -> None:
-        del self._waiting[_attempt_of(completion)]
+        self._waiting.pop(_attempt_of(completion), None)
 
     def _on_reply(self, completion: Completion, reply: ChangeReply) -> None:
         record, change = completion.record, completion.change

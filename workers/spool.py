@@ -109,8 +109,12 @@ class Spool:
         path = self._directory / f"{uuid4().hex}{ASIDE_SUFFIX}"
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            path.write_text(f"{json.dumps({'version': VERSION})}\n{json.dumps(list(change))}\n")
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                _append(descriptor, f"{json.dumps({'version': VERSION})}\n{json.dumps(list(change))}\n")
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             log.error("spool_failed", path=str(path), reason=str(error))  # noqa: TRY400 - the reason says it all
             return None

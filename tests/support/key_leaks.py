@@ -8,7 +8,7 @@ OURS = re.compile(
     r"op:[0-9a-f]{32}|ids:[0-9a-f]{40}|once:[0-9a-f]{40}|call:[0-9a-f]{40}(:status:\w+|:context:[0-9a-f]{40})?"
     r"|feed:[0-9a-f]{40}|line:[0-9a-f]{40}|gate:[0-9a-f]{40}:(parked|taken|full)|lack:[0-9a-f]{40}|apart:(process|worker):[0-9a-f]{40}|history:[0-9a-f]{32}"
     r"|ticketed:(high|default|low)(:[0-9a-f]{40})?|turns:(high|default|low)|ticket:[0-9a-f]{40}|batch:[^:]+|worker:[^:]+"
-    r"|tickets|tenants|suspects|leases|due|deadlines|expiries|litter|gates|lacking|apart|lone_workers|judge_after|workers|sweeper|clock)"
+    r"|tickets|tenants|suspects|leases|due|deadlines|expiries|litter|gates|lacking|apart|lone_workers|judge_after|sweeps|workers|sweeper|clock)"
 )
 RQS = re.compile(r"(\{\w+\})?rq:.*")
 """RQ sets the expiry of its keys; the sweeper removes what RQ leaves of our tickets."""

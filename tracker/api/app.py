@@ -152,6 +152,9 @@ async def _is_ready(store: Store) -> bool:
         await store.ready()
     except Unavailable:
         return False
+    except Exception:
+        log.exception("readiness_unknown")
+        return False
     return True
 
 

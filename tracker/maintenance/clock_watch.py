@@ -57,6 +57,8 @@ class ClockWatch:
         """The server's time minus this process's, in seconds: the least and the greatest value that it can have."""
         self._sum = 0
         """The sum of all jumps that was noted when the clocks were last compared, in microseconds."""
+        self._sweeps = 0
+        """In how many seconds there was a sweep, when the clocks were last compared by `look`."""
         self._compared = monotonic()
         """When the clocks were last compared, by the clock of this process."""
         self._shifts: list[Shift] = []
@@ -70,10 +72,12 @@ class ClockWatch:
         async with answering(), self._store.redis.pipeline(transaction=False) as pipe:
             pipe.time()
             pipe.get(self._store.keys.judge_after)
-            (seconds, micros), note = await pipe.execute()
+            pipe.get(self._store.keys.sweeps)
+            (seconds, micros), note, sweeps = await pipe.execute()
         jumped = await self.compare(seconds + micros / SECOND, before)
         if not jumped:
             self._sum = int(str(note or "0 0").split()[1])
+        self._sweeps = int(str(sweeps or "0").split()[0])
         await self._finish_shifts()
         return jumped
 
@@ -89,7 +93,11 @@ class ClockWatch:
         if jump:
             log.warning("clock_jumped", seconds=round(jump, 3), judged_again_after=LEASE)
             noted, time_now, left = await self._store.clock_jumped(
-                jump=round(jump * SECOND), known=self._sum, lease=round(LEASE * SECOND)
+                jump=round(jump * SECOND),
+                known=self._sum,
+                counted=self._sweeps,
+                passed=round((now - self._compared) * SECOND),
+                lease=round(LEASE * SECOND),
             )
             self._sum = int(noted)
             if int(left):  # no other process has noted it

@@ -131,7 +131,7 @@ class Sweeper:
         lost = await self._apply([] if jumped or now < self._lenient_until else overdue.lost, blame.lose)
         vanished = await self._apply([] if jumped else overdue.vanished, lifecycle.vanish)
         missed = await self._apply([] if jumped else overdue.missed, lifecycle.miss)
-        due = await self._apply(overdue.due, lifecycle.due)
+        due = await self._apply([] if jumped else overdue.due, lifecycle.due)
         if overdue.litter:
             await self._store.remove_litter(overdue.litter)
         return Swept(lost, due, vanished, missed, expired, forgotten, len(overdue.litter), overdue.converted)

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -39,6 +40,11 @@ def on_stop(stop: Callable[[], object]) -> None:
         loop.add_signal_handler(signum, partial(log.info, "signal_ignored", signal=signum.name))
 
 
+def _pass_on(child: int, signum: int) -> None:
+    with suppress(ProcessLookupError):  # it has ended just now
+        os.kill(child, signum)
+
+
 def _exit(*_: Any) -> None:
     sys.exit(0)
 
@@ -64,7 +70,9 @@ def run_in_child() -> None:
     child = os.fork()
     if child:
         for signum in passed:
-            signal.signal(signum, lambda received, _: os.kill(child, received))
+            signal.signal(signum, lambda received, _: _pass_on(child, received))
+    else:
+        os.setpgid(0, 0)  # else a terminal would send Ctrl-C to both, and the child would get it twice
     signal.pthread_sigmask(signal.SIG_UNBLOCK, passed)
     if not child:
         return

@@ -19,7 +19,7 @@ _SENTENCES: Final[Sequence[tuple[str, str]]] = (
     ("already authenticated|Authentication required|NOAUTH", "Redis asks for a password, and REDIS_URL has none"),
     ("DB index is out of range|invalid DB index", "REDIS_URL names a database that the server does not have"),
     (
-        r"Protocol error, got|Connection closed by server|wrong version number|WRONG_VERSION_NUMBER|RECORD_LAYER",
+        r"Protocol error, got|wrong version number|WRONG_VERSION_NUMBER|RECORD_LAYER",
         "what answers at REDIS_URL is no Redis server, or only one side speaks TLS (`rediss://` does, `redis://` not)",
     ),
     ("CERTIFICATE_VERIFY_FAILED|certificate verify failed", "the server's certificate is not trusted"),

@@ -114,14 +114,16 @@ class _Pool(BlockingConnectionPool):
     """A pool that leaves a server which has become a replica, and that hands out free connections at once.
 
     When the address is a proxy or a DNS name, the next connection reaches the master. A node of a cluster says where
-    the master is (MOVED), and the next connection is to that node. If that node cannot be reached, the configured
-    address is asked again.
+    the master is (MOVED), and the next connection is to that node. While neither it nor the configured address can be
+    reached, both are tried in turn.
     """
 
     def __init__(self, *, connection_class: type[AbstractConnection] = Connection, **options: Any) -> None:
         own_class = type(connection_class.__name__, (_Leaving, _Packing, _Writing, connection_class), {})
         self.moved_to: tuple[str, int] | None = None
-        """The node of a cluster that has taken over, as the node at the configured address says."""
+        """The node of a cluster to connect to; None for the configured address."""
+        self.last_moved_to: tuple[str, int] | None = None
+        """The node that has taken over last, as another node of the cluster has said."""
         super().__init__(connection_class=own_class, pool=ref(self), **options)
 
     async def get_connection(self, *about: Any, **options: Any) -> AbstractConnection:
@@ -162,14 +164,14 @@ class _Leaving(AbstractConnection):
         redis-py raises ResponseError, for example for a database that does not exist. A caller would take that for an
         error of its command.
         """
-        moved_to = self._follow()
+        tried = self._follow()
         try:
             await super().connect_check_health(*args, **options)
-        except ResponseError as error:
-            raise RedisConnectionError(str(error)) from error
-        except (RedisConnectionError, RedisTimeoutError):
-            if (pool := self._pool()) and pool.moved_to == moved_to:
-                pool.moved_to = None
+        except (RedisConnectionError, RedisTimeoutError, ResponseError) as error:
+            if (pool := self._pool()) and pool.moved_to == tried:  # the next attempt is at the other address
+                pool.moved_to = None if tried else pool.last_moved_to
+            if isinstance(error, ResponseError):
+                raise RedisConnectionError(str(error)) from error
             raise
 
     def _follow(self) -> tuple[str, int] | None:
@@ -193,7 +195,7 @@ class _Leaving(AbstractConnection):
             await self.disconnect()
             if pool := self._pool():
                 if isinstance(error, MovedError):
-                    pool.moved_to = (error.host or self.host, error.port)
+                    pool.moved_to = pool.last_moved_to = (error.host or getattr(self, "host", ""), error.port)
                 await pool.leave()
             raise RedisConnectionError(str(error)) from error
         except ResponseError as error:

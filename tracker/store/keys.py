@@ -56,6 +56,8 @@ key                            type    content                                  
 <p>:judge_after                STRING  when leases are judged again after a      no end (one key)       sweeper
                                        jump of the server's clock, and the sum
                                        of all jumps
+<p>:sweeps                     STRING  in how many seconds there was a sweep,   no end (one key)       sweeper
+                                       and the last of them
 <p>:batch:<worker>             STRING  what the worker's latest claim claimed   10 min                 claim
 <p>:worker:<worker>            STRING  what the worker is: types, room, host    60 s                   worker
 <p>:workers                    ZSET    worker → when it last reported           10 min after the last  worker
@@ -101,6 +103,7 @@ class Keys:
         self.workers = f"{prefix}:workers"
         self.wake = f"{prefix}:wake"
         self.expiries = f"{prefix}:expiries"
+        self.sweeps = f"{prefix}:sweeps"
         self.judge_after = f"{prefix}:judge_after"
         self.litter = f"{prefix}:litter"
         self.sweeper = f"{prefix}:sweeper"

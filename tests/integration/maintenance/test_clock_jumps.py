@@ -1,5 +1,6 @@
 """Jumps of the server's clock: nobody is charged, and what counts from a moment before the jump goes on."""
 
+import time
 from typing import Any
 
 import pytest
@@ -247,6 +248,17 @@ async def test_a_process_that_notices_a_jump_late_shifts_nothing_again(
     assert (await now(store, record)).start_by == twice
     assert abs(twice - record.start_by - 3 * seconds * SECOND) < SECOND
     assert abs(once - record.start_by - seconds * SECOND) < SECOND
+
+
+async def test_a_process_that_was_suspended_shifts_nothing(store: Store, jumping: Jumping) -> None:
+    record, _ = await store.create(make_record(policy=Policy(start_within=HOUR)))
+    asleep = ClockWatch(store, monotonic=time.monotonic)
+    await asleep.look()
+    for _ in range(10):
+        await jumping.wait(1)
+    asleep.monotonic = lambda: time.monotonic() - 20
+    await asleep.look()
+    assert (await now(store, record)).start_by == record.start_by
 
 
 async def test_workers_that_were_lost_before_a_jump_back_are_not_taken_for_alive(

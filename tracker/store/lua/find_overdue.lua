@@ -9,6 +9,7 @@
 -- KEYS known_tenants  ZSET  tenant -> when it last had tickets, or was among the tokens of an API process
 -- KEYS unserved_types ZSET  type -> since when operations of it wait, or when one was last queued to find a worker
 -- KEYS apart_types    ZSET  `process <type>` or `worker <type>` -> the same
+-- KEYS sweeps         STRING  `<number> <time>`: in how many seconds there was a sweep, and the last of them
 -- ARGV limit          int   how many members of each list at most
 -- ARGV patience       int   microseconds for which a ticket is missing until it counts as vanished
 -- FROM clock: digits
@@ -22,7 +23,7 @@
 --
 -- Returns {keys whose lease ran out, keys that are due, keys whose ticket vanished, RQ job ids to clean up, keys that
 -- did not start in time, how many tickets of earlier versions of one lane were converted, the server's time}. After a
--- jump of the server's clock, the lists of leases, of vanished tickets and of late starts are empty for one lease.
+-- jump of the server's clock, all lists of operations are empty for one lease.
 
 -- Note the queued operations of a tenant whose tickets have left the queue: those with a number below `below`, at most
 -- `most` of them. An entry that is left of an operation which has begun or ended, under a worker of an earlier version,
@@ -109,6 +110,15 @@ end
 
 local function up_to(set, time) return call('ZRANGE', set, '-inf', time, 'BYSCORE', 'LIMIT', 0, limit) end
 
+-- Count the seconds in which there was a sweep, for clock_jumped.lua. Sweeps of a full batch follow at once. A server at
+-- its `maxmemory` refuses to count, and the sweep goes on.
+local function count_second(tx)
+  local number, time = string.match(call('GET', sweeps) or '', '^(%d+) (%d+)$')
+  if not number or math.abs(tx.now - tonumber(time)) > 0.9 * C.second then
+    redis.pcall('SET', sweeps, digits((tonumber(number) or 0) + 1) .. ' ' .. tx.time)
+  end
+end
+
 -- The server's time, also in test mode.
 local function time_of_server()
   local time = call('TIME')
@@ -121,10 +131,11 @@ call('ZREMRANGEBYSCORE', known_tenants, '-inf', digits(tx.now - C.tenant_known_f
 for _, limiter in ipairs(due_limiters(tx)) do release_limited(tx, limiter) end
 try_waiting_types(tx)
 commit(tx)
+count_second(tx)
 local jumped = has_jumped(tx.now)
 return {
   jumped and {} or up_to(leases, tx.time),
-  up_to(due, tx.time),
+  jumped and {} or up_to(due, tx.time),
   jumped and {} or vanished(tx),
   up_to(litter, tx.time),
   jumped and {} or up_to(deadlines, tx.time),

@@ -9,6 +9,7 @@
 -- ARGV since      int   a time after the jump: what was set from then on is right already
 -- ARGV entries    ...   `due`, `deadlines` or `expiries`, operation, its score as the caller has seen it, and so on
 -- FROM clock: digits, server_time
+-- FLAGS allow-oom
 -- FROM record: read_record
 --
 -- Returns how many were shifted.
@@ -16,15 +17,19 @@ local SETS = {due = due, deadlines = deadlines, expiries = expiries}
 local FIELDS = {due = 'not_before', deadlines = 'start_by', expiries = 'expires'}
 local now = server_time()
 
--- Whether the time was set before the jump. After a jump back, times before it may be later than now.
+-- Whether the time was set before the jump. After a jump back, times before it may be later than now. The order of
+-- creation may be later than now, too, so it is not enough.
 local function is_older(name, record)
-  local set_at = tonumber(name == 'deadlines' and record.created or record.changed) or 0
-  return set_at < tonumber(since) or set_at > now
+  local changed = tonumber(record.changed) or 0
+  local set_at = name == 'deadlines' and tonumber(record.created) or changed
+  return set_at < tonumber(since) or (set_at > now and changed > now)
 end
 
--- Whether the time is a while from when it was set. The `notBefore` of a create is not.
+-- Whether the time is a while from when it was set. The `notBefore` of a create is not, and neither is a deadline that
+-- counts from there.
 local function is_relative(name, record)
-  return name ~= 'due' or record.attempt ~= '' or record.relative == '1'
+  if name == 'expiries' or record.attempt ~= '' or record.vanished ~= '' or record.relative == '1' then return true end
+  return name == 'deadlines' and record.stage ~= 'delayed'
 end
 
 local function shift(name, key, seen)

@@ -5,5 +5,6 @@
 -- ARGV lifetime int     milliseconds after which the lock is free again
 -- FLAGS allow-oom
 --
--- Returns 1 if the caller has the lock now, else 0.
-return call('SET', sweeper, token, 'NX', 'PX', lifetime) and 1 or 0
+-- Returns 1 if the caller has the lock now, else 0. A call whose reply was lost may be repeated.
+if call('SET', sweeper, token, 'NX', 'PX', lifetime) then return 1 end
+return call('GET', sweeper) == token and 1 or 0

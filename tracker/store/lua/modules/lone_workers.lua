@@ -34,7 +34,7 @@ local function read_note(tx, worker, words)
   local state, time, key = string.match(words, '^(%a+) (%d+) ?(%x*)$')
   if not state then return nil end
   time = tonumber(time)
-  if state == 'waits' then return time > tx.now and 'waits' or nil end
+  if state == 'waits' then return time > tx.now and time <= tx.now + C.lone_worker_for and 'waits' or nil end
   local stored = redis.pcall('HMGET', C.operation .. key, 'worker', 'stage', 'alone', 'attempt', 'changed')
   if stored[1] ~= worker then return nil end
   if stored[2] == 'running' and stored[3] == stored[4] then return 'runs' end
