@@ -110,8 +110,8 @@ end
 
 local function up_to(set, time) return call('ZRANGE', set, '-inf', time, 'BYSCORE', 'LIMIT', 0, limit) end
 
--- Count the seconds in which there was a sweep, for clock_jumped.lua. Sweeps of a full batch follow at once. A server at
--- its `maxmemory` refuses to count, and the sweep goes on.
+-- Count the seconds in which there was a sweep, for clock_jumped.lua. Sweeps of a full batch follow at once. A server
+-- at its `maxmemory` refuses to count, and the sweep goes on.
 local function count_second(tx)
   local number, time = string.match(call('GET', sweeps) or '', '^(%d+) (%d+)$')
   if not number or math.abs(tx.now - tonumber(time)) > 0.9 * C.second then
