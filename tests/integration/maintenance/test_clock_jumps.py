@@ -16,7 +16,7 @@ from tracker.domain.record import Record
 from tracker.domain.transitions import Stage
 from tracker.errors import Unavailable
 from tracker.maintenance.clock_watch import TOLERANCE, ClockWatch
-from tracker.maintenance.sweeper import Sweeper
+from tracker.maintenance.sweeper import LOCK_TIMEOUT, Sweeper
 from tracker.store.store import LEASE, Store
 from tracker.store.worker_registry import WorkerRegistry
 
@@ -259,6 +259,14 @@ async def test_a_process_that_was_suspended_shifts_nothing(store: Store, jumping
     asleep.monotonic = lambda: time.monotonic() - 20
     await asleep.look()
     assert (await now(store, record)).start_by == record.start_by
+
+
+async def test_the_lock_of_a_dead_sweeper_does_not_last_as_long_as_a_jump_back(store: Store, jumping: Jumping) -> None:
+    """Redis keeps a time to live as a time of its clock."""
+    await store.redis.set(store.keys.sweeper, "dead", px=round((HOUR + LOCK_TIMEOUT) * 1000))
+    await jumping.jump(-HOUR)
+    await jumping.sweepers[1].clock.look()
+    assert 0 < await store.redis.pttl(store.keys.sweeper) <= LOCK_TIMEOUT * 1000
 
 
 async def test_workers_that_were_lost_before_a_jump_back_are_not_taken_for_alive(
