@@ -129,7 +129,8 @@ class ForkServerProcess:
     ) -> NoReturn:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # the host itself ignores the others
+        for signum in (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):  # the host itself ignores the others
+            signal.signal(signum, signal.SIG_DFL)
         self._channel.close()
         other_end.close()
         note_turn = partial(self._turns.note, slot)

@@ -31,6 +31,7 @@ def snapshot(url: str) -> dict[bytes, object]:
         b"rq:worker:",
         b"tracker:worker",
         b"tracker:sweeper",
+        b"tracker:sweeps",
         b"tracker:leases",
         b"tracker:turns",
         b"tracker:tenants",
