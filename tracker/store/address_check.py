@@ -28,7 +28,7 @@ _SENTENCES: Final[Sequence[tuple[str, str]]] = (
 
 
 def explain(error: BaseException) -> str:
-    """What an error of Redis or of its connection means, if that is known, and else its own text."""
+    """The meaning of an error of Redis or of its connection, if that is known, and else its own text."""
     text = str(error)
     for pattern, sentence in _SENTENCES:
         if re.search(pattern, text):

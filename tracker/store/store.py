@@ -266,7 +266,7 @@ class Store:
 
 
 def _outcome(read: Callable[..., Any], *reply: Any) -> Any:
-    """What `read` returns or raises for the reply: the outcome of one of several operations."""
+    """The outcome of one of several operations: the value that `read` returns for the reply, or its error."""
     try:
         return read(*reply)
     except Exception as error:  # noqa: BLE001 - the error is the outcome of this operation only
